@@ -1,0 +1,31 @@
+"""Shared fixtures: real data where it is present, a cache folder of the test session's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Every test, and every process it starts, caches into a temporary folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["TMKT_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data, or a skip that says what is missing."""
+    root = Path(os.environ.get("TMKT_TEST_DATA") or REPOSITORY.parent / "shared" / "data").resolve()
+    if not (root / "NMNIST").is_dir():
+        pytest.skip(f"no real data: TMKT_TEST_DATA names no folder with NMNIST/ ({root})")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)

@@ -1,0 +1,158 @@
+"""Built-in data set ``ndigits``: scikit-learn's 8 x 8 digits and EMULATED recordings of them.
+
+For trying and testing the whole program without a download. The events come from the sensor model of
+:mod:`~tmkt_braincog.data.emulator`, not from a camera; results on them say nothing about N-MNIST.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from ..errors import UserError
+from .base import DATASETS, DataSet, TransferData
+from .cache import cached
+from .emulator import SENSOR_SIZE, emulate
+from .events import make_events
+from .frames import narrow, to_frames
+
+log = logging.getLogger(__name__)
+
+STREAM_VERSION = 1
+TRAIN_PORTION = 0.5
+CLASSES = tuple("0123456789")
+IMAGE_SIDE = 28
+_CHUNK = 64  # recordings simulated together: small enough for the processor's cache
+
+
+def load(
+    root: str | Path | None = None, steps: int = 10, size: int | None = None, train_portion: float | None = None
+) -> TransferData:
+    """1797 static digits and one emulated recording of each.
+
+    Args:
+        root: not used; nothing is read from disk but the cache.
+        steps: T.
+        size: not used; frames stay at the sensor's 34 x 34 pixels.
+        train_portion: portion of each class, in the data's order, that is for training, in (0, 1);
+            default 0.5.
+
+    Returns:
+        Frames ``[1797, T, 2, 34, 34]`` uint8, images ``[1797, 28, 28]`` uint8 in 0..255; recording k
+        is of image k.
+
+    Raises:
+        UserError: T < 1, or a portion that leaves one side of the split empty.
+    """
+    images, labels = digit_images()
+    train, test = split_in_order(labels, TRAIN_PORTION if train_portion is None else train_portion)
+    frames = emulated_frames(images, steps)
+    log.info("ndigits: %d emulated recordings, %d train, %d test", len(labels), len(train), len(test))
+    every = np.arange(len(labels))
+    return TransferData(
+        source="digits",
+        target="ndigits",
+        classes=CLASSES,
+        frames=torch.from_numpy(frames),
+        labels=torch.from_numpy(labels),
+        names=[f"digits/{i:04d}" for i in every],
+        file_ids=every,
+        images=torch.from_numpy(images),
+        image_labels=torch.from_numpy(labels.copy()),
+        twins=every.copy(),
+        train=train,
+        test=test,
+        static_train=train.copy(),
+        static_test=test.copy(),
+        emulated=True,
+    )
+
+
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """``[1797, 28, 28]`` uint8 images (0 background .. 255) and ``[1797]`` int64 labels.
+
+    scikit-learn's copy of the UCI "Optical Recognition of Handwritten Digits" test set (Alpaydin and
+    Kaynak 1998), 8 x 8 with values 0..16, enlarged three times and centred.
+    """
+    digits = load_digits()
+    large = enlarge_thrice(digits.images.astype(np.int64))
+    # Nine is the sum of the weights, sixteen the largest value; whole numbers round alike everywhere.
+    grey = (large * 255 * 2 + 9 * 16) // (2 * 9 * 16)
+    margin = (IMAGE_SIDE - grey.shape[-1]) // 2
+    images = np.pad(grey, ((0, 0), (margin, margin), (margin, margin))).astype(np.uint8)
+    return images, digits.target.astype(np.int64)
+
+
+def enlarge_thrice(images: np.ndarray) -> np.ndarray:
+    """Bilinear enlargement of ``[..., h, w]`` integers to ``[..., 3 h, 3 w]``, times nine (exact)."""
+    for axis in (-2, -1):
+        n = images.shape[axis]
+        at = np.arange(3 * n) - 1  # thirds of a source pixel, pixel centres aligned at half pixels
+        low, high = np.clip(at // 3, 0, n - 1), np.clip(at // 3 + 1, 0, n - 1)
+        shape = [1] * images.ndim
+        shape[axis] = -1
+        weight = (at % 3).reshape(shape)
+        images = np.take(images, low, axis) * (3 - weight) + np.take(images, high, axis) * weight
+    return images
+
+
+def split_in_order(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices (train, test): of each class, the first ``round(portion * n)`` are for training.
+
+    Raises:
+        UserError: a class would have no training or no test sample.
+    """
+    is_train = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        n_train = round(portion * len(members)) if 0 < portion < 1 else 0
+        if not 0 < n_train < len(members):
+            raise UserError(
+                f"Got a training portion of {portion}, which leaves one side of class {label} "
+                f"({len(members)} samples) empty. Choose a portion between 0 and 1, such as 0.5."
+            )
+        is_train[members[:n_train]] = True
+    return np.flatnonzero(is_train), np.flatnonzero(~is_train)
+
+
+def emulated_stream(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Emulated recordings of all images, one after the other, from the cache where made before.
+
+    Returns:
+        x, y ``[E]`` uint8, t ``[E]`` int32 us, p ``[E]`` uint8, and offsets ``[R + 1]`` int64:
+        recording r is events ``offsets[r]:offsets[r + 1]``.
+    """
+    return cached("ndigits-events", {"version": STREAM_VERSION}, lambda: _record(images))
+
+
+def _record(images: np.ndarray) -> dict[str, np.ndarray]:
+    log.info("ndigits: emulating %d recordings (once; some ten seconds)", len(images))
+    recordings = []
+    for first in range(0, len(images), _CHUNK):
+        recordings += emulate(images[first : first + _CHUNK], first)
+    types = {"x": np.uint8, "y": np.uint8, "t": np.int32, "p": np.uint8}
+    stream = {name: np.concatenate([r[name].astype(kind) for r in recordings]) for name, kind in types.items()}
+    stream["offsets"] = np.cumsum([0] + [len(r) for r in recordings], dtype=np.int64)
+    return stream
+
+
+def emulated_frames(images: np.ndarray, steps: int) -> np.ndarray:
+    """``[R, T, 2, 34, 34]`` uint8 frames of :func:`emulated_stream`, from the cache where made before."""
+
+    def build() -> dict[str, np.ndarray]:
+        stream = emulated_stream(images)
+        frames = np.stack([narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE)) for r in range(len(images))])
+        return {"frames": frames}
+
+    return cached("ndigits-frames", {"version": STREAM_VERSION, "steps": steps}, build)["frames"]
+
+
+def recording(stream: dict[str, np.ndarray], r: int) -> np.ndarray:
+    """Recording r of the stream as an ``[E]`` array of events."""
+    part = slice(*stream["offsets"][r : r + 2])
+    return make_events(*(stream[name][part] for name in ("x", "y", "t", "p")))
+
+
+DATASETS.register("ndigits")(DataSet(load=load, sources=("digits",), recipe={}))

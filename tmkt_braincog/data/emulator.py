@@ -1,0 +1,182 @@
+"""An emulated event camera: a still image moved along N-MNIST's three saccades. Not real events.
+
+The set-up is that of Orchard et al. 2015 ("Converting static image datasets to spiking neuromorphic
+datasets using saccades"): a 34 x 34 sensor, three movements of 105 ms along the sides of an isosceles
+triangle. The pixel is the usual model of an event camera (ESIM, Rebecq et al. 2018; v2e, Hu et al.
+2021): an event when the log intensity has moved by a threshold from the level remembered at the last
+event, times interpolated linearly within a simulation step, thresholds that differ from pixel to
+pixel, a refractory time, and background noise. Left out: the pixel's low-pass filter, leak events, the
+display's refresh, and the arbiter's delays.
+
+The logarithm is rounded and everything after it is basic arithmetic in a fixed order, so the same
+image and seed give the same events on every machine.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .events import EVENT_DTYPE
+
+SENSOR_SIZE = (34, 34)  # W, H
+SACCADE_US = 105_000
+# Corners of the triangle, (x, y) in pixels from the sensor's centre: steps of (3.5, 7), (3.5, -7)
+# and (-7, 0). The vertical offset is where the digits of real N-MNIST recordings start.
+CORNERS = ((-3.5, -2.0), (0.0, 5.0), (3.5, -2.0), (-3.5, -2.0))
+DURATION_US = SACCADE_US * (len(CORNERS) - 1)
+
+_PAD = 6  # pixels of background around the scene, more than the largest shift
+_LOG_QUANTUM = 1e-6
+
+
+@dataclass(frozen=True)
+class SensorModel:
+    """Constants of the emulated sensor; the defaults are tuned to N-MNIST's number of events.
+
+    Attributes:
+        threshold: mean contrast threshold, in units of log intensity.
+        mismatch: standard deviation of a pixel's threshold, relative to the mean.
+        dark: intensity of black relative to white; bounds the contrast.
+        refractory_us: dead time after an event, during which the remembered level follows the light;
+            at least ``step_us``, so that a pixel fires at most once a step.
+        step_us: simulation step; divides the duration of a saccade.
+        noise_hz: background events per pixel and second, both polarities together.
+        seed: of the pixels' thresholds, which all recordings share, and of everything else.
+    """
+
+    threshold: float = 0.36
+    mismatch: float = 0.04
+    dark: float = 0.1
+    refractory_us: int = 2_500
+    step_us: int = 2_500
+    noise_hz: float = 0.5
+    seed: int = 2015
+
+
+def emulate(images: np.ndarray, first_id: int = 0, model: SensorModel | None = None) -> list[np.ndarray]:
+    """Record each image with the emulated camera.
+
+    Args:
+        images: ``[B, 28, 28]`` uint8 (any h x w up to the sensor's), 0 dark .. 255 bright.
+        first_id: number of the first image; recording k depends on the image and on ``first_id + k``
+            only, not on the others in the batch.
+        model: the sensor; default :class:`SensorModel`.
+
+    Returns:
+        B arrays ``[E_b]`` of :data:`~tmkt_braincog.data.events.EVENT_DTYPE`, sorted by time, t in us
+        from 0 to 315000.
+    """
+    model = model or SensorModel()
+    scene = log_scene(images, model.dark)
+    generators = [np.random.default_rng([model.seed, 1, first_id + b]) for b in range(len(images))]
+    columns = _simulate(scene, generators, model)
+    recording = columns[0]
+    bounds = np.searchsorted(np.sort(recording), np.arange(len(images) + 1))
+    order = np.argsort(recording, kind="stable")
+    signal = np.empty(len(recording), EVENT_DTYPE)
+    for name, column in zip(("p", "y", "x", "t"), columns[1:], strict=True):
+        signal[name] = column[order]
+    return [
+        _with_noise(signal[bounds[b] : bounds[b + 1]], rng, model.noise_hz) for b, rng in enumerate(generators)
+    ]
+
+
+def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
+    """``[B, h, w]`` uint8 images as ``[B, H + 2 pad, W + 2 pad]`` float32 log intensity, centred."""
+    levels = np.log(dark + (1 - dark) * np.arange(256) / 255)
+    # Logarithms may differ in the last bit between machines; rounding removes that.
+    levels = (np.round(levels / _LOG_QUANTUM) * _LOG_QUANTUM).astype(np.float32)
+    width, height = SENSOR_SIZE
+    scene = np.full((len(images), height + 2 * _PAD, width + 2 * _PAD), levels[0], np.float32)
+    h, w = images.shape[1:]
+    top, left = _PAD + (height - h) // 2, _PAD + (width - w) // 2
+    scene[:, top : top + h, left : left + w] = levels[images]
+    return scene
+
+
+def position(time_us: float) -> tuple[float, float]:
+    """Shift (x, y) of the scene in pixels at a time in us; each saccade starts and stops smoothly."""
+    side = min(int(time_us // SACCADE_US), len(CORNERS) - 2)
+    u = time_us / SACCADE_US - side
+    # Quintic smooth step: the event rate then swells and fades within a saccade as in real recordings.
+    way = u * u * u * (10 - 15 * u + 6 * u * u)
+    (x0, y0), (x1, y1) = CORNERS[side], CORNERS[side + 1]
+    return x0 + way * (x1 - x0), y0 + way * (y1 - y0)
+
+
+def view(scene: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
+    """``[B, H, W]``: what the sensor sees of the padded scene moved by (x, y), bilinear."""
+    width, height = SENSOR_SIZE
+    left, fx = divmod(_PAD - shift[0], 1)
+    top, fy = divmod(_PAD - shift[1], 1)
+    rows = scene[:, int(top) : int(top) + height + 1, int(left) : int(left) + width + 1]
+    fx, fy = np.float32(fx), np.float32(fy)
+    across = rows[:, :, :-1] * (1 - fx) + rows[:, :, 1:] * fx
+    return across[:, :-1] * (1 - fy) + across[:, 1:] * fy
+
+
+def _simulate(
+    scene: np.ndarray, generators: list[np.random.Generator], model: SensorModel
+) -> tuple[np.ndarray, ...]:
+    """Events of the moving scene as columns: recording, p, y, x, t; sorted by t within a recording."""
+    thresholds = _thresholds(model)
+    now = view(scene, position(0))
+    # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
+    past = np.stack([rng.random(now.shape[1:], np.float32) for rng in generators]) * 2 - 1
+    pixels = _Pixels(now, now - past * thresholds.min(axis=0), thresholds, model)
+    events = [pixels.step(view(scene, position(t + model.step_us)), t) for t in range(0, DURATION_US, model.step_us)]
+    recording, p, y, x, t = (np.concatenate(column) for column in zip(*events, strict=True))
+    order = np.argsort(t, kind="stable")
+    return tuple(column[order] for column in (recording, p, y, x, t))
+
+
+def _thresholds(model: SensorModel) -> np.ndarray:
+    """``[2, H, W]`` float32 thresholds > 0 of the sensor's pixels, OFF and ON."""
+    width, height = SENSOR_SIZE
+    spread = np.random.default_rng([model.seed, 0]).standard_normal((2, height, width))
+    # Rounded for the same reason as the logarithm; clipped so that no pixel is a hot one.
+    spread = np.clip(np.round(spread, 6), -3, 3)
+    return (model.threshold * (1 + model.mismatch * spread)).astype(np.float32)
+
+
+class _Pixels:
+    """State of B x H x W pixels; log intensity runs linearly within a step."""
+
+    def __init__(self, light: np.ndarray, level: np.ndarray, thresholds: np.ndarray, model: SensorModel):
+        if model.refractory_us < model.step_us:
+            raise ValueError("refractory_us must not be shorter than step_us: one event per pixel and step")
+        self.light = light
+        self.level = level
+        self.off, self.on = thresholds
+        self.awake_at = np.zeros_like(light)  # us from the start of the present step
+        self.model = model
+
+    def step(self, light: np.ndarray, start_us: int) -> tuple[np.ndarray, ...]:
+        """Advance to ``light``, ``[B, H, W]``; return the step's events: recording, p, y, x, t."""
+        step = np.float32(self.model.step_us)
+        slope = (light - self.light) / step
+        asleep = self.awake_at > 0
+        # A pixel coming back from its dead time remembers the light of that moment.
+        self.level = np.where(asleep, self.light + slope * np.minimum(self.awake_at, step), self.level)
+        change = light - self.level
+        fired = ((change >= self.on) | (change <= -self.off)) & (self.awake_at < step)
+        where = np.nonzero(fired)
+        is_on = change[where] > 0
+        reached = self.level[where] + np.where(is_on, self.on[where[1:]], -self.off[where[1:]])
+        after = np.clip((reached - self.light[where]) / slope[where], 0, step)
+        self.level[where] = reached
+        self.awake_at[where] = after + np.float32(self.model.refractory_us)
+        self.awake_at = np.maximum(self.awake_at - step, 0)
+        self.light = light
+        return where[0], is_on, where[1], where[2], start_us + after.astype(np.int64)
+
+
+def _with_noise(events: np.ndarray, rng: np.random.Generator, noise_hz: float) -> np.ndarray:
+    """Add background events: Poisson in number, uniform in place, time and polarity."""
+    width, height = SENSOR_SIZE
+    n = rng.poisson(noise_hz * width * height * DURATION_US / 1e6)
+    noise = np.empty(n, EVENT_DTYPE)
+    for name, limit in (("x", width), ("y", height), ("t", DURATION_US), ("p", 2)):
+        noise[name] = rng.integers(0, limit, n)
+    events = np.concatenate([events, noise])
+    return events[np.argsort(events["t"], kind="stable")]

@@ -1,0 +1,127 @@
+"""Read and check address events: (x, y, t, p), time in microseconds, polarity 1 = ON."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+
+log = logging.getLogger(__name__)
+
+EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
+
+BYTES_PER_EVENT = 5
+TIMER_MARK_Y = 240  # a record with this y is no event: the sensor's 13-bit timer wrapped
+TIMER_PERIOD_US = 2**13
+
+
+def make_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Join four ``[E]`` integer columns into one ``[E]`` array of :data:`EVENT_DTYPE`."""
+    events = np.empty(len(t), EVENT_DTYPE)
+    events["x"], events["y"], events["t"], events["p"] = x, y, t, p
+    return events
+
+
+def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read one ATIS ``.bin`` recording, the format of N-MNIST and N-Caltech101.
+
+    Five bytes per event: x, y, then one bit of polarity and 23 bits of time, most significant byte
+    first (Orchard et al. 2015, "Converting static image datasets to spiking neuromorphic datasets
+    using saccades"). A record with y = 240 marks a timer overflow and adds 2**13 us to every later
+    event. Values equal those of ``tonic.io.read_mnist_file``.
+
+    Args:
+        path: the file.
+        sensor_size: (W, H) in pixels; checked where given.
+
+    Returns:
+        ``[E]`` array of fields x, y (int16, pixels), t (int64, us), p (int8, 0 OFF, 1 ON), E >= 1,
+        in the file's order; :func:`sort_by_time` puts it into the order of time.
+
+    Raises:
+        UserError: missing, unreadable, empty or truncated file; event outside the sensor.
+    """
+    records = _read_records(Path(path))
+    times = ((records[:, 2] & 127).astype(np.int64) << 16) | (records[:, 3].astype(np.int64) << 8)
+    times |= records[:, 4]
+    is_mark = records[:, 1] == TIMER_MARK_Y
+    if is_mark.any():
+        times += TIMER_PERIOD_US * np.cumsum(is_mark)
+        records, times = records[~is_mark], times[~is_mark]
+    if not len(times):
+        raise UserError(f"{path} holds no event, only timer marks. Download the recording again.")
+    events = make_events(records[:, 0], records[:, 1], times, records[:, 2] >> 7)
+    if sensor_size is not None:
+        check_range(events, sensor_size, str(path))
+    return events
+
+
+def _read_records(path: Path) -> np.ndarray:
+    """The file as ``[E, 5]`` uint8, E >= 1."""
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"No recording at {path}. Check the data folder, or download it again.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error}. A readable .bin file was expected.") from error
+    if not raw.size:
+        raise UserError(f"{path} is empty (0 bytes); 5 bytes per event were expected. Download it again.")
+    if raw.size % BYTES_PER_EVENT:
+        raise UserError(
+            f"{path} is truncated: {raw.size} bytes, not a multiple of {BYTES_PER_EVENT} (bytes per event). "
+            "Download or copy it again."
+        )
+    return raw.reshape(-1, BYTES_PER_EVENT)
+
+
+def check_range(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> None:
+    """Raise a :class:`UserError` if an event lies outside the (W, H) sensor or has p other than 0, 1."""
+    width, height = sensor_size
+    x, y, p = events["x"], events["y"], events["p"]
+    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height) | (p < 0) | (p > 1)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise UserError(
+            f"{name}: {int(outside.sum())} of {len(events)} events lie outside the sensor; the first is event "
+            f"{first} with x={x[first]}, y={y[first]}, p={p[first]}. Expected x in 0..{width - 1}, "
+            f"y in 0..{height - 1}, p in 0..1. Check that the file belongs to this data set."
+        )
+
+
+def sort_by_time(events: np.ndarray) -> tuple[np.ndarray, int]:
+    """The ``[E]`` events stably sorted by time, and how many of them came before their predecessor."""
+    n_unsorted = int(np.count_nonzero(np.diff(events["t"]) < 0))
+    if n_unsorted:
+        events = events[np.argsort(events["t"], kind="stable")]
+    return events, n_unsorted
+
+
+def check_events(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> tuple[np.ndarray, int]:
+    """Make events from any reader fit for :func:`~tmkt_braincog.data.frames.to_frames`.
+
+    Args:
+        events: ``[E]`` structured array with fields x, y, t (us), p.
+        sensor_size: (W, H) in pixels.
+        name: the recording, for messages.
+
+    Returns:
+        The events in the order of time, and the number that were out of order (see
+        :func:`warn_unsorted`).
+
+    Raises:
+        UserError: no events, or an event outside the sensor.
+    """
+    if not len(events):
+        raise UserError(f"{name} holds no event; at least one was expected. Remove or replace the recording.")
+    check_range(events, sensor_size, name)
+    return sort_by_time(events)
+
+
+def warn_unsorted(n_events: int, n_recordings: int, name: str) -> None:
+    """One warning per data set for timestamps that ran backwards; silent for none."""
+    if n_events:
+        log.warning(
+            "%s: %d events in %d recordings were out of order in time; they were sorted.",
+            name, n_events, n_recordings,
+        )  # fmt: skip

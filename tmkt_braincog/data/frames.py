@@ -1,0 +1,73 @@
+"""Event frames: counts per time bin and polarity (paper: the T time-steps of the event stream)."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+
+
+def to_frames(events: np.ndarray, n_time_bins: int, sensor_size: tuple[int, int]) -> np.ndarray:
+    """Count events in ``n_time_bins`` windows of equal, whole-microsecond length.
+
+    Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: the window is
+    ``(t_last - t_first) // T``, so the up to T - 1 us left over, the last event with them, belong to
+    no frame; a recording shorter than T us gives frames of zeros.
+
+    Args:
+        events: ``[E]`` structured array, sorted by t, inside the sensor
+            (:func:`~tmkt_braincog.data.events.check_events`).
+        n_time_bins: T >= 1.
+        sensor_size: (W, H) in pixels.
+
+    Returns:
+        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON.
+
+    Raises:
+        UserError: T < 1, or no events.
+    """
+    if n_time_bins < 1:
+        raise UserError(f"Got {n_time_bins} time-steps; at least 1 is needed. Raise the number of steps.")
+    if not len(events):
+        raise UserError("Got a recording without events; at least one was expected. Remove the recording.")
+    width, height = sensor_size
+    shape = (n_time_bins, 2, height, width)
+    since = events["t"].astype(np.int64) - int(events["t"][0])
+    window = int(since[-1]) // n_time_bins
+    if window < 1:
+        return np.zeros(shape, np.int16)
+    n_kept = int(np.searchsorted(since, n_time_bins * window))
+    kept = events[:n_kept]
+    index = (since[:n_kept] // window * 2 + kept["p"]) * height + kept["y"]
+    counts = np.bincount(index * width + kept["x"], minlength=np.prod(shape))
+    return counts.astype(np.int16).reshape(shape)
+
+
+def narrow(frames: np.ndarray) -> np.ndarray:
+    """The same counts (any shape, >= 0) as uint8 where the largest fits, else as int16."""
+    fits = not frames.size or frames.max() <= np.iinfo(np.uint8).max
+    return frames.astype(np.uint8 if fits else np.int16)
+
+
+def resize_frames(frames: Tensor, size: int) -> Tensor:
+    """Resize to a square by bilinear interpolation with aligned corners, without antialiasing.
+
+    The values are interpolated, not the counts preserved: the sum changes with the area, as in the
+    BrainCog loaders that the published results were made with.
+
+    Args:
+        frames: ``[..., H, W]``, any real dtype, at least two dimensions.
+        size: side of the result in pixels, >= 1.
+
+    Returns:
+        ``[..., size, size]`` float32; only cast where already that size.
+    """
+    frames = frames.to(torch.float32)
+    height, width = frames.shape[-2:]
+    if (height, width) == (size, size):
+        return frames
+    # One channel per leading index: F.interpolate takes exactly two leading dimensions.
+    flat = frames.reshape(1, -1, height, width)
+    flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True, antialias=False)
+    return flat.reshape(*frames.shape[:-2], size, size)

@@ -1,0 +1,140 @@
+"""The TSM data-set wrapper: every event recording paired with a static image of its class."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import UserError
+from .augment import AUGMENTATIONS, augment_events
+from .base import NO_TWIN
+from .frames import resize_frames
+
+PAIRINGS = ("class", "twin")
+
+
+class Pair(NamedTuple):
+    """A batch (or, without the leading B, one sample) of paired recordings.
+
+    Attributes:
+        events: ``[B, T, 2, H, W]`` float32, event counts, augmented.
+        static: ``[B, 2, H, W]`` float32 in [0, 1], V channel on both polarity channels.
+        label: ``[B]`` int64.
+        draws: ``[B, T]`` float64, the uniform numbers of the TSM walk.
+        index: ``[B]`` int64, recording.
+    """
+
+    events: Tensor
+    static: Tensor
+    label: Tensor
+    draws: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device) -> "Pair":
+        return Pair(*(t.to(device, non_blocking=True) for t in self))
+
+
+class TSMDataset(Dataset):
+    """Recordings and class-matched static images, ready for time-step mixup.
+
+    All chance (partner, walk, augmentation) of item ``i`` in an epoch comes from
+    ``(seed, epoch, i)`` alone, so it does not depend on workers, order or device. An index counts
+    on past the number of recordings: ``i % R`` is the recording and the quotient tells repeats
+    apart, so that a recording met twice in an epoch gets a new partner and a new walk. A list of
+    indices gives a whole batch at once (``DataLoader(..., sampler=batches, batch_size=None)``).
+
+    Args:
+        frames: ``[R, T, 2, H, W]`` event counts, any dtype.
+        labels: ``[R]`` int64.
+        images: ``[S, h, w]``, uint8 or float in [0, 1], V channel of HSV.
+        image_labels: ``[S]`` int64.
+        size: side in pixels of what is delivered; the frames' own where None.
+        seed: any integer >= 0.
+        augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
+        pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
+            image that the recording was made from.
+        twins: ``[R]`` index of that image, or -1; needed for ``twin``.
+
+    Raises:
+        UserError: a class with recordings but no image, lengths that do not match, a missing twin.
+    """
+
+    def __init__(
+        self,
+        frames: Tensor,
+        labels: Tensor,
+        images: Tensor,
+        image_labels: Tensor,
+        *,
+        size: int | None = None,
+        seed: int = 0,
+        augment: str = "none",
+        pairing: str = "class",
+        twins: np.ndarray | None = None,
+    ):
+        if len(frames) != len(labels) or len(images) != len(image_labels):
+            raise UserError(
+                f"Seen {len(frames)} recordings with {len(labels)} labels and {len(images)} images with "
+                f"{len(image_labels)} labels: expected one label each."
+            )
+        for what, value, known in (("augment", augment, AUGMENTATIONS), ("pairing", pairing, PAIRINGS)):
+            if value not in known:
+                raise UserError(f"{what}={value!r}: expected one of {', '.join(known)}.")
+        self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
+        self.size = size or frames.shape[-1]
+        self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
+        image_labels = np.asarray(image_labels)
+        self._of_class = {int(c): np.flatnonzero(image_labels == c) for c in np.unique(self.labels.numpy())}
+        empty = [c for c, members in self._of_class.items() if not len(members)]
+        if empty:
+            raise UserError(
+                f"Classes {empty} have event recordings but no static image to pair them with. Check that "
+                "both data sets hold the same classes."
+            )
+        self.twins = twins
+        if pairing == "twin" and (twins is None or (np.asarray(twins) == NO_TWIN).any()):
+            raise UserError("pairing='twin' needs the static image of every recording; use 'class'.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose partners, walks and augmentations are delivered."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int | Sequence[int]) -> Pair:
+        if isinstance(index, (int, np.integer)):
+            return Pair(*(t[0] for t in self._batch([int(index)])))
+        return self._batch([int(i) for i in index])
+
+    def _batch(self, indices: list[int]) -> Pair:
+        T = self.frames.shape[1]
+        # One generator per sample: T walk draws, one for the partner, four for the augmentation.
+        draws = np.stack([np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices])
+        recordings = torch.tensor([i % len(self) for i in indices])
+        labels = self.labels[recordings]
+        events = resize_frames(self.frames[recordings], self.size)
+        return Pair(
+            events=augment_events(events, draws[:, T + 1 :], self.augment),
+            static=self._static(self._partners(recordings, labels, draws[:, T])),
+            label=labels,
+            draws=torch.from_numpy(draws[:, :T].copy()),
+            index=recordings,
+        )
+
+    def _partners(self, recordings: Tensor, labels: Tensor, draws: np.ndarray) -> np.ndarray:
+        if self.pairing == "twin":
+            return np.asarray(self.twins)[recordings.numpy()]
+        pools = [self._of_class[c] for c in labels.tolist()]
+        return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
+
+    def _static(self, images: np.ndarray) -> Tensor:
+        v = self.images[torch.from_numpy(images)]
+        v = v.float() / 255 if v.dtype == torch.uint8 else v.float()
+        if v.shape[-1] != self.size or v.shape[-2] != self.size:
+            v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+        return v.unsqueeze(1).expand(-1, 2, -1, -1)

@@ -1,0 +1,62 @@
+"""Domain alignment with learned per-step coefficients (RDA).
+
+Source: TMKT Eq. 11-12; the same coefficients weight the event loss of He et al. (AAAI 2024).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .cka import linear_cka
+from .tet import classification_loss
+
+
+class RDALoss(nn.Module):
+    """``sigma_t (1 - |CKA(V_m[t], V_e[t])|)`` and ``(1 - sigma_t) L(y_e[t], y)``, each averaged over t.
+
+    ``sigma_t = sigmoid(theta_t)`` with one learnable ``theta_t`` per time-step, 1.0 at the start
+    (sigma 0.731). The gradient of theta_t favours the smaller of the two terms: where the event loss
+    stays above 1 - CKA, sigma_t rises and the event loss fades. Watch the logged sigma.
+
+    Args:
+        steps: T.
+        coefficients: ``learned``; ``fixed`` (theta stays at its start); ``off`` (both weights are 1).
+        tet, lamb, threshold, smoothing: form of the event loss L, see :func:`classification_loss`.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        coefficients: str = "learned",
+        tet: bool = True,
+        lamb: float = 0.0,
+        threshold: float = 0.5,
+        smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.theta = nn.Parameter(torch.ones(steps), requires_grad=coefficients == "learned")
+        self.coefficients = coefficients
+        self.event_loss = dict(tet=tet, lamb=lamb, threshold=threshold, smoothing=smoothing)
+
+    @property
+    def sigma(self) -> Tensor:
+        """``[T]``, sigmoid(theta_t) in (0, 1)."""
+        return self.theta.sigmoid()
+
+    def alignment(self, tap_m: Tensor, tap_e: Tensor) -> Tensor:
+        """Weighted misalignment of the domain features ``[T, B, D]`` of both streams, a scalar.
+
+        Row b of both streams must have the same class.
+        """
+        distance = 1 - linear_cka(tap_m, tap_e).abs()
+        return (distance if self.coefficients == "off" else self.sigma * distance).mean()
+
+    def event_classification(self, logits_e: Tensor, y: Tensor) -> Tensor:
+        """Weighted classification loss of the event logits ``[T, B, N]``, a scalar."""
+        weight = None if self.coefficients == "off" else 1 - self.sigma
+        return classification_loss(logits_e, y, weight=weight, **self.event_loss)
+
+    def diagnostics(self) -> dict[str, float]:
+        """sigma_t by the names ``sigma_1`` ... ``sigma_T``, for the log; empty where the coefficients are off."""
+        if self.coefficients == "off":
+            return {}
+        return {f"sigma_{t}": s for t, s in enumerate(self.sigma.tolist(), start=1)}

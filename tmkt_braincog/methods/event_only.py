@@ -1,0 +1,31 @@
+"""Event-only training: no static image is seen. The floor that transfer has to beat."""
+
+from argparse import Namespace
+
+from torch import Tensor
+
+from ..losses import classification_loss
+from .base import METHODS, Method, Pair, Progress, total
+
+
+@METHODS.register("event-only")
+class EventOnly(Method):
+    """TET loss (Deng et al., ICLR 2022; TMKT Eq. 6) on the event stream.
+
+    Args:
+        tet: loss at every time-step; False: cross-entropy of the mean logits.
+        smoothing: label smoothing.
+    """
+
+    def __init__(self, tet: bool = True, smoothing: float = 0.0):
+        super().__init__()
+        self.tet, self.smoothing = tet, smoothing
+
+    @classmethod
+    def from_options(cls, options: Namespace, features: int) -> "EventOnly":
+        return cls(tet=options.TET_loss, smoothing=options.smoothing)
+
+    def forward(self, model, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
+        logits = model(batch.events).event.logits
+        loss = classification_loss(logits, batch.label, tet=self.tet, smoothing=self.smoothing)
+        return total({"cls_event": loss})

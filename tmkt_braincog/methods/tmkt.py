@@ -1,0 +1,116 @@
+"""TMKT: Time-step Mixup Knowledge Transfer (arXiv 2509.12959)."""
+
+from argparse import Namespace
+
+from torch import Tensor
+
+from ..errors import UserError
+from ..losses import RDALoss, classification_loss, mag_loss, mrp_loss
+from ..mixing import STRATEGIES, Mixed, Mixing, TimeStepMixup
+from ..models.heads import MAGHead, MRPHead
+from ..models.transfer import TransferOutput
+from .base import METHODS, Method, Pair, Progress, total
+
+RDA_FORMS = ("equation", "reference")
+
+
+@METHODS.register("tmkt")
+class TMKT(Method):
+    """``L = L_CLSm + lambda L_RDA + L_MAG + L_MRP`` (Eq. 17) on the mixed and the event stream.
+
+    Args:
+        steps: T.
+        features: F, width of the spike feature that the heads read.
+        mixing: any strategy; TSM with r_m = 0.4 where None.
+        lam: lambda, 0.5 in the paper.
+        rda_form: where lambda acts. ``equation`` (Eq. 12 and 17): on alignment and event loss;
+            ``reference`` (the baseline's code): on the alignment only, the event loss has weight 1.
+        rda, mag, mrp: switch a part off for the ablations. Without RDA neither alignment nor learned
+            coefficients are left, and the event head learns from a plain event loss of weight 1
+            (it would learn nothing otherwise).
+        mag_weight, mrp_weight: 1 in the paper.
+        tet, coefficients, smoothing: as in :class:`~tmkt_braincog.methods.Baseline`; the TET loss here
+            is Eq. 6, without the reference's MSE term.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        features: int,
+        mixing: Mixing | None = None,
+        lam: float = 0.5,
+        rda_form: str = "equation",
+        rda: bool = True,
+        mag: bool = True,
+        mrp: bool = True,
+        mag_weight: float = 1.0,
+        mrp_weight: float = 1.0,
+        tet: bool = True,
+        coefficients: str = "learned",
+        smoothing: float = 0.0,
+    ):
+        super().__init__()
+        if rda_form not in RDA_FORMS:
+            raise UserError(f"--rda-form {rda_form!r}: expected one of {', '.join(RDA_FORMS)}.")
+        self.mixing = mixing or TimeStepMixup(steps)
+        self.classification = dict(tet=tet, smoothing=smoothing)
+        self.align = rda
+        self.rda = RDALoss(steps, coefficients if rda else "off", **self.classification)
+        self.mag = MAGHead(features) if mag else None
+        self.mrp = MRPHead(features) if mrp else None
+        self.weights = {
+            "alignment": lam,
+            "cls_event": lam if rda and rda_form == "equation" else 1.0,
+            "mag": mag_weight,
+            "mrp": mrp_weight,
+        }
+
+    @classmethod
+    def from_options(cls, options: Namespace, features: int) -> "TMKT":
+        return cls(
+            options.step,
+            features,
+            mixing=mixing_from_options(options),
+            lam=options.domain_loss_coefficient,
+            rda_form=options.rda_form,
+            rda=options.rda,
+            mag=options.mag,
+            mrp=options.mrp,
+            mag_weight=options.mag_weight,
+            mrp_weight=options.mrp_weight,
+            tet=options.TET_loss,
+            coefficients=options.theta,
+            smoothing=options.smoothing,
+        )
+
+    def losses(self, out: TransferOutput, mixed: Mixed, y: Tensor) -> dict[str, Tensor]:
+        """Named losses of a two-stream output, the mixed batch and the labels ``[B]``."""
+        terms = {
+            "cls_mixed": classification_loss(out.static.logits, y, **self.classification),
+            "cls_event": self.rda.event_classification(out.event.logits, y),
+        }
+        if self.align:
+            terms["alignment"] = self.rda.alignment(out.static.tap, out.event.tap)
+        if self.mag is not None:
+            terms["mag"] = mag_loss(self.mag(out.static.spikes), mixed.y_s)
+        if self.mrp is not None:
+            terms["mrp"] = mrp_loss(self.mrp(out.static.spikes), mixed.y_m)
+        return total(terms, **self.weights)
+
+    def forward(self, model, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
+        mixed = self.mixing(batch, progress)
+        return self.losses(model(batch.events, mixed.frames), mixed, batch.label)
+
+    def diagnostics(self) -> dict[str, float]:
+        return self.rda.diagnostics()
+
+
+def mixing_from_options(options: Namespace) -> Mixing:
+    """The strategy named by ``--mixup-strategy`` with the options that it takes."""
+    strategy = STRATEGIES[options.mixup_strategy]
+    takes = {
+        "tsm": dict(ratio=options.mixup_ratio, law=options.mixup_law),
+        "fixed": dict(ratio=options.mixup_ratio),
+        "sliding": dict(power=options.pow, sliding=options.sliding_training),
+    }
+    return strategy(options.step, **takes.get(options.mixup_strategy, {}))

@@ -1,0 +1,27 @@
+"""Transfer models, registered with timm under the names of the reference: ``Transfer_VGG_SNN``,
+``Transfer_ResNet18``, ``Transfer_SCNN``."""
+
+import warnings
+
+with warnings.catch_warnings():
+    # BrainCog re-registers torchvision-like names and imports a deprecated timm path; both are expected.
+    warnings.simplefilter("ignore")
+    import braincog.model_zoo.resnet  # noqa: F401
+    import braincog.model_zoo.vgg_snn  # noqa: F401
+
+from .heads import MAGHead, MRPHead
+from .resnet import Transfer_ResNet18
+from .scnn import Transfer_SCNN
+from .transfer import StreamOutput, TransferModel, TransferOutput
+from .vgg import Transfer_VGG_SNN
+
+__all__ = [
+    "MAGHead",
+    "MRPHead",
+    "StreamOutput",
+    "TransferModel",
+    "TransferOutput",
+    "Transfer_ResNet18",
+    "Transfer_SCNN",
+    "Transfer_VGG_SNN",
+]

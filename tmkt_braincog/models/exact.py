@@ -1,0 +1,63 @@
+"""Small repairs that make BrainCog's neurons exact in every dtype."""
+
+import torch
+from braincog.base.node.node import BaseNode
+from braincog.base.strategy import surrogate
+from torch import Tensor, nn
+
+# BrainCog's surrogate modules and the autograd functions behind them.
+_FUNCTIONS = {
+    surrogate.AtanGrad: surrogate.atan,
+    surrogate.BackEIGateGrad: surrogate.backeigate,
+    surrogate.EIGrad: surrogate.ei,
+    surrogate.GateGrad: surrogate.gate,
+    surrogate.QGateGrad: surrogate.quadratic_gate,
+    surrogate.STDPGrad: surrogate.stdp,
+}
+_ONE_ARGUMENT = {surrogate.backeigate, surrogate.ei, surrogate.stdp}
+
+
+def _same_dtype(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
+    def forward(ctx, x: Tensor, *args) -> Tensor:
+        return function.forward(ctx, x, *args).to(x.dtype)
+
+    return type(f"{function.__name__}_same_dtype", (function,), {"forward": staticmethod(forward)})
+
+
+_EXACT = {module: _same_dtype(function) for module, function in _FUNCTIONS.items()}
+
+
+class _ExactSurrogate:
+    """Callable in place of a surrogate's ``act_fun``; a class, so that modules can be copied and pickled."""
+
+    def __init__(self, module_type: type):
+        self.module_type = module_type
+
+    def __call__(self, x: Tensor, alpha: Tensor) -> Tensor:
+        function = _EXACT[self.module_type]
+        if _FUNCTIONS[self.module_type] in _ONE_ARGUMENT:
+            return function.apply(x)
+        return function.apply(x, alpha)
+
+
+def widen(x: Tensor) -> Tensor:
+    """bf16 and fp16 to float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(widen(x) for x in inputs)
+
+
+def make_exact(model: nn.Module) -> None:
+    """Repair every BrainCog node of ``model``, in place; float32 results stay bitwise the same.
+
+    BrainCog's surrogates return float32 whatever comes in, which breaks float64 and rounds its
+    gradients; under bf16 autocast the membrane would be integrated in bf16. After this, spikes have
+    the membrane's dtype and the membrane is float32 or wider.
+    """
+    for module in model.modules():
+        if isinstance(module, BaseNode):
+            module.register_forward_pre_hook(_state_in_float32)
+        if type(module) in _FUNCTIONS:
+            module.act_fun = _ExactSurrogate(type(module))

@@ -1,0 +1,50 @@
+"""``Transfer_ResNet18``: BrainCog's spiking ``resnet18`` with a head per stream (CEP-DVS)."""
+
+from braincog.model_zoo.resnet import resnet18
+from timm.models import register_model
+from torch import Tensor, nn
+
+from .transfer import TransferModel, timm_options
+
+
+class TransferResNet(TransferModel):
+    """Pre-activation BasicBlocks [2, 2, 2, 2] on a 3x3 stem without pooling, two linear heads.
+
+    The last BN has no neuron behind it: its pooled output (512) is both the tap, which is therefore
+    no membrane, and F_t.
+
+    Args:
+        width_divisor: divides all widths; 1 is the published model.
+    """
+
+    def __init__(self, width_divisor: int = 1, **options):
+        super().__init__(**options)
+        # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds none.
+        net = resnet18(
+            inplanes=64 // width_divisor,
+            step=self.step,
+            node_type=self.node_class,
+            dataset="NCALTECH101",
+            **self.node_options,
+        )
+        self.conv1 = net.conv1
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.bn1, self.avgpool = net.bn1, net.avgpool
+        self.num_features = net.bn1.num_features
+        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
+        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+        self.finish()
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
+        pooled = self.avgpool(self.bn1(x)).flatten(1)
+        return pooled, pooled
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+
+@register_model
+def Transfer_ResNet18(pretrained: bool = False, **kwargs) -> TransferResNet:
+    """BrainCog's resnet18 as a two-stream transfer model, any input size."""
+    return TransferResNet(**timm_options(pretrained, kwargs))

@@ -1,0 +1,60 @@
+"""``Transfer_SCNN``: the small spiking CNN of N-Omniglot, which BrainCog's wheel lacks."""
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .transfer import TransferModel, membrane, timm_options
+
+HIDDEN = 300
+CHANNELS = 40
+
+
+def side_after_convolutions(size: int) -> int:
+    """Side of the last feature map: 4 at 28 pixels (conv5, pool 2, conv5, pool 2, no padding)."""
+    return ((size - 4) // 2 - 4) // 2
+
+
+class TransferSCNN(TransferModel):
+    """conv5 2->15, node, P, conv5 15->40, node, P, fc ->300, node, fc ->N; no BN, one head for both streams.
+
+    The tap is the membrane of the fc node after its reset (300); F_t are that node's spikes (300).
+    Initialisation as published: convolutions Kaiming normal, linear weights uniform in +-0.1.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        side = side_after_convolutions(self.event_size)
+        if side < 1:
+            raise UserError(f"--event-size {self.event_size}: Transfer_SCNN needs at least 16 pixels.")
+        self.feature = nn.Sequential(
+            nn.Conv2d(2, 15, kernel_size=5, bias=False),
+            self.node(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(15, CHANNELS, kernel_size=5, bias=False),
+            self.node(),
+            nn.AvgPool2d(2),
+        )
+        self.fc1 = nn.Linear(CHANNELS * side * side, HIDDEN)
+        self.node1 = self.node()
+        self.num_features = HIDDEN
+        self.fc2 = nn.Linear(HIDDEN, self.num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -0.1, 0.1)
+        self.finish()
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        spikes = self.node1(self.fc1(self.feature(x).flatten(1)))
+        return membrane(self.node1), spikes
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        return self.fc2(spikes)
+
+
+@register_model
+def Transfer_SCNN(pretrained: bool = False, **kwargs) -> TransferSCNN:
+    """The SCNN of N-Omniglot as a two-stream transfer model; 28 x 28 input unless ``event_size`` says otherwise."""
+    return TransferSCNN(**timm_options(pretrained, dict({"event_size": 28}, **kwargs)))

@@ -1,0 +1,60 @@
+"""``Transfer_VGG_SNN``: BrainCog's ``VGG_SNN`` with a head per stream (N-Caltech101)."""
+
+from braincog.model_zoo.base_module import BaseConvModule
+from braincog.model_zoo.vgg_snn import VGG_SNN
+from timm.models import register_model
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .transfer import TransferModel, membrane, timm_options
+
+POOLINGS = 4
+
+
+class TransferVGG(TransferModel):
+    """64 128 P 256 256 P 512 512 P 512 512 P, each conv3x3 + BN + node, P = AvgPool 2.
+
+    The tap is the membrane of the last node after its reset, before the last pool (512 x 6 x 6 at
+    48 pixels); F_t are the pooled spikes (512 x 3 x 3).
+
+    Args:
+        width_divisor: divides all widths; 1 is the published model.
+    """
+
+    def __init__(self, width_divisor: int = 1, **options):
+        super().__init__(**options)
+        if self.event_size < 2**POOLINGS:
+            raise UserError(f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} pixels.")
+        # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
+        backbone = VGG_SNN(
+            step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
+        )
+        self.feature = backbone.feature if width_divisor == 1 else self._narrow(backbone.feature, width_divisor)
+        last = [m for m in self.feature if isinstance(m, BaseConvModule)][-1]
+        side = self.event_size // 2**POOLINGS
+        self.num_features = last.conv.out_channels * side * side
+        self.rgb_fc = nn.Sequential(nn.Flatten(), nn.Linear(self.num_features, self.num_classes))
+        self.dvs_fc = nn.Sequential(nn.Flatten(), nn.Linear(self.num_features, self.num_classes))
+        self.finish()
+
+    def _narrow(self, layers: nn.Sequential, divisor: int) -> nn.Sequential:
+        def narrow(layer: nn.Module) -> nn.Module:
+            if not isinstance(layer, BaseConvModule):
+                return layer
+            c_in, c_out = layer.conv.in_channels, layer.conv.out_channels
+            return BaseConvModule(c_in if c_in == 2 else c_in // divisor, c_out // divisor, node=self.node)
+
+        return nn.Sequential(*map(narrow, layers))
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.feature(x)
+        return membrane(self.feature[-2].node), pooled.flatten(1)
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+
+@register_model
+def Transfer_VGG_SNN(pretrained: bool = False, **kwargs) -> TransferVGG:
+    """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 input unless ``event_size`` says otherwise."""
+    return TransferVGG(**timm_options(pretrained, kwargs))
