@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tmkt_braincog.analysis import plots
+from tmkt_braincog.files import replacing
 from tmkt_braincog.errors import UserError
 
 METHODS = ("event-only", "baseline", "tmkt")
@@ -87,7 +89,7 @@ def test_tick_labels_of_many_methods_do_not_overlap():
     figure.draw_without_rendering()
     for axes in figure.axes:
         boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
-        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
 def test_curves(tmp_path):
@@ -131,6 +133,11 @@ def test_shots(ks, tmp_path):
     assert_picture(tmp_path / "s.png", (5.0, 3.6))
 
 
+def test_shots_of_one_seed_have_no_bar(tmp_path):
+    plots.plot_shots(shots().query("seed == 0"), tmp_path / "s.png", "t")
+    assert_picture(tmp_path / "s.png", (5.0, 3.6))
+
+
 def test_shots_axis_is_logarithmic_and_labelled_by_the_shots():
     axes = plots._shots(shots(), list(METHODS), "").axes[0]
     assert axes.get_xscale() == "log"
@@ -147,7 +154,7 @@ def test_bars_of_neighbouring_shots_keep_apart(ks, methods):
     step = plots._offset(ks, methods)
     assert step > 1.0
     half = step ** ((methods - 1) / 2)
-    assert all(a * half < b / half for a, b in zip(ks, ks[1:], strict=False))
+    assert all(a * half < b / half for a, b in pairwise(ks))
 
 
 @pytest.mark.parametrize(
@@ -179,12 +186,16 @@ def test_unknown_suffix(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def half_written(path):
+    path.write_bytes(b"half")
+    raise OSError("disk full")
+
+
 def test_a_failed_plot_leaves_the_old_picture(tmp_path):
     path = tmp_path / "c.png"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), plots.replacing(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise RuntimeError
+    with pytest.raises(OSError, match="disk full"), replacing(path) as temporary:
+        half_written(temporary)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["c.png"]
 

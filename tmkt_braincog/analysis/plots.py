@@ -5,10 +5,8 @@ neither selects a backend nor needs a display. The suffix of the path gives the 
 svg). Accuracies are top-1 in percent (0 to 100) and spreads are sample standard deviations.
 """
 
-import os
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from pandas.api.types import is_numeric_dtype
 
 from ..errors import UserError
+from ..files import replacing
 
 DPI = 200
 ACCURACY = "top-1 accuracy (%)"
@@ -114,22 +113,6 @@ def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
         seen = ", ".join(map(str, df["shots"].unique()))
         raise UserError(f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows.")
     _save(lambda: _shots(df, list(df["method"].unique()), title), path)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place on success and vanishes on failure.
-
-    A reader, or a run that is killed, never sees half a file. Missing folders are made.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _save(draw: Callable[[], Figure], path: str | Path) -> None:
@@ -252,12 +235,11 @@ def _shots(df: pd.DataFrame, methods: Sequence[str], title: str) -> Figure:
     margin = 1.25 * step ** (len(methods) / 2)
     for i, method in enumerate(methods):
         groups = df[df["method"] == method].groupby("shots")["top1"]
-        mean, std = groups.mean(), groups.std(ddof=1).fillna(0.0)
+        mean, std = groups.mean(), groups.std(ddof=1)  # std of one seed: NaN, no bar
         centred = i - (len(methods) - 1) / 2
         moved = mean.index * step**centred
         axes.errorbar(moved, mean, yerr=std, label=method, markersize=4, capsize=2, **_look(i))
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(shots))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(shots, [f"{s:g}" for s in shots])
     axes.set_xlim(shots[0] / margin, shots[-1] * margin)

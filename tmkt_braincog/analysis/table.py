@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import UserError
-from .plots import plot_comparison, replacing
+from ..files import replacing
+from .plots import plot_comparison
 
 COLUMNS = ("method", "seed", "protocol", "top1_best", "top1_last", "epoch_best", "train_s", "peak_mib")
 WORDS = ("method", "protocol")
@@ -42,14 +43,14 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     """The checked table of a file, columns in the order of :data:`COLUMNS`.
 
     Raises:
-        UserError: no such file, a column missing, no rows, a cell that is no number or out of range,
+        UserError: no readable file, a column missing, no rows, a cell that is no number or out of range,
             two rows for one method and seed, or rows of different protocols.
     """
     try:
         # as text: pandas' guesses would turn a method called "None" into a missing value
         raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"No table at {path}. Give the CSV that a comparison has written.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}). Give the CSV of a comparison.") from error
     except pd.errors.EmptyDataError:
         raise UserError(f"{path} is empty. Expected the header {','.join(COLUMNS)} and rows.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -175,7 +176,7 @@ def _numbers(cells: pd.Series) -> pd.Series:
     if not allowed.all():
         row = _first(~allowed)
         raise UserError(
-            f"Column {cells.name}, row {row}: {cells.iloc[row - 1]!r} seen, {expected} expected. "
+            f"Column {cells.name}, row {row}: {str(cells.iloc[row - 1])!r} seen, {expected} expected. "
             "Correct the cell, or leave that run out."
         )
     return values.astype(int) if cells.name in WHOLE else values

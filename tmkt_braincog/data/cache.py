@@ -18,6 +18,8 @@ from .base import cache_root
 
 log = logging.getLogger(__name__)
 
+Arrays = dict[str, np.ndarray]
+
 # Raise it when the meaning of cached arrays changes for every user of the cache; a change in one
 # builder belongs into that builder's key.
 CODE_VERSION = 1
@@ -29,7 +31,7 @@ _DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 _unwritable: set[Path] = set()  # roots already complained about
 
 
-def cached(name: str, key: dict[str, Any], build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached(name: str, key: dict[str, Any], build: Callable[[], Arrays]) -> Arrays:
     """The arrays that ``build()`` returns, from the cache where they were made before.
 
     Stored in ``cache_root()/<name>-<hash of key>/``: the arrays as one uncompressed ``.npz`` and, for
@@ -56,20 +58,20 @@ def cache_folder(name: str, key: dict[str, Any]) -> Path:
     return cache_root() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _read(path: Path) -> dict[str, np.ndarray] | None:
+def _read(path: Path) -> Arrays | None:
     """The arrays, or None where there are none or (with a warning) none that can be used."""
     try:
         # A zip file carries checksums: a flipped byte raises here just as a missing end does.
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except _DAMAGE as error:
-        log.warning("Cache file %s is damaged (%s); it is made again.", path, error)
+        log.warning("Cache file %s is damaged or unreadable (%s); it is made again.", path, error)
         return None
 
 
-def _store(folder: Path, key: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _store(folder: Path, key: dict[str, Any], arrays: Arrays) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
@@ -95,7 +97,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _manifest(key: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+def _manifest(key: dict[str, Any], arrays: Arrays) -> str:
     shapes = {name: f"{a.dtype} {list(a.shape)}" for name, a in arrays.items()}
     return json.dumps({"code_version": CODE_VERSION, "key": key, "arrays": shapes}, sort_keys=True, indent=1)
 
@@ -111,4 +113,4 @@ def _remove_stale(folder: Path) -> None:
 def _warn_unwritable(root: Path, error: OSError) -> None:
     if root not in _unwritable:
         _unwritable.add(root)
-        log.warning("Cannot write the cache in %s (%s); going on without. Set TMKT_CACHE to change it.", root, error)
+        log.warning("Cannot write the cache in %s (%s); going on without. TMKT_CACHE moves it.", root, error)

@@ -17,6 +17,7 @@ from .cache import cached
 from .emulator import SENSOR_SIZE, emulate
 from .events import make_events
 from .frames import narrow, to_frames
+from .splits import first_portion
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,25 @@ STREAM_VERSION = 1
 TRAIN_PORTION = 0.5
 CLASSES = tuple("0123456789")
 IMAGE_SIDE = 28
+# Small enough for a CPU: a minute or so per run.
+RECIPE = {
+    "model": "Transfer_SCNN",
+    "event_size": 28,
+    "batch_size": 32,
+    "epochs": 20,
+    "warmup_epochs": 1,
+    "lr": 0.06,
+    "eval_interval": 2,
+}
 _CHUNK = 64  # recordings simulated together: small enough for the processor's cache
 
 
 def load(
-    root: str | Path | None = None, steps: int = 10, size: int | None = None, train_portion: float | None = None
+    root: str | Path | None = None,
+    steps: int = 10,
+    size: int | None = None,
+    train_portion: float | None = None,
+    download: bool = False,
 ) -> TransferData:
     """1797 static digits and one emulated recording of each.
 
@@ -38,6 +53,7 @@ def load(
         size: not used; frames stay at the sensor's 34 x 34 pixels.
         train_portion: portion of each class, in the data's order, that is for training, in (0, 1);
             default 0.5.
+        download: not used; nothing is needed.
 
     Returns:
         Frames ``[1797, T, 2, 34, 34]`` uint8, images ``[1797, 28, 28]`` uint8 in 0..255; recording k
@@ -104,17 +120,19 @@ def split_in_order(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.n
     Raises:
         UserError: a class would have no training or no test sample.
     """
-    is_train = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        n_train = round(portion * len(members)) if 0 < portion < 1 else 0
-        if not 0 < n_train < len(members):
-            raise UserError(
-                f"Got a training portion of {portion}, which leaves one side of class {label} "
-                f"({len(members)} samples) empty. Choose a portion between 0 and 1, such as 0.5."
-            )
-        is_train[members[:n_train]] = True
-    return np.flatnonzero(is_train), np.flatnonzero(~is_train)
+    if not 0 < portion < 1:
+        raise _unusable(portion)
+    train, test = first_portion(labels, portion)
+    if not set(np.unique(labels)) == set(labels[train]) == set(labels[test]):
+        raise _unusable(portion)
+    return train, test
+
+
+def _unusable(portion: float) -> UserError:
+    return UserError(
+        f"Got a training portion of {portion}, which leaves a class without training or test samples. "
+        "Choose a portion between 0 and 1, such as 0.5."
+    )
 
 
 def emulated_stream(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -155,4 +173,4 @@ def recording(stream: dict[str, np.ndarray], r: int) -> np.ndarray:
     return make_events(*(stream[name][part] for name in ("x", "y", "t", "p")))
 
 
-DATASETS.register("ndigits")(DataSet(load=load, sources=("digits",), recipe={}))
+DATASETS.register("ndigits")(DataSet(load=load, sources=("digits",), recipe=RECIPE))

@@ -6,7 +6,8 @@ triangle. The pixel is the usual model of an event camera (ESIM, Rebecq et al. 2
 2021): an event when the log intensity has moved by a threshold from the level remembered at the last
 event, times interpolated linearly within a simulation step, thresholds that differ from pixel to
 pixel, a refractory time, and background noise. Left out: the pixel's low-pass filter, leak events, the
-display's refresh, and the arbiter's delays.
+display's refresh, and the arbiter's delays. One visible difference remains: here the leading edge of
+a bright stroke gives ON events, in the files of N-MNIST it carries polarity 0.
 
 The logarithm is rounded and everything after it is basic arithmetic in a fixed order, so the same
 image and seed give the same events on every machine.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .events import EVENT_DTYPE
+from .events import make_events
 
 SENSOR_SIZE = (34, 34)  # W, H
 SACCADE_US = 105_000
@@ -69,16 +70,10 @@ def emulate(images: np.ndarray, first_id: int = 0, model: SensorModel | None = N
     model = model or SensorModel()
     scene = log_scene(images, model.dark)
     generators = [np.random.default_rng([model.seed, 1, first_id + b]) for b in range(len(images))]
-    columns = _simulate(scene, generators, model)
-    recording = columns[0]
-    bounds = np.searchsorted(np.sort(recording), np.arange(len(images) + 1))
-    order = np.argsort(recording, kind="stable")
-    signal = np.empty(len(recording), EVENT_DTYPE)
-    for name, column in zip(("p", "y", "x", "t"), columns[1:], strict=True):
-        signal[name] = column[order]
-    return [
-        _with_noise(signal[bounds[b] : bounds[b + 1]], rng, model.noise_hz) for b, rng in enumerate(generators)
-    ]
+    recording, signal = _simulate(scene, generators, model)
+    bounds = np.searchsorted(recording, np.arange(1, len(images)))
+    parts = np.split(signal, bounds)
+    return [_with_noise(part, rng, model.noise_hz) for part, rng in zip(parts, generators, strict=True)]
 
 
 def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
@@ -117,17 +112,18 @@ def view(scene: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
 
 def _simulate(
     scene: np.ndarray, generators: list[np.random.Generator], model: SensorModel
-) -> tuple[np.ndarray, ...]:
-    """Events of the moving scene as columns: recording, p, y, x, t; sorted by t within a recording."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The recording of each event, ascending, and the events without noise, in no order within one."""
     thresholds = _thresholds(model)
     now = view(scene, position(0))
     # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
     past = np.stack([rng.random(now.shape[1:], np.float32) for rng in generators]) * 2 - 1
     pixels = _Pixels(now, now - past * thresholds.min(axis=0), thresholds, model)
-    events = [pixels.step(view(scene, position(t + model.step_us)), t) for t in range(0, DURATION_US, model.step_us)]
+    starts = range(0, DURATION_US, model.step_us)
+    events = [pixels.step(view(scene, position(t + model.step_us)), t) for t in starts]
     recording, p, y, x, t = (np.concatenate(column) for column in zip(*events, strict=True))
-    order = np.argsort(t, kind="stable")
-    return tuple(column[order] for column in (recording, p, y, x, t))
+    order = np.argsort(recording, kind="stable")
+    return recording[order], make_events(x, y, t, p)[order]
 
 
 def _thresholds(model: SensorModel) -> np.ndarray:
@@ -148,14 +144,15 @@ class _Pixels:
         self.light = light
         self.level = level
         self.off, self.on = thresholds
-        self.awake_at = np.zeros_like(light)  # us from the start of the present step
+        # End of the dead time in us from the start of the present step, negative when past.
+        self.awake_at = np.full_like(light, -1)
         self.model = model
 
     def step(self, light: np.ndarray, start_us: int) -> tuple[np.ndarray, ...]:
         """Advance to ``light``, ``[B, H, W]``; return the step's events: recording, p, y, x, t."""
         step = np.float32(self.model.step_us)
         slope = (light - self.light) / step
-        asleep = self.awake_at > 0
+        asleep = self.awake_at >= 0
         # A pixel coming back from its dead time remembers the light of that moment.
         self.level = np.where(asleep, self.light + slope * np.minimum(self.awake_at, step), self.level)
         change = light - self.level
@@ -166,7 +163,7 @@ class _Pixels:
         after = np.clip((reached - self.light[where]) / slope[where], 0, step)
         self.level[where] = reached
         self.awake_at[where] = after + np.float32(self.model.refractory_us)
-        self.awake_at = np.maximum(self.awake_at - step, 0)
+        self.awake_at -= step
         self.light = light
         return where[0], is_on, where[1], where[2], start_us + after.astype(np.int64)
 
@@ -175,8 +172,6 @@ def _with_noise(events: np.ndarray, rng: np.random.Generator, noise_hz: float) -
     """Add background events: Poisson in number, uniform in place, time and polarity."""
     width, height = SENSOR_SIZE
     n = rng.poisson(noise_hz * width * height * DURATION_US / 1e6)
-    noise = np.empty(n, EVENT_DTYPE)
-    for name, limit in (("x", width), ("y", height), ("t", DURATION_US), ("p", 2)):
-        noise[name] = rng.integers(0, limit, n)
+    noise = make_events(*(rng.integers(0, limit, n) for limit in (width, height, DURATION_US, 2)))
     events = np.concatenate([events, noise])
     return events[np.argsort(events["t"], kind="stable")]

@@ -83,9 +83,10 @@ def check_range(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> 
     if outside.any():
         first = int(np.argmax(outside))
         raise UserError(
-            f"{name}: {int(outside.sum())} of {len(events)} events lie outside the sensor; the first is event "
-            f"{first} with x={x[first]}, y={y[first]}, p={p[first]}. Expected x in 0..{width - 1}, "
-            f"y in 0..{height - 1}, p in 0..1. Check that the file belongs to this data set."
+            f"{name}: {int(outside.sum())} of {len(events)} events lie outside the {width} x {height} "
+            f"sensor; the first is event {first} with x={x[first]}, y={y[first]}, p={p[first]}. "
+            f"Expected x in 0..{width - 1}, y in 0..{height - 1}, p in 0..1. "
+            "Check that the file belongs to this data set."
         )
 
 

@@ -55,6 +55,8 @@ class TSMDataset(Dataset):
         size: side in pixels of what is delivered; the frames' own where None.
         seed: any integer >= 0.
         augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
+        recordings, static: indices of the recordings to deliver and of the images to draw from; all
+            where None. R is the number of these recordings.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
             image that the recording was made from.
         twins: ``[R]`` index of that image, or -1; needed for ``twin``.
@@ -70,6 +72,8 @@ class TSMDataset(Dataset):
         images: Tensor,
         image_labels: Tensor,
         *,
+        recordings: np.ndarray | None = None,
+        static: np.ndarray | None = None,
         size: int | None = None,
         seed: int = 0,
         augment: str = "none",
@@ -87,8 +91,11 @@ class TSMDataset(Dataset):
         self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
-        image_labels = np.asarray(image_labels)
-        self._of_class = {int(c): np.flatnonzero(image_labels == c) for c in np.unique(self.labels.numpy())}
+        self.recordings = np.arange(len(labels)) if recordings is None else np.asarray(recordings)
+        static = np.arange(len(images)) if static is None else np.asarray(static)
+        of_image = np.asarray(image_labels)[static]
+        classes = np.unique(self.labels.numpy()[self.recordings]).tolist()
+        self._of_class = {c: static[of_image == c] for c in classes}
         empty = [c for c, members in self._of_class.items() if not len(members)]
         if empty:
             raise UserError(
@@ -96,11 +103,11 @@ class TSMDataset(Dataset):
                 "both data sets hold the same classes."
             )
         self.twins = twins
-        if pairing == "twin" and (twins is None or (np.asarray(twins) == NO_TWIN).any()):
+        if pairing == "twin" and (twins is None or (np.asarray(twins)[self.recordings] == NO_TWIN).any()):
             raise UserError("pairing='twin' needs the static image of every recording; use 'class'.")
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.recordings)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose partners, walks and augmentations are delivered."""
@@ -115,7 +122,7 @@ class TSMDataset(Dataset):
         T = self.frames.shape[1]
         # One generator per sample: T walk draws, one for the partner, four for the augmentation.
         draws = np.stack([np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices])
-        recordings = torch.tensor([i % len(self) for i in indices])
+        recordings = torch.from_numpy(self.recordings[[i % len(self) for i in indices]])
         labels = self.labels[recordings]
         events = resize_frames(self.frames[recordings], self.size)
         return Pair(

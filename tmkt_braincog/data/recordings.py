@@ -35,7 +35,8 @@ def load_recordings(
     Raises:
         UserError: a file is missing, empty, truncated or has events outside the sensor.
     """
-    key = {"files": files_digest(files), "steps": steps, "sensor": list(sensor_size), "version": DECODE_VERSION}
+    digest = files_digest(files)
+    key = {"files": digest, "steps": steps, "sensor": list(sensor_size), "version": DECODE_VERSION}
     arrays = cached(f"{name}-frames", key, lambda: decode_recordings(files, steps, sensor_size, name))
     warn_unsorted(int(arrays["n_unsorted"].sum()), int(np.count_nonzero(arrays["n_unsorted"])), name)
     return arrays["frames"]
@@ -48,7 +49,8 @@ def decode_recordings(
     width, height = sensor_size
     frames = np.zeros((len(files), steps, 2, height, width), np.uint8)
     n_unsorted = np.zeros(len(files), np.int64)
-    for i, path in enumerate(tqdm(files, desc=f"{name}: events to frames", disable=len(files) <= PROGRESS_FROM)):
+    progress = tqdm(files, desc=f"{name}: events to frames", disable=len(files) <= PROGRESS_FROM)
+    for i, path in enumerate(progress):
         events, n_unsorted[i] = check_events(read_bin(path), sensor_size, str(path))
         one = narrow(to_frames(events, steps, sensor_size))
         if one.dtype.itemsize > frames.dtype.itemsize:
@@ -64,6 +66,8 @@ def files_digest(files: Sequence[Path]) -> str:
         try:
             stat = path.stat()
         except OSError as error:
-            raise UserError(f"No recording at {path} ({error}). Check the folder, or download it again.") from None
+            raise UserError(
+                f"Cannot find {path} ({error}). Check the folder, or download it again."
+            ) from None
         digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,0 +1,8 @@
+"""Static-to-event transfer for spiking networks: see ``python main_transfer.py --help``."""
+
+import sys
+
+from tmkt_braincog.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+import logging
+
+import numpy as np
+import pytest
+from tonic.io import read_mnist_file
+from writers import TIMER_MARK, random_events, real_recordings, write_bin
+
+from tmkt_braincog.data.events import (
+    EVENT_DTYPE,
+    check_events,
+    make_events,
+    read_bin,
+    sort_by_time,
+    warn_unsorted,
+)
+from tmkt_braincog.errors import UserError
+
+TONIC_DTYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+SENSOR = (34, 34)
+
+
+def assert_same(ours, theirs):
+    assert ours.dtype == EVENT_DTYPE
+    for name in ("x", "y", "t", "p"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("marks", [(), (3,), (0, 10, 10, 499)])
+def test_reader_gives_what_was_written_and_what_tonic_reads(tmp_path, marks):
+    events = random_events(500)
+    events["t"] += 2**13 * 4
+    path = write_bin(tmp_path / "a.bin", events, marks)
+    assert_same(read_bin(path, SENSOR), events)
+    assert_same(read_bin(path), read_mnist_file(str(path), TONIC_DTYPE))
+
+
+def test_largest_values(tmp_path):
+    events = make_events(np.array([255]), np.array([239]), np.array([2**23 - 1]), np.array([1]))
+    assert_same(read_bin(write_bin(tmp_path / "a.bin", events)), events)
+
+
+@pytest.mark.realdata
+def test_real_recordings_read_as_by_tonic(real_data):
+    for path in real_recordings(real_data):
+        assert_same(read_bin(path), read_mnist_file(str(path), TONIC_DTYPE))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"No recording at .*gone\.bin"):
+        read_bin(tmp_path / "gone.bin")
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(UserError, match="Cannot read"):
+        read_bin(tmp_path)
+
+
+@pytest.mark.parametrize("content, said", [(b"", "empty"), (TIMER_MARK * 2, "no event")])
+def test_file_without_events(tmp_path, content, said):
+    path = tmp_path / "none.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        read_bin(path)
+    assert str(path) in str(caught.value)
+
+
+def test_truncated_file_names_the_bytes_seen(tmp_path):
+    path = write_bin(tmp_path / "short.bin", random_events(10))
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(UserError, match=r"short\.bin is truncated: 48 bytes"):
+        read_bin(path)
+
+
+def test_events_outside_the_sensor_are_counted(tmp_path):
+    events = random_events(20)
+    events["x"][5], events["y"][9] = 34, 200
+    path = write_bin(tmp_path / "wide.bin", events)
+    said = r"wide\.bin: 2 of 20 events lie outside the 34 x 34 sensor; the first is event 5 with x=34"
+    with pytest.raises(UserError, match=said):
+        read_bin(path, SENSOR)
+
+
+def test_width_and_height_are_not_swapped():
+    events = make_events(np.array([150]), np.array([5]), np.array([0]), np.array([1]))
+    check_events(events, (160, 10), "ok")
+    with pytest.raises(UserError, match="outside"):
+        check_events(events, (10, 160), "swapped")
+
+
+def test_sorting_is_stable_and_counted():
+    events = make_events(np.arange(5), np.zeros(5), np.array([10, 30, 20, 20, 5]), np.zeros(5))
+    ordered, n = sort_by_time(events)
+    assert n == 2
+    assert ordered["x"].tolist() == [4, 0, 2, 3, 1]
+
+
+def test_sorted_events_stay():
+    events = random_events(50)
+    ordered, n = check_events(events, SENSOR, "a")
+    assert n == 0
+    assert_same(ordered, events)
+
+
+def test_no_events_is_an_error():
+    with pytest.raises(UserError, match=r"a\.bin holds no event"):
+        check_events(random_events(0), SENSOR, "a.bin")
+
+
+def test_one_warning_or_none(caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_unsorted(0, 0, "set")
+        assert not caplog.records
+        warn_unsorted(7, 2, "set")
+    assert [r.getMessage() for r in caplog.records] == [
+        "set: 7 events in 2 recordings were out of order in time; they were sorted."
+    ]

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+from tonic.transforms import ToFrame
+from writers import random_events, real_recordings
+
+from tmkt_braincog.data.events import make_events, read_bin
+from tmkt_braincog.data.frames import narrow, resize_frames, to_frames
+from tmkt_braincog.errors import UserError
+
+
+def assert_as_tonic(events, steps, sensor):
+    ours = to_frames(events, steps, sensor)
+    theirs = ToFrame(sensor_size=(*sensor, 2), n_time_bins=steps)(events)
+    assert ours.dtype == theirs.dtype == np.int16
+    np.testing.assert_array_equal(ours, theirs)
+    return ours
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 16])
+@pytest.mark.parametrize("sensor", [(34, 34), (40, 20)])
+def test_equals_tonic_on_random_events(steps, sensor):
+    for seed in range(5):
+        assert_as_tonic(random_events(3000, seed, sensor), steps, sensor)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 12])
+@pytest.mark.parametrize("end_us", [1, 9, 11, 25])
+def test_equals_tonic_on_short_recordings(n, end_us):
+    for seed in range(10):
+        assert_as_tonic(random_events(n, seed, end_us=end_us), 10, (34, 34))
+
+
+@pytest.mark.realdata
+def test_equals_tonic_on_real_recordings(real_data):
+    for path in real_recordings(real_data):
+        sensor = (240, 180) if "NCALTECH101" in path.parts else (34, 34)
+        assert_as_tonic(read_bin(path, sensor), 10, sensor)
+
+
+def test_known_frames():
+    # 0..10 us in two bins: windows of 5 us, [0, 5) and [5, 10); the event at 10 us belongs to none.
+    events = make_events(
+        np.array([1, 1, 2, 0]), np.array([0, 0, 1, 0]), np.array([0, 4, 5, 10]), [1, 1, 0, 1]
+    )
+    expected = np.zeros((2, 2, 2, 3), int)
+    expected[0, 1, 0, 1] = 2
+    expected[1, 0, 1, 2] = 1
+    np.testing.assert_array_equal(to_frames(events, 2, (3, 2)), expected)
+
+
+def test_sum_is_the_number_of_kept_events():
+    events = random_events(3000)
+    window = (events["t"][-1] - events["t"][0]) // 7
+    kept = events["t"] < events["t"][0] + 7 * window
+    frames = to_frames(events, 7, (34, 34))
+    assert frames.sum() == kept.sum() < len(events)
+    assert frames[:, 1].sum() == events["p"][kept].sum()
+
+
+def test_bad_steps_and_no_events():
+    with pytest.raises(UserError, match="Got 0 time-steps"):
+        to_frames(random_events(5), 0, (34, 34))
+    with pytest.raises(UserError, match="without events"):
+        to_frames(random_events(0), 5, (34, 34))
+
+
+def test_narrow_keeps_values():
+    for top, dtype in ((255, np.uint8), (256, np.int16)):
+        frames = np.array([[0, top]], np.int16)
+        assert narrow(frames).dtype == dtype
+        np.testing.assert_array_equal(narrow(frames), frames)
+
+
+def test_resize_interpolates_between_aligned_corners():
+    frames = torch.tensor([[0, 4], [8, 12]], dtype=torch.uint8).expand(5, 3, 2, 2, 2)
+    resized = resize_frames(frames, 3)
+    assert resized.shape == (5, 3, 2, 3, 3)
+    assert resized.dtype == torch.float32
+    assert resized[4, 2, 1].tolist() == [[0, 2, 4], [4, 6, 8], [8, 10, 12]]
+
+
+def test_resize_keeps_leading_dimensions_apart():
+    frames = torch.randint(0, 9, (4, 3, 2, 7, 5), generator=torch.Generator().manual_seed(0))
+    resized = resize_frames(frames, 6)
+    torch.testing.assert_close(resized[2, 1, 0], resize_frames(frames[2, 1, 0], 6))
+
+
+def test_resize_to_the_same_size_only_casts():
+    frames = torch.randint(0, 9, (3, 2, 7, 7), dtype=torch.uint8)
+    resized = resize_frames(frames, 7)
+    assert resized.dtype == torch.float32
+    assert torch.equal(resized, frames.float())

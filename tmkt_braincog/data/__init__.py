@@ -1,0 +1,19 @@
+"""Data sets by name. A new one is one new file here and one registered name."""
+
+from . import digits, nmnist
+from .base import DATASETS, NO_TWIN, DataSet, TransferData
+from .pairs import Pair, TSMDataset
+from .splits import Split, make_split
+
+__all__ = [
+    "DATASETS",
+    "NO_TWIN",
+    "DataSet",
+    "Pair",
+    "Split",
+    "TSMDataset",
+    "TransferData",
+    "digits",
+    "make_split",
+    "nmnist",
+]

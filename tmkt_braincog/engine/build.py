@@ -1,0 +1,102 @@
+"""From options to device, model, optimiser and schedule."""
+
+import warnings
+from argparse import Namespace
+
+import torch
+from timm.models import create_model, is_model, list_models
+from timm.optim import create_optimizer_v2
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from torch import nn
+
+from ..errors import UserError, unknown_name
+from ..models import TransferModel
+
+
+def choose_device(name: str) -> tuple[torch.device, str]:
+    """The device for ``--device`` and a remark (empty where there is nothing to say).
+
+    A bare number is the published way to name a GPU; without any GPU it falls back to the CPU and
+    says so. ``cuda`` by name does not fall back.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_gpu else "cpu"), ""
+    if name.isdigit():
+        if has_gpu and int(name) >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
+        if has_gpu:
+            return torch.device("cuda", int(name)), ""
+        return torch.device("cpu"), f"--device {name} names a GPU, but none is visible: running on the CPU."
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or the number of a GPU.") from error
+    if device.type == "cuda" and not has_gpu:
+        raise UserError(f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu.")
+    return device, ""
+
+
+def build_model(options: Namespace, num_classes: int) -> TransferModel:
+    """The model named by ``--model``, from timm's registry.
+
+    Raises:
+        UserError: unknown name, no transfer model, or a neuron that the model cannot be built with.
+    """
+    if not is_model(options.model):
+        raise unknown_name("--model", options.model, list_models("*ransfer_*"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = create_model(
+                options.model,
+                num_classes=num_classes,
+                step=options.step,
+                node_type=options.node_type,
+                act_fun=options.act_fun,
+                threshold=options.threshold,
+                tau=options.tau,
+                event_size=options.event_size,
+            )
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"--model {options.model} with --node-type {options.node_type} cannot be built from the common "
+            f"options ({error}). Transfer models take neurons such as LIFNode, IFNode or PLIFNode."
+        ) from error
+    if not isinstance(model, TransferModel):
+        raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
+    return model
+
+
+def build_optimizer(options: Namespace, modules: nn.Module) -> torch.optim.Optimizer:
+    """timm optimiser over all trainable parameters; no weight decay on one-dimensional ones."""
+    lr = options.lr * options.batch_size / 1024
+    try:
+        return create_optimizer_v2(
+            modules, opt=options.opt, lr=lr, weight_decay=options.weight_decay, momentum=options.momentum
+        )
+    except (ValueError, KeyError, AssertionError) as error:
+        raise UserError(f"--opt {options.opt}: {error}") from error
+
+
+def build_scheduler(options: Namespace, optimizer: torch.optim.Optimizer):
+    """timm scheduler, stepped once per epoch; None is timm's constant rate."""
+    known = ("cosine", "step", "multistep", "tanh", "poly", "none")
+    if options.sched not in known:
+        raise unknown_name("--sched", options.sched, known)
+    if options.warmup_epochs >= options.epochs and options.sched != "none":
+        raise UserError(
+            f"--warmup-epochs {options.warmup_epochs} leaves nothing of --epochs {options.epochs}: the learning rate "
+            "would never arrive. Lower the first or raise the second."
+        )
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=options.sched,
+        num_epochs=options.epochs,
+        decay_epochs=options.decay_epochs,
+        decay_rate=options.decay_rate,
+        min_lr=options.min_lr,
+        warmup_lr=options.warmup_lr,
+        warmup_epochs=options.warmup_epochs,
+    )
+    return scheduler

@@ -1,0 +1,157 @@
+"""Several methods and seeds with the same settings, and the table that compares them."""
+
+import json
+from argparse import Namespace
+from copy import copy
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import torch
+import yaml
+
+from ..analysis.table import write_report
+from ..data import DATASETS, TransferData, make_split
+from ..errors import UserError
+from ..files import replacing
+from ..methods import METHODS
+from ..options import identity, save_yaml
+from . import checkpoint
+from .build import build_model, choose_device
+from .evaluate import Metrics, evaluate
+from .train import Result, Trainer, same_run
+
+
+def load_data(options: Namespace) -> TransferData:
+    """The target data set named by the options, with its class count checked against ``--num-classes``."""
+    data = DATASETS[options.target_dataset].load(
+        options.data_root,
+        steps=options.step,
+        size=options.event_size,
+        train_portion=options.train_portion,
+        download=options.download,
+    )
+    if options.num_classes not in (None, len(data.classes)):
+        raise UserError(
+            f"--num-classes {options.num_classes}: {options.target_dataset} has {len(data.classes)} classes. "
+            "Leave the option away, or choose the data set that you mean."
+        )
+    return data
+
+
+def compare(options: Namespace, say=print) -> pd.DataFrame:
+    """Run every method with every seed, write ``comparison.{csv,md,png}``, print the table, return its rows.
+
+    Args:
+        options: resolved options.
+        say: where lines for the user go.
+
+    Raises:
+        UserError: see the messages; nothing that exists is overwritten.
+    """
+    device, remark = choose_device(options.device)
+    folder = claim_output(options)
+    data = load_data(options)
+    for line in filter(None, (remark, _headline(options, data, device), f"Output: {folder}")):
+        say(line)
+    single_file = options.resume not in (None, "auto")
+    if single_file and len(options.method) * len(options.seed) > 1:
+        raise UserError("--resume FILE continues one run: give one --method and one --seed.")
+    results = []
+    for seed in options.seed:
+        split = make_split(data, options, seed)
+        say(f"Seed {seed}. {split.audit}")
+        for name in options.method:
+            one = copy(options)
+            one.method, one.seed = [name], [seed]
+            results.append(_run(one, data, split, run_folder(folder, name, seed), device))
+    rows = finished(folder)
+    selection = "best epoch on the validation set" if len(split.val) else "best epoch on the test set"
+    title = f"{options.target_dataset}, {options.model}, T = {options.step}"
+    note = "Events are emulated from the images." if data.emulated else ""
+    say("\n" + write_report(rows, folder, title, selection, note))
+    say(f"Written: {folder}/comparison.csv, .md, .png")
+    return rows
+
+
+def run_folder(folder: Path, method: str, seed: int) -> Path:
+    return folder / "runs" / f"{method}-seed{seed}"
+
+
+def claim_output(options: Namespace) -> Path:
+    """The output folder, its ``config.yaml`` written; refused where it holds another run."""
+    if options.output is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        options.output = f"results/{options.target_dataset}-{'-'.join(options.method)}-{stamp}"
+    folder = Path(options.output)
+    config = folder / "config.yaml"
+    if config.exists():
+        there, here = yaml.safe_load(config.read_text()), identity(options)
+        shared = {"method", "seed"}  # more methods and seeds may join a comparison
+        there = {k: v for k, v in there.items() if k not in shared}
+        here = {k: v for k, v in here.items() if k not in shared and v is not None}
+        same_run(there, here, f"The output folder {folder}")
+        if options.resume is None:
+            raise UserError(
+                f"The output folder {folder} already holds this run. Add --resume to keep what is finished and "
+                "go on, or choose another --output."
+            )
+    elif folder.exists() and any(folder.iterdir()):
+        raise UserError(f"The output folder {folder} holds other files: choose an empty or a new one.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(config) as temporary:
+            save_yaml(options, temporary)
+    except OSError as error:
+        raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
+    return folder
+
+
+def _run(options: Namespace, data: TransferData, split, folder: Path, device: torch.device) -> Result:
+    finished_file = folder / "result.json"
+    if finished_file.exists():
+        return Result(**json.loads(finished_file.read_text()))
+    trainer = Trainer(options, data, split, folder, device)
+    last = folder / "last.pt"
+    if options.resume not in (None, "auto"):
+        trainer.restore(Path(options.resume))
+    elif options.resume and last.exists():
+        trainer.restore(last)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "split.json").write_text(json.dumps(split.names(data), indent=0))
+    return trainer.fit()
+
+
+def finished(folder: Path) -> pd.DataFrame:
+    """Rows of all finished runs under ``folder``; methods in registry order, then by seed."""
+    rows = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
+    rank = {name: i for i, name in enumerate(METHODS)}
+    rows.sort(key=lambda r: (rank.get(r["method"], len(rank)), r["seed"]))
+    return pd.DataFrame(rows)
+
+
+def evaluate_checkpoint(options: Namespace, say=print) -> Metrics:
+    """``--eval``: accuracy of ``--eval_checkpoint`` on the test recordings; writes nothing."""
+    device, remark = choose_device(options.device)
+    path = Path(options.eval_checkpoint)
+    state = checkpoint.load(path)
+    data = load_data(options)
+    model = build_model(options, len(data.classes))
+    checkpoint.load_weights(model, state["ema"] or state["model"], path, f"--model {options.model}")
+    split = make_split(data, options, options.seed[0])
+    metrics = evaluate(
+        model.to(device), data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
+    )
+    for line in filter(None, (remark, f"Seed {options.seed[0]}. {split.audit}")):
+        say(line)
+    say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
+    return metrics
+
+
+def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:
+    kind = " (events emulated from the images)" if data.emulated else ""
+    return (
+        f"{', '.join(options.method)} on {data.source} -> {data.target}{kind}: {len(data.labels)} recordings, "
+        f"{len(data.image_labels)} images, {len(data.classes)} classes; {options.model}, T = {options.step}, "
+        f"{options.event_size} x {options.event_size}, {options.epochs} epochs, {device}, protocol {options.protocol}."
+    )

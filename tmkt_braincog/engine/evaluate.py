@@ -1,0 +1,52 @@
+"""Evaluation: the event stream alone, by the event head, mean logits over time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.utils import accuracy
+from torch import Tensor
+
+from ..data.frames import resize_frames
+from ..models.transfer import TransferModel
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Over all recordings evaluated: ``top1``, ``top5`` in percent and the mean cross-entropy ``loss``."""
+
+    top1: float
+    top5: float
+    loss: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: TransferModel,
+    frames: Tensor,
+    labels: Tensor,
+    recordings: np.ndarray,
+    device: torch.device,
+    batch_size: int = 128,
+    amp: bool = False,
+) -> Metrics:
+    """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.
+
+    Args:
+        frames: ``[R, T, 2, H, W]`` counts, resized to the model's input size.
+        labels: ``[R]`` int64.
+        recordings: indices to evaluate, at least one.
+    """
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    for chunk in np.array_split(recordings, -(-len(recordings) // batch_size)):
+        x = resize_frames(frames[chunk], model.event_size).to(device)
+        y = labels[chunk].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            logits = model(x).event.logits.mean(0)
+        top1, top5 = accuracy(logits, y, topk=(1, min(5, logits.shape[1])))
+        sums += torch.stack([top1, top5, F.cross_entropy(logits, y)]).double() * len(chunk)
+    model.train(was_training)
+    return Metrics(*(sums / len(recordings)).tolist())

@@ -1,0 +1,309 @@
+"""Training one method with one seed: the loop, its checkpoints and its log."""
+
+import json
+import math
+import time
+from argparse import Namespace
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..data import Split, TransferData, TSMDataset
+from ..data.sampling import epoch_batches
+from ..errors import UserError
+from ..files import replacing
+from ..methods import METHODS
+from ..mixing import Progress
+from ..options import NOT_IDENTITY, identity
+from . import checkpoint
+from .build import build_model, build_optimizer, build_scheduler
+from .evaluate import Metrics, evaluate
+from .interrupt import Interrupted, StopSignal
+from .loggers import EpochLog
+from .memory import peak_mib, reset_peak
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run; field names are the columns of ``comparison.csv``. Accuracies in percent."""
+
+    method: str
+    seed: int
+    protocol: str
+    top1_best: float
+    top1_last: float
+    epoch_best: int
+    train_s: float
+    peak_mib: float
+
+
+@dataclass
+class Position:
+    """Everything that the loop counts; saved with a checkpoint.
+
+    ``epoch`` and ``batch`` are the next to run, ``sums`` the losses added up in this epoch,
+    ``best_score`` is on the validation recordings where there are any, ``best_test`` and
+    ``last_test`` on the test recordings.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    train_s: float = 0.0
+    peak_mib: float = 0.0
+    best_score: float = -1.0
+    best_test: float = float("nan")
+    best_epoch: int = -1
+    last_test: float = float("nan")
+
+
+class Trainer:
+    """Trains, evaluates, logs and saves one run.
+
+    Args:
+        options: resolved options with one method and one seed in the lists.
+        data, split: what to train, validate and test on.
+        folder: of this run; checkpoints ``last.pt`` and ``best.pt``, ``log.csv``, ``result.json``.
+        device: where the model runs.
+    """
+
+    def __init__(self, options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device):
+        self.options, self.data, self.split, self.folder, self.device = options, data, split, folder, device
+        (self.name,), (self.seed,) = options.method, options.seed
+        # The model comes first: its initial weights are then the same for all methods.
+        torch.manual_seed(self.seed)
+        self.model = build_model(options, len(data.classes)).to(device)
+        self.method = METHODS[self.name].from_options(options, self.model.num_features).to(device)
+        self.modules = nn.ModuleDict({"model": self.model, "method": self.method})
+        self.optimizer = build_optimizer(options, self.modules)
+        self.scheduler = build_scheduler(options, self.optimizer)
+        self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
+        self.amp = options.amp == "bf16"
+        self.pairs = TSMDataset(
+            data.frames,
+            data.labels,
+            data.images,
+            data.image_labels,
+            recordings=split.train,
+            static=split.static,
+            size=options.event_size,
+            seed=self.seed,
+            augment=options.augment,
+            pairing=options.pairing,
+            twins=data.twins,
+        )
+        self.log = EpochLog(folder, options.tensorboard)
+        self.at = Position()
+        self.sums: dict[str, Tensor] = {}
+        # Index of the first step of this epoch with a loss that is not finite, or -1; lives on the
+        # device so that looking for it costs no synchronisation per step.
+        self.first_bad = torch.tensor(-1, device=device)
+
+    def fit(self) -> Result:
+        """Train to the end.
+
+        Raises:
+            UserError: a loss that is not finite, or a checkpoint that cannot be written.
+            Interrupted: Ctrl-C or SIGTERM, after saving.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        reset_peak(self.device)
+        steps = self.options.epochs * len(self._batches(0))
+        bar = tqdm(
+            total=steps,
+            initial=self.at.epoch * len(self._batches(0)) + self.at.batch,
+            desc=f"{self.name} seed {self.seed}",
+            disable=not self.options.progress,
+            dynamic_ncols=True,
+            mininterval=0.5,
+        )
+        with StopSignal() as signal, bar:
+            while self.at.epoch < self.options.epochs:
+                self._train_epoch(signal, bar)
+                self._end_epoch(bar)
+        self.log.close()
+        return self._finish()
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        o = self.options
+        labels = self.data.labels[self.split.train].numpy()
+        return epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, self.seed, epoch)
+
+    def _train_epoch(self, signal: StopSignal, bar: tqdm) -> None:
+        batches = self._batches(self.at.epoch)
+        self.pairs.set_epoch(self.at.epoch)
+        self.model.train()
+        self.method.train()
+        loader = DataLoader(
+            self.pairs,
+            sampler=batches[self.at.batch :],
+            batch_size=None,
+            num_workers=self.options.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        started = time.perf_counter()
+        for batch in loader:
+            progress = Progress(self.at.epoch, self.options.epochs, self.at.batch, len(batches))
+            self._step(batch.to(self.device), progress)
+            self.at.batch += 1
+            bar.update()
+            if self.at.batch % self.options.log_interval == 0:
+                self._check_finite(batches)
+                bar.set_postfix(epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False)
+            if signal.received is not None:
+                self._add_time(started)
+                self._stop(signal.received, batches)
+        self._check_finite(batches)
+        self._add_time(started)
+
+    def _step(self, batch, progress: Progress) -> None:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            losses = self.method(self.model, batch, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        if self.options.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.modules.parameters(), self.options.clip_grad)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        with torch.no_grad():
+            for name, value in losses.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value.detach().double()
+            bad = ~torch.isfinite(losses["loss"].detach()) & (self.first_bad < 0)
+            self.first_bad = torch.where(bad, progress.batch, self.first_bad)
+
+    def _means(self) -> dict[str, float]:
+        return {name: float(total) / self.at.batch for name, total in self.sums.items()}
+
+    def _add_time(self, started: float) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.at.train_s += time.perf_counter() - started
+        self.at.peak_mib = max(self.at.peak_mib, peak_mib(self.device))
+
+    def _check_finite(self, batches: list[list[int]]) -> None:
+        bad = int(self.first_bad)
+        if bad < 0:
+            return
+        names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batches[bad]]
+        raise UserError(
+            f"{self.name}, seed {self.seed}: the loss is not finite at epoch {self.at.epoch}, step {bad} of "
+            f"{len(batches)}; the batch holds {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}. The last good "
+            f"checkpoint is kept ({self.folder / 'last.pt'}). Lower --lr, or set --clip-grad 1."
+        )
+
+    def _end_epoch(self, bar: tqdm) -> None:
+        epoch, o = self.at.epoch, self.options
+        row: dict[str, Any] = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], **self._means()}
+        row |= self.method.diagnostics()
+        if (epoch + 1) % o.eval_interval == 0 or epoch + 1 == o.epochs:
+            row |= self._evaluate(epoch)
+            bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.3f}", top1=f"{self.at.last_test:.2f}")
+        row["train_s"] = round(self.at.train_s, 3)
+        self.log.add(row)
+        if self.scheduler is not None:
+            self.scheduler.step(epoch + 1)
+        self.at.epoch, self.at.batch, self.sums = epoch + 1, 0, {}
+        self.save("last.pt")
+        if self.at.best_epoch == epoch:
+            self.save("best.pt")
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        row, score = {}, math.nan
+        for part in ("test", "val"):
+            recordings = getattr(self.split, part)
+            if len(recordings):
+                metrics = self.evaluate_on(recordings)
+                row |= {f"{part}_{k}": v for k, v in asdict(metrics).items()}
+                score = metrics.top1
+        self.at.last_test = row["test_top1"]
+        if score > self.at.best_score:
+            self.at.best_score, self.at.best_test, self.at.best_epoch = score, row["test_top1"], epoch
+        return row
+
+    def evaluate_on(self, recordings) -> Metrics:
+        """Evaluate the model (its moving average where there is one) on these recordings."""
+        model = self.model if self.ema is None else self.ema.module
+        return evaluate(model, self.data.frames, self.data.labels, recordings, self.device, amp=self.amp)
+
+    def _finish(self) -> Result:
+        at = self.at
+        result = Result(
+            self.name,
+            self.seed,
+            self.options.protocol,
+            at.best_test,
+            at.last_test,
+            at.best_epoch,
+            round(at.train_s, 3),
+            round(at.peak_mib, 1),
+        )
+        with replacing(self.folder / "result.json") as temporary:
+            temporary.write_text(json.dumps(asdict(result), indent=1) + "\n")
+        return result
+
+    def _stop(self, signum: int, batches: list[list[int]]) -> None:
+        self._check_finite(batches)
+        self.save("last.pt")
+        self.log.close()
+        raise Interrupted(
+            f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {len(batches)}; saved in "
+            f"{self.folder / 'last.pt'}.\nContinue with: python main_transfer.py -c "
+            f"{self.folder.parent.parent / 'config.yaml'} --resume",
+            signum,
+        )
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint with all that :meth:`restore` needs to go on bit for bit."""
+        checkpoint.save(
+            self.folder / name,
+            {
+                "identity": identity(self.options),
+                "model": self.model.state_dict(),
+                "method": self.method.state_dict(),
+                "ema": self.ema.module.state_dict() if self.ema is not None else None,
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+                "position": asdict(self.at),
+                "sums": {k: v.cpu() for k, v in self.sums.items()},
+                "rows": self.log.rows,
+                "random": checkpoint.random_state(),
+            },
+        )
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of the same run.
+
+        Raises:
+            UserError: unreadable, of another model, or made with other options.
+        """
+        state = checkpoint.load(path)
+        name = f"--model {self.options.model}"
+        checkpoint.load_weights(self.model, state["model"], path, name)
+        same_run(state["identity"], identity(self.options), f"The checkpoint {path}")
+        checkpoint.load_weights(self.method, state["method"], path, f"--method {self.name}")
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.ema is not None:
+            checkpoint.load_weights(self.ema.module, state["ema"], path, name)
+        self.at = Position(**state["position"])
+        self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
+        self.log.restore(state["rows"])
+        checkpoint.restore_random_state(state["random"])
+
+
+def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
+    """A UserError that lists the options in which two runs differ, if they do."""
+    names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
+    differing = [n for n in names if seen.get(n) != expected.get(n)]
+    if differing:
+        lines = "\n".join(f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing)
+        raise UserError(
+            f"{what} belongs to a different run:\n{lines}\nChoose another --output, or give the same options."
+        )
