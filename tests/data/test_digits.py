@@ -156,11 +156,12 @@ def test_contract(data):
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
     assert data.names[0] == "digits/0000" and len(set(data.names)) == 1797
     np.testing.assert_array_equal(data.twins, np.arange(1797))
-    np.testing.assert_array_equal(np.sort(np.concatenate([data.train, data.test])), np.arange(1797))
-    np.testing.assert_array_equal(data.static_train, data.train)
+    np.testing.assert_array_equal(np.sort(np.concatenate([data.static_train, data.test])), np.arange(1797))
+    assert set(data.train) < set(data.static_train)
     for digit in range(10):
         n = int((data.labels == digit).sum())
-        assert int((data.labels[data.train] == digit).sum()) == round(n / 2)
+        assert int((data.labels[data.static_train] == digit).sum()) == round(n / 2)
+        assert int((data.labels[data.train] == digit).sum()) == round(round(n / 2) / 2)
 
 
 def test_frames_hold_the_events(data, stream):

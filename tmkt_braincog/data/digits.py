@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 STREAM_VERSION = 1
 TRAIN_PORTION = 0.5
+# Events are the scarcer data: half of the training images have no training recording.
+RECORDED_PORTION = 0.5
 CLASSES = tuple("0123456789")
 IMAGE_SIDE = 28
 # Small enough for a CPU: a minute or so per run.
@@ -51,8 +53,8 @@ def load(
         root: not used; nothing is read from disk but the cache.
         steps: T.
         size: not used; frames stay at the sensor's 34 x 34 pixels.
-        train_portion: portion of each class, in the data's order, that is for training, in (0, 1);
-            default 0.5.
+        train_portion: portion of each class's images, in the data's order, that is for training, in
+            (0, 1); default 0.5. The first half of these have a training recording too.
         download: not used; nothing is needed.
 
     Returns:
@@ -64,8 +66,14 @@ def load(
     """
     images, labels = digit_images()
     train, test = split_in_order(labels, TRAIN_PORTION if train_portion is None else train_portion)
+    recorded, _ = first_portion(labels[train], RECORDED_PORTION)
     frames = emulated_frames(images, steps)
-    log.info("ndigits: %d emulated recordings, %d train, %d test", len(labels), len(train), len(test))
+    log.info(
+        "ndigits: %d training images, %d of them with an emulated recording, %d test recordings",
+        len(train),
+        len(recorded),
+        len(test),
+    )
     every = np.arange(len(labels))
     return TransferData(
         source="digits",
@@ -78,7 +86,7 @@ def load(
         images=torch.from_numpy(images),
         image_labels=torch.from_numpy(labels.copy()),
         twins=every.copy(),
-        train=train,
+        train=train[recorded],
         test=test,
         static_train=train.copy(),
         static_test=test.copy(),

@@ -57,15 +57,14 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     single_file = options.resume not in (None, "auto")
     if single_file and len(options.method) * len(options.seed) > 1:
         raise UserError("--resume FILE continues one run: give one --method and one --seed.")
-    results = []
     for seed in options.seed:
         split = make_split(data, options, seed)
         say(f"Seed {seed}. {split.audit}")
         for name in options.method:
             one = copy(options)
             one.method, one.seed = [name], [seed]
-            results.append(_run(one, data, split, run_folder(folder, name, seed), device))
-    rows = finished(folder)
+            _run(one, data, split, run_folder(folder, name, seed), device)
+    rows = finished(folder, options.method)
     selection = "best epoch on the validation set" if len(split.val) else "best epoch on the test set"
     title = f"{options.target_dataset}, {options.model}, T = {options.step}"
     note = "Events are emulated from the images." if data.emulated else ""
@@ -122,12 +121,11 @@ def _run(options: Namespace, data: TransferData, split, folder: Path, device: to
     return trainer.fit()
 
 
-def finished(folder: Path) -> pd.DataFrame:
-    """Rows of all finished runs under ``folder``; methods in registry order, then by seed."""
+def finished(folder: Path, order: list[str]) -> pd.DataFrame:
+    """Rows of all finished runs under ``folder``; methods as in ``order``, others after them, then by seed."""
     rows = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
-    rank = {name: i for i, name in enumerate(METHODS)}
-    rows.sort(key=lambda r: (rank.get(r["method"], len(rank)), r["seed"]))
-    return pd.DataFrame(rows)
+    rank = {name: i for i, name in enumerate(dict.fromkeys([*order, *METHODS]))}
+    return pd.DataFrame(sorted(rows, key=lambda r: (rank[r["method"]], r["seed"])))
 
 
 def evaluate_checkpoint(options: Namespace, say=print) -> Metrics:

@@ -145,6 +145,9 @@ class Trainer:
             batch_size=None,
             num_workers=self.options.workers,
             pin_memory=self.device.type == "cuda",
+            # Its own: an iterator draws from the global generator when it starts, and a resumed
+            # epoch starts one more of them.
+            generator=torch.Generator(),
         )
         started = time.perf_counter()
         for batch in loader:

@@ -1,0 +1,150 @@
+"""The loop: same start for all methods, budget, finite losses, full disk."""
+
+import errno
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from tmkt_braincog.cli import main
+from tmkt_braincog.engine import train
+from tmkt_braincog.options import parse, resolve
+
+SMALL = (
+    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --eval-interval 1 "
+    "--no-progress --no-tensorboard"
+).split()
+
+
+def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, monkeypatch):
+    starts, batches = {}, {}
+    step = train.Trainer._step
+
+    def watched(self, batch, progress):
+        starts.setdefault(self.name, {k: v.clone() for k, v in self.model.state_dict().items()})
+        batches.setdefault(self.name, []).append(batch)
+        step(self, batch, progress)
+
+    monkeypatch.setattr(train.Trainer, "_step", watched)
+    words = [*SMALL, "--method", "event-only", "baseline", "tmkt", "--seed", "1", "--output", str(tmp_path / "o")]
+    assert main(words) == 0
+    for name in ("baseline", "tmkt"):
+        assert all(torch.equal(v, starts["event-only"][k]) for k, v in starts[name].items())
+        assert len(batches[name]) == len(batches["event-only"]) == 4
+        for ours, theirs in zip(batches[name], batches["event-only"], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    splits = [json.loads(p.read_text()) for p in (tmp_path / "o/runs").glob("*/split.json")]
+    assert splits[0] == splits[1] == splits[2]
+
+
+def test_comparison_files(tmp_path, capsys):
+    words = [*SMALL, "--method", "event-only", "tmkt", "--seed", "1", "2", "--output", str(tmp_path / "o")]
+    assert main(words) == 0
+    rows = pd.read_csv(tmp_path / "o/comparison.csv")
+    assert list(rows) == "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib".split(",")
+    assert list(zip(rows.method, rows.seed, strict=True)) == [
+        ("event-only", 1),
+        ("event-only", 2),
+        ("tmkt", 1),
+        ("tmkt", 2),
+    ]
+    assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
+    assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
+    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed2/log.csv")
+    assert {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"} <= set(log)
+    out = capsys.readouterr().out
+    assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
+    assert (tmp_path / "o/comparison.png").stat().st_size > 5000
+
+
+def test_the_weighted_terms_add_up_to_the_logged_loss(tmp_path):
+    assert main([*SMALL, "--method", "tmkt", "--output", str(tmp_path / "o")]) == 0
+    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
+    total = log.cls_mixed + 0.5 * (log.alignment + log.cls_event) + log.mag + log.mrp
+    assert total.to_numpy() == pytest.approx(log.loss.to_numpy(), rel=1e-5)
+
+
+def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
+    words = [*SMALL, "--epochs", "4", "--lr", "0.064", "--output", str(tmp_path / "o")]
+    assert main(words) == 0
+    lr = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").lr
+    peak = 0.064 * 8 / 1024
+    cosine = [1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2 for e in (1, 2, 3)]
+    assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capsys):
+    step = train.Trainer._step
+
+    def poisoned(self, batch, progress):
+        if progress.epoch == 1 and progress.batch == 1:
+            with torch.no_grad():
+                self.model.fc2.bias[0] = float("nan")
+        step(self, batch, progress)
+
+    monkeypatch.setattr(train.Trainer, "_step", poisoned)
+    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    message = capsys.readouterr().err
+    assert "epoch 1, step 1 of 2" in message and "digits/" in message
+    kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
+    assert kept["position"]["epoch"] == 1
+    assert all(torch.isfinite(v).all() for v in kept["model"].values())
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys):
+    save, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    assert "No space left" in capsys.readouterr().err
+    folder = tmp_path / "o/runs/tmkt-seed42"
+    assert torch.load(folder / "last.pt", weights_only=True)["position"]["epoch"] == 1
+    assert not list(folder.glob(".*tmp"))
+
+
+def test_bf16_trains_with_finite_float32_losses(tmp_path):
+    assert main([*SMALL, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
+    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
+    assert log.loss.between(0.1, 20).all()
+
+
+def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
+    from tmkt_braincog.models import TransferModel
+
+    streams = []
+    run_stream = TransferModel.run_stream
+    monkeypatch.setattr(
+        TransferModel,
+        "run_stream",
+        lambda self, x, stream: streams.append((self.training, stream)) or run_stream(self, x, stream),
+    )
+    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
+    assert {s for training, s in streams if not training} == {"event"}
+    assert {s for training, s in streams if training} == {"static", "event"}
+
+
+def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):
+    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
+    last = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").test_top1.iloc[-1]
+    before = sorted(p for p in tmp_path.rglob("*"))
+    checkpoint = str(tmp_path / "o/runs/tmkt-seed42/last.pt")
+    assert main([*SMALL, "--eval", "--eval_checkpoint", checkpoint]) == 0
+    assert f"top-1 {last:.2f} %" in capsys.readouterr().out
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_the_saved_config_reads_back_to_the_same_options(tmp_path):
+    assert main([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]) == 0
+    options, _ = resolve(parse(["-c", str(tmp_path / "o/config.yaml")]))
+    again, _ = resolve(parse([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]))
+    ignored = {"config"}
+    assert {k: v for k, v in vars(options).items() if k not in ignored} == {
+        k: v for k, v in vars(again).items() if k not in ignored
+    }

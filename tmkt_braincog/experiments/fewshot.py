@@ -1,0 +1,137 @@
+"""Accuracy against shots on real N-MNIST: event-only, baseline and TMKT with one recipe.
+
+Every (shots, seed) is one process that runs all methods; finished runs are kept, so the command
+can be given again after an interruption.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from ..analysis.plots import plot_shots
+from ..analysis.table import read_csv, summarise
+from ..errors import UserError
+from ..files import replacing
+
+RECIPE = Path("run_scripts/nmnist_fewshot.yaml")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tmkt_braincog.experiments.fewshot",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data-root", required=True, help="folder with NMNIST/ and MNIST/")
+    add("--recipe", default=str(RECIPE), help="YAML of the options that all runs share")
+    add("--shots", type=int, nargs="+", default=[1, 2, 5, 10, 50], help="recordings per class")
+    add("--seed", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    add("--method", nargs="+", default=["event-only", "baseline", "tmkt"])
+    add("--jobs", type=int, default=2, help="processes at once; the CPU cores are shared out among them")
+    add("--output", default="results/nmnist_fewshot")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse(argv)
+    try:
+        print(run(options))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> str:
+    """Run what is missing, then write ``fewshot.{csv,md,png,pdf}``; returns the table."""
+    # Seeds in the outer loop: whole seeds are finished first, the longest shots do not come last.
+    jobs = [(shots, seed) for seed in options.seed for shots in options.shots]
+    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), desc="few-shot runs") as bar:
+        for failure in pool.map(lambda job: _run_one(options, *job), jobs):
+            bar.update()
+            if failure:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(failure)
+    return write_table(options)
+
+
+def _run_one(options: argparse.Namespace, shots: int, seed: int) -> str:
+    """Run all methods for one (shots, seed); returns what went wrong, if anything."""
+    folder = Path(options.output) / f"shots-{shots}"
+    words = ["-c", options.recipe, "--data-root", options.data_root, "--shots", str(shots), "--seed", str(seed)]
+    words += ["--method", *options.method, "--output", str(folder / f"seed-{seed}"), "--resume"]
+    words += ["--no-progress", "--no-tensorboard"]
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    done = subprocess.run(
+        [sys.executable, "-m", "tmkt_braincog", *words],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        return f"shots {shots}, seed {seed} ended with status {done.returncode}:\n{done.stderr.strip()}"
+    return ""
+
+
+def collect(folder: Path, shots: list[int], seeds: list[int]) -> pd.DataFrame:
+    """Rows of all runs with a ``shots`` column in front.
+
+    Raises:
+        UserError: a run is missing.
+    """
+    tables = []
+    for k in shots:
+        for seed in seeds:
+            table = read_csv(folder / f"shots-{k}" / f"seed-{seed}" / "comparison.csv")
+            table.insert(0, "shots", k)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_table(options: argparse.Namespace) -> str:
+    folder = Path(options.output)
+    rows = collect(folder, options.shots, options.seed)
+    rows = rows[rows["method"].isin(options.method)]
+    with replacing(folder / "fewshot.csv") as temporary:
+        rows.to_csv(temporary, index=False)
+    text = to_markdown(rows, options.method)
+    with replacing(folder / "fewshot.md") as temporary:
+        temporary.write_text(text)
+    points = rows.rename(columns={"top1_last": "top1"})
+    for suffix in ("png", "pdf"):
+        plot_shots(points, folder / f"fewshot.{suffix}", "N-MNIST, few shots: top-1 after the last epoch")
+    return text
+
+
+def to_markdown(rows: pd.DataFrame, methods: list[str]) -> str:
+    """Top-1 after the last epoch and at the best validation epoch, and the paired differences."""
+    seeds, protocol = rows["seed"].nunique(), rows["protocol"].iloc[0]
+    lines = [
+        f"Real N-MNIST + MNIST, Transfer_SCNN, T = 10, 28 x 28, protocol {protocol}, {seeds} seeds. "
+        "Mean ± standard deviation of top-1 (%); difference: paired, to the baseline, with its 95 % interval.",
+        "",
+        "| shots | method | last epoch | difference | best validation epoch | difference | train s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for shots, part in rows.groupby("shots"):
+        part = part.set_index("method").loc[methods].reset_index()
+        for _, row in summarise(part).iterrows():
+            cells = [str(shots), row["method"]]
+            for kind in ("last", "best"):
+                cells.append(f"{row[f'{kind}_mean']:.1f} ± {row[f'{kind}_std']:.1f}")
+                same = row["method"] == "baseline" or pd.isna(row[f"{kind}_diff"])
+                interval = f"[{row[f'{kind}_low']:+.1f}, {row[f'{kind}_high']:+.1f}]"
+                cells.append("" if same else f"{row[f'{kind}_diff']:+.1f} {interval}")
+            lines.append("| " + " | ".join([*cells, f"{row['train_s']:.0f}"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
