@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import tmkt_braincog  # noqa: F401  (first: it keeps BrainCog's import warnings out of the report)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

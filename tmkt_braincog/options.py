@@ -413,7 +413,6 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     """
     from .data import DATASETS
     from .methods import METHODS
-    from .mixing import STRATEGIES
 
     remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
@@ -423,8 +422,13 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
             setattr(options, name, value)
     options.method = _methods(given, options, remarks)
     for name in options.method:
-        METHODS[name]  # an unknown name is an error here
-    STRATEGIES[options.mixup_strategy]
+        # Built to be checked: an unknown name or an impossible ratio is an error here.
+        least = METHODS[name].from_options(options, features=1).least_batch
+        if options.batch_size < least:
+            raise UserError(
+                f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) and needs at least "
+                f"{least}. Raise it, or switch the alignment off (--no-rda for tmkt, --no-domain-loss for the baseline)."
+            )
     options.source_dataset = options.source_dataset or target.sources[0]
     if options.source_dataset not in target.sources:
         raise UserError(

@@ -1,6 +1,6 @@
 """Data sets by name. A new one is one new file here and one registered name."""
 
-from . import digits, nmnist
+from . import digits, ncaltech101, nmnist
 from .base import DATASETS, NO_TWIN, DataSet, TransferData
 from .pairs import Pair, TSMDataset
 from .splits import Split, make_split
@@ -15,5 +15,6 @@ __all__ = [
     "TransferData",
     "digits",
     "make_split",
+    "ncaltech101",
     "nmnist",
 ]

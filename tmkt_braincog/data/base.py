@@ -59,8 +59,8 @@ class DataSet:
     """A registered target data set: how to load it and the recipe that goes with it.
 
     Attributes:
-        load: ``load(root, steps, size, train_portion, download) -> TransferData``; ``root`` is None where
-            the user gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after
+        load: ``load(root, steps, size, train_portion, download, use_hsv) -> TransferData``; ``root`` is None
+            where the user gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after
             resizing, ``train_portion`` None where the data set's own split is meant.
         sources: names of the static data sets it can be paired with; the first is the default.
         recipe: option defaults (option name -> value) that suit this data set.

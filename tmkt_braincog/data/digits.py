@@ -46,6 +46,7 @@ def load(
     size: int | None = None,
     train_portion: float | None = None,
     download: bool = False,
+    use_hsv: bool = True,
 ) -> TransferData:
     """1797 static digits and one emulated recording of each.
 
@@ -56,6 +57,7 @@ def load(
         train_portion: portion of each class's images, in the data's order, that is for training, in
             (0, 1); default 0.5. The first half of these have a training recording too.
         download: not used; nothing is needed.
+        use_hsv: not used; the images are grey.
 
     Returns:
         Frames ``[1797, T, 2, 34, 34]`` uint8, images ``[1797, 28, 28]`` uint8 in 0..255; recording k

@@ -9,6 +9,7 @@ import re
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,20 +38,21 @@ BACKGROUND = "BACKGROUND_Google"
 IGNORED = "Faces"  # the same photographs as Faces_easy, not cropped; N-Caltech101's table lacks it
 
 # BrainCog's table (``braincog.datasets.NCALTECH101``), where it is inside a constructor.
-CLASSES = tuple(
-    """
-    BACKGROUND_Google Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass beaver
-    binocular bonsai brain brontosaurus buddha butterfly camera cannon car_side ceiling_fan cellphone
-    chair chandelier cougar_body cougar_face crab crayfish crocodile crocodile_head cup dalmatian
-    dollar_bill dolphin dragonfly electric_guitar elephant emu euphonium ewer ferry flamingo
-    flamingo_head garfield gerenuk gramophone grand_piano hawksbill headphone hedgehog helicopter ibis
-    inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus mandolin mayfly menorah
-    metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid revolver rhino
-    rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish
-    stegosaurus stop_sign strawberry sunflower tick trilobite umbrella watch water_lilly wheelchair
-    wild_cat windsor_chair wrench yin_yang
-    """.split()
-)
+CLASSES = (
+    "BACKGROUND_Google", "Faces_easy", "Leopards", "Motorbikes", "accordion", "airplanes", "anchor",
+    "ant", "barrel", "bass", "beaver", "binocular", "bonsai", "brain", "brontosaurus", "buddha",
+    "butterfly", "camera", "cannon", "car_side", "ceiling_fan", "cellphone", "chair", "chandelier",
+    "cougar_body", "cougar_face", "crab", "crayfish", "crocodile", "crocodile_head", "cup",
+    "dalmatian", "dollar_bill", "dolphin", "dragonfly", "electric_guitar", "elephant", "emu",
+    "euphonium", "ewer", "ferry", "flamingo", "flamingo_head", "garfield", "gerenuk", "gramophone",
+    "grand_piano", "hawksbill", "headphone", "hedgehog", "helicopter", "ibis", "inline_skate",
+    "joshua_tree", "kangaroo", "ketch", "lamp", "laptop", "llama", "lobster", "lotus", "mandolin",
+    "mayfly", "menorah", "metronome", "minaret", "nautilus", "octopus", "okapi", "pagoda", "panda",
+    "pigeon", "pizza", "platypus", "pyramid", "revolver", "rhino", "rooster", "saxophone",
+    "schooner", "scissors", "scorpion", "sea_horse", "snoopy", "soccer_ball", "stapler", "starfish",
+    "stegosaurus", "stop_sign", "strawberry", "sunflower", "tick", "trilobite", "umbrella", "watch",
+    "water_lilly", "wheelchair", "wild_cat", "windsor_chair", "wrench", "yin_yang",
+)  # fmt: skip
 
 # Where the published recipe differs from the defaults, which are made for this data set.
 RECIPE = {"augment": "crop", "sampling": "balanced"}
@@ -59,7 +61,7 @@ EXPECTED = """Expected:
   <data root>/NCALTECH101/Caltech101/<class>/image_<number>.bin             (8709 recordings, or some of them)
   <data root>/caltech101/101_ObjectCategories/<class>/image_<number>.jpg    (8709 images of the same 101 classes)
 with the classes BACKGROUND_Google, Faces_easy, Leopards .. yin_yang; Faces is ignored.
-Add --download to fetch both (about 3.5 GB), or get them by hand: N-Caltech101 from https://www.garrickorchard.com/datasets/n-caltech101, Caltech-101 from https://data.caltech.edu/records/mzrjq-6wc02."""
+Add --download to fetch both (several GB), or get them by hand: N-Caltech101 from https://www.garrickorchard.com/datasets/n-caltech101, Caltech-101 from https://data.caltech.edu/records/mzrjq-6wc02."""
 
 
 class File(NamedTuple):
@@ -76,6 +78,7 @@ def load(
     size: int = 48,
     train_portion: float | None = None,
     download: bool = False,
+    use_hsv: bool = True,
 ) -> TransferData:
     """N-Caltech101 split per class in the order of the numbers; each recording's twin is the image it shows.
 
@@ -85,7 +88,8 @@ def load(
         size: side of frames and images in pixels.
         train_portion: portion of each class, in the order of the numbers, that is for training, in
             (0, 1); default 0.9.
-        download: fetch what is missing first (about 3.5 GB).
+        download: fetch what is missing first (several GB).
+        use_hsv: images by the V channel of HSV; False: by their blue channel, as in the reference.
 
     Returns:
         Frames ``[R, T, 2, size, size]`` float32 counts, bilinearly resized, and images
@@ -100,7 +104,8 @@ def load(
         raise UserError(f"NCALTECH101 needs a data root (--data-root); none was given.\n{EXPECTED}")
     if download:
         _download(Path(root))
-    return _assemble(Path(root), steps, size, TRAIN_PORTION if train_portion is None else train_portion)
+    portion = TRAIN_PORTION if train_portion is None else train_portion
+    return _assemble(Path(root), steps, size, portion, use_hsv)
 
 
 def recordings_folder(root: Path) -> Path:
@@ -137,7 +142,7 @@ def _unpack_inner(folder: Path) -> None:
             archive.extractall(folder.parent)
 
 
-def _assemble(root: Path, steps: int, size: int, portion: float) -> TransferData:
+def _assemble(root: Path, steps: int, size: int, portion: float, use_hsv: bool) -> TransferData:
     recordings = find_files(recordings_folder(root), ".bin", "recordings")
     images = find_files(images_folder(root), ".jpg", "images")
     twins = find_twins(recordings, images, root)
@@ -153,7 +158,7 @@ def _assemble(root: Path, steps: int, size: int, portion: float) -> TransferData
         labels=torch.from_numpy(labels),
         names=[f"{CLASSES[r.label]}/{r.path.name}" for r in recordings],
         file_ids=np.array([r.number for r in recordings], np.int64),
-        images=torch.from_numpy(load_images([i.path for i in images], size)),
+        images=torch.from_numpy(load_images([i.path for i in images], size, use_hsv)),
         image_labels=torch.tensor([i.label for i in images]),
         twins=twins,
         train=train,
@@ -203,13 +208,15 @@ def _files(folder: Path, suffix: str) -> list[File]:
     for path in folder.glob(f"[!.]*{suffix}"):
         match = re.fullmatch(r"image_([0-9]+)", path.stem)
         if match is None:
-            raise UserError(f"Found {path}; a name like image_0001{suffix} was expected. Rename or remove it.")
+            raise UserError(
+                f"Found {path}; a name like image_0001{suffix} was expected. Rename or remove it."
+            )
         found.append(File(label, int(match[1]), path))
     return found
 
 
 def _check_unique(files: Sequence[File]) -> None:
-    for one, other in zip(files, files[1:], strict=False):
+    for one, other in pairwise(files):
         if one[:2] == other[:2]:
             raise UserError(
                 f"Both {one.path} and {other.path} have number {one.number}; every number is one image. "
@@ -270,9 +277,7 @@ def load_frames(files: Sequence[Path], steps: int, size: int) -> np.ndarray:
     """
     key = {"files": files_digest(files), "steps": steps, "size": size, "version": FRAMES_VERSION}
     arrays = cached("NCALTECH101-frames", key, lambda: _decode(files, steps, size))
-    warn_unsorted(
-        int(arrays["n_unsorted"].sum()), int(np.count_nonzero(arrays["n_unsorted"])), "NCALTECH101"
-    )
+    warn_unsorted(int(arrays["n_unsorted"].sum()), int(np.count_nonzero(arrays["n_unsorted"])), "NCALTECH101")
     return arrays["frames"]
 
 
@@ -298,8 +303,8 @@ def shift_to_origin(events: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return events, (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
 
 
-def load_images(files: Sequence[Path], size: int) -> np.ndarray:
-    """V channels of the images, in the files' order, from the cache where nothing has changed.
+def load_images(files: Sequence[Path], size: int, use_hsv: bool = True) -> np.ndarray:
+    """V (or blue) channels of the images, in the files' order, from the cache where nothing has changed.
 
     Returns:
         ``[S, size, size]`` uint8.
@@ -307,20 +312,23 @@ def load_images(files: Sequence[Path], size: int) -> np.ndarray:
     Raises:
         UserError: a file is missing or no image.
     """
-    key = {"files": files_digest(files), "size": size, "version": IMAGES_VERSION}
-    return cached("NCALTECH101-images", key, lambda: _decode_images(files, size))["images"]
+    key = {"files": files_digest(files), "size": size, "use_hsv": use_hsv, "version": IMAGES_VERSION}
+    return cached("NCALTECH101-images", key, lambda: _decode_images(files, size, use_hsv))["images"]
 
 
-def _decode_images(files: Sequence[Path], size: int) -> dict[str, np.ndarray]:
+def _decode_images(files: Sequence[Path], size: int, use_hsv: bool) -> dict[str, np.ndarray]:
     images = np.empty((len(files), size, size), np.uint8)
     resize = Resize((size, size))  # bilinear, antialiased
     for i, path in enumerate(_progress(files, "images")):
         try:
             with Image.open(path) as image:
                 # Resized before the maximum is taken, as in the reference.
-                images[i] = np.asarray(resize(image.convert("RGB"))).max(-1)
+                rgb = np.asarray(resize(image.convert("RGB")))
+                images[i] = rgb.max(-1) if use_hsv else rgb[..., -1]
         except OSError as error:
-            raise UserError(f"Cannot read {path}: {error}. A JPEG image was expected. Get it again.") from error
+            raise UserError(
+                f"Cannot read {path}: {error}. A JPEG image was expected. Get it again."
+            ) from error
     return {"images": images}
 
 

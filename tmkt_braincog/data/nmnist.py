@@ -64,6 +64,7 @@ def load(
     size: int | None = None,
     train_portion: float | None = None,
     download: bool = False,
+    use_hsv: bool = True,
 ) -> TransferData:
     """N-MNIST with its own split, and all of MNIST; each recording's twin is the image it shows.
 
@@ -73,6 +74,7 @@ def load(
         size: not used; frames stay at the sensor's 34 x 34 pixels.
         train_portion: must be None: the data set has its own split.
         download: fetch what is missing first (about 1.2 GB).
+        use_hsv: not used; the images are grey.
 
     Returns:
         Frames ``[R, T, 2, 34, 34]`` uint8, sorted by split (Train first), digit and number; images

@@ -58,14 +58,26 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
                 tau=options.tau,
                 event_size=options.event_size,
             )
-    except (TypeError, KeyError) as error:
+            if not isinstance(model, TransferModel):
+                raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
+            _try_out(model)
+    except UserError:
+        raise
+    except Exception as error:  # BrainCog's neurons fail in many ways where they do not fit
         raise UserError(
-            f"--model {options.model} with --node-type {options.node_type} cannot be built from the common "
-            f"options ({error}). Transfer models take neurons such as LIFNode, IFNode or PLIFNode."
+            f"--model {options.model} with --node-type {options.node_type} and --act-fun {options.act_fun} cannot "
+            f"be built and run ({error}). Neurons such as LIFNode, IFNode and PLIFNode can."
         ) from error
-    if not isinstance(model, TransferModel):
-        raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
     return model
+
+
+@torch.no_grad()
+def _try_out(model: TransferModel) -> None:
+    """One evaluation of an empty recording: neurons that do not fit fail here and not in the first epoch."""
+    model.eval()
+    model(torch.zeros(1, model.step, 2, model.event_size, model.event_size))
+    model.reset()
+    model.train()
 
 
 def build_optimizer(options: Namespace, modules: nn.Module) -> torch.optim.Optimizer:

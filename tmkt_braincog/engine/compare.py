@@ -30,6 +30,7 @@ def load_data(options: Namespace) -> TransferData:
         size=options.event_size,
         train_portion=options.train_portion,
         download=options.download,
+        use_hsv=options.use_hsv,
     )
     if options.num_classes not in (None, len(data.classes)):
         raise UserError(
@@ -49,21 +50,20 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     Raises:
         UserError: see the messages; nothing that exists is overwritten.
     """
+    # What can be wrong is tried before the first file is written.
     device, remark = choose_device(options.device)
-    folder = claim_output(options)
+    folder = check_output(options)
     data = load_data(options)
+    splits = {seed: make_split(data, options, seed) for seed in options.seed}
+    first = options.seed[0]
+    Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
+    claim(folder, options)
     for line in filter(None, (remark, _headline(options, data, device), f"Output: {folder}")):
         say(line)
-    single_file = options.resume not in (None, "auto")
-    if single_file and len(options.method) * len(options.seed) > 1:
-        raise UserError("--resume FILE continues one run: give one --method and one --seed.")
-    for seed in options.seed:
-        split = make_split(data, options, seed)
+    for seed, split in splits.items():
         say(f"Seed {seed}. {split.audit}")
         for name in options.method:
-            one = copy(options)
-            one.method, one.seed = [name], [seed]
-            _run(one, data, split, run_folder(folder, name, seed), device)
+            _run(single(options, name, seed), data, split, run_folder(folder, name, seed), device)
     rows = finished(folder, options.method)
     selection = "best epoch on the validation set" if len(split.val) else "best epoch on the test set"
     title = f"{options.target_dataset}, {options.model}, T = {options.step}"
@@ -73,37 +73,48 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     return rows
 
 
+def single(options: Namespace, method: str, seed: int) -> Namespace:
+    """The options of one run of the comparison."""
+    one = copy(options)
+    one.method, one.seed = [method], [seed]
+    return one
+
+
 def run_folder(folder: Path, method: str, seed: int) -> Path:
     return folder / "runs" / f"{method}-seed{seed}"
 
 
-def claim_output(options: Namespace) -> Path:
-    """The output folder, its ``config.yaml`` written; refused where it holds another run."""
+def check_output(options: Namespace) -> Path:
+    """The output folder, refused where it holds another run; nothing is written."""
+    if options.resume not in (None, "auto") and len(options.method) * len(options.seed) > 1:
+        raise UserError("--resume FILE continues one run: give one --method and one --seed.")
     if options.output is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         options.output = f"results/{options.target_dataset}-{'-'.join(options.method)}-{stamp}"
     folder = Path(options.output)
     config = folder / "config.yaml"
     if config.exists():
-        there, here = yaml.safe_load(config.read_text()), identity(options)
         shared = {"method", "seed"}  # more methods and seeds may join a comparison
-        there = {k: v for k, v in there.items() if k not in shared}
-        here = {k: v for k, v in here.items() if k not in shared and v is not None}
+        there = {k: v for k, v in yaml.safe_load(config.read_text()).items() if k not in shared}
+        here = {k: v for k, v in identity(options).items() if k not in shared}
         same_run(there, here, f"The output folder {folder}")
         if options.resume is None:
             raise UserError(
                 f"The output folder {folder} already holds this run. Add --resume to keep what is finished and "
                 "go on, or choose another --output."
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"The output folder {folder} holds other files: choose an empty or a new one.")
+    return folder
+
+
+def claim(folder: Path, options: Namespace) -> None:
+    """Write ``config.yaml``, which marks the folder as this run's."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(config) as temporary:
+        with replacing(folder / "config.yaml") as temporary:
             save_yaml(options, temporary)
     except OSError as error:
         raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
-    return folder
 
 
 def _run(options: Namespace, data: TransferData, split, folder: Path, device: torch.device) -> Result:

@@ -69,7 +69,11 @@ class Trainer:
         options: resolved options with one method and one seed in the lists.
         data, split: what to train, validate and test on.
         folder: of this run; checkpoints ``last.pt`` and ``best.pt``, ``log.csv``, ``result.json``.
+            Nothing is written before :meth:`fit`.
         device: where the model runs.
+
+    Raises:
+        UserError: options that cannot be built or do not fit the data.
     """
 
     def __init__(self, options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device):
@@ -97,6 +101,7 @@ class Trainer:
             pairing=options.pairing,
             twins=data.twins,
         )
+        self.steps = len(self._batches(0))  # per epoch
         self.log = EpochLog(folder, options.tensorboard)
         self.at = Position()
         self.sums: dict[str, Tensor] = {}
@@ -113,10 +118,9 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         reset_peak(self.device)
-        steps = self.options.epochs * len(self._batches(0))
         bar = tqdm(
-            total=steps,
-            initial=self.at.epoch * len(self._batches(0)) + self.at.batch,
+            total=self.options.epochs * self.steps,
+            initial=self.at.epoch * self.steps + self.at.batch,
             desc=f"{self.name} seed {self.seed}",
             disable=not self.options.progress,
             dynamic_ncols=True,
@@ -151,7 +155,7 @@ class Trainer:
         )
         started = time.perf_counter()
         for batch in loader:
-            progress = Progress(self.at.epoch, self.options.epochs, self.at.batch, len(batches))
+            progress = Progress(self.at.epoch, self.options.epochs, self.at.batch, self.steps)
             self._step(batch.to(self.device), progress)
             self.at.batch += 1
             bar.update()
@@ -304,7 +308,7 @@ class Trainer:
 def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     """A UserError that lists the options in which two runs differ, if they do."""
     names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
-    differing = [n for n in names if seen.get(n) != expected.get(n)]
+    differing = [n for n in names if seen.get(n) != expected.get(n)]  # unset options are None or absent
     if differing:
         lines = "\n".join(f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing)
         raise UserError(

@@ -20,6 +20,11 @@ class Method(nn.Module):
     are trained along with the model and are not used at test time.
     """
 
+    @property
+    def least_batch(self) -> int:
+        """Smallest batch that the losses are defined for."""
+        return 1
+
     @classmethod
     @abstractmethod
     def from_options(cls, options: Namespace, features: int) -> "Method":

@@ -47,6 +47,10 @@ class Baseline(Method):
         self.domain_weight = domain_weight
         self.mixing = mixing or SlidingReplacement(steps)
 
+    @property
+    def least_batch(self) -> int:
+        return 2 if self.domain_weight else 1
+
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "Baseline":
         # The reference drops the domain loss together with sliding training.

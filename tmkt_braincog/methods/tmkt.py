@@ -65,6 +65,10 @@ class TMKT(Method):
             "mrp": mrp_weight,
         }
 
+    @property
+    def least_batch(self) -> int:
+        return 2 if self.align else 1
+
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "TMKT":
         return cls(

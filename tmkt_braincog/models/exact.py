@@ -58,6 +58,7 @@ def make_exact(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, BaseNode):
+            module.float()  # NoiseLIFNode's parameters come in float64 and would widen the membrane
             module.register_forward_pre_hook(_state_in_float32)
         if type(module) in _FUNCTIONS:
             module.act_fun = _ExactSurrogate(type(module))

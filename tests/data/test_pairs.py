@@ -1,0 +1,292 @@
+"""The TSM data-set wrapper: partners of the right class, chance from (seed, epoch, item) alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.utils.data import DataLoader
+
+from tmkt_braincog.data import NO_TWIN, Pair, TSMDataset
+from tmkt_braincog.data.augment import augment_events
+from tmkt_braincog.data.frames import resize_frames
+from tmkt_braincog.errors import UserError
+
+R, S, T, N, SIZE = 24, 40, 4, 3, 6
+LABELS = torch.arange(R) % N
+IMAGE_LABELS = torch.arange(S) * 7 % N
+
+
+def dataset(labels=LABELS, image_labels=IMAGE_LABELS, **options):
+    """Recording r has random counts; image s is filled with the value s, so that it can be told from its grey."""
+    g = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 9, (len(LABELS), T, 2, SIZE, SIZE), generator=g, dtype=torch.uint8)
+    images = torch.arange(S, dtype=torch.uint8)[:, None, None].expand(S, SIZE, SIZE)
+    return TSMDataset(frames, labels, images, image_labels, **options)
+
+
+def partners(pair):
+    grey = (pair.static * 255).round().long()
+    assert (grey == grey[..., :1, :1, :1]).all()
+    return grey[..., 0, 0, 0]
+
+
+def assert_equal(ours, theirs):
+    for name, a, b in zip(Pair._fields, ours, theirs, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b), name
+
+
+def test_a_batch():
+    data = dataset()
+    pair = data[[5, 0, 17]]
+    assert isinstance(pair, Pair) and len(data) == R
+    assert pair.events.shape == (3, T, 2, SIZE, SIZE) and pair.events.dtype == torch.float32
+    assert pair.static.shape == (3, 2, SIZE, SIZE) and pair.static.dtype == torch.float32
+    assert pair.draws.shape == (3, T) and pair.draws.dtype == torch.float64
+    assert pair.index.tolist() == [5, 0, 17] and pair.label.tolist() == LABELS[[5, 0, 17]].tolist()
+    assert pair.label.dtype == pair.index.dtype == torch.int64
+    assert torch.equal(pair.events, data.frames[[5, 0, 17]].float())
+    assert torch.equal(pair.static[:, 0], pair.static[:, 1])
+    assert pair.draws.min() >= 0 and pair.draws.max() < 1
+
+
+def test_partners_are_of_the_class_and_inside_static():
+    static = np.arange(0, S, 4)
+    recordings = np.array([23, 2, 3, 4, 11, 12])
+    data = dataset(static=static, recordings=recordings)
+    assert len(data) == 6
+    seen = set()
+    for epoch in range(30):
+        data.set_epoch(epoch)
+        pair = data[range(60)]
+        assert pair.index.tolist() == np.tile(recordings, 10).tolist()
+        assert torch.equal(pair.label, LABELS[pair.index])
+        assert torch.equal(pair.events, data.frames[pair.index].float())
+        images = partners(pair)
+        assert torch.equal(IMAGE_LABELS[images], pair.label)
+        seen |= set(images.tolist())
+    assert seen == set(static.tolist())
+
+
+def test_only_classes_of_the_chosen_recordings_need_images():
+    data = dataset(recordings=np.flatnonzero(LABELS != 2), static=np.flatnonzero(IMAGE_LABELS != 2))
+    assert set(IMAGE_LABELS[partners(data[range(len(data))])].tolist()) == {0, 1}
+
+
+def test_an_item_is_the_row_of_a_batch_in_any_order():
+    data = dataset(augment="dvs-da")
+    whole = data[range(R)]
+    order = [7, 3, 3, 20, 0]
+    rows = data[order]
+    for row, i in enumerate(order):
+        item = data[i]
+        assert item.events.shape == (T, 2, SIZE, SIZE) and item.label.shape == ()
+        assert_equal(item, Pair(*(field[i] for field in whole)))
+        assert_equal(item, Pair(*(field[row] for field in rows)))
+    assert_equal(data[np.int64(7)], data[7])
+    assert_equal(data[np.array(order)], rows)
+    assert_equal(data[torch.tensor(order)], rows)
+
+
+def test_chance_comes_from_seed_epoch_and_item_alone():
+    data, twin = dataset(seed=3, augment="crop"), dataset(seed=3, augment="crop")
+    data.set_epoch(2)
+    first = data[range(R)]
+    np.random.seed(0), torch.manual_seed(1)
+    twin.set_epoch(5), twin[range(R)], twin.set_epoch(2)
+    assert_equal(twin[range(R)], first)
+    data.set_epoch(3)
+    other_seed = dataset(seed=4, augment="crop")
+    other_seed.set_epoch(2)
+    for other in (data[range(R)], other_seed[range(R)]):
+        assert torch.equal(other.label, first.label) and torch.equal(other.index, first.index)
+        assert not (other.draws == first.draws).any()
+        assert (partners(other) == partners(first)).sum() < R / 2
+        assert not torch.equal(other.events, first.events)
+    swapped = dataset(seed=2, augment="crop")
+    swapped.set_epoch(3)
+    assert not (swapped[range(R)].draws == first.draws).any()
+
+
+def test_an_index_past_the_end_is_the_same_recording_with_other_draws():
+    data = dataset()
+    first, second, third = (data[range(k * R, (k + 1) * R)] for k in range(3))
+    for other in (second, third):
+        assert torch.equal(other.index, first.index) and torch.equal(other.label, first.label)
+        assert torch.equal(other.events, first.events)
+        assert not (other.draws == first.draws).any()
+        assert (partners(other) == partners(first)).sum() < R / 2
+    assert not (third.draws == second.draws).any()
+
+
+def test_the_augmentation_draws_are_not_those_of_walk_or_partner():
+    """T walk draws, one for the partner, four for the augmentation, from one generator per item."""
+    data = dataset(seed=9, augment="dvs-da")
+    data.set_epoch(4)
+    items = [6, 30]
+    pair = data[items]
+    for row, i in enumerate(items):
+        u = np.random.default_rng((9, 4, i)).random(T + 5)
+        assert pair.draws[row].tolist() == u[:T].tolist()
+        pool = np.flatnonzero(IMAGE_LABELS.eq(LABELS[i % R]))
+        assert partners(pair)[row] == pool[int(u[T] * len(pool))]
+        frames = data.frames[i % R][None].float()
+        assert torch.equal(pair.events[row], augment_events(frames, u[None, T + 1 :], "dvs-da")[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_loader_equals_bulk_access(workers):
+    data = dataset(augment="crop")
+    data.set_epoch(1)
+    loaded = list(DataLoader(data, batch_size=4, num_workers=workers))
+    assert len(loaded) == R // 4
+    for k, pair in enumerate(loaded):
+        assert isinstance(pair, Pair)
+        assert_equal(pair, data[range(4 * k, 4 * k + 4)])
+    batches = [[3, 1, 25], [0, 47, 48]]
+    bulk = list(DataLoader(data, sampler=batches, batch_size=None, num_workers=workers))
+    for pair, batch in zip(bulk, batches, strict=True):
+        assert_equal(pair, data[batch])
+
+
+def test_twin_pairing():
+    twins = np.array([int(np.flatnonzero(IMAGE_LABELS.eq(c))[r % 4]) for r, c in enumerate(LABELS)])
+    data = dataset(pairing="twin", twins=twins)
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        assert partners(data[range(2 * R)]).tolist() == twins.tolist() * 2
+    assert partners(data[5]) == twins[5]
+    some = twins.copy()
+    some[[1, 2]] = NO_TWIN
+    kept = np.array([0, 3, 4])
+    assert (
+        partners(dataset(pairing="twin", twins=some, recordings=kept)[range(3)]).tolist()
+        == twins[kept].tolist()
+    )
+    for bad in (None, some):
+        with pytest.raises(UserError, match="pairing='twin' needs the static image of every recording"):
+            dataset(pairing="twin", twins=bad)
+
+
+def slow_resize(length, size):
+    """Matrix of the antialiased bilinear (triangle) filter, ``[size, length]``."""
+    scale = length / size
+    support = max(scale, 1.0)
+    matrix = torch.zeros(size, length, dtype=torch.float64)
+    for i in range(size):
+        centre = (i + 0.5) * scale
+        for j in range(length):
+            matrix[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / support)
+    return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (10, 17), (4, 5), (6, 9)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_images_are_resized_with_antialiasing(shape, dtype):
+    g = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (N, *shape), generator=g, dtype=torch.uint8)
+    images = images if dtype == torch.uint8 else images.float() / 255
+    frames = torch.zeros(N, T, 2, SIZE, SIZE)
+    static = TSMDataset(frames, torch.arange(N), images, torch.arange(N))[range(N)].static
+    assert static.dtype == torch.float32 and static.shape == (N, 2, SIZE, SIZE)
+    assert static.min() >= 0 and static.max() <= 1
+    v = images.double() / 255 if dtype == torch.uint8 else images.double()
+    expected = slow_resize(shape[0], SIZE) @ v @ slow_resize(shape[1], SIZE).T
+    torch.testing.assert_close(static[:, 0].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_images_of_the_right_size_pass_unchanged():
+    v = torch.rand(N, SIZE, SIZE)
+    frames = torch.zeros(N, T, 2, SIZE, SIZE)
+    static = TSMDataset(frames, torch.arange(N), v, torch.arange(N))[range(N)].static
+    assert torch.equal(static[:, 0], v) and torch.equal(static[:, 1], v)
+    grey = torch.arange(256, dtype=torch.uint8)[:, None, None].expand(256, SIZE, SIZE)
+    twins = np.arange(256) % 256
+    data = TSMDataset(
+        torch.zeros(256, T, 2, SIZE, SIZE),
+        torch.zeros(256).long(),
+        grey,
+        torch.zeros(256).long(),
+        pairing="twin",
+        twins=twins,
+    )
+    assert data[range(256)].static[:, 0, 0, 0].tolist() == pytest.approx(
+        [k / 255 for k in range(256)], abs=1e-7
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
+@pytest.mark.parametrize("size", [4, SIZE, 9])
+def test_events_are_resized_before_the_augmentation(dtype, size):
+    g = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 200, (N, T, 2, SIZE, SIZE), generator=g).to(dtype)
+    data = TSMDataset(
+        frames, torch.arange(N), torch.zeros(N, SIZE, SIZE), torch.arange(N), size=size, augment="crop"
+    )
+    pair = data[range(N)]
+    assert pair.events.shape == (N, T, 2, size, size) and pair.static.shape == (N, 2, size, size)
+    assert pair.events.dtype == torch.float32
+    u = np.stack([np.random.default_rng((0, 0, i)).random(T + 5)[T + 1 :] for i in range(N)])
+    assert torch.equal(pair.events, augment_events(resize_frames(frames, size), u, "crop"))
+
+
+def test_the_source_is_not_written_to():
+    data = dataset(augment="dvs-da")
+    frames = data.frames.clone()
+    pair = data[range(R)]
+    pair.events.zero_(), pair.draws.zero_()
+    assert torch.equal(data.frames, frames)
+    plain = dataset()
+    plain.frames = plain.frames.float()
+    plain[range(R)].events.zero_()
+    assert torch.equal(plain.frames, frames.float())
+
+
+def test_pair_moves_as_a_whole():
+    pair = dataset()[[0, 1]].to(torch.device("meta"))
+    assert isinstance(pair, Pair) and all(t.is_meta for t in pair)
+
+
+def test_a_class_without_images():
+    with pytest.raises(UserError, match=r"Classes \[2\] have event recordings but no static image"):
+        dataset(static=np.flatnonzero(IMAGE_LABELS != 2))
+    with pytest.raises(UserError, match=r"Classes \[1, 2\]"):
+        dataset(image_labels=torch.zeros(S).long())
+
+
+def test_lengths_that_do_not_match():
+    with pytest.raises(UserError, match=f"{R} recordings with {R - 1} labels and {S} images with {S} labels"):
+        dataset(labels=LABELS[:-1])
+    with pytest.raises(UserError, match=f"{S} images with {S - 2} labels"):
+        dataset(image_labels=IMAGE_LABELS[:-2])
+
+
+@pytest.mark.parametrize(("option", "known"), [("augment", "none, crop, dvs-da"), ("pairing", "class, twin")])
+def test_unknown_options(option, known):
+    with pytest.raises(UserError, match=f"{option}='flip': expected one of {known}"):
+        dataset(**{option: "flip"})
+
+
+def test_draws_are_uniform_and_independent():
+    data = dataset()
+    epochs = []
+    for epoch in range(20):
+        data.set_epoch(epoch)
+        epochs.append(data[range(10 * R)].draws)
+    draws = torch.stack(epochs).numpy()  # [epochs, items, T]
+    for t in range(T):
+        assert stats.kstest(draws[..., t].ravel(), "uniform").pvalue > 1e-4
+    bound = 4 / np.sqrt(draws.size / 2)
+    for axis in range(3):  # neighbouring epochs, items and steps
+        x, y = (np.take(draws, range(k, draws.shape[axis] - 1 + k), axis=axis).ravel() for k in (0, 1))
+        assert abs(np.corrcoef(x, y)[0, 1]) < bound
+
+
+def test_partners_are_uniform_over_the_class():
+    data = dataset(recordings=np.flatnonzero(LABELS == 1))
+    pool = np.flatnonzero(IMAGE_LABELS == 1)
+    counts = np.zeros(S, int)
+    for epoch in range(10):
+        data.set_epoch(epoch)
+        counts += np.bincount(partners(data[range(300)]), minlength=S)
+    assert counts.sum() == 3000 == counts[pool].sum()
+    assert stats.chisquare(counts[pool]).pvalue > 1e-4

@@ -1,0 +1,364 @@
+"""Every term and total of the methods against Eq. 17 and the baseline's sums, written out in loops."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models import create_model
+
+import tmkt_braincog.models  # noqa: F401
+from tmkt_braincog.data.pairs import Pair
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.losses import linear_cka
+from tmkt_braincog.methods import METHODS, TMKT, Baseline, EventOnly, total
+from tmkt_braincog.mixing import FixedRatio, Progress, SlidingReplacement, TimeStepMixup, mix
+from tmkt_braincog.models import StreamOutput, TransferOutput
+
+T, B, N, D, FEATURES = 4, 6, 3, 7, 5
+EXACT = dict(rel=1e-12, abs=1e-12)
+THETA = [1.0, -0.5, 2.0, 0.25]  # exact in float32
+SIGMA = [1 / (1 + math.exp(-v)) for v in THETA]
+
+
+def stream(seed):
+    g = torch.Generator().manual_seed(seed)
+    shapes = ((T, B, N), (T, B, D), (T, B, FEATURES))
+    return StreamOutput(*(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes))
+
+
+@pytest.fixture
+def out():
+    return TransferOutput(event=stream(1), static=stream(2))
+
+
+@pytest.fixture
+def y():
+    return torch.tensor([0, 1, 2, 2, 1, 0])
+
+
+@pytest.fixture
+def mixed():
+    return mix(torch.zeros(B, 2, 1, 1), torch.ones(B, T, 2, 1, 1), torch.tensor([0, 1, 2, 3, 4, 2]))
+
+
+def with_theta(method):
+    method = method.double()
+    with torch.no_grad():
+        method.rda.theta.copy_(torch.tensor(THETA))
+    return method
+
+
+def cross_entropy(logits, y):
+    """Mean over the batch of ``-log softmax``, sample by sample."""
+    losses = [
+        math.log(sum(map(math.exp, z))) - z[c] for z, c in zip(logits.tolist(), y.tolist(), strict=True)
+    ]
+    return math.fsum(losses) / len(losses)
+
+
+def tet(stream, y, lamb=0.0, threshold=0.5, weight=(1,) * T):
+    steps = [
+        w * ((1 - lamb) * cross_entropy(z, y) + lamb * (z - threshold).square().mean().item())
+        for w, z in zip(weight, stream.logits, strict=True)
+    ]
+    return math.fsum(steps) / T
+
+
+def misalignment(out, weight=(1,) * T):
+    taps = zip(weight, out.static.tap, out.event.tap, strict=True)
+    return math.fsum(w * (1 - linear_cka(m, e).item()) for w, m, e in taps) / T
+
+
+def slow_mag(head, spikes, y_s):
+    losses = []
+    for b in range(B):
+        for t in range(T):
+            z = [(head.weight[k] @ spikes[t, b] + head.bias[k]).item() for k in (0, 1)]
+            losses.append(math.log(math.exp(z[0]) + math.exp(z[1])) - z[y_s[b, t]])
+    return math.fsum(losses) / (B * T)
+
+
+def slow_mrp(head, spikes, y_m):
+    errors = []
+    for b in range(B):
+        z = math.fsum((head.weight[0] @ spikes[t, b] + head.bias[0]).item() for t in range(T)) / T
+        errors.append((z - y_m[b].item()) ** 2)
+    return math.fsum(errors) / B
+
+
+def values(losses):
+    return {name: term.item() for name, term in losses.items()}
+
+
+def approx(terms):
+    return pytest.approx(terms, **EXACT)
+
+
+def test_total_is_the_weighted_sum_in_front_of_the_plain_terms():
+    terms = {"a": torch.tensor(2.0), "b": torch.tensor(5.0)}
+    losses = total(terms, b=0.1, absent=100.0)
+    assert list(losses) == ["loss", "a", "b"]
+    assert values(losses) == pytest.approx({"loss": 2.5, "a": 2.0, "b": 5.0})
+
+
+@pytest.mark.parametrize("use_tet", [True, False])
+def test_event_only(out, y, use_tet):
+    batch = Pair(torch.zeros(B, T, 2, 1, 1), torch.zeros(B, 2, 1, 1), y, torch.zeros(B, T), torch.arange(B))
+    calls = []
+
+    def model(*streams):
+        calls.append(streams)
+        return TransferOutput(out.event)
+
+    losses = EventOnly(tet=use_tet)(model, batch)
+    assert len(calls) == 1 and len(calls[0]) == 1 and calls[0][0] is batch.events
+    expected = tet(out.event, y) if use_tet else cross_entropy(out.event.logits.mean(0), y)
+    assert values(losses) == approx({"loss": expected, "cls_event": expected})
+    assert EventOnly().least_batch == 1 and EventOnly().diagnostics() == {}
+
+
+@pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
+@pytest.mark.parametrize("domain_weight", [0.5, 0.0, 2.0])
+def test_baseline(out, y, coefficients, domain_weight):
+    method = with_theta(Baseline(T, coefficients=coefficients, domain_weight=domain_weight, threshold=0.4))
+    sigma = [1.0] * T if coefficients == "off" else SIGMA
+    rest = [1.0] * T if coefficients == "off" else [1 - s for s in SIGMA]
+    terms = {
+        "cls_static": tet(out.static, y, 1e-3, 0.4),
+        "cls_event": tet(out.event, y, 1e-3, 0.4, rest),
+    }
+    expected = math.fsum(terms.values())
+    if domain_weight:
+        terms["alignment"] = misalignment(out, sigma)
+        expected += domain_weight * terms["alignment"]
+    losses = method.losses(out, y)
+    assert list(losses) == ["loss", *terms]
+    assert values(losses) == approx({"loss": expected, **terms})
+    assert method.least_batch == (2 if domain_weight else 1)
+    names = [] if coefficients == "off" else [f"sigma_{t}" for t in range(1, T + 1)]
+    assert method.diagnostics() == pytest.approx(dict(zip(names, SIGMA, strict=False)), **EXACT)
+
+
+def test_baseline_without_tet(out, y):
+    losses = Baseline(T, tet=False, coefficients="off").double().losses(out, y)
+    terms = {
+        "cls_static": cross_entropy(out.static.logits.mean(0), y),
+        "cls_event": cross_entropy(out.event.logits.mean(0), y),
+        "alignment": misalignment(out),
+    }
+    expected = terms["cls_static"] + terms["cls_event"] + 0.5 * terms["alignment"]
+    assert values(losses) == approx({"loss": expected, **terms})
+
+
+SWITCHES = [(rda, mag, mrp) for rda in (True, False) for mag in (True, False) for mrp in (True, False)]
+
+
+@pytest.mark.parametrize("form", ["equation", "reference"])
+@pytest.mark.parametrize(("rda", "mag", "mrp"), SWITCHES)
+@pytest.mark.parametrize(("lam", "mag_weight", "mrp_weight"), [(0.5, 1.0, 1.0), (0.3, 2.0, 0.25)])
+def test_tmkt(out, y, mixed, form, rda, mag, mrp, lam, mag_weight, mrp_weight):
+    method = with_theta(
+        TMKT(
+            T,
+            FEATURES,
+            lam=lam,
+            rda_form=form,
+            rda=rda,
+            mag=mag,
+            mrp=mrp,
+            mag_weight=mag_weight,
+            mrp_weight=mrp_weight,
+        )
+    )
+    terms = {"cls_mixed": tet(out.static, y)}
+    expected = terms["cls_mixed"]
+    if rda:
+        terms["cls_event"] = tet(out.event, y, weight=[1 - s for s in SIGMA])
+        terms["alignment"] = misalignment(out, SIGMA)
+        expected += lam * terms["alignment"] + (lam if form == "equation" else 1) * terms["cls_event"]
+    else:
+        terms["cls_event"] = tet(out.event, y)
+        expected += terms["cls_event"]
+    if mag:
+        terms["mag"] = slow_mag(method.mag, out.static.spikes, mixed.y_s)
+        expected += mag_weight * terms["mag"]
+    if mrp:
+        terms["mrp"] = slow_mrp(method.mrp, out.static.spikes, mixed.y_m)
+        expected += mrp_weight * terms["mrp"]
+
+    losses = method.losses(out, mixed, y)
+    assert list(losses) == ["loss", *terms]
+    assert values(losses) == approx({"loss": expected, **terms})
+    assert method.least_batch == (2 if rda else 1)
+    assert set(method.diagnostics()) == ({f"sigma_{t}" for t in range(1, T + 1)} if rda else set())
+
+    losses["loss"].backward()
+    heads = {n.split(".")[0] for n, p in method.named_parameters() if p.requires_grad and p.grad is not None}
+    assert heads == {name for name, on in (("rda", rda), ("mag", mag), ("mrp", mrp)) if on}
+    assert (out.event.logits.grad.abs().sum(dim=(1, 2)) > 0).all()
+    assert (out.static.logits.grad.abs().sum(dim=(1, 2)) > 0).all()
+    assert (out.event.tap.grad is not None) == rda and (out.static.tap.grad is not None) == rda
+    assert (out.static.spikes.grad is not None) == (mag or mrp)
+    assert out.event.spikes.grad is None  # both heads act on the mixed stream only
+
+
+def test_tmkt_equation_form_is_eq_12_and_17_step_by_step(out, y, mixed):
+    method = with_theta(TMKT(T, FEATURES, lam=0.5))
+    rda = 0.0
+    for t, s in enumerate(SIGMA):
+        distance = 1 - linear_cka(out.static.tap[t], out.event.tap[t]).item()
+        rda += (s * distance + (1 - s) * cross_entropy(out.event.logits[t], y)) / T
+    expected = (
+        tet(out.static, y)
+        + 0.5 * rda
+        + slow_mag(method.mag, out.static.spikes, mixed.y_s)
+        + slow_mrp(method.mrp, out.static.spikes, mixed.y_m)
+    )
+    assert method.losses(out, mixed, y)["loss"].item() == pytest.approx(expected, **EXACT)
+
+
+@pytest.mark.parametrize("coefficients", ["fixed", "off"])
+def test_tmkt_coefficients(out, y, mixed, coefficients):
+    method = with_theta(TMKT(T, FEATURES, coefficients=coefficients))
+    losses = method.losses(out, mixed, y)
+    sigma = [1.0] * T if coefficients == "off" else SIGMA
+    rest = [1.0] * T if coefficients == "off" else [1 - s for s in SIGMA]
+    assert losses["alignment"].item() == pytest.approx(misalignment(out, sigma), **EXACT)
+    assert losses["cls_event"].item() == pytest.approx(tet(out.event, y, weight=rest), **EXACT)
+    losses["loss"].backward()
+    assert method.rda.theta.grad is None
+
+
+def test_tmkt_defaults_are_the_papers():
+    method = TMKT(10, FEATURES)
+    assert isinstance(method.mixing, TimeStepMixup)
+    assert (method.mixing.law, round(method.mixing.p, 4)) == ("geometric", 0.0955)
+    assert method.weights == {"alignment": 0.5, "cls_event": 0.5, "mag": 1.0, "mrp": 1.0}
+    assert isinstance(Baseline(10).mixing, SlidingReplacement)
+    assert (Baseline(10).mixing.power, Baseline(10).domain_weight) == (3, 0.5)
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match=r"'equations'.*equation, reference"):
+        TMKT(T, FEATURES, rda_form="equations")
+    with pytest.raises(UserError, match=r"'tmk'.*Did you mean 'tmkt'.*Known: baseline, event-only, tmkt"):
+        METHODS["tmk"]
+
+
+def small_model(name="Transfer_SCNN", **options):
+    model = create_model(name, num_classes=N, step=T, event_size=16, **options)
+    if name == "Transfer_SCNN":
+        # At 16 pixels fc1 has 40 inputs instead of 640: louder weights, so that its neurons fire.
+        with torch.no_grad():
+            model.fc1.weight.mul_(5)
+    return model
+
+
+def small_batch(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return Pair(
+        events=torch.poisson(torch.full((B, T, 2, 16, 16), 5.0), generator=g),
+        static=torch.rand(B, 1, 16, 16, generator=g).expand(B, 2, 16, 16),
+        label=torch.tensor([0, 1, 2, 0, 1, 2]),
+        draws=torch.rand(B, T, generator=g, dtype=torch.float64),
+        index=torch.arange(B),
+    )
+
+
+def build(name, features):
+    """A method as the registry builds it; fixed ratio, so that both kinds of frames surely occur."""
+    if name == "tmkt":
+        return TMKT(T, features, mixing=FixedRatio(T, 0.6))
+    return EventOnly() if name == "event-only" else Baseline(T)
+
+
+@pytest.mark.parametrize("name", ["event-only", "baseline", "tmkt"])
+def test_gradients_reach_every_parameter_of_a_real_model(name):
+    model = small_model().train()
+    before = set(model.state_dict())
+    method = build(name, model.num_features)
+    losses = method(model, small_batch(), Progress(1, 2))
+    assert losses["loss"].ndim == 0 and all(term.isfinite() for term in losses.values())
+    losses["loss"].backward()
+    parameters = [*model.named_parameters(), *method.named_parameters()]
+    trained = {n: p for n, p in parameters if p.requires_grad}
+    without = [n for n, p in trained.items() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+    assert {"feature.0.weight", "fc1.weight", "fc2.weight"} <= set(trained)
+    assert ("rda.theta" in trained) == (name != "event-only")
+    assert {n for n in trained if n.startswith(("mag.", "mrp."))} == (
+        {"mag.weight", "mag.bias", "mrp.weight", "mrp.bias"} if name == "tmkt" else set()
+    )
+    if name != "event-only":
+        assert (trained["rda.theta"].grad.abs() > 0).all()
+    # The model at test time is the same whatever trained it.
+    assert set(model.state_dict()) == before
+    assert not [k for k in before if "mag" in k or "mrp" in k or "theta" in k]
+
+
+def test_which_of_two_heads_learns():
+    def trained_heads(method):
+        model = small_model("Transfer_VGG_SNN", width_divisor=8).train()
+        method(model)(model, small_batch())["loss"].backward()
+        heads = {"rgb_fc": model.rgb_fc[1].weight.grad, "dvs_fc": model.dvs_fc[1].weight.grad}
+        return {n for n, g in heads.items() if g is not None and g.abs().sum() > 0}
+
+    both = {"rgb_fc", "dvs_fc"}
+    assert trained_heads(lambda m: EventOnly()) == {"dvs_fc"}
+    assert trained_heads(lambda m: Baseline(T)) == both
+    assert trained_heads(lambda m: TMKT(T, m.num_features)) == both
+    assert trained_heads(lambda m: TMKT(T, m.num_features, rda=False)) == both
+
+
+def test_losses_are_those_of_the_mixed_stream_through_the_model():
+    model, batch = small_model(), small_batch()
+    method = TMKT(T, model.num_features)
+    mixed = method.mixing(batch)
+    assert 0 < mixed.y_m.mean() < 1
+    with torch.no_grad():
+        expected = method.losses(model(batch.events, mixed.frames), mixed, batch.label)
+        assert values(method(model, batch)) == values(expected)
+        logits = torch.stack(list(model(mixed.frames).event.logits))  # SCNN: one head for both streams
+    step_losses = [F.cross_entropy(logits[t], batch.label).item() for t in range(T)]
+    assert expected["cls_mixed"].item() == pytest.approx(sum(step_losses) / T, rel=1e-6)
+
+
+def test_same_initial_weights_whichever_method_follows():
+    states = {}
+    for name in METHODS:
+        torch.manual_seed(5)
+        model = small_model()
+        build(name, model.num_features)
+        states[name] = {k: v.clone() for k, v in model.state_dict().items()}
+    for state in states.values():
+        assert set(state) == set(states["tmkt"])
+        assert all(torch.equal(v, states["tmkt"][k]) for k, v in state.items())
+    torch.manual_seed(6)
+    assert not torch.equal(small_model().state_dict()["fc1.weight"], states["tmkt"]["fc1.weight"])
+
+
+def test_event_only_does_not_see_the_static_images():
+    model, batch = small_model(), small_batch()
+    other = batch._replace(static=1 - batch.static, draws=1 - batch.draws)
+    same = {}
+    for name in METHODS:
+        method = build(name, model.num_features)
+        with torch.no_grad():
+            ours, theirs = (values(method(model, b)) for b in (batch, other))
+        same[name] = ours == theirs
+    assert same == {"event-only": True, "baseline": False, "tmkt": False}
+
+
+def test_heads_read_every_step_of_every_sample():
+    method = TMKT(T, FEATURES).double()
+    spikes = torch.randn(T, B, FEATURES, dtype=torch.float64)
+    logits, ratio = method.mag(spikes), method.mrp(spikes)
+    assert logits.shape == (T, B, 2) and ratio.shape == (T, B)
+    for t in range(T):
+        for b in range(B):
+            torch.testing.assert_close(logits[t, b], method.mag.weight @ spikes[t, b] + method.mag.bias)
+            torch.testing.assert_close(ratio[t, b], method.mrp.weight[0] @ spikes[t, b] + method.mrp.bias[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = TMKT(T, FEATURES)
+        assert half.mag(spikes.float()).dtype == half.mrp(spikes.float()).dtype == torch.float32

@@ -1,0 +1,256 @@
+"""The transfer models: BrainCog's own results, slow references, published sizes, every neuron that fits."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from braincog.base.node.node import LIFNode, NoiseLIFNode, PLIFNode
+from braincog.base.strategy.surrogate import QGateGrad
+from braincog.model_zoo.resnet import resnet18
+from braincog.model_zoo.vgg_snn import VGG_SNN
+from timm.models import create_model
+
+from tests import golden
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.methods import TMKT, Baseline
+from tmkt_braincog.mixing import mix
+
+
+def frames(B, T, size, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).to(dtype)
+
+
+def trainable(*modules):
+    return sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "step", "count"),
+    [
+        ("Transfer_VGG_SNN", 101, 10, 10_153_684),
+        ("Transfer_ResNet18", 20, 6, 11_187_886),
+        ("Transfer_SCNN", 1623, 12, 696_585),
+    ],
+)
+def test_trainable_parameters_with_the_coefficients_are_as_published(name, classes, step, count):
+    model = create_model(name, num_classes=classes, step=step)
+    assert trainable(model, Baseline(steps=step)) == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "classes", "step", "size", "features", "tap"),
+    [
+        ("Transfer_VGG_SNN", 101, 10, 48, 4608, 18432),
+        ("Transfer_ResNet18", 20, 6, 48, 512, 512),
+        ("Transfer_SCNN", 1623, 12, 28, 300, 300),
+    ],
+)
+def test_one_step_at_the_papers_size(name, classes, step, size, features, tap):
+    model = create_model(name, num_classes=classes, step=step)
+    method = TMKT(steps=step, features=model.num_features)
+    events = frames(2, step, size)
+    mixed = mix(torch.rand(2, 2, size, size), events, torch.tensor([1, step // 2]))
+    out = model(events, mixed.frames)
+    losses = method.losses(out, mixed, torch.tensor([0, classes - 1]))
+    losses["loss"].backward()
+    assert out.event.logits.shape == (step, 2, classes)
+    assert out.static.spikes.shape == (step, 2, features) and out.event.tap.shape == (step, 2, tap)
+    # Untrained, every class is about as likely: each classification term starts near log N.
+    assert losses["cls_mixed"].item() == pytest.approx(torch.log(torch.tensor(classes)).item(), rel=0.25)
+    for module in (model, method):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad)
+
+
+def test_vgg_is_braincogs_own():
+    ours = create_model("Transfer_VGG_SNN", num_classes=7, step=2)
+    theirs = VGG_SNN(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad)
+    theirs.feature.load_state_dict(ours.feature.state_dict())
+    theirs.fc[1].load_state_dict(ours.dvs_fc[1].state_dict())
+    x = frames(2, 2, 48)
+    assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
+    for name, buffer in theirs.feature.named_buffers():
+        assert torch.equal(buffer, ours.feature.get_buffer(name))
+
+
+def test_resnet_is_braincogs_own():
+    ours = create_model("Transfer_ResNet18", num_classes=7, step=2)
+    theirs = resnet18(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad)
+    shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
+    shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
+    theirs.load_state_dict(shared)
+    x = frames(2, 2, 32)
+    assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
+
+
+def slow_scnn(model, x):
+    """Written out: u <- u + (I - u)/2, s = u > 0.5, u <- u (1 - s), float64."""
+    state, logits, taps = [0.0, 0.0, 0.0], [], []
+
+    def fire(i, current):
+        u = state[i] + (current - state[i]) / 2
+        s = (u > 0.5).double()
+        state[i] = u * (1 - s)
+        return s
+
+    for t in range(x.shape[1]):
+        h = F.avg_pool2d(fire(0, F.conv2d(x[:, t], model.feature[0].weight)), 2)
+        h = F.avg_pool2d(fire(1, F.conv2d(h, model.feature[3].weight)), 2).flatten(1)
+        s = fire(2, F.linear(h, model.fc1.weight, model.fc1.bias))
+        taps.append(state[2])
+        logits.append(F.linear(s, model.fc2.weight, model.fc2.bias))
+    return torch.stack(logits), torch.stack(taps)
+
+
+def test_scnn_against_a_slow_reference():
+    model = create_model("Transfer_SCNN", num_classes=9, step=4).double()
+    static, _, _ = golden.inputs(4, 4, 28, 9, salt=1)
+    events = 2 * frames(4, 4, 28, dtype=torch.float64)
+    out = model(events, static)
+    for stream, x in ((out.event, events), (out.static, static)):
+        logits, taps = slow_scnn(model, x)
+        torch.testing.assert_close(stream.logits, logits, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(stream.tap, taps, rtol=1e-12, atol=1e-12)
+    assert 0.05 < out.event.spikes.mean() < 0.9
+
+
+def test_scnn_initialisation():
+    torch.manual_seed(0)
+    model = create_model("Transfer_SCNN", num_classes=1623)
+    assert model.fc1.weight.abs().max() <= 0.1 and model.fc2.weight.abs().max() <= 0.1
+    assert model.fc1.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.01)
+    assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.02)
+
+
+def test_resnet_features_are_the_pooled_output_of_the_last_norm():
+    model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8).eval()
+    seen = []
+    model.bn1.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
+    out = model(frames(2, 2, 16))
+    torch.testing.assert_close(out.event.tap, torch.stack(seen))
+    torch.testing.assert_close(out.event.spikes, out.event.tap)
+    assert model.num_features == 64
+
+
+def test_streams_use_their_own_heads_and_do_not_leak_state():
+    model = create_model("Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16).eval()
+    x, other = frames(2, 2, 16), frames(2, 2, 16, seed=1)
+    alone, after_another = model(x).event, model(x, other).event
+    assert torch.equal(alone.logits, after_another.logits) and torch.equal(alone.tap, after_another.tap)
+    both = model(x, x)
+    assert torch.equal(both.event.spikes, both.static.spikes)
+    assert not torch.equal(both.event.logits, both.static.logits)
+
+
+def test_static_stream_runs_first():
+    model = create_model("Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16)
+    order = []
+    run = model.run_stream
+    model.run_stream = lambda x, stream: order.append(stream) or run(x, stream)
+    model(frames(2, 2, 16), frames(2, 2, 16))
+    assert order == ["static", "event"]
+
+
+@pytest.mark.parametrize("node", ["LIFNode", LIFNode, "IFNode", "PLIFNode", PLIFNode, "BiasLIFNode", NoiseLIFNode])
+def test_neurons_of_braincog(node):
+    model = create_model("Transfer_SCNN", num_classes=3, step=3, event_size=16, node_type=node)
+    out = model(frames(4, 3, 16), torch.rand(4, 3, 2, 16, 16))
+    (out.event.logits.square().mean() + out.static.tap.mean()).backward()
+    assert out.event.logits.dtype == torch.float32
+    assert model.feature[0].weight.grad.isfinite().all() and model.feature[0].weight.grad.abs().sum() > 0
+    assert type(model.node1).__name__ == (node if isinstance(node, str) else node.__name__)
+
+
+def test_node_options_reach_the_neurons():
+    model = create_model("Transfer_SCNN", threshold=0.7, tau=3.0, act_fun="AtanGrad", step=4, mem_detach=True)
+    assert model.node1.threshold.item() == pytest.approx(0.7)
+    assert model.node1.tau == 3.0 and model.node1.mem_detach and model.node1.step == 4
+    assert type(model.node1.act_fun).__name__ == "AtanGrad"
+
+
+def test_braincogs_own_arguments_are_taken():
+    create_model("Transfer_SCNN", dataset="nomni", encode_type="direct", layer_by_layer=False, n_groups=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_by_layer": True}, "layer_by_layer"),
+        ({"temporal_flatten": True}, "temporal_flatten"),
+        ({"pretrained": True}, "pretrained"),
+        ({"node_type": "LIFNod"}, "LIFNode"),
+        ({"act_fun": "__import__('os')"}, "act-fun"),
+        ({"event_size": 12}, "16 pixels"),
+    ],
+)
+def test_options_that_would_change_the_method_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        create_model("Transfer_SCNN", **options)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 2, 28, 28), (2, 3, 1, 28, 28), (2, 3, 28, 28)])
+def test_input_of_another_shape(shape):
+    model = create_model("Transfer_SCNN", step=3)
+    with pytest.raises(UserError, match="expected \\[B, T=3, 2, H, W\\]"):
+        model(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("act_fun", ["QGateGrad", "GateGrad", "AtanGrad", "BackEIGateGrad"])
+def test_exact_surrogates_are_bitwise_the_same_in_float32(act_fun):
+    from braincog.base.strategy import surrogate
+
+    plain = getattr(surrogate, act_fun)(alpha=2.0)
+    model = create_model("Transfer_SCNN", act_fun=act_fun)
+    x = torch.randn(1000, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    ours, theirs = model.node1.act_fun(x), plain(y)
+    (ours * torch.arange(1000.0)).sum().backward()
+    (theirs * torch.arange(1000.0)).sum().backward()
+    assert torch.equal(ours, theirs) and torch.equal(x.grad, y.grad)
+    assert x.grad.abs().sum() > 0
+
+
+def test_float64_gradients_are_not_rounded_to_float32():
+    model = create_model("Transfer_SCNN").double()
+    x = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
+    model.node1.act_fun(x).backward()
+    assert x.grad.item() == pytest.approx(2 - 4 * 0.1, abs=1e-15)
+
+
+def test_autocast_keeps_the_membrane_in_float32():
+    model = create_model("Transfer_SCNN", num_classes=3, step=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(frames(2, 2, 28))
+    assert out.event.tap.dtype == out.event.logits.dtype == model.node1.mem.dtype == torch.float32
+
+
+def test_models_can_be_copied_and_pickled_before_a_forward_pass():
+    model = create_model("Transfer_SCNN", num_classes=3, step=2).eval()
+    x = frames(1, 2, 28)
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    expected = model(x).event.logits
+    assert all(torch.equal(c(x).event.logits, expected) for c in copies)
+
+
+def test_registered_beside_braincogs_models():
+    from timm.models import is_model
+
+    assert all(map(is_model, ("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SCNN", "VGG_SNN", "resnet18")))
+
+
+def test_importing_is_quiet():
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", "import tmkt_braincog"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
+
+
+def test_no_warning_from_building(recwarn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8)

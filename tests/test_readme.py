@@ -1,0 +1,39 @@
+"""The README's lines, run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+
+
+def test_the_loop_of_your_own():
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 10
+    given = {
+        "frames": torch.randint(0, 4, (40, 10, 2, 34, 34), generator=generator, dtype=torch.uint8),
+        "labels": labels,
+        "images": torch.randint(0, 256, (40, 28, 28), generator=generator, dtype=torch.uint8),
+        "image_labels": labels,
+    }
+    exec(compile(code, "README.md", "exec"), given)
+    model, method = given["model"], given["method"]
+    trained = {n: p.grad for n, p in (*model.named_parameters(), *method.named_parameters()) if p.requires_grad}
+    assert all(g is not None and torch.isfinite(g).all() for g in trained.values())
+    assert {"fc2.weight", "mag.weight", "mrp.weight", "rda.theta"} <= set(trained)
+    assert trained["fc2.weight"].abs().sum() > 0 and trained["mag.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("path", re.findall(r"run_scripts/\w+\.sh", README))
+def test_every_script_that_is_named_exists(path):
+    assert (Path(__file__).resolve().parent.parent / path).is_file()
+
+
+def test_every_option_that_is_named_exists():
+    from tmkt_braincog.options import build_parser
+
+    known = {o for a in build_parser()._actions for o in a.option_strings} | {"--logdir"}
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
