@@ -49,7 +49,9 @@ def fill(model: nn.Module, theta: nn.Parameter, salt: int) -> None:
         theta.copy_(1 - 0.3 * torch.arange(len(theta), dtype=torch.float64))
 
 
-def inputs(B: int, T: int, size: int, classes: int, salt: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(
+    B: int, T: int, size: int, classes: int, salt: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Static frames and event frames ``[B, T, 2, H, W]`` float64, labels ``[B]``."""
     b, h, w = np.meshgrid(np.arange(B), np.arange(size), np.arange(size), indexing="ij")
     v = np.round(255 * (0.5 + 0.5 * np.cos(0.37 * h + 0.23 * w * (b + 1) + b))) / 255

@@ -15,9 +15,22 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SMALL = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --step 4 --no-progress --no-tensorboard"
-).split()
+SMALL = [
+    "--shots",
+    "2",
+    "--batch-size",
+    "8",
+    "--epoch-size",
+    "16",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "1",
+    "--step",
+    "4",
+    "--no-progress",
+    "--no-tensorboard",
+]
 PUBLISHED = (
     "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 --target-dataset NCALTECH101 "
     "--step 10 --batch-size 120 --act-fun QGateGrad --device 0 --seed 42 --num-classes 101 --traindata-ratio 1.0 "
@@ -31,7 +44,11 @@ def resolved(line: str):
 
 def test_without_a_word_it_is_tmkt_on_the_built_in_data():
     options, remarks = resolved("--mixup-ratio 0.4")
-    assert options.method == ["tmkt"] and options.target_dataset == "ndigits" and options.source_dataset == "digits"
+    assert (
+        options.method == ["tmkt"]
+        and options.target_dataset == "ndigits"
+        and options.source_dataset == "digits"
+    )
     assert options.model == "Transfer_SCNN" and options.event_size == 28 and options.step == 10
     assert options.protocol == "clean" and options.mixup_law == "geometric" and remarks == []
 
@@ -39,7 +56,12 @@ def test_without_a_word_it_is_tmkt_on_the_built_in_data():
 def test_the_published_line_means_the_baseline_as_it_was():
     options, remarks = resolved(PUBLISHED)
     assert options.method == ["baseline"] and "baseline" in remarks[0]
-    assert (options.model, options.step, options.batch_size, options.epochs) == ("Transfer_VGG_SNN", 10, 120, 300)
+    assert (options.model, options.step, options.batch_size, options.epochs) == (
+        "Transfer_VGG_SNN",
+        10,
+        120,
+        300,
+    )
     assert (options.lr, options.sched, options.opt, options.weight_decay) == (5e-3, "cosine", "adamw", 0.01)
     assert (options.warmup_epochs, options.warmup_lr, options.min_lr) == (5, 1e-6, 1e-5)
     assert options.domain_loss and options.TET_loss and options.regularization and options.sliding_training
@@ -99,7 +121,13 @@ def test_help_is_grouped_and_teaches():
         [sys.executable, "main_transfer.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0
-    for words in ("examples:", "TMKT: mixing", "baseline (He et al.)", "optimisation (timm)", "(default: 0.4)"):
+    for words in (
+        "examples:",
+        "TMKT: mixing",
+        "baseline (He et al.)",
+        "optimisation (timm)",
+        "(default: 0.4)",
+    ):
         assert words in done.stdout
 
 
@@ -269,4 +297,6 @@ def test_corrupt_checkpoint(capsys, tmp_path, checkpoint, damage):
 
 def test_config_is_saved_with_the_run(checkpoint):
     config = yaml.safe_load((checkpoint.parents[2] / "config.yaml").read_text())
-    assert config["mixup_ratio"] == 0.4 and config["method"] == ["tmkt"] and config["model"] == "Transfer_SCNN"
+    assert (
+        config["mixup_ratio"] == 0.4 and config["method"] == ["tmkt"] and config["model"] == "Transfer_SCNN"
+    )

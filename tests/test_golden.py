@@ -48,7 +48,9 @@ def run(request):
 
 
 def close(actual, expected, tolerance):
-    actual = actual.detach().double().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual, float)
+    actual = (
+        actual.detach().double().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual, float)
+    )
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 

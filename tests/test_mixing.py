@@ -178,6 +178,7 @@ def test_truncated_draw_inverts_the_distribution_function(steps, ratio):
     cdf = list(accumulate(truncated_pmf(strategy.p, steps)))
     draws = uniform(3000, steps, seed=8)
     draws[0], draws[1] = 0.0, 1 - 2**-53
+    draws[2 : 1 + steps, 0] = torch.tensor(cdf[:-1], dtype=torch.float64)  # exactly on the borders
     for u, n in zip(draws[:, 0].tolist(), strategy.event_frames(draws, Progress()).tolist(), strict=True):
         t_star = next((t for t, mass in enumerate(cdf, start=1) if u < mass), steps)
         assert n == steps + 1 - t_star
@@ -212,7 +213,7 @@ def test_unknown_names():
     assert STRATEGIES.names() == ["fixed", "linear", "nonlinear", "sliding", "tsm"]
 
 
-@pytest.mark.parametrize(("steps", "ratio"), [*PAPER, (10, 0.05), (10, 0.99), (7, 3 / 7), (3, 1 / 3)])
+@pytest.mark.parametrize(("steps", "ratio"), [*PAPER, (10, 0.05), (10, 0.99), (7, 3 / 7), (100, 0.29)])
 def test_fixed_ratio_is_the_literal_rule(steps, ratio):
     n = FixedRatio(steps, ratio).event_frames(uniform(5, steps), Progress()).tolist()
     t_star = max(1, math.floor(Fraction(ratio).limit_denominator(1000) * steps))
@@ -328,3 +329,9 @@ def test_mix_keeps_float64_and_passes_gradients():
     mixed.frames.sum().backward()
     assert static.grad[:, 0, 0, 0].tolist() == [4, 3, 0]
     assert events.grad[:, :, 0, 0, 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(("ratio", "steps"), [(0.010005, 100), (0.0015, 1000)])
+def test_truncated_law_near_its_lower_limit_at_many_steps(ratio, steps):
+    pmf = truncated_pmf(solve_p(ratio, steps, "truncated"), steps)
+    assert share_of_event_frames(pmf, steps) == pytest.approx(ratio, abs=1e-12, rel=0)

@@ -21,7 +21,9 @@ def test_the_loop_of_your_own():
     }
     exec(compile(code, "README.md", "exec"), given)
     model, method = given["model"], given["method"]
-    trained = {n: p.grad for n, p in (*model.named_parameters(), *method.named_parameters()) if p.requires_grad}
+    trained = {
+        n: p.grad for n, p in (*model.named_parameters(), *method.named_parameters()) if p.requires_grad
+    }
     assert all(g is not None and torch.isfinite(g).all() for g in trained.values())
     assert {"fc2.weight", "mag.weight", "mrp.weight", "rda.theta"} <= set(trained)
     assert trained["fc2.weight"].abs().sum() > 0 and trained["mag.weight"].abs().sum() > 0

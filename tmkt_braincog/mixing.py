@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from .data.pairs import Pair
-from .errors import UserError
+from .errors import UserError, unknown_name
 from .registry import Registry
 
 LAWS = ("geometric", "truncated")
@@ -112,7 +112,7 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
         UserError: the law cannot reach the ratio; the message says what it can reach.
     """
     if law not in LAWS:
-        raise UserError(f"Unknown mixup law {law!r}. Known: {', '.join(LAWS)}.")
+        raise unknown_name("mixup law", law, LAWS)
     low, high = reachable_ratios(law, steps)
     if not low < ratio < high:
         raise UserError(
@@ -125,7 +125,7 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
         return expected_event_share(pmf(-math.expm1(log_q), steps), steps) - ratio
 
     # q = 1 - p. The share falls as q grows from 0; conditioned, q may exceed 1.
-    log_q_max = 700.0 / steps if law == "truncated" else -1e-15
+    log_q_max = 700.0 if law == "truncated" else -1e-15
     return -math.expm1(brentq(excess, -36.5, log_q_max, xtol=1e-15))
 
 
@@ -200,7 +200,7 @@ class FixedRatio(Mixing):
 
 @STRATEGIES.register("linear")
 class DynamicLinear(Mixing):
-    """``r = e_c / e_m`` (Eq. 18); ``round(T r)`` event frames for every sample."""
+    """``r = e_c / e_m`` (Eq. 18); ``round(T r)`` event frames for every sample, half to even."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.epoch / progress.epochs))
@@ -208,7 +208,7 @@ class DynamicLinear(Mixing):
 
 @STRATEGIES.register("nonlinear")
 class DynamicNonLinear(Mixing):
-    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames for every sample."""
+    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames, half to even."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.fraction**3))

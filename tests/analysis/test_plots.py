@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tmkt_braincog.analysis import plots
-from tmkt_braincog.files import replacing
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.files import replacing
 
 METHODS = ("event-only", "baseline", "tmkt")
 

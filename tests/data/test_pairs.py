@@ -162,9 +162,25 @@ def test_twin_pairing():
         partners(dataset(pairing="twin", twins=some, recordings=kept)[range(3)]).tolist()
         == twins[kept].tolist()
     )
-    for bad in (None, some):
-        with pytest.raises(UserError, match="pairing='twin' needs the static image of every recording"):
+    for bad in (None, twins[:-1]):
+        with pytest.raises(UserError, match="pairing='twin' needs the index of the static image"):
             dataset(pairing="twin", twins=bad)
+    with pytest.raises(UserError, match=f"2 of {R} recordings have no static image"):
+        dataset(pairing="twin", twins=some)
+    allowed = np.setdiff1d(np.arange(S), twins[:3])
+    with pytest.raises(UserError, match="no static image that may be trained on"):
+        dataset(pairing="twin", twins=twins, static=allowed)
+
+
+def test_iterating_ends_after_every_recording():
+    assert [int(pair.index) for pair in dataset()] == list(range(R))
+
+
+def test_frames_that_are_not_square_need_a_size():
+    given = torch.zeros(R, T, 2, 8, 12), LABELS, torch.zeros(S, 8, 8), IMAGE_LABELS
+    with pytest.raises(UserError, match="not square"):
+        TSMDataset(*given)
+    assert TSMDataset(*given, size=10)[0].events.shape == (T, 2, 10, 10)
 
 
 def slow_resize(length, size):
@@ -260,9 +276,9 @@ def test_lengths_that_do_not_match():
         dataset(image_labels=IMAGE_LABELS[:-2])
 
 
-@pytest.mark.parametrize(("option", "known"), [("augment", "none, crop, dvs-da"), ("pairing", "class, twin")])
+@pytest.mark.parametrize(("option", "known"), [("augment", "crop, dvs-da, none"), ("pairing", "class, twin")])
 def test_unknown_options(option, known):
-    with pytest.raises(UserError, match=f"{option}='flip': expected one of {known}"):
+    with pytest.raises(UserError, match=f"Unknown {option} 'flip'. Known: {known}"):
         dataset(**{option: "flip"})
 
 

@@ -12,7 +12,21 @@ import torch
 from tmkt_braincog.cli import main
 from tmkt_braincog.engine import train
 
-COMMON = "--shots 2 --batch-size 8 --epoch-size 32 --epochs 4 --warmup-epochs 1 --eval-interval 1 --no-progress".split()
+COMMON = [
+    "--shots",
+    "2",
+    "--batch-size",
+    "8",
+    "--epoch-size",
+    "32",
+    "--epochs",
+    "4",
+    "--warmup-epochs",
+    "1",
+    "--eval-interval",
+    "1",
+    "--no-progress",
+]
 # Parts that carry state across steps: momentum, moving average, learned coefficients, heads, mixing.
 FULL = [*COMMON, "--method", "tmkt", "--model-ema", "--model-ema-decay", "0.9", "--clip-grad", "1"]
 
@@ -56,9 +70,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return output
 
 
-@pytest.mark.parametrize(
-    ("signum", "stop_at"), [(signal.SIGTERM, 6), (signal.SIGINT, 1), (signal.SIGINT, 8)]
-)
+@pytest.mark.parametrize(("signum", "stop_at"), [(signal.SIGTERM, 6), (signal.SIGINT, 1), (signal.SIGINT, 8)])
 def test_stopped_and_resumed_equals_uninterrupted(
     uninterrupted, tmp_path, monkeypatch, capsys, signum, stop_at
 ):

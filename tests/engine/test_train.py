@@ -11,10 +11,22 @@ from tmkt_braincog.cli import main
 from tmkt_braincog.engine import train
 from tmkt_braincog.options import parse, resolve
 
-SMALL = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --eval-interval 1 "
-    "--no-progress --no-tensorboard"
-).split()
+SMALL = [
+    "--shots",
+    "2",
+    "--batch-size",
+    "8",
+    "--epoch-size",
+    "16",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "1",
+    "--eval-interval",
+    "1",
+    "--no-progress",
+    "--no-tensorboard",
+]
 
 
 def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, monkeypatch):
@@ -27,7 +39,17 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
         step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", watched)
-    words = [*SMALL, "--method", "event-only", "baseline", "tmkt", "--seed", "1", "--output", str(tmp_path / "o")]
+    words = [
+        *SMALL,
+        "--method",
+        "event-only",
+        "baseline",
+        "tmkt",
+        "--seed",
+        "1",
+        "--output",
+        str(tmp_path / "o"),
+    ]
     assert main(words) == 0
     for name in ("baseline", "tmkt"):
         assert all(torch.equal(v, starts["event-only"][k]) for k, v in starts[name].items())
@@ -42,7 +64,16 @@ def test_comparison_files(tmp_path, capsys):
     words = [*SMALL, "--method", "event-only", "tmkt", "--seed", "1", "2", "--output", str(tmp_path / "o")]
     assert main(words) == 0
     rows = pd.read_csv(tmp_path / "o/comparison.csv")
-    assert list(rows) == "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib".split(",")
+    assert list(rows) == [
+        "method",
+        "seed",
+        "protocol",
+        "top1_best",
+        "top1_last",
+        "epoch_best",
+        "train_s",
+        "peak_mib",
+    ]
     assert list(zip(rows.method, rows.seed, strict=True)) == [
         ("event-only", 1),
         ("event-only", 2),
@@ -52,7 +83,9 @@ def test_comparison_files(tmp_path, capsys):
     assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
     assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed2/log.csv")
-    assert {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"} <= set(log)
+    assert {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"} <= set(
+        log
+    )
     out = capsys.readouterr().out
     assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
     assert (tmp_path / "o/comparison.png").stat().st_size > 5000
@@ -70,7 +103,9 @@ def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
     assert main(words) == 0
     lr = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").lr
     peak = 0.064 * 8 / 1024
-    cosine = [1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2 for e in (1, 2, 3)]
+    cosine = [
+        1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2 for e in (1, 2, 3)
+    ]
     assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 

@@ -161,7 +161,9 @@ def _record(images: np.ndarray) -> dict[str, np.ndarray]:
     for first in range(0, len(images), _CHUNK):
         recordings += emulate(images[first : first + _CHUNK], first)
     types = {"x": np.uint8, "y": np.uint8, "t": np.int32, "p": np.uint8}
-    stream = {name: np.concatenate([r[name].astype(kind) for r in recordings]) for name, kind in types.items()}
+    stream = {
+        name: np.concatenate([r[name].astype(kind) for r in recordings]) for name, kind in types.items()
+    }
     stream["offsets"] = np.cumsum([0] + [len(r) for r in recordings], dtype=np.int64)
     return stream
 
@@ -171,7 +173,9 @@ def emulated_frames(images: np.ndarray, steps: int) -> np.ndarray:
 
     def build() -> dict[str, np.ndarray]:
         stream = emulated_stream(images)
-        frames = np.stack([narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE)) for r in range(len(images))])
+        frames = np.stack(
+            [narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE)) for r in range(len(images))]
+        )
         return {"frames": frames}
 
     return cached("ndigits-frames", {"version": STREAM_VERSION, "steps": steps}, build)["frames"]

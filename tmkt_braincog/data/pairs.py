@@ -1,6 +1,6 @@
 """The TSM data-set wrapper: every event recording paired with a static image of its class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .augment import AUGMENTATIONS, augment_events
-from .base import NO_TWIN
 from .frames import resize_frames
 
 PAIRINGS = ("class", "twin")
@@ -72,7 +71,7 @@ class TSMDataset(Dataset):
         images: Tensor,
         image_labels: Tensor,
         *,
-        recordings: np.ndarray | None = None,
+        recordings: Sequence[int] | np.ndarray | None = None,
         static: np.ndarray | None = None,
         size: int | None = None,
         seed: int = 0,
@@ -87,8 +86,10 @@ class TSMDataset(Dataset):
             )
         for what, value, known in (("augment", augment, AUGMENTATIONS), ("pairing", pairing, PAIRINGS)):
             if value not in known:
-                raise UserError(f"{what}={value!r}: expected one of {', '.join(known)}.")
+                raise unknown_name(what, value, known)
         self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
+        if size is None and frames.shape[-1] != frames.shape[-2]:
+            raise UserError(f"Frames of {tuple(frames.shape[-2:])} pixels are not square: give size.")
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
         self.recordings = np.arange(len(labels)) if recordings is None else np.asarray(recordings)
@@ -100,11 +101,25 @@ class TSMDataset(Dataset):
         if empty:
             raise UserError(
                 f"Classes {empty} have event recordings but no static image to pair them with. Check that "
-                "both data sets hold the same classes."
+                "both data sets hold the same classes, and that not all of their images are twins of "
+                "validation or test recordings."
             )
-        self.twins = twins
-        if pairing == "twin" and (twins is None or (np.asarray(twins)[self.recordings] == NO_TWIN).any()):
-            raise UserError("pairing='twin' needs the static image of every recording; use 'class'.")
+        self.twins = None if twins is None else np.asarray(twins)
+        if pairing == "twin":
+            self._check_twins(static)
+
+    def _check_twins(self, static: np.ndarray) -> None:
+        if self.twins is None or len(self.twins) != len(self.frames):
+            raise UserError("pairing='twin' needs the index of the static image of every recording (twins).")
+        lost = int((~np.isin(self.twins[self.recordings], static)).sum())
+        if lost:
+            raise UserError(
+                f"pairing='twin': {lost} of {len(self)} recordings have no static image that may be trained on. "
+                "Use pairing='class'."
+            )
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[i] for i in range(len(self)))
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -114,9 +129,9 @@ class TSMDataset(Dataset):
         self.epoch = epoch
 
     def __getitem__(self, index: int | Sequence[int]) -> Pair:
-        if isinstance(index, (int, np.integer)):
-            return Pair(*(t[0] for t in self._batch([int(index)])))
-        return self._batch([int(i) for i in index])
+        if np.ndim(index):
+            return self._batch([int(i) for i in index])
+        return Pair(*(t[0] for t in self._batch([int(index)])))
 
     def _batch(self, indices: list[int]) -> Pair:
         T = self.frames.shape[1]
@@ -135,7 +150,7 @@ class TSMDataset(Dataset):
 
     def _partners(self, recordings: Tensor, labels: Tensor, draws: np.ndarray) -> np.ndarray:
         if self.pairing == "twin":
-            return np.asarray(self.twins)[recordings.numpy()]
+            return self.twins[recordings.numpy()]
         pools = [self._of_class[c] for c in labels.tolist()]
         return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
 

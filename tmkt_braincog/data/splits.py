@@ -12,6 +12,9 @@ import numpy as np
 from ..errors import UserError
 from .base import NO_TWIN, TransferData
 
+# Keeps this stream apart from the per-sample and the sampling streams.
+_STREAM = 2
+
 
 @dataclass(frozen=True)
 class Split:
@@ -64,14 +67,16 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     missing = set(labels.tolist()) - set(labels[train].tolist())
     if missing:
         names = ", ".join(data.classes[c] for c in sorted(missing))
-        raise UserError(f"No training recording is left for: {names}. Raise --traindata-ratio or --train-portion.")
+        raise UserError(
+            f"No training recording is left for: {names}. Raise --traindata-ratio or --train-portion."
+        )
     static, audit = _static_pool(data, options.protocol, train, val, test)
     return Split(train, val, test, static, audit)
 
 
 def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``count(n)`` of the n members of every class by ``seed``; (chosen, rest), sorted."""
-    rng = np.random.default_rng((seed, 1))
+    rng = np.random.default_rng((seed, 0, 0, _STREAM))
     chosen = []
     for c in np.unique(labels[members]):
         of_class = members[labels[members] == c]

@@ -24,14 +24,18 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         return torch.device("cuda" if has_gpu else "cpu"), ""
     if name.isdigit():
         if has_gpu and int(name) >= torch.cuda.device_count():
-            raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0.")
+            raise UserError(
+                f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0."
+            )
         if has_gpu:
             return torch.device("cuda", int(name)), ""
         return torch.device("cpu"), f"--device {name} names a GPU, but none is visible: running on the CPU."
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {name!r}: expected auto, cpu, cuda, cuda:N or the number of a GPU.") from error
+        raise UserError(
+            f"--device {name!r}: expected auto, cpu, cuda, cuda:N or the number of a GPU."
+        ) from error
     if device.type == "cuda" and not has_gpu:
         raise UserError(f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu.")
     return device, ""

@@ -76,7 +76,9 @@ class Trainer:
         UserError: options that cannot be built or do not fit the data.
     """
 
-    def __init__(self, options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device):
+    def __init__(
+        self, options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device
+    ):
         self.options, self.data, self.split, self.folder, self.device = options, data, split, folder, device
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: its initial weights are then the same for all methods.

@@ -65,7 +65,16 @@ def run(options: argparse.Namespace) -> str:
 def _run_one(options: argparse.Namespace, shots: int, seed: int) -> str:
     """Run all methods for one (shots, seed); returns what went wrong, if anything."""
     folder = Path(options.output) / f"shots-{shots}"
-    words = ["-c", options.recipe, "--data-root", options.data_root, "--shots", str(shots), "--seed", str(seed)]
+    words = [
+        "-c",
+        options.recipe,
+        "--data-root",
+        options.data_root,
+        "--shots",
+        str(shots),
+        "--seed",
+        str(seed),
+    ]
     words += ["--method", *options.method, "--output", str(folder / f"seed-{seed}"), "--resume"]
     words += ["--no-progress", "--no-tensorboard"]
     threads = max(1, (os.cpu_count() or 1) // options.jobs)

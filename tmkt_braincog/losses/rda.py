@@ -6,8 +6,11 @@ Source: TMKT Eq. 11-12; the same coefficients weight the event loss of He et al.
 import torch
 from torch import Tensor, nn
 
+from ..errors import unknown_name
 from .cka import linear_cka
 from .tet import classification_loss
+
+COEFFICIENTS = ("learned", "fixed", "off")
 
 
 class RDALoss(nn.Module):
@@ -21,6 +24,8 @@ class RDALoss(nn.Module):
         steps: T.
         coefficients: ``learned``; ``fixed`` (theta stays at its start); ``off`` (both weights are 1).
         tet, lamb, threshold, smoothing: form of the event loss L, see :func:`classification_loss`.
+            Without TET the coefficients weight the alignment alone, which learned ones then fade out:
+            take ``fixed`` or ``off``.
     """
 
     def __init__(
@@ -33,6 +38,8 @@ class RDALoss(nn.Module):
         smoothing: float = 0.0,
     ):
         super().__init__()
+        if coefficients not in COEFFICIENTS:
+            raise unknown_name("coefficients", coefficients, COEFFICIENTS)
         self.theta = nn.Parameter(torch.ones(steps), requires_grad=coefficients == "learned")
         self.coefficients = coefficients
         self.event_loss = dict(tet=tet, lamb=lamb, threshold=threshold, smoothing=smoothing)

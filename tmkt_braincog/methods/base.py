@@ -31,7 +31,9 @@ class Method(nn.Module):
         """Build from the resolved command line; ``features`` is the width F of the model's F_t."""
 
     @abstractmethod
-    def forward(self, model: TransferModel, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
+    def forward(
+        self, model: TransferModel, batch: Pair, progress: Progress = Progress()
+    ) -> dict[str, Tensor]:
         """Run the streams that the method needs and return its losses."""
 
     def diagnostics(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from ..losses import RDALoss, classification_loss, mag_loss, mrp_loss
 from ..mixing import STRATEGIES, Mixed, Mixing, TimeStepMixup
 from ..models.heads import MAGHead, MRPHead
@@ -51,7 +51,12 @@ class TMKT(Method):
     ):
         super().__init__()
         if rda_form not in RDA_FORMS:
-            raise UserError(f"--rda-form {rda_form!r}: expected one of {', '.join(RDA_FORMS)}.")
+            raise unknown_name("--rda-form", rda_form, RDA_FORMS)
+        if rda and rda_form == "equation" and lam == 0:
+            raise UserError(
+                "--domain-loss-coefficient 0 leaves the event head without any loss (Eq. 17): use --no-rda, or "
+                "--rda-form reference."
+            )
         self.mixing = mixing or TimeStepMixup(steps)
         self.classification = dict(tet=tet, smoothing=smoothing)
         self.align = rda

@@ -6,7 +6,7 @@ import warnings
 with warnings.catch_warnings():
     # BrainCog re-registers torchvision-like names and imports a deprecated timm path; both are expected.
     warnings.simplefilter("ignore")
-    import braincog.model_zoo.resnet  # noqa: F401
+    import braincog.model_zoo.resnet
     import braincog.model_zoo.vgg_snn  # noqa: F401
 
 from .heads import MAGHead, MRPHead

@@ -112,7 +112,14 @@ class TransferModel(BaseModule):
 
 # What timm's and BrainCog's create_model calls carry that has no meaning here, and what would
 # change the method without a word (BatchNorm over all steps at once, time as channels, ...).
-_IGNORED = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "dataset", "spike_output", "adaptive_node")
+_IGNORED = (
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "cache_dir",
+    "dataset",
+    "spike_output",
+    "adaptive_node",
+)
 _REFUSED = {"layer_by_layer": False, "temporal_flatten": False, "n_groups": 1, "encode_type": "direct"}
 
 
@@ -127,7 +134,9 @@ def timm_options(pretrained: bool, kwargs: dict) -> dict:
         raise UserError("pretrained=True: no pretrained weights exist for the transfer models; use --resume.")
     for name, only in _REFUSED.items():
         if kwargs.get(name, only) != only:
-            raise UserError(f"{name}={kwargs[name]!r} is not supported by the transfer models, only {only!r}.")
+            raise UserError(
+                f"{name}={kwargs[name]!r} is not supported by the transfer models, only {only!r}."
+            )
     return {k: v for k, v in kwargs.items() if k not in _IGNORED and k not in _REFUSED}
 
 

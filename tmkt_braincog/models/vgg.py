@@ -24,12 +24,16 @@ class TransferVGG(TransferModel):
     def __init__(self, width_divisor: int = 1, **options):
         super().__init__(**options)
         if self.event_size < 2**POOLINGS:
-            raise UserError(f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} pixels.")
+            raise UserError(
+                f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} pixels."
+            )
         # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
         backbone = VGG_SNN(
             step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
         )
-        self.feature = backbone.feature if width_divisor == 1 else self._narrow(backbone.feature, width_divisor)
+        self.feature = (
+            backbone.feature if width_divisor == 1 else self._narrow(backbone.feature, width_divisor)
+        )
         last = [m for m in self.feature if isinstance(m, BaseConvModule)][-1]
         side = self.event_size // 2**POOLINGS
         self.num_features = last.conv.out_channels * side * side
