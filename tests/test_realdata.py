@@ -1,0 +1,24 @@
+"""The command line on real N-MNIST recordings."""
+
+import pandas as pd
+import pytest
+
+from tmkt_braincog.cli import main
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
+    """Counts of the split and the audit; learning is well above chance (10 %) after 60 steps."""
+    line = (
+        f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity --batch-size 32 --lr 0.1 "
+        f"--epoch-size 640 --epochs 3 --warmup-epochs 1 --method baseline --seed 1 --no-progress --output {tmp_path}/o"
+    )
+    assert main(line.split()) == 0
+    out = capsys.readouterr().out
+    assert "740 recordings, 70000 images, 10 classes" in out
+    # 600 of the 700 recordings of Train are left over; their twins go, and with them none of the others.
+    assert "100 training, " in out and "; 59400 static images. 600 twins" in out
+    assert "Audit: 0 static twins" in out
+    rows = pd.read_csv(tmp_path / "o/comparison.csv")
+    assert rows.top1_last.item() > 40
