@@ -34,7 +34,7 @@ RECIPE = {
     "batch_size": 32,
     "epochs": 20,
     "warmup_epochs": 1,
-    "lr": 0.06,
+    "lr": 0.1,
     "eval_interval": 2,
 }
 _CHUNK = 64  # recordings simulated together: small enough for the processor's cache
