@@ -1,8 +1,6 @@
 """The figures: files that decode, show something, and carry the numbers they were given."""
 
 import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import matplotlib
@@ -206,13 +204,3 @@ def test_settings_of_the_caller_are_kept(tmp_path):
         assert matplotlib.rcParams["font.size"] == 31
     plots.plot_comparison(results(), tmp_path / "d.png")
     assert (tmp_path / "c.png").read_bytes() == (tmp_path / "d.png").read_bytes()
-
-
-def test_import_loads_no_pyplot_and_chooses_no_backend():
-    code = (
-        "import sys, matplotlib; before = dict.__getitem__(matplotlib.rcParams, 'backend');"
-        "import tmkt_braincog.analysis.plots, tmkt_braincog.analysis.table;"
-        "assert 'matplotlib.pyplot' not in sys.modules;"
-        "assert dict.__getitem__(matplotlib.rcParams, 'backend') is before"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

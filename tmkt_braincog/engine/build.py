@@ -77,9 +77,10 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
 
 @torch.no_grad()
 def _try_out(model: TransferModel) -> None:
-    """One evaluation of an empty recording: neurons that do not fit fail here and not in the first epoch."""
+    """Both streams of an empty recording: neurons that do not fit fail here and not in the first epoch."""
     model.eval()
-    model(torch.zeros(1, model.step, 2, model.event_size, model.event_size))
+    empty = torch.zeros(1, model.step, 2, model.event_size, model.event_size)
+    model(empty, empty)
     model.reset()
     model.train()
 
