@@ -158,11 +158,14 @@ def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
     monkeypatch.setattr(
         TransferModel,
         "run_stream",
-        lambda self, x, stream: streams.append((self.training, stream)) or run_stream(self, x, stream),
+        lambda self, x, stream: (
+            streams.append((self.training, stream, len(x))) or run_stream(self, x, stream)
+        ),
     )
     assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
-    assert {s for training, s in streams if not training} == {"event"}
-    assert {s for training, s in streams if training} == {"static", "event"}
+    # A batch of one is the model being tried out before the run.
+    assert {s for training, s, n in streams if not training and n > 1} == {"event"}
+    assert {s for training, s, _ in streams if training} == {"static", "event"}
 
 
 def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):
