@@ -144,6 +144,16 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys
     assert not list(folder.glob(".*tmp"))
 
 
+def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys):
+    def full(self, path, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    message = capsys.readouterr().err
+    assert "No space left" in message and "Traceback" not in message
+
+
 def test_bf16_trains_with_finite_float32_losses(tmp_path):
     assert main([*SMALL, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
