@@ -3,8 +3,9 @@
 import logging
 import sys
 
+from .arguments import build_parser
 from .errors import UserError
-from .options import build_parser, parse, resolve
+from .options import parse, resolve
 
 
 def main(argv: list[str] | None = None) -> int:
