@@ -47,7 +47,7 @@ def run(request):
     return dict(locals())
 
 
-def close(actual, expected, tolerance):
+def assert_close(actual, expected, tolerance):
     actual = (
         actual.detach().double().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual, float)
     )
@@ -55,38 +55,42 @@ def close(actual, expected, tolerance):
 
 
 def test_logits_of_both_streams(run):
-    close(run["out"].static.logits, run["expected"]["logits_rgb"], run["tolerance"])
-    close(run["out"].event.logits, run["expected"]["logits_dvs"], run["tolerance"])
+    assert_close(run["out"].static.logits, run["expected"]["logits_rgb"], run["tolerance"])
+    assert_close(run["out"].event.logits, run["expected"]["logits_dvs"], run["tolerance"])
 
 
 @pytest.mark.parametrize(("stream", "name"), [("static", "feat_rgb"), ("event", "feat_dvs")])
 def test_taps(run, stream, name):
     tap = getattr(run["out"], stream).tap
     stride = tap.shape[-1] // 32
-    close(tap[..., : 32 * stride : stride], run["expected"][f"{name}_sub"], run["tolerance"])
+    assert_close(tap[..., : 32 * stride : stride], run["expected"][f"{name}_sub"], run["tolerance"])
     # Sums run over 18,432 terms at full width: the tolerance is relative to the sum of magnitudes.
     scale = tap.detach().abs().sum(-1).max().item()
     np.testing.assert_allclose(
         tap.detach().double().sum(-1), run["expected"][f"{name}_sum"], atol=run["tolerance"] * scale, rtol=0
     )
-    close(tap.square().sum(-1), run["expected"][f"{name}_sq"], run["tolerance"])
+    assert_close(tap.square().sum(-1), run["expected"][f"{name}_sq"], run["tolerance"])
 
 
 def test_cka_of_every_step(run):
-    close(linear_cka(run["out"].static.tap, run["out"].event.tap), run["expected"]["cka"], run["tolerance"])
+    assert_close(
+        linear_cka(run["out"].static.tap, run["out"].event.tap), run["expected"]["cka"], run["tolerance"]
+    )
 
 
 def test_every_loss_term(run):
     y, out, e, tolerance = run["y"], run["out"], run["expected"], run["tolerance"]
     weight = 1 - run["method"].rda.sigma
-    close(cross_entropy_per_step(out.static.logits, y).mean(), e["rgb_tet_loss_first"], tolerance)
-    close(mse_per_step(out.static.logits, 0.5).mean(), e["rgb_tet_loss_second"], tolerance)
-    close((weight * cross_entropy_per_step(out.event.logits, y)).mean(), e["dvs_tet_loss_first"], tolerance)
-    close((weight * mse_per_step(out.event.logits, 0.5)).mean(), e["dvs_tet_loss_second"], tolerance)
-    close(run["losses"]["cls_static"], e["loss_rgb"], tolerance)
-    close(run["losses"]["cls_event"], e["loss_dvs"], tolerance)
-    close(run["losses"]["alignment"], e["domain_loss"], tolerance)
-    close(run["losses"]["loss"], e["loss"], tolerance)
+    assert_close(cross_entropy_per_step(out.static.logits, y).mean(), e["rgb_tet_loss_first"], tolerance)
+    assert_close(mse_per_step(out.static.logits, 0.5).mean(), e["rgb_tet_loss_second"], tolerance)
+    assert_close(
+        (weight * cross_entropy_per_step(out.event.logits, y)).mean(), e["dvs_tet_loss_first"], tolerance
+    )
+    assert_close((weight * mse_per_step(out.event.logits, 0.5)).mean(), e["dvs_tet_loss_second"], tolerance)
+    assert_close(run["losses"]["cls_static"], e["loss_rgb"], tolerance)
+    assert_close(run["losses"]["cls_event"], e["loss_dvs"], tolerance)
+    assert_close(run["losses"]["alignment"], e["domain_loss"], tolerance)
+    assert_close(run["losses"]["loss"], e["loss"], tolerance)
 
 
 def test_losses_without_tet_and_coefficients(run):
@@ -98,7 +102,7 @@ def test_losses_without_tet_and_coefficients(run):
         ("alignment", "alt_domain_loss"),
         ("loss", "alt_loss"),
     ):
-        close(losses[ours], run["expected"][theirs], run["tolerance"])
+        assert_close(losses[ours], run["expected"][theirs], run["tolerance"])
 
 
 def test_gradients(run):
@@ -108,21 +112,21 @@ def test_gradients(run):
     names = list(run["names"]["grad_names"])
     assert sorted(gradients) == sorted(names)
     norms = [gradients[n].double().norm().item() for n in names]
-    close(norms, run["expected"]["grad_norm"], run["tolerance"])
+    assert_close(norms, run["expected"]["grad_norm"], run["tolerance"])
     probes = [golden.symmetric(f"probe.{n}", (gradients[n].numel(),), SALT) for n in names]
     dots = [p @ gradients[n].double().flatten().numpy() for n, p in zip(names, probes, strict=True)]
-    close(dots, run["expected"]["grad_dot"], run["tolerance"])
+    assert_close(dots, run["expected"]["grad_dot"], run["tolerance"])
 
 
 def test_batchnorm_statistics_take_both_streams_in_order(run):
     buffers = dict(run["model"].named_buffers())
     values = [buffers[n].double() for n in run["names"]["bn_names"]]
-    close([v.sum() for v in values], run["expected"]["bn_sum"], run["tolerance"])
-    close([v.square().sum() for v in values], run["expected"]["bn_sq"], run["tolerance"])
+    assert_close([v.sum() for v in values], run["expected"]["bn_sum"], run["tolerance"])
+    assert_close([v.square().sum() for v in values], run["expected"]["bn_sq"], run["tolerance"])
 
 
 def test_evaluation_logits(run):
-    close(run["eval_logits"], run["expected"]["eval_logits_dvs_mean"], run["tolerance"])
+    assert_close(run["eval_logits"], run["expected"]["eval_logits_dvs_mean"], run["tolerance"])
 
 
 def matrices(case):

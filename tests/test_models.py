@@ -179,7 +179,10 @@ def test_node_options_reach_the_neurons():
 
 
 def test_braincogs_own_arguments_are_taken():
-    create_model("Transfer_SCNN", dataset="nomni", encode_type="direct", layer_by_layer=False, n_groups=1)
+    model = create_model(
+        "Transfer_SCNN", dataset="nomni", encode_type="direct", layer_by_layer=False, n_groups=1
+    )
+    assert model.event_size == 28 and not model.layer_by_layer
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,8 @@ def test_importing_is_quiet():
     assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
 
 
-def test_no_warning_from_building(recwarn):
+def test_no_warning_from_building():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8)
+        model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8)
+    assert model.num_features == 64
