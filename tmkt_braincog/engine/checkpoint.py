@@ -36,7 +36,7 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises many types for a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise UserError(
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than weights. "
             "Use another one, such as best.pt beside it, or start anew without --resume."
