@@ -30,7 +30,7 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
         return super()._get_help_string(action)
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
     """Errors are :class:`UserError`, with near misses for a mistyped option."""
 
     def error(self, message: str):
@@ -80,7 +80,7 @@ def natural(text: str) -> int:
 
 def build_parser() -> ArgumentParser:
     """The parser with the project's defaults; data sets' recipes are applied by :func:`resolve`."""
-    parser = _Parser(
+    parser = Parser(
         prog="main_transfer.py",
         usage="%(prog)s [options]",
         description="Static-to-event transfer for spiking networks: event-only training, the baseline of\n"
@@ -158,7 +158,7 @@ def _data_options(group) -> None:
         "--target-dataset",
         default="ndigits",
         metavar="NAME",
-        help="event recordings: ndigits (built in, emulated), nmnist, NCALTECH101",
+        help="event recordings: ndigits (built in, emulated), nmnist, NCALTECH101, CEP-DVS, N-OMNIGLOT, CIFAR10-DVS",
     )
     add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
     add(
@@ -174,6 +174,13 @@ def _data_options(group) -> None:
         default=48,
         metavar="PIXELS",
         help="side of the frames after resizing",
+    )
+    add(
+        "--frame-mode",
+        choices=["count", "event", "frequency"],
+        default="count",
+        help="what a frame holds: event counts; 1 where any event fell; counts over the largest of their frame and "
+        "polarity (default for N-OMNIGLOT)",
     )
     add(
         "--train-portion",
@@ -247,6 +254,13 @@ def _model_options(group) -> None:
         help="BrainCog surrogate gradient: QGateGrad, AtanGrad, BackEIGateGrad, ...",
     )
     add("--threshold", type=positive, default=0.5, help="firing threshold")
+    add(
+        "--executor",
+        choices=["fused", "step"],
+        default="fused",
+        help="fused: all streams and time-steps of a layer at once; step: the loop of BrainCog and the reference. The "
+        "same numbers up to rounding",
+    )
     add("--tau", type=positive, default=2.0, help="membrane time constant, in time-steps")
 
 

@@ -18,23 +18,37 @@ class Registry(Generic[T]):
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._aliases: dict[str, str] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, *aliases: str) -> Callable[[T], T]:
+        """Decorator; ``aliases`` are other names that are understood, such as those in published command lines."""
+
         def add(entry: T) -> T:
-            if name in self._entries:
-                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            for new in (name, *aliases):
+                if new in self._entries or new in self._aliases:
+                    raise ValueError(f"{self.kind} {new!r} is registered twice")
             self._entries[name] = entry
+            self._aliases |= dict.fromkeys(aliases, name)
             return entry
 
         return add
 
-    def __getitem__(self, name: str) -> T:
+    def canonical(self, name: str) -> str:
+        """The name itself, or the one that it is an alias of.
+
+        Raises:
+            UserError: unknown.
+        """
+        name = self._aliases.get(name, name)
         if name not in self._entries:
             raise unknown_name(self.kind, name, self._entries)
-        return self._entries[name]
+        return name
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[self.canonical(name)]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._aliases
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

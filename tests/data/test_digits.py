@@ -82,7 +82,9 @@ def test_recording_does_not_depend_on_its_batch():
 
 def test_stream_holds_the_emulated_recordings(stream):
     images = digit_images()[0]
-    np.testing.assert_array_equal(recording(stream, 100), emulate(images[100:101], first_id=100)[0])
+    alone = emulate(images[100:101], first_id=100)[0]
+    for name in ("x", "y", "t", "p"):
+        np.testing.assert_array_equal(recording(stream, 100)[name], alone[name])
 
 
 def edge_image():

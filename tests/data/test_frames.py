@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 import torch
 from tonic.transforms import ToFrame
-from writers import random_events, real_recordings
+from writers import random_events, real_recordings, structured
 
 from tmkt_braincog.data.events import make_events, read_bin
-from tmkt_braincog.data.frames import narrow, resize_frames, to_frames
+from tmkt_braincog.data.frames import apply_mode, narrow, resize_frames, to_frames
 from tmkt_braincog.errors import UserError
 
 
 def assert_as_tonic(events, steps, sensor):
     ours = to_frames(events, steps, sensor)
-    theirs = ToFrame(sensor_size=(*sensor, 2), n_time_bins=steps)(events)
+    theirs = ToFrame(sensor_size=(*sensor, 2), n_time_bins=steps)(structured(events))
     assert ours.dtype == theirs.dtype == np.int16
     np.testing.assert_array_equal(ours, theirs)
     return ours
@@ -56,6 +56,23 @@ def test_sum_is_the_number_of_kept_events():
     frames = to_frames(events, 7, (34, 34))
     assert frames.sum() == kept.sum() < len(events)
     assert frames[:, 1].sum() == events["p"][kept].sum()
+
+
+def test_columns_and_structured_arrays_give_the_same():
+    events = random_events(500)
+    columns = {name: events[name].copy() for name in ("x", "y", "t", "p")}
+    np.testing.assert_array_equal(to_frames(columns, 4, (34, 34)), to_frames(events, 4, (34, 34)))
+
+
+def test_modes():
+    counts = to_frames(random_events(40), 3, (34, 34)) * 3
+    counts[1, 0] = 0
+    assert apply_mode(counts, "count") is counts
+    np.testing.assert_array_equal(apply_mode(counts, "event"), (counts >= 1).astype(np.uint8))
+    frequency = apply_mode(counts, "frequency")
+    assert frequency.dtype == np.float32 and not frequency[1, 0].any()
+    for t, p in ((0, 0), (0, 1), (1, 1), (2, 0)):
+        np.testing.assert_allclose(frequency[t, p], counts[t, p] / counts[t, p].max(), rtol=1e-7)
 
 
 def test_bad_steps_and_no_events():

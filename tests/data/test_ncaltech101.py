@@ -12,10 +12,10 @@ from tonic.io import read_mnist_file
 from tonic.transforms import ToFrame
 from writers import random_events, write_bin
 
-from tmkt_braincog.data import ncaltech101
+from tmkt_braincog.data import install, ncaltech101
 from tmkt_braincog.data.base import DATASETS, NO_TWIN
 from tmkt_braincog.data.ncaltech101 import CLASSES, images_folder, load, recordings_folder
-from tmkt_braincog.data.splits import first_portion, make_split
+from tmkt_braincog.data.splits import directory_order, first_portion, make_split
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
@@ -64,7 +64,7 @@ def root(tmp_path):
 
 
 def test_contract(root):
-    data = DATASETS["NCALTECH101"].load(root, steps=4, size=24, train_portion=None, download=False)
+    data = DATASETS["NCALTECH101"].load(root, steps=4, size=24, train_portion=None)
     assert data.source == "CALTECH101" and data.target == "NCALTECH101" and not data.emulated
     assert data.classes == CLASSES
     assert data.names == [f"{name}/image_{number:04d}.bin" for name, number in RECORDINGS]
@@ -149,6 +149,7 @@ def test_split_of_the_full_data_set_has_the_published_counts():
     from braincog.datasets.ncaltech101 import NCALTECH101
 
     labels = np.repeat(np.arange(101), NCALTECH101.cls_count)
+    assert tuple(NCALTECH101.cls_count) == ncaltech101.COUNTS
     train, test = first_portion(labels, ncaltech101.TRAIN_PORTION)
     assert (len(train), len(test)) == (7839, 870)
     assert set(labels[train]) == set(labels[test]) == set(range(101))
@@ -265,11 +266,6 @@ def rename(folder, old, new):
             rename(images_folder, "dolphin", "panda"),
             r"recordings in .*NCALTECH101/Caltech101 .*no image in .*101_ObjectCategories: dolphin\. Add",
         ),
-        (
-            rename(recordings_folder, "dolphin", "BACKGROUND_Google"),
-            r"no image in .*BACKGROUND_Google\. Stock torchvision.* lacks BACKGROUND_Google.*"
-            r"caltech-101\.zip.*9,144 images",
-        ),
         (rename(recordings_folder, "", "../Gone"), r"There is no folder .*Caltech101\.\nExpected:"),
         (rename(images_folder, "", "../Gone"), r"There is no folder .*101_ObjectCategories\.\nExpected:"),
     ],
@@ -281,12 +277,14 @@ def test_faults_are_named(root, change, said):
 
 
 def test_missing_parts_print_the_expected_tree(tmp_path):
-    tree = r"(?s)Expected:.*NCALTECH101/Caltech101/<class>.*caltech101/101_ObjectCategories.*--download"
+    tree = (
+        r"(?s)Expected:.*NCALTECH101/Caltech101/<class>.*caltech101/101_ObjectCategories.*prepare NCALTECH101"
+    )
     for given in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=tree):
             load(given)
     recordings_folder(tmp_path).mkdir(parents=True)
-    with pytest.raises(UserError, match=f"(?s)Found 0 recordings.*{tree[4:]}"):
+    with pytest.raises(UserError, match=f"(?s)Found 0 files like.*{tree[4:]}"):
         load(tmp_path)
 
 
@@ -296,50 +294,106 @@ def test_portion_that_leaves_a_side_empty_is_refused(root, portion):
         load(root, 2, 8, train_portion=portion)
 
 
-@pytest.fixture
-def downloads(monkeypatch):
-    """What would have been downloaded."""
-    import tonic.datasets
-    import torchvision.datasets
-
-    calls = []
-    for module, name in ((tonic.datasets, "NCALTECH101"), (torchvision.datasets, "Caltech101")):
-        monkeypatch.setattr(
-            module, name, lambda *args, name=name, **kwargs: calls.append((name, args, kwargs))
-        )
-    return calls
-
-
-def test_download_is_asked_for_both(tmp_path, downloads):
-    with pytest.raises(UserError, match="There is no folder"):
-        load(tmp_path, 2, 8, download=True)
-    assert downloads == [
-        ("NCALTECH101", (), {"save_to": str(tmp_path)}),
-        ("Caltech101", (str(tmp_path),), {"download": True}),
-    ]
-
-
-def test_download_unpacks_the_inner_archive_and_leaves_present_images_alone(root, downloads):
+def test_fetch_unpacks_both_archives(root, monkeypatch, tmp_path):
     expected = load(root, 2, 8)
-    folder = recordings_folder(root)
-    inner = folder.parent / "N-Caltech101-archive"
-    inner.mkdir()
-    shutil.make_archive(str(inner / "Caltech101"), "zip", folder.parent, "Caltech101")
-    shutil.rmtree(folder)
-    assert load(root, 2, 8, download=True).names == expected.names
-    assert [name for name, *_ in downloads] == ["NCALTECH101"]
+    archives = tmp_path / "archives"
+
+    def packed(name, inner_folder, inner, kind):
+        """The folder in an archive in an archive, as both are distributed."""
+        outer = archives / name / Path(name).stem
+        outer.mkdir(parents=True)
+        made = shutil.make_archive(str(archives / "inner"), kind, inner_folder.parent, inner_folder.name)
+        Path(made).rename(outer / inner)
+        shutil.make_archive(str(archives / name / "outer"), "zip", archives / name, outer.name)
+        shutil.rmtree(inner_folder)
+        return archives / name / "outer.zip"
+
+    files = {
+        "N-Caltech101-archive.zip": packed(
+            "N-Caltech101-archive.zip", recordings_folder(root), "Caltech101.zip", "zip"
+        ),
+        "caltech-101.zip": packed(
+            "caltech-101.zip", images_folder(root), "101_ObjectCategories.tar.gz", "gztar"
+        ),
+    }
+    asked = []
+
+    def fetch(archive, folder):
+        asked.append((archive.name, archive.md5, folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        return shutil.copy(files[archive.name], folder / archive.name)
+
+    monkeypatch.setattr(install, "fetch", lambda *args: Path(fetch(*args)))
+    for _ in range(2):
+        ncaltech101.fetch(root)
+    assert asked == [
+        ("N-Caltech101-archive.zip", "66201824eabb0239c7ab992480b50ba3", root / "NCALTECH101"),
+        ("caltech-101.zip", "3138e1922a9193bfa496528edbbc45d0", root / "caltech101"),
+    ]
+    assert sorted(p.name for p in (root / "NCALTECH101").iterdir()) == ["Caltech101"]
+    data = load(root, 2, 8)
+    assert data.names == expected.names and torch.equal(data.images, expected.images)
 
 
-@pytest.mark.parametrize("error", [OSError("no route"), ValueError("no route"), RuntimeError("no route")])
-def test_failed_download_is_a_user_error(tmp_path, monkeypatch, error):
-    import tonic.datasets
+def test_failed_download_shows_the_tree(tmp_path, monkeypatch):
+    def fail(archive, folder):
+        raise UserError(f"no route to {archive.name}")
 
-    def fail(*args, **kwargs):
-        raise error
+    monkeypatch.setattr(install, "fetch", fail)
+    with pytest.raises(UserError, match=r"(?s)no route to N-Caltech101-archive\.zip.*Expected:"):
+        ncaltech101.fetch(tmp_path)
 
-    monkeypatch.setattr(tonic.datasets, "NCALTECH101", fail)
-    with pytest.raises(UserError, match=r"(?s)no route.*Expected:"):
-        load(tmp_path, download=True)
+
+def test_images_of_stock_torchvision_leave_the_background_out_and_say_so(root, caplog):
+    expected = load(root, 2, 8)
+    for number in (1, 2, 3):
+        write_recording(root, "BACKGROUND_Google", number)
+    data = load(root, 2, 8)
+    assert data.names == expected.names and torch.equal(data.labels, expected.labels)
+    assert data.classes == CLASSES
+    (remark,) = data.remarks
+    assert remark.startswith("3 recordings of BACKGROUND_Google are left out") and "9,144" in remark
+    write_image(root, "BACKGROUND_Google", 2)
+    whole = load(root, 2, 8)
+    assert whole.remarks == [] and len(whole.names) == len(expected.names) + 3
+    assert whole.twins[:3].tolist() == [NO_TWIN, 0, NO_TWIN]
+
+
+def write_class(root, name, n):
+    for number in range(1, n + 1):
+        write_recording(root, name, number, random_events(20, seed=number, sensor_size=(20, 20)))
+        write_image(root, name, number)
+
+
+def split_of(data, protocol):
+    options, _ = resolve(parse(["--target-dataset", "NCALTECH101", "--protocol", protocol]))
+    return make_split(data, options, seed=42)
+
+
+def test_fault_1_the_first_test_image_of_every_class_is_drawn(tmp_path):
+    write_class(tmp_path, "dolphin", 20)
+    write_class(tmp_path, "emu", 10)
+    data = load(tmp_path, 2, 8)
+    n = {"dolphin": 20, "emu": 10}
+    pools = split_of(data, "he2024").pools
+    for name, count in n.items():
+        numbers = [int(i) - (20 if name == "emu" else 0) for i in pools[CLASSES.index(name)]]
+        assert numbers == list(range(round(0.9 * count) + 1))
+    clean = split_of(data, "clean")
+    assert set(clean.static.tolist()) == set(data.twins[data.train].tolist())
+
+
+def test_fault_2_recordings_are_split_in_directory_order_so_that_twins_of_test_recordings_train(tmp_path):
+    write_class(tmp_path, "dolphin", 40)
+    data = load(tmp_path, 2, 8)
+    published, clean = split_of(data, "he2024"), split_of(data, "clean")
+    assert clean.test.tolist() == list(range(36, 40))
+    assert len(published.test) == 4 and published.test.tolist() != clean.test.tolist()
+    order = directory_order([Path(name).name for name in data.names])
+    assert sorted(order[36:]) == published.test.tolist()
+    leaked = len(set(data.twins[published.test].tolist()) & set(published.static.tolist()))
+    assert leaked > 0
+    assert f"Audit: {leaked} static twins" in published.audit and "Audit: 0 static twins" in clean.audit
 
 
 def test_published_line_runs_the_baseline_with_the_published_recipe():

@@ -1,4 +1,5 @@
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ from tonic.io import read_mnist_file
 from tonic.transforms import ToFrame
 from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
 
-from tmkt_braincog.data import nmnist, recordings
+from tmkt_braincog.data import install, nmnist
 from tmkt_braincog.data.base import DATASETS
 from tmkt_braincog.data.nmnist import find_recordings, load
-from tmkt_braincog.data.recordings import load_recordings
+from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.errors import UserError
 
 TRAIN_LABELS = [5, 0, 4, 1, 9, 2, 1]
@@ -86,8 +87,8 @@ def test_counts_are_logged(root, caplog):
 def test_frames_come_from_the_cache_until_a_file_changes(root, monkeypatch):
     before = load(root, 4)
     calls = []
-    real = recordings.read_bin
-    monkeypatch.setattr(recordings, "read_bin", lambda path: calls.append(path) or real(path))
+    real = nmnist.read_bin
+    monkeypatch.setattr(nmnist, "read_bin", lambda path: calls.append(path) or real(path))
     assert torch.equal(load(root, 4).frames, before.frames)
     assert not calls
     write_bin(root / "NMNIST" / "Train" / "0" / "00002.bin", random_events(150, seed=9))
@@ -100,8 +101,9 @@ def test_more_than_255_events_in_a_cell_are_kept(tmp_path):
     many["x"], many["y"], many["p"] = 3, 4, 1
     few = random_events(100)
     files = [write_bin(tmp_path / f"{i}.bin", e) for i, e in enumerate((few, many, few))]
-    frames = load_recordings(files, 2, (34, 34))
+    frames, statistics = load_recordings(files, FrameSpec(nmnist.read, 2), "nmnist", tmp_path)
     assert frames.dtype == np.int16
+    assert statistics["n_events"].tolist() == [100, 1001, 100]
     assert frames[1, :, 1, 4, 3].sum() == frames[1].sum() > 900
     np.testing.assert_array_equal(frames[0], frames[2])
 
@@ -144,8 +146,8 @@ def cut_mnist(root):
         (break_with(b""), r"00004\.bin is empty"),
         (break_with(b"1234567"), r"00004\.bin is truncated: 7 bytes"),
         (break_with(bytes([34, 0, 0, 0, 1])), r"00004\.bin: 1 of 1 events lie outside the 34 x 34 sensor"),
-        (move("Train/5", "Train/ten"), r"classes ten, which MNIST's images do not have.*0, 1, 2"),
-        (move("Train/1/00004.bin", "Train/1/four.bin"), r"four\.bin; a number was expected"),
+        (move("Train/5", "Train/ten"), r"folders ten, which are none of the 10 classes"),
+        (move("Train/1/00004.bin", "Train/1/four.bin"), r"four\.bin; a name like 00011\.bin was expected"),
         (
             move("Train/1/00004.bin", "Train/1/00003.bin"),
             r"class 1, but image 3 of MNIST's Train set.* is a 4",
@@ -179,7 +181,7 @@ def test_missing_parts_print_the_expected_tree(tmp_path):
 def test_empty_split(root):
     for path in (root / "NMNIST" / "Test").glob("*/*"):
         path.unlink()
-    with pytest.raises(UserError, match="Found 0 recordings"):
+    with pytest.raises(UserError, match=r"Found 0 files like 00011\.bin"):
         load(root, 4)
 
 
@@ -188,35 +190,27 @@ def test_portion_is_refused(root):
         load(root, 4, train_portion=0.5)
 
 
-def test_download_is_asked_for_both(root, monkeypatch):
-    import tonic.datasets
+def test_fetch_leaves_alone_what_is_there_and_asks_for_the_rest(root, monkeypatch):
     import torchvision.datasets
 
-    calls = []
+    asked = []
+    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda folder, download: asked.append(folder))
+    monkeypatch.setattr(install, "fetch", lambda archive, folder: asked.append(archive.name))
+    monkeypatch.setattr(nmnist, "install", install.install)
+    nmnist.fetch(root)
+    assert asked == [str(root)]
+    shutil.rmtree(root / "NMNIST" / "Test")
 
-    class Fake:
-        def __init__(self, *args, **kwargs):
-            calls.append((args, kwargs))
+    def fail(archive, folder):
+        raise UserError(f"no route to {archive.name}")
 
-    monkeypatch.setattr(tonic.datasets, "NMNIST", Fake)
-    monkeypatch.setattr(torchvision.datasets, "MNIST", Fake)
-    nmnist._download(root)
-    assert [c[1] for c in calls] == [
-        {"save_to": str(root), "train": True},
-        {"save_to": str(root), "train": False},
-        {"download": True},
-    ]
+    monkeypatch.setattr(install, "fetch", fail)
+    with pytest.raises(UserError, match=r"(?s)no route to test\.zip.*Expected:"):
+        nmnist.fetch(root)
 
 
-def test_failed_download_is_a_user_error(root, monkeypatch):
-    import tonic.datasets
-
-    def fail(*args, **kwargs):
-        raise OSError("no route")
-
-    monkeypatch.setattr(tonic.datasets, "NMNIST", fail)
-    with pytest.raises(UserError, match=r"(?s)no route.*Expected:"):
-        load(root, 4, download=True)
+def test_counts_are_those_of_mnist():
+    assert sum(nmnist.COUNTS) == sum(nmnist.FULL_COUNTS.values()) and len(nmnist.COUNTS) == 10
 
 
 @pytest.mark.realdata
@@ -227,3 +221,5 @@ def test_real_recordings_and_their_twins(real_data):
     assert data.static_train[-1] == 59_999 and data.static_test[0] == 60_000
     counts = data.frames.sum((1, 2, 3, 4))
     assert counts.min() > 1000 and counts.max() < 10_000
+    of_digit = np.bincount(data.image_labels, minlength=10)
+    assert tuple(of_digit) == nmnist.COUNTS

@@ -24,6 +24,10 @@ def dataset(labels=LABELS, image_labels=IMAGE_LABELS, **options):
     return TSMDataset(frames, labels, images, image_labels, **options)
 
 
+def pools(images):
+    return [images[IMAGE_LABELS[images].numpy() == c] for c in range(N)]
+
+
 def partners(pair):
     grey = (pair.static * 255).round().long()
     assert (grey == grey[..., :1, :1, :1]).all()
@@ -52,7 +56,7 @@ def test_a_batch():
 def test_partners_are_of_the_class_and_inside_static():
     static = np.arange(0, S, 4)
     recordings = np.array([23, 2, 3, 4, 11, 12])
-    data = dataset(static=static, recordings=recordings)
+    data = dataset(pools=pools(static), recordings=recordings)
     assert len(data) == 6
     seen = set()
     for epoch in range(30):
@@ -67,8 +71,14 @@ def test_partners_are_of_the_class_and_inside_static():
     assert seen == set(static.tolist())
 
 
+def test_pools_may_hold_images_of_other_classes():
+    swapped = [np.flatnonzero(IMAGE_LABELS == (c + 1) % N) for c in range(N)]
+    pair = dataset(pools=swapped)[range(R)]
+    assert torch.equal(IMAGE_LABELS[partners(pair)], (pair.label + 1) % N)
+
+
 def test_only_classes_of_the_chosen_recordings_need_images():
-    data = dataset(recordings=np.flatnonzero(LABELS != 2), static=np.flatnonzero(IMAGE_LABELS != 2))
+    data = dataset(recordings=np.flatnonzero(LABELS != 2), pools=pools(np.flatnonzero(IMAGE_LABELS != 2)))
     assert set(IMAGE_LABELS[partners(data[range(len(data))])].tolist()) == {0, 1}
 
 
@@ -169,7 +179,7 @@ def test_twin_pairing():
         dataset(pairing="twin", twins=some)
     allowed = np.setdiff1d(np.arange(S), twins[:3])
     with pytest.raises(UserError, match="no static image that may be trained on"):
-        dataset(pairing="twin", twins=twins, static=allowed)
+        dataset(pairing="twin", twins=twins, pools=pools(allowed))
 
 
 def test_iterating_ends_after_every_recording():
@@ -264,7 +274,7 @@ def test_pair_moves_as_a_whole():
 
 def test_a_class_without_images():
     with pytest.raises(UserError, match=r"Classes \[2\] have event recordings but no static image"):
-        dataset(static=np.flatnonzero(IMAGE_LABELS != 2))
+        dataset(pools=pools(np.flatnonzero(IMAGE_LABELS != 2)))
     with pytest.raises(UserError, match=r"Classes \[1, 2\]"):
         dataset(image_labels=torch.zeros(S).long())
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tmkt_braincog.data import NO_TWIN, TransferData
-from tmkt_braincog.data.splits import first_portion, make_split
+from tmkt_braincog.data.base import PublishedDraw
+from tmkt_braincog.data.splits import directory_order, first_portion, make_split
 from tmkt_braincog.errors import UserError
 
 N = 4
@@ -55,6 +56,7 @@ def random_data(seed, least=8):
         test=test,
         static_train=static_train,
         static_test=static_test,
+        statistics={},
     )
 
 
@@ -214,28 +216,54 @@ def test_clean_protocol_never_draws_a_twin_of_val_or_test(seed, given):
     assert twins & own  # the property is not empty
     assert split.static.tolist() == sorted(own - twins)
     assert "(clean)" in split.audit
-    counts = [len(split.train), len(split.val), len(split.test), len(own - twins), len(own & twins), 0]
-    assert numbers(split.audit) == counts
+    unknown = int((data.twins[[*split.val, *split.test]] == NO_TWIN).sum())
+    counts = [len(split.train), len(split.val), len(split.test), len(own - twins)]
+    counts += [len(twins), len(data.images), len(twins), 0]
+    assert numbers(split.audit) == counts + [unknown] * (unknown > 0)
+
+
+def he2024(given):
+    return Namespace(**vars(given) | {"protocol": "he2024"})
 
 
 @pytest.mark.parametrize(("seed", "given"), EVERY)
-def test_he2024_adds_the_first_test_image_of_every_class_and_keeps_twins(seed, given):
+def test_he2024_keeps_twins(seed, given):
     data = random_data(seed)
-    given = Namespace(**vars(given) | {"protocol": "he2024"})
-    split = make_split(data, given, seed)
-    first = {}
-    for i in data.static_test.tolist():
-        first.setdefault(int(data.image_labels[i]), i)
-    assert sorted(first) == list(range(N))
-    assert split.static.tolist() == sorted({*data.static_train.tolist(), *first.values()})
-    assert len(split.static) == len(data.static_train) + N
+    split = make_split(data, he2024(given), seed)
+    assert split.static.tolist() == data.static_train.tolist()
     leaked = set(split.static.tolist()) & held_out_twins(data, split)
     assert leaked
-    assert "(he2024)" in split.audit and "removed" not in split.audit
-    counts = [len(split.train), len(split.val), len(split.test), len(split.static), len(leaked)]
-    assert numbers(split.audit) == counts
-    clean = make_split(data, Namespace(**vars(given) | {"protocol": "clean"}), seed)
+    assert "(he2024)" in split.audit
+    unknown = int((data.twins[[*split.val, *split.test]] == NO_TWIN).sum())
+    counts = [len(split.train), len(split.val), len(split.test), len(split.static)]
+    twins = len(held_out_twins(data, split))
+    counts += [twins, len(data.images), twins - len(leaked), len(leaked)]
+    assert numbers(split.audit) == counts + [unknown] * (unknown > 0)
+    clean = make_split(data, given, seed)
     assert all(np.array_equal(getattr(split, p), getattr(clean, p)) for p in ("train", "val", "test"))
+
+
+def test_he2024_draws_as_published_where_the_data_set_says_how():
+    data = random_data(0)
+    pools = data.pools(data.static_train)
+    pools[1] = pools[0][:2]  # the class is wrong
+    data.published = PublishedDraw(data.train[::2], np.sort(np.r_[data.test, data.train[1::2]]), pools)
+    split = make_split(data, he2024(options()), 0)
+    assert np.array_equal(split.train, data.published.train)
+    assert np.array_equal(split.test, data.published.test)
+    assert split.pools is pools
+    assert f"2 of {sum(map(len, pools))} images that can be drawn are of another class" in split.audit
+    clean = make_split(data, options(), 0)
+    assert np.array_equal(clean.train, data.train) and "another class" not in clean.audit
+
+
+def test_directory_order_is_no_sorted_order_and_always_the_same():
+    names = [f"image_{k:04d}.bin" for k in range(200)]
+    order = directory_order(names)
+    assert sorted(order) == list(range(200)) and (np.diff(order) < 0).any()
+    shuffled = np.random.default_rng(0).permutation(200)
+    again = directory_order([names[i] for i in shuffled])
+    assert [names[shuffled[i]] for i in again] == [names[i] for i in order]
 
 
 def test_twins_shared_by_several_recordings_are_removed_once():
@@ -246,13 +274,14 @@ def test_twins_shared_by_several_recordings_are_removed_once():
     data.twins[data.train[0]] = image  # also the twin of a training recording: held out all the same
     split = make_split(data, options(), 0)
     assert image not in split.static and len(split.static) == len(data.static_train) - 1
-    assert numbers(split.audit)[-2:] == [1, 0]
+    assert numbers(split.audit)[4:8] == [1, len(data.images), 1, 0]
 
 
-def test_names_for_the_record():
+def test_record_of_a_run():
     data = random_data(0)
     split = make_split(data, options(shots=2), 0)
-    names = split.names(data)
-    assert list(names) == ["train", "val", "test"]
-    for part, listed in names.items():
+    record = split.record(data)
+    assert list(record) == ["audit", "remarks", "train", "val", "test"]
+    assert record.pop("audit") == split.audit and record.pop("remarks") == []
+    for part, listed in record.items():
         assert listed == [data.names[i] for i in getattr(split, part)]

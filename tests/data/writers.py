@@ -11,6 +11,14 @@ from tmkt_braincog.data.events import EVENT_DTYPE
 TIMER_MARK = bytes([0, 240, 0, 0, 0])
 
 
+def structured(events) -> np.ndarray:
+    """Columns as the structured array that tonic's transforms take."""
+    array = np.empty(len(events["t"]), EVENT_DTYPE)
+    for name in EVENT_DTYPE.names:
+        array[name] = events[name]
+    return array
+
+
 def random_events(n: int, seed: int = 0, sensor_size: tuple[int, int] = (34, 34), end_us: int = 300_000):
     """``[n]`` events, uniform over sensor and time, sorted."""
     rng = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
 """Data sets by name. A new one is one new file here and one registered name."""
 
-from . import digits, ncaltech101, nmnist
+from . import cepdvs, cifar10dvs, digits, ncaltech101, nmnist, nomniglot
 from .base import DATASETS, NO_TWIN, DataSet, TransferData
 from .pairs import Pair, TSMDataset
 from .splits import Split, make_split
@@ -13,8 +13,11 @@ __all__ = [
     "Split",
     "TSMDataset",
     "TransferData",
+    "cepdvs",
+    "cifar10dvs",
     "digits",
     "make_split",
     "ncaltech101",
     "nmnist",
+    "nomniglot",
 ]

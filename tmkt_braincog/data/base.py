@@ -14,6 +14,20 @@ from ..registry import Registry
 NO_TWIN = -1
 
 
+@dataclass(frozen=True)
+class PublishedDraw:
+    """What the code of He et al. (2024) does with this data set, for ``--protocol he2024``.
+
+    Attributes:
+        train, test: sorted int64 indices of recordings.
+        pools: per class, int64 indices of the images that its recordings may be paired with.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    pools: list[np.ndarray]
+
+
 @dataclass
 class TransferData:
     """Event recordings and static images of the same classes, in memory.
@@ -30,10 +44,14 @@ class TransferData:
         file_ids: ``[R]`` int64, the number in the file's name.
         images: ``[S, h, w]`` uint8, V channel of HSV.
         image_labels: ``[S]`` int64.
-        twins: ``[R]`` int64, index of the image that the recording was made from, or ``NO_TWIN``.
+        twins: ``[R]`` int64, index of the image that the recording was made from, or ``NO_TWIN`` where that is
+            not known or not there.
         train, test: int64 indices of recordings, the data set's own split, sorted.
         static_train: int64 indices of the images that the data set's own split trains on.
         static_test: int64 indices of the other images.
+        statistics: ``[R]`` int64 each by name, see :class:`~tmkt_braincog.data.recordings.Recordings`.
+        published: the draw of the reference where it differs from these, see :class:`PublishedDraw`.
+        remarks: sentences about the data that every result made from them must carry.
         emulated: True where the events come from a sensor model and not from a camera.
     """
 
@@ -51,24 +69,41 @@ class TransferData:
     test: np.ndarray
     static_train: np.ndarray
     static_test: np.ndarray
+    statistics: dict[str, np.ndarray]
+    published: PublishedDraw | None = None
+    remarks: list[str] = field(default_factory=list)
     emulated: bool = False
+
+    def pools(self, images: np.ndarray) -> list[np.ndarray]:
+        """These images (indices) by class."""
+        of_image = self.image_labels.numpy()[images]
+        return [images[of_image == c] for c in range(len(self.classes))]
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A registered target data set: how to load it and the recipe that goes with it.
+    """A registered target data set: how to get and load it and the recipe that goes with it.
 
     Attributes:
-        load: ``load(root, steps, size, train_portion, download, use_hsv) -> TransferData``; ``root`` is None
-            where the user gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after
-            resizing, ``train_portion`` None where the data set's own split is meant.
-        sources: names of the static data sets it can be paired with; the first is the default.
+        load: ``load(root, steps, size, train_portion, use_hsv, mode) -> TransferData``; ``root`` is None where the user
+            gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after resizing,
+            ``train_portion`` None where the data set's own split is meant.
+        sources: the name of its static data set, and others that are understood for it.
         recipe: option defaults (option name -> value) that suit this data set.
+        fetch: ``fetch(root)`` downloads and unpacks what is missing and may be had by a public link, and raises a
+            UserError that says what to fetch by hand; None where nothing is needed.
+        counts: recordings per class as published, in the order of the classes; empty where there is no such table.
+        get: how to get it, in a word or two: ``built in``, ``download``, ``by hand``.
+        needs: what it takes, in a line.
     """
 
     load: Callable[..., TransferData]
     sources: tuple[str, ...]
     recipe: dict[str, Any] = field(default_factory=dict)
+    fetch: Callable[[Path], None] | None = None
+    counts: tuple[int, ...] = ()
+    get: str = "by hand"
+    needs: str = "see prepare"
 
 
 DATASETS: Registry[DataSet] = Registry("target data set")

@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 from ..errors import UserError
 from .base import DATASETS, DataSet, TransferData
-from .cache import cached
+from .cache import Writer, cached
 from .emulator import SENSOR_SIZE, emulate
-from .events import make_events
-from .frames import narrow, to_frames
+from .events import Events
+from .frames import apply_mode, narrow, to_frames
 from .splits import first_portion
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ def load(
     steps: int = 10,
     size: int | None = None,
     train_portion: float | None = None,
-    download: bool = False,
     use_hsv: bool = True,
+    mode: str = "count",
 ) -> TransferData:
     """1797 static digits and one emulated recording of each.
 
@@ -56,8 +56,8 @@ def load(
         size: not used; frames stay at the sensor's 34 x 34 pixels.
         train_portion: portion of each class's images, in the data's order, that is for training, in
             (0, 1); default 0.5. The first half of these have a training recording too.
-        download: not used; nothing is needed.
         use_hsv: not used; the images are grey.
+        mode: what a frame holds, see :func:`~tmkt_braincog.data.frames.apply_mode`.
 
     Returns:
         Frames ``[1797, T, 2, 34, 34]`` uint8, images ``[1797, 28, 28]`` uint8 in 0..255; recording k
@@ -69,7 +69,8 @@ def load(
     images, labels = digit_images()
     train, test = split_in_order(labels, TRAIN_PORTION if train_portion is None else train_portion)
     recorded, _ = first_portion(labels[train], RECORDED_PORTION)
-    frames = emulated_frames(images, steps)
+    arrays = emulated_frames(images, steps)
+    frames = apply_mode(arrays.pop("frames"), mode)
     log.info(
         "ndigits: %d training images, %d of them with an emulated recording, %d test recordings",
         len(train),
@@ -92,6 +93,7 @@ def load(
         test=test,
         static_train=train.copy(),
         static_test=test.copy(),
+        statistics=arrays,
         emulated=True,
     )
 
@@ -152,7 +154,7 @@ def emulated_stream(images: np.ndarray) -> dict[str, np.ndarray]:
         x, y ``[E]`` uint8, t ``[E]`` int32 us, p ``[E]`` uint8, and offsets ``[R + 1]`` int64:
         recording r is events ``offsets[r]:offsets[r + 1]``.
     """
-    return cached("ndigits-events", {"version": STREAM_VERSION}, lambda: _record(images))
+    return cached("ndigits-events", {"version": STREAM_VERSION}, lambda out: out.add(**_record(images)))
 
 
 def _record(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,23 +170,45 @@ def _record(images: np.ndarray) -> dict[str, np.ndarray]:
     return stream
 
 
-def emulated_frames(images: np.ndarray, steps: int) -> np.ndarray:
-    """``[R, T, 2, 34, 34]`` uint8 frames of :func:`emulated_stream`, from the cache where made before."""
+def emulated_frames(images: np.ndarray, steps: int) -> dict[str, np.ndarray]:
+    """``frames`` ``[R, T, 2, 34, 34]`` uint8 of :func:`emulated_stream` and their statistics, cached."""
 
-    def build() -> dict[str, np.ndarray]:
+    def build(out: Writer) -> None:
         stream = emulated_stream(images)
         frames = np.stack(
             [narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE)) for r in range(len(images))]
         )
-        return {"frames": frames}
+        out.add(frames=frames, **_statistics(stream))
 
-    return cached("ndigits-frames", {"version": STREAM_VERSION, "steps": steps}, build)["frames"]
+    return cached("ndigits-frames", {"version": STREAM_VERSION, "steps": steps}, build)
 
 
-def recording(stream: dict[str, np.ndarray], r: int) -> np.ndarray:
-    """Recording r of the stream as an ``[E]`` array of events."""
+def _statistics(stream: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As :class:`~tmkt_braincog.data.recordings.Recordings` has them."""
+    offsets, t = stream["offsets"], stream["t"].astype(np.int64)
+    n_events = np.diff(offsets)
+    width, height = (np.full(len(n_events), side) for side in SENSOR_SIZE)
+    return {
+        "n_events": n_events,
+        "duration_us": t[offsets[1:] - 1] - t[offsets[:-1]],
+        "width": width,
+        "height": height,
+        "n_unsorted": np.zeros_like(n_events),
+    }
+
+
+def recording(stream: dict[str, np.ndarray], r: int) -> Events:
+    """Recording r of the stream."""
     part = slice(*stream["offsets"][r : r + 2])
-    return make_events(*(stream[name][part] for name in ("x", "y", "t", "p")))
+    return {name: stream[name][part] for name in ("x", "y", "t", "p")}
 
 
-DATASETS.register("ndigits")(DataSet(load=load, sources=("digits",), recipe=RECIPE))
+DATASETS.register("ndigits")(
+    DataSet(
+        load=load,
+        sources=("digits",),
+        recipe=RECIPE,
+        get="built in",
+        needs="nothing: its events are emulated from scikit-learn's digits",
+    )
+)

@@ -1,6 +1,11 @@
-"""Read and check address events: (x, y, t, p), time in microseconds, polarity 1 = ON."""
+"""Read and check address events: (x, y, t, p), time in microseconds, polarity 1 = ON.
+
+Events are four columns of equal length E: a dict of arrays as the readers here return it, or any structured
+array with these field names, such as tonic's.
+"""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +14,14 @@ from ..errors import UserError
 
 log = logging.getLogger(__name__)
 
+Events = Mapping[str, np.ndarray]  # or a structured array: indexed by the same names
+
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
 
 BYTES_PER_EVENT = 5
 TIMER_MARK_Y = 240  # a record with this y is no event: the sensor's 13-bit timer wrapped
 TIMER_PERIOD_US = 2**13
+MAX_SPAN_US = 3_600_000_000  # recordings of these data sets last seconds
 
 
 def make_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -23,7 +31,7 @@ def make_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> n
     return events
 
 
-def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> np.ndarray:
+def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Events:
     """Read one ATIS ``.bin`` recording, the format of N-MNIST and N-Caltech101.
 
     Five bytes per event: x, y, then one bit of polarity and 23 bits of time, most significant byte
@@ -36,22 +44,25 @@ def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> np
         sensor_size: (W, H) in pixels; checked where given.
 
     Returns:
-        ``[E]`` array of fields x, y (int16, pixels), t (int64, us), p (int8, 0 OFF, 1 ON), E >= 1,
-        in the file's order; :func:`sort_by_time` puts it into the order of time.
+        Columns x, y (int16, pixels), t (int64, us), p (uint8, 0 OFF, 1 ON) of length E >= 1, in the
+        file's order; :func:`sort_by_time` puts them into the order of time.
 
     Raises:
         UserError: missing, unreadable, empty or truncated file; event outside the sensor.
     """
     records = _read_records(Path(path))
-    times = ((records[:, 2] & 127).astype(np.int64) << 16) | (records[:, 3].astype(np.int64) << 8)
-    times |= records[:, 4]
+    t = (records[:, 2] & 127).astype(np.int64)
+    for byte in (3, 4):
+        t <<= 8
+        t |= records[:, byte]
     is_mark = records[:, 1] == TIMER_MARK_Y
     if is_mark.any():
-        times += TIMER_PERIOD_US * np.cumsum(is_mark)
-        records, times = records[~is_mark], times[~is_mark]
-    if not len(times):
+        t += TIMER_PERIOD_US * np.cumsum(is_mark)
+        records, t = records[~is_mark], t[~is_mark]
+    if not len(t):
         raise UserError(f"{path} holds no event, only timer marks. Download the recording again.")
-    events = make_events(records[:, 0], records[:, 1], times, records[:, 2] >> 7)
+    x, y = (records[:, column].astype(np.int16) for column in (0, 1))
+    events = {"x": x, "y": y, "t": t, "p": records[:, 2] >> 7}
     if sensor_size is not None:
         check_range(events, sensor_size, str(path))
     return events
@@ -75,7 +86,7 @@ def _read_records(path: Path) -> np.ndarray:
     return raw.reshape(-1, BYTES_PER_EVENT)
 
 
-def check_range(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> None:
+def check_range(events: Events, sensor_size: tuple[int, int], name: str) -> None:
     """Raise a :class:`UserError` if an event lies outside the (W, H) sensor or has p other than 0, 1."""
     width, height = sensor_size
     x, y, p = events["x"], events["y"], events["p"]
@@ -83,26 +94,37 @@ def check_range(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> 
     if outside.any():
         first = int(np.argmax(outside))
         raise UserError(
-            f"{name}: {int(outside.sum())} of {len(events)} events lie outside the {width} x {height} "
+            f"{name}: {int(outside.sum())} of {len(p)} events lie outside the {width} x {height} "
             f"sensor; the first is event {first} with x={x[first]}, y={y[first]}, p={p[first]}. "
             f"Expected x in 0..{width - 1}, y in 0..{height - 1}, p in 0..1. "
             "Check that the file belongs to this data set."
         )
 
 
-def sort_by_time(events: np.ndarray) -> tuple[np.ndarray, int]:
-    """The ``[E]`` events stably sorted by time, and how many of them came before their predecessor."""
-    n_unsorted = int(np.count_nonzero(np.diff(events["t"]) < 0))
+def shift_to_origin(events: Events) -> tuple[Events, tuple[int, int]]:
+    """The events (E >= 1) moved to x, y >= 0, and the (W, H) that they then span.
+
+    Recordings that are of the sizes of their images are each their own sensor, as in BrainCog.
+    """
+    x, y = (events[axis] - events[axis].min() for axis in ("x", "y"))
+    return {"x": x, "y": y, "t": events["t"], "p": events["p"]}, (int(x.max()) + 1, int(y.max()) + 1)
+
+
+def sort_by_time(events: Events) -> tuple[Events, int]:
+    """The events stably sorted by time, and how many of them came before their predecessor."""
+    t = events["t"]
+    n_unsorted = int(np.count_nonzero(t[1:] < t[:-1]))
     if n_unsorted:
-        events = events[np.argsort(events["t"], kind="stable")]
+        order = np.argsort(t, kind="stable")
+        events = {column: events[column][order] for column in ("x", "y", "t", "p")}
     return events, n_unsorted
 
 
-def check_events(events: np.ndarray, sensor_size: tuple[int, int], name: str) -> tuple[np.ndarray, int]:
+def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tuple[Events, int]:
     """Make events from any reader fit for :func:`~tmkt_braincog.data.frames.to_frames`.
 
     Args:
-        events: ``[E]`` structured array with fields x, y, t (us), p.
+        events: columns or structured array x, y, t (us), p.
         sensor_size: (W, H) in pixels.
         name: the recording, for messages.
 
@@ -111,12 +133,19 @@ def check_events(events: np.ndarray, sensor_size: tuple[int, int], name: str) ->
         :func:`warn_unsorted`).
 
     Raises:
-        UserError: no events, or an event outside the sensor.
+        UserError: no events, an event outside the sensor, or times more than an hour apart.
     """
-    if not len(events):
+    if not len(events["t"]):
         raise UserError(f"{name} holds no event; at least one was expected. Remove or replace the recording.")
     check_range(events, sensor_size, name)
-    return sort_by_time(events)
+    events, n_unsorted = sort_by_time(events)
+    first, last = int(events["t"][0]), int(events["t"][-1])
+    if last - first > MAX_SPAN_US:
+        raise UserError(
+            f"{name} has times from {first} to {last} us; at most an hour ({MAX_SPAN_US} us) was expected. Check that "
+            "they are in microseconds, or get the recording again."
+        )
+    return events, n_unsorted
 
 
 def warn_unsorted(n_events: int, n_recordings: int, name: str) -> None:

@@ -6,9 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from .events import Events
+
+MODES = ("count", "event", "frequency")
 
 
-def to_frames(events: np.ndarray, n_time_bins: int, sensor_size: tuple[int, int]) -> np.ndarray:
+def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) -> np.ndarray:
     """Count events in ``n_time_bins`` windows of equal, whole-microsecond length.
 
     Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: the window is
@@ -16,7 +19,7 @@ def to_frames(events: np.ndarray, n_time_bins: int, sensor_size: tuple[int, int]
     no frame; a recording shorter than T us gives frames of zeros.
 
     Args:
-        events: ``[E]`` structured array, sorted by t, inside the sensor
+        events: columns or structured array, sorted by t, inside the sensor
             (:func:`~tmkt_braincog.data.events.check_events`).
         n_time_bins: T >= 1.
         sensor_size: (W, H) in pixels.
@@ -29,23 +32,48 @@ def to_frames(events: np.ndarray, n_time_bins: int, sensor_size: tuple[int, int]
     """
     if n_time_bins < 1:
         raise UserError(f"Got {n_time_bins} time-steps; at least 1 is needed. Raise the number of steps.")
-    if not len(events):
+    x, y, t, p = (events[column] for column in ("x", "y", "t", "p"))
+    if not len(t):
         raise UserError("Got a recording without events; at least one was expected. Remove the recording.")
     width, height = sensor_size
     shape = (n_time_bins, 2, height, width)
-    since = events["t"].astype(np.int64) - int(events["t"][0])
-    window = int(since[-1]) // n_time_bins
+    first = int(t[0])
+    window = (int(t[-1]) - first) // n_time_bins
     if window < 1:
         return np.zeros(shape, np.int16)
-    n_kept = int(np.searchsorted(since, n_time_bins * window))
-    kept = events[:n_kept]
-    index = (since[:n_kept] // window * 2 + kept["p"]) * height + kept["y"]
-    counts = np.bincount(index * width + kept["x"], minlength=np.prod(shape))
-    return counts.astype(np.int16).reshape(shape)
+    # Sorted times: the bins are slices, found without dividing every time by the window.
+    edges = np.searchsorted(t, first + window * np.arange(n_time_bins + 1))
+    n = edges[-1]
+    index = np.repeat(np.arange(0, 2 * n_time_bins, 2), np.diff(edges))
+    index += p[:n]
+    for size, column in ((height, y), (width, x)):
+        index *= size
+        index += column[:n]
+    return np.bincount(index, minlength=np.prod(shape)).astype(np.int16).reshape(shape)
+
+
+def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
+    """Counts as a data set's publishers use them.
+
+    Args:
+        counts: ``[T, 2, H, W]``, >= 0.
+        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``: divided by the
+            largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot). Its publishers' code
+            divides by the window's length first, in half precision, with a least maximum of 1e-5 per us: that
+            cancels, save in windows of more than 100 ms that hold a few events, which it leaves below 1.
+    """
+    if mode == "count":
+        return counts
+    if mode == "event":
+        return (counts > 0).astype(np.uint8)
+    largest = counts.max((-2, -1), keepdims=True)
+    return np.divide(counts, np.maximum(largest, 1), dtype=np.float32)
 
 
 def narrow(frames: np.ndarray) -> np.ndarray:
-    """The same counts (any shape, >= 0) as uint8 where the largest fits, else as int16."""
+    """The same counts (any shape, >= 0) as uint8 where the largest fits, else as int16; floats as they are."""
+    if frames.dtype.kind == "f":
+        return frames
     fits = not frames.size or frames.max() <= np.iinfo(np.uint8).max
     return frames.astype(np.uint8 if fits else np.int16)
 

@@ -11,13 +11,19 @@ import torch
 
 from ..errors import UserError
 from .base import DATASETS, DataSet, TransferData
-from .recordings import load_recordings
+from .download import Archive
+from .events import Events, read_bin
+from .install import install
+from .recordings import FrameSpec, load_recordings
+from .tree import Layout, find_files
 
 log = logging.getLogger(__name__)
 
 SENSOR_SIZE = (34, 34)  # W, H
 CLASSES = tuple("0123456789")
 FULL_COUNTS = {"Train": 60_000, "Test": 10_000}
+# Recordings per digit, both splits together, as in MNIST.
+COUNTS = (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958)
 
 RECIPE = {
     "model": "Transfer_SCNN",
@@ -32,7 +38,8 @@ EXPECTED = """Expected:
   <data root>/NMNIST/Train/<digit 0..9>/<number>.bin   (60000 recordings, or some of them)
   <data root>/NMNIST/Test/<digit 0..9>/<number>.bin    (10000 recordings, or some of them)
   <data root>/MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte
-Add --download to fetch both (about 1.2 GB), or get them by hand: N-MNIST from https://www.garrickorchard.com/datasets/n-mnist, MNIST with torchvision."""
+Fetch both (about 1.2 GB) with: python -m tmkt_braincog.data prepare nmnist --data-root DIR (or --download), or by hand: N-MNIST from https://www.garrickorchard.com/datasets/n-mnist, MNIST with torchvision."""
+LAYOUT = Layout(CLASSES, "00011.bin", EXPECTED)
 
 
 class Recording(NamedTuple):
@@ -63,8 +70,8 @@ def load(
     steps: int = 10,
     size: int | None = None,
     train_portion: float | None = None,
-    download: bool = False,
     use_hsv: bool = True,
+    mode: str = "count",
 ) -> TransferData:
     """N-MNIST with its own split, and all of MNIST; each recording's twin is the image it shows.
 
@@ -73,8 +80,8 @@ def load(
         steps: T.
         size: not used; frames stay at the sensor's 34 x 34 pixels.
         train_portion: must be None: the data set has its own split.
-        download: fetch what is missing first (about 1.2 GB).
         use_hsv: not used; the images are grey.
+        mode: what a frame holds, see :func:`~tmkt_braincog.data.frames.apply_mode`.
 
     Returns:
         Frames ``[R, T, 2, 34, 34]`` uint8, sorted by split (Train first), digit and number; images
@@ -91,28 +98,32 @@ def load(
         )
     if root is None:
         raise UserError(f"nmnist needs a data root (--data-root); none was given.\n{EXPECTED}")
-    if download:
-        _download(Path(root))
-    return _assemble(Path(root), steps)
+    return _assemble(Path(root), steps, mode)
 
 
-def _download(root: Path) -> None:
+def fetch(root: Path) -> None:
+    """Download and unpack what is missing: N-MNIST (1.1 GB) and MNIST."""
     from tonic.datasets import NMNIST
     from torchvision.datasets import MNIST
 
+    for split, name, url, md5 in (
+        ("Train", NMNIST.train_filename, NMNIST.train_url, NMNIST.train_md5),
+        ("Test", NMNIST.test_filename, NMNIST.test_url, NMNIST.test_md5),
+    ):
+        install(Archive(name, (url,), md5), root / "NMNIST" / split, expected=EXPECTED)
     try:
-        for train in (True, False):
-            NMNIST(save_to=str(root), train=train)
         MNIST(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"Downloading N-MNIST and MNIST into {root} failed: {error}\n{EXPECTED}") from error
+        raise UserError(f"Downloading MNIST into {root} failed: {error}\n{EXPECTED}") from error
 
 
-def _assemble(root: Path, steps: int) -> TransferData:
+def _assemble(root: Path, steps: int, mode: str) -> TransferData:
     recordings = find_recordings(root)
     mnist = read_mnist(root)
     twins = find_twins(recordings, mnist)
-    frames = load_recordings([r.path for r in recordings], steps, SENSOR_SIZE, "nmnist")
+    frames, statistics = load_recordings(
+        [r.path for r in recordings], FrameSpec(read, steps, mode=mode), "nmnist", root
+    )
     is_train = np.array([r.split == "Train" for r in recordings])
     return TransferData(
         source="mnist",
@@ -129,7 +140,13 @@ def _assemble(root: Path, steps: int) -> TransferData:
         test=np.flatnonzero(~is_train),
         static_train=np.arange(mnist.n_train),
         static_test=np.arange(mnist.n_train, len(mnist.labels)),
+        statistics=statistics,
     )
+
+
+def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
+    """The recording of one file, and the sensor's size."""
+    return [(read_bin(path), SENSOR_SIZE)]
 
 
 def find_recordings(root: Path) -> list[Recording]:
@@ -142,35 +159,10 @@ def find_recordings(root: Path) -> list[Recording]:
     found = []
     for split in FULL_COUNTS:
         folder = root / "NMNIST" / split
-        if not folder.is_dir():
-            raise UserError(f"There is no folder {folder}.\n{EXPECTED}")
-        part = sorted(r for digit in _class_folders(folder) for r in _files(split, digit))
-        if not part:
-            raise UserError(f"Found 0 recordings (<number>.bin) in {folder}.\n{EXPECTED}")
+        part = [Recording(split, *file) for file in find_files(folder, LAYOUT)]
         _check_unique(part)
         _log_counts(split, part)
         found += part
-    return found
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    """The digits' folders. Hidden ones, which operating systems leave behind, do not count."""
-    folders = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
-    unknown = sorted(f.name for f in folders if f.name not in CLASSES)
-    if unknown:
-        raise UserError(
-            f"{folder} holds the classes {', '.join(unknown)}, which MNIST's images do not have; their "
-            f"classes are {', '.join(CLASSES)}. Remove these folders, or check the data root.\n{EXPECTED}"
-        )
-    return folders
-
-
-def _files(split: str, folder: Path) -> list[Recording]:
-    found = []
-    for path in folder.glob("[!.]*.bin"):
-        if not (path.stem.isascii() and path.stem.isdigit()):
-            raise UserError(f"Found {path}; a number was expected, as in 00011.bin. Rename or remove it.")
-        found.append(Recording(split, int(folder.name), int(path.stem), path))
     return found
 
 
@@ -249,4 +241,14 @@ def _check_classes(recordings: Sequence[Recording], mnist: Mnist) -> None:
         )
 
 
-DATASETS.register("nmnist")(DataSet(load=load, sources=("mnist",), recipe=RECIPE))
+DATASETS.register("nmnist")(
+    DataSet(
+        load=load,
+        sources=("mnist",),
+        recipe=RECIPE,
+        fetch=fetch,
+        counts=COUNTS,
+        get="download",
+        needs="N-MNIST and MNIST, about 1.2 GB; prepare downloads both",
+    )
+)

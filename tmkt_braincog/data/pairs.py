@@ -54,8 +54,8 @@ class TSMDataset(Dataset):
         size: side in pixels of what is delivered; the frames' own where None.
         seed: any integer >= 0.
         augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
-        recordings, static: indices of the recordings to deliver and of the images to draw from; all
-            where None. R is the number of these recordings.
+        recordings: indices of the recordings to deliver, all where None. R is the number of these.
+        pools: per class, indices of the images to draw its partners from; all images of the class where None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
             image that the recording was made from.
         twins: ``[R]`` index of that image, or -1; needed for ``twin``.
@@ -72,7 +72,7 @@ class TSMDataset(Dataset):
         image_labels: Tensor,
         *,
         recordings: Sequence[int] | np.ndarray | None = None,
-        static: np.ndarray | None = None,
+        pools: Sequence[np.ndarray] | None = None,
         size: int | None = None,
         seed: int = 0,
         augment: str = "none",
@@ -93,11 +93,12 @@ class TSMDataset(Dataset):
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
         self.recordings = np.arange(len(labels)) if recordings is None else np.asarray(recordings)
-        static = np.arange(len(images)) if static is None else np.asarray(static)
-        of_image = np.asarray(image_labels)[static]
         classes = np.unique(self.labels.numpy()[self.recordings]).tolist()
-        self._of_class = {c: static[of_image == c] for c in classes}
-        empty = [c for c, members in self._of_class.items() if not len(members)]
+        if pools is None:
+            of_image = np.asarray(image_labels)
+            pools = [np.flatnonzero(of_image == c) for c in range(max(classes, default=-1) + 1)]
+        self.pools = pools
+        empty = [c for c in classes if c >= len(pools) or not len(pools[c])]
         if empty:
             raise UserError(
                 f"Classes {empty} have event recordings but no static image to pair them with. Check that "
@@ -106,7 +107,7 @@ class TSMDataset(Dataset):
             )
         self.twins = None if twins is None else np.asarray(twins)
         if pairing == "twin":
-            self._check_twins(static)
+            self._check_twins(np.concatenate(pools))
 
     def _check_twins(self, static: np.ndarray) -> None:
         if self.twins is None or len(self.twins) != len(self.frames):
@@ -151,7 +152,7 @@ class TSMDataset(Dataset):
     def _partners(self, recordings: Tensor, labels: Tensor, draws: np.ndarray) -> np.ndarray:
         if self.pairing == "twin":
             return self.twins[recordings.numpy()]
-        pools = [self._of_class[c] for c in labels.tolist()]
+        pools = [self.pools[c] for c in labels.tolist()]
         return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
 
     def _static(self, images: np.ndarray) -> Tensor:

@@ -1,66 +1,162 @@
-"""Turn many ``.bin`` recordings into one array of frames, cached."""
+"""Files of events to one array of frames, on all cores, cached."""
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+import torch
 
-from ..errors import UserError
-from .cache import cached
-from .events import check_events, read_bin, warn_unsorted
-from .frames import narrow, to_frames
+from ..errors import UserError, unknown_name
+from .cache import Writer, cached
+from .events import Events, check_events, warn_unsorted
+from .frames import MODES, apply_mode, narrow, resize_frames, to_frames
+from .parallel import decode_files
 
-DECODE_VERSION = 1
-PROGRESS_FROM = 2000  # files; below it decoding takes about a second
+log = logging.getLogger(__name__)
+
+FRAMES_VERSION = 1
+STATISTICS = ("n_events", "duration_us", "width", "height", "n_unsorted")
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """How the recordings of a data set become frames: all that shapes them, and so the cache's key.
+
+    Attributes:
+        read: a function of a module, ``read(path)``: one (events, (W, H)) per recording in the file, in order.
+        steps: T.
+        size: side in pixels after bilinear resizing; None: as the sensor delivers, one size for all.
+        mode: ``count``, ``event`` or ``frequency``, see :func:`~tmkt_braincog.data.frames.apply_mode`.
+        crop: rows and columns to keep of the sensor, (first row, end, first column, end); None: all.
+        per_file: recordings in each file.
+        version: of ``read``; raise it when its events change.
+    """
+
+    read: Callable[[Path], Iterable[tuple[Events, tuple[int, int]]]]
+    steps: int
+    size: int | None = None
+    mode: str = "count"
+    crop: tuple[int, int, int, int] | None = None
+    per_file: int = 1
+    version: int = 1
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise unknown_name("mode of frames", self.mode, MODES)
+
+    def key(self) -> dict:
+        """As JSON values."""
+        reader = f"{self.read.__module__}.{self.read.__qualname__}"
+        rest = {name: getattr(self, name) for name in ("steps", "size", "mode", "per_file", "version")}
+        crop = None if self.crop is None else list(self.crop)
+        return {"reader": reader, "crop": crop, "frames_version": FRAMES_VERSION, **rest}
+
+
+class Recordings(NamedTuple):
+    """R recordings: ``frames`` ``[R, T, 2, H, W]`` and ``statistics``, ``[R]`` int64 each by name."""
+
+    frames: np.ndarray
+    statistics: dict[str, np.ndarray]
 
 
 def load_recordings(
-    files: Sequence[Path], steps: int, sensor_size: tuple[int, int], name: str = "recordings"
-) -> np.ndarray:
-    """Frames of ATIS ``.bin`` files, in the files' order, from the cache where nothing has changed.
+    files: Sequence[Path], spec: FrameSpec, name: str, root: Path, also: Sequence[Path] = ()
+) -> Recordings:
+    """Frames of all recordings in ``files``, in order, from the cache where nothing has changed.
 
-    Logs one warning if timestamps ran backwards.
+    Logs one warning if timestamps ran backwards, and one if recordings are too short for T frames.
 
     Args:
-        files: R paths.
-        steps: T.
-        sensor_size: (W, H) in pixels.
+        files: paths under ``root``; a data set that is moved as a whole keeps its cache.
         name: the data set, for the cache folder and messages.
+        also: what else ``spec.read`` reads beside them, such as tables of times.
 
     Returns:
-        ``[R, T, 2, H, W]`` uint8 counts (int16 where one exceeds 255), channel 0 OFF, 1 ON.
+        Frames, memory-mapped: uint8 counts (int16 where one exceeds 255), channel 0 OFF, 1 ON; float32 where
+        resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last minus first time),
+        ``width`` and ``height`` of the sensor, ``n_unsorted`` (events before their predecessor).
 
     Raises:
-        UserError: a file is missing, empty, truncated or has events outside the sensor.
+        UserError: files that are missing, damaged, or have events outside the sensor, each with its message.
     """
-    digest = files_digest(files)
-    key = {"files": digest, "steps": steps, "sensor": list(sensor_size), "version": DECODE_VERSION}
-    arrays = cached(f"{name}-frames", key, lambda: decode_recordings(files, steps, sensor_size, name))
-    warn_unsorted(int(arrays["n_unsorted"].sum()), int(np.count_nonzero(arrays["n_unsorted"])), name)
-    return arrays["frames"]
+    key = {"files": files_digest([*files, *also], root), **spec.key()}
+    arrays = cached(f"{name}-frames", key, lambda out: _build(out, files, spec, name))
+    found = Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
+    n_unsorted = found.statistics["n_unsorted"]
+    warn_unsorted(int(n_unsorted.sum()), int(np.count_nonzero(n_unsorted)), name)
+    short = found.statistics["duration_us"] < spec.steps
+    if short.any():
+        first = files[int(np.argmax(short)) // spec.per_file]
+        log.warning(
+            "%s: %d recordings last less than %d us, too short for %d frames, which are empty; the first is in %s.",
+            name, int(short.sum()), spec.steps, spec.steps, first,
+        )  # fmt: skip
+    return found
 
 
-def decode_recordings(
-    files: Sequence[Path], steps: int, sensor_size: tuple[int, int], name: str
-) -> dict[str, np.ndarray]:
-    """``frames`` as :func:`load_recordings` returns them and ``n_unsorted``, ``[R]`` int64 per file."""
-    width, height = sensor_size
-    frames = np.zeros((len(files), steps, 2, height, width), np.uint8)
-    n_unsorted = np.zeros(len(files), np.int64)
-    progress = tqdm(files, desc=f"{name}: events to frames", disable=len(files) <= PROGRESS_FROM)
-    for i, path in enumerate(progress):
-        events, n_unsorted[i] = check_events(read_bin(path), sensor_size, str(path))
-        one = narrow(to_frames(events, steps, sensor_size))
-        if one.dtype.itemsize > frames.dtype.itemsize:
-            frames = frames.astype(one.dtype)
-        frames[i] = one
-    return {"frames": frames, "n_unsorted": n_unsorted}
+def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> None:
+    n = len(files) * spec.per_file
+    statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
+    frames = None
+    for i, decoded in enumerate(decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")):
+        part, values = decoded["frames"].numpy(), decoded["statistics"].numpy()
+        at = slice(i * spec.per_file, (i + 1) * spec.per_file)
+        if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
+            frames = _wider(out, frames, (n, *part.shape[1:]), part.dtype, at.start)
+        if part.shape[1:] != frames.shape[1:]:
+            raise UserError(
+                f"{files[i]}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
+            )
+        frames[at] = part
+        for s, column in zip(STATISTICS, values.T, strict=True):
+            statistics[s][at] = column
 
 
-def files_digest(files: Sequence[Path]) -> str:
-    """SHA-256 over path, size and modification time of each file, in order."""
+def _wider(out: Writer, narrower: np.ndarray | None, shape, dtype, n_done: int) -> np.ndarray:
+    """Frames of a larger type, with what was done so far."""
+    frames = out.create("frames", shape, dtype)
+    if narrower is not None:
+        frames[:n_done] = narrower[:n_done]
+    return frames
+
+
+def decode(path: Path, spec: FrameSpec) -> dict[str, np.ndarray]:
+    """One file: ``frames`` ``[per_file, T, 2, H, W]`` and ``statistics`` ``[per_file, 5]`` int64.
+
+    Raises:
+        UserError: see :func:`load_recordings`.
+    """
+    frames, statistics = [], []
+    for events, sensor_size in spec.read(path):
+        events, n_unsorted = check_events(events, sensor_size, str(path))
+        frames.append(_finish(to_frames(events, spec.steps, sensor_size), spec))
+        t = events["t"]
+        statistics.append((len(t), int(t[-1]) - int(t[0]), *sensor_size, n_unsorted))
+    if len(frames) != spec.per_file:
+        raise UserError(
+            f"{path} holds {len(frames)} recordings; {spec.per_file} were expected. Get it again."
+        )
+    return {"frames": narrow(np.stack(frames)), "statistics": np.array(statistics, np.int64)}
+
+
+def _finish(counts: np.ndarray, spec: FrameSpec) -> np.ndarray:
+    """Mode, crop and size of one recording's counts ``[T, 2, H, W]``, in this order as published."""
+    frames = apply_mode(counts, spec.mode)
+    if spec.crop is not None:
+        top, bottom, left, right = spec.crop
+        frames = frames[..., top:bottom, left:right]
+    if spec.size is None:
+        return frames
+    return resize_frames(torch.from_numpy(frames), spec.size).numpy()
+
+
+def files_digest(files: Sequence[Path], root: Path) -> str:
+    """SHA-256 over name under ``root``, size and modification time of each file, in order."""
     digest = hashlib.sha256()
     for path in files:
         try:
@@ -69,5 +165,5 @@ def files_digest(files: Sequence[Path]) -> str:
             raise UserError(
                 f"Cannot find {path} ({error}). Check the folder, or download it again."
             ) from None
-        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

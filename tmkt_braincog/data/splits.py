@@ -4,7 +4,9 @@ A recording's *static twin* is the image it was made from. Under the ``clean`` p
 a recording that validates or tests is never trained on; ``he2024`` draws as the reference does.
 """
 
+import hashlib
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +20,29 @@ _STREAM = 2
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted int64 indices: ``train``, ``val``, ``test`` of recordings, ``static`` of images; ``audit`` in words."""
+    """Who trains, validates and tests.
+
+    Attributes:
+        train, val, test: sorted int64 indices of recordings.
+        pools: per class, int64 indices of the images that its recordings may be paired with.
+        audit: what leaks and what was removed, in words.
+    """
 
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
-    static: np.ndarray
+    pools: list[np.ndarray]
     audit: str
 
-    def names(self, data: TransferData) -> dict[str, list[str]]:
-        """The recordings' names per part, for the record kept with a run."""
-        return {part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")}
+    @property
+    def static(self) -> np.ndarray:
+        """Sorted indices of all images that may be drawn."""
+        return np.unique(np.concatenate(self.pools))
+
+    def record(self, data: TransferData) -> dict[str, str | list[str]]:
+        """The audit and the recordings' names per part, as kept with a run."""
+        parts = {part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")}
+        return {"audit": self.audit, "remarks": data.remarks, **parts}
 
 
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +56,33 @@ def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.nd
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
 
 
+def portion_split(labels: np.ndarray, portion: float, default: float) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`first_portion` for training and the rest for the test.
+
+    Args:
+        default: the data set's own portion, for the message.
+
+    Raises:
+        UserError: nothing would be left on one side.
+    """
+    train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
+    if not len(train) or not len(test):
+        raise UserError(
+            f"Got a training portion of {portion} for {len(labels)} recordings, which leaves none to train or "
+            f"none to test on. Choose --train-portion between 0 and 1 (published: {default}), or add recordings."
+        )
+    return train, test
+
+
+def directory_order(names: Sequence[str]) -> np.ndarray:
+    """Indices of the names in an order that has nothing to do with them, and is the same everywhere.
+
+    For ``he2024``: the reference takes files as the file system lists them, which on the usual ones is
+    the order of a hash of the name, another one on every disk.
+    """
+    return np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names], kind="stable")
+
+
 def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion`` and ``--protocol``.
 
@@ -51,7 +92,8 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         UserError: more shots than recordings, options that exclude each other, nothing left to train on.
     """
     labels = data.labels.numpy()
-    train, val, test = data.train, np.empty(0, np.int64), data.test
+    drawn_from = data.published if options.protocol == "he2024" and data.published else data
+    train, val, test = drawn_from.train, np.empty(0, np.int64), drawn_from.test
     if options.traindata_ratio < 1:
         train = train[first_portion(labels[train], options.traindata_ratio)[0]]
     if options.shots:
@@ -70,8 +112,8 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         raise UserError(
             f"No training recording is left for: {names}. Raise --traindata-ratio or --train-portion."
         )
-    static, audit = _static_pool(data, options.protocol, train, val, test)
-    return Split(train, val, test, static, audit)
+    pools, audit = _static_pools(data, options.protocol, train, val, test)
+    return Split(train, val, test, pools, audit)
 
 
 def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[np.ndarray, np.ndarray]:
@@ -90,26 +132,31 @@ def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[
     return chosen, np.setdiff1d(members, chosen)
 
 
-def _static_pool(
+def _static_pools(
     data: TransferData, protocol: str, train: np.ndarray, val: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, str]:
+) -> tuple[list[np.ndarray], str]:
     held_out = np.concatenate([val, test])
     twins = np.unique(data.twins[held_out])
     twins = twins[twins != NO_TWIN]
-    if protocol == "he2024":
-        # The reference's range is one too long: the first test image of every class is drawn too.
-        labels = data.image_labels.numpy()[data.static_test]
-        first = data.static_test[np.unique(labels, return_index=True)[1]]
-        pool = np.union1d(data.static_train, first)
+    if protocol == "clean":
+        pools = data.pools(np.setdiff1d(data.static_train, twins))
     else:
-        pool = np.setdiff1d(data.static_train, twins)
-    leaked = len(np.intersect1d(pool, twins))
-    removed = len(data.static_train) - len(np.setdiff1d(data.static_train, twins))
+        pools = data.published.pools if data.published else data.pools(data.static_train)
+    static = np.unique(np.concatenate(pools))
     audit = (
         f"Split ({protocol}): {len(train)} training, {len(val)} validation and {len(test)} test recordings; "
-        f"{len(pool)} static images. "
+        f"{len(static)} static images. "
     )
-    if protocol == "clean":
-        audit += f"{removed} twins of validation and test recordings removed from the static images. "
+    leaked = len(np.intersect1d(static, twins))
+    audit += (
+        f"{len(twins)} of all {len(data.image_labels)} images are static twins of validation or test recordings, "
+        f"{len(twins) - leaked} of them excluded. "
+    )
     audit += f"Audit: {leaked} static twins of validation or test recordings can be trained on."
-    return pool, audit
+    unknown = int((data.twins[held_out] == NO_TWIN).sum())
+    if unknown:
+        audit += f" {unknown} of these recordings have no known twin among the images."
+    wrong = sum(int((data.image_labels.numpy()[pool] != c).sum()) for c, pool in enumerate(pools))
+    if wrong:
+        audit += f" {wrong} of {sum(map(len, pools))} images that can be drawn are of another class."
+    return pools, audit
