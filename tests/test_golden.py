@@ -16,16 +16,16 @@ from tmkt_braincog.methods import Baseline
 FIXTURES = Path(__file__).parent / "fixtures"
 B, T, SIZE, CLASSES, SALT = 4, 4, 48, 5, 30
 CASES = [
-    pytest.param(("mini", "f64", 1e-10), id="mini-float64"),
-    pytest.param(("mini", "f32", 1e-5), id="mini-float32"),
-    pytest.param(("full", "f64", 1e-10), id="full-float64"),
+    pytest.param((*case, executor), id=f"{case[0]}-{case[1]}-{executor}")
+    for executor in ("step", "fused")
+    for case in (("mini", "f64", 1e-10), ("mini", "f32", 1e-5), ("full", "f64", 1e-10))
 ]
 
 
 @pytest.fixture(scope="module", params=CASES)
 def run(request):
     """One training step of the baseline's loss and an evaluation after it, with the golden numbers."""
-    tag, precision, tolerance = request.param
+    tag, precision, tolerance, executor = request.param
     file = np.load(FIXTURES / "golden_vgg.npz", allow_pickle=False)
     expected = {k.split("/", 2)[2]: file[k] for k in file.files if k.startswith(f"{tag}/{precision}/")}
     dtype = torch.float64 if precision == "f64" else torch.float32
@@ -34,6 +34,7 @@ def run(request):
     model = create_model(
         "Transfer_VGG_SNN", num_classes=CLASSES, step=T, width_divisor=8 if tag == "mini" else 1
     )
+    model.executor = executor
     method = Baseline(steps=T)
     model, method = model.to(dtype).train(), method.to(dtype)
     golden.fill(model, method.rda.theta, SALT)

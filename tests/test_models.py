@@ -73,6 +73,7 @@ def test_vgg_is_braincogs_own():
     theirs = VGG_SNN(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad)
     theirs.feature.load_state_dict(ours.feature.state_dict())
     theirs.fc[1].load_state_dict(ours.dvs_fc[1].state_dict())
+    ours.executor = "step"
     x = frames(2, 2, 48)
     assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
     for name, buffer in theirs.feature.named_buffers():
@@ -85,6 +86,7 @@ def test_resnet_is_braincogs_own():
     shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
     shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
     theirs.load_state_dict(shared)
+    ours.executor = "step"
     x = frames(2, 2, 32)
     assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
 
@@ -132,6 +134,7 @@ def test_scnn_initialisation():
 
 def test_resnet_features_are_the_pooled_output_of_the_last_norm():
     model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8).eval()
+    model.executor = "step"
     seen = []
     model.bn1.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
     out = model(frames(2, 2, 16))
@@ -152,6 +155,7 @@ def test_streams_use_their_own_heads_and_do_not_leak_state():
 
 def test_static_stream_runs_first():
     model = create_model("Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16)
+    model.executor = "step"
     order = []
     run = model.run_stream
     model.run_stream = lambda x, stream: order.append(stream) or run(x, stream)
@@ -232,6 +236,7 @@ def test_float64_gradients_are_not_rounded_to_float32():
 
 def test_autocast_keeps_the_membrane_in_float32():
     model = create_model("Transfer_SCNN", num_classes=3, step=2)
+    model.executor = "step"
     with torch.autocast("cpu", torch.bfloat16):
         out = model(frames(2, 2, 28))
     assert out.event.tap.dtype == out.event.logits.dtype == model.node1.mem.dtype == torch.float32

@@ -1,5 +1,6 @@
 """From options to device, model, optimiser and schedule."""
 
+import logging
 import warnings
 from argparse import Namespace
 
@@ -11,6 +12,8 @@ from torch import nn
 
 from ..errors import UserError, unknown_name
 from ..models import TransferModel
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -64,7 +67,10 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
             )
             if not isinstance(model, TransferModel):
                 raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
+            model.executor = "step"
             _try_out(model)
+            if options.executor == "fused":
+                _choose_fused(model)
     except UserError:
         raise
     except Exception as error:  # BrainCog's neurons fail in many ways where they do not fit
@@ -73,6 +79,36 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
             f"be built and run ({error}). Neurons such as LIFNode, IFNode and PLIFNode can."
         ) from error
     return model
+
+
+def _choose_fused(model: TransferModel) -> None:
+    """Switch to the fused executor if it gives the step loop's outputs on a small batch."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, model.step, 2, model.event_size, model.event_size, generator=generator)
+    expected = _outputs(model, x)
+    try:
+        model.executor = "fused"
+        same = all(
+            torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+            for a, b in zip(_outputs(model, x), expected, strict=True)
+        )
+        why = "its outputs differ from those of the step loop"
+    except Exception as error:  # whatever a foreign model or neuron does that folded batches do not allow
+        same, why = False, str(error)
+    if not same:
+        model.executor = "step"
+        log.warning(
+            "--executor fused does not fit %s (%s): running the step loop.", type(model).__name__, why
+        )
+
+
+@torch.no_grad()
+def _outputs(model: TransferModel, x: torch.Tensor) -> list[torch.Tensor]:
+    model.eval()
+    out = model(x, x / 2)
+    model.reset()
+    model.train()
+    return [f for stream in (out.static, out.event) for f in (stream.logits, stream.tap, stream.spikes)]
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ def evaluate(
     labels: Tensor,
     recordings: np.ndarray,
     device: torch.device,
-    batch_size: int = 128,
+    batch_size: int = 32,
     amp: bool = False,
 ) -> Metrics:
     """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.

@@ -1,11 +1,28 @@
 """Peak memory of a run."""
 
 import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep large blocks that it frees, for its next training step; True where that worked.
+
+    glibc gives every block above 32 MiB back to the kernel and takes it again, page by page, in every step, which
+    on a CPU costs up to a third of the time. Other C libraries have no such switch and need none.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def reset_peak(device: torch.device) -> None:

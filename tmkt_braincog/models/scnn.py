@@ -46,9 +46,13 @@ class TransferSCNN(TransferModel):
                 nn.init.uniform_(module.weight, -0.1, 0.1)
         self.finish()
 
+    @property
+    def tap_node(self) -> nn.Module:
+        return self.node1
+
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         spikes = self.node1(self.fc1(self.feature(x).flatten(1)))
-        return membrane(self.node1), spikes
+        return membrane(self.tap_node), spikes
 
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
         return self.fc2(spikes)

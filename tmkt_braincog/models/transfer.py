@@ -1,4 +1,4 @@
-"""Two streams through one spiking backbone, run the way BrainCog and the reference run them."""
+"""Two streams through one spiking backbone, step by step as BrainCog and the reference, or fused to the same numbers."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .exact import make_exact, widen
+from .fused import Plan, fused
 from .names import node_class, surrogate_class
 
 
@@ -42,10 +43,12 @@ class TransferModel(BaseModule):
 
     Parameters are shared by both streams. The static stream runs first, then, after a reset of all
     neurons, the event stream, each one time-step after another: BatchNorm sees one stream and one
-    step at a time, and its running statistics take T updates from each.
+    step at a time, and its running statistics take T updates from each. With ``executor = "fused"`` the same is
+    computed layer by layer (:mod:`~tmkt_braincog.models.fused`); forward hooks then see all streams and steps at once:
+    set ``executor = "step"`` to look inside.
 
     Subclasses set ``num_features`` (F) and build their layers after ``super().__init__``, then call
-    :meth:`finish`.
+    :meth:`finish`. Where the tap is a membrane, :attr:`tap_node` names its neuron.
 
     Args:
         num_classes: N.
@@ -58,6 +61,7 @@ class TransferModel(BaseModule):
     """
 
     num_features: int
+    executor = "fused"
 
     def __init__(
         self,
@@ -89,12 +93,19 @@ class TransferModel(BaseModule):
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
         """Spike feature ``[B, F]`` -> logits ``[B, N]`` by the head of ``stream`` (``static`` or ``event``)."""
 
-    def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
-        """Reset all neurons and run ``[B, T, 2, H, W]`` through the backbone and the head of ``stream``."""
+    @property
+    def tap_node(self) -> nn.Module | None:
+        """The neuron whose membrane is the tap; None where the tap is no membrane."""
+        return None
+
+    def _check(self, x: Tensor, stream: str) -> None:
         if x.ndim != 5 or x.shape[1] != self.step or x.shape[2] != 2:
             raise UserError(
                 f"The {stream} stream has shape {tuple(x.shape)}; expected [B, T={self.step}, 2, H, W]."
             )
+
+    def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
+        """Reset all neurons and run ``[B, T, 2, H, W]`` through the backbone and the head of ``stream``, step by step."""
         self.reset()
         taps, spikes, logits = [], [], []
         for t in range(self.step):
@@ -106,8 +117,25 @@ class TransferModel(BaseModule):
 
     def forward(self, events: Tensor, static: Tensor | None = None) -> TransferOutput:
         """Run ``static`` first where it is given, then ``events``, both ``[B, T, 2, H, W]``."""
-        static_out = None if static is None else self.run_stream(static, "static")
-        return TransferOutput(self.run_stream(events, "event"), static_out)
+        streams = {"event": events} if static is None else {"static": static, "event": events}
+        for name, x in streams.items():
+            self._check(x, name)
+        if self.executor == "fused":
+            return TransferOutput(**self._run_fused(streams))
+        return TransferOutput(**{name: self.run_stream(x, name) for name, x in streams.items()})
+
+    def _run_fused(self, streams: dict[str, Tensor]) -> dict[str, StreamOutput]:
+        x = torch.stack([x.transpose(0, 1) for x in streams.values()])
+        plan = Plan(len(streams), *x.shape[1:3])
+        self.reset()
+        with fused(self, plan, self.tap_node):
+            tap, spikes = (f.view(*x.shape[:3], -1) for f in self.features(x.flatten(0, 2)))
+        self.reset()
+        outputs = {}
+        for name, v, f in zip(streams, tap.unbind(), spikes.unbind(), strict=True):
+            logits = self.classify(f.flatten(0, 1), name).view(*f.shape[:2], -1)
+            outputs[name] = StreamOutput(*map(widen, (logits, v, f)))
+        return outputs
 
 
 # What timm's and BrainCog's create_model calls carry that has no meaning here, and what would
@@ -149,6 +177,6 @@ def membrane(node: nn.Module) -> Tensor:
     if not isinstance(node.mem, Tensor):
         raise UserError(
             f"{type(node).__name__} keeps no membrane potential, so there is nothing to align: "
-            "choose a spiking node such as LIFNode."
+            "choose a spiking node such as LIFNode (and, in a model of your own, name it in tap_node)."
         )
     return node.mem.flatten(1)

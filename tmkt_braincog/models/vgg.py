@@ -50,9 +50,13 @@ class TransferVGG(TransferModel):
 
         return nn.Sequential(*map(narrow, layers))
 
+    @property
+    def tap_node(self) -> nn.Module:
+        return self.feature[-2].node
+
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.feature(x)
-        return membrane(self.feature[-2].node), pooled.flatten(1)
+        return membrane(self.tap_node), pooled.flatten(1)
 
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
         return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
