@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv in the checkout, or reuses it where it is up to date. The other scripts source this file.
-# PYTHON chooses the interpreter (3.11 or newer).
+# PYTHON chooses the interpreter (3.11 or newer). TMKT_SKIP_SETUP=1 uses the active environment as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ -n "${TMKT_SKIP_SETUP:-}" ] && return
 
 python="${PYTHON:-python3}"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
