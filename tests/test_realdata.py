@@ -18,7 +18,7 @@ def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "740 recordings, 70000 images, 10 classes" in out
     # 600 of the 700 recordings of Train are left over; their twins go, and with them none of the others.
-    assert "100 training, " in out and "; 59400 static images. 600 twins" in out
+    assert "100 training, " in out and "; 59400 static images. 640 of all 70000" in out
     assert "Audit: 0 static twins" in out
     rows = pd.read_csv(tmp_path / "o/comparison.csv")
     assert rows.top1_last.item() > 40

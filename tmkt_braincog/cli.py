@@ -1,32 +1,19 @@
 """The command line program."""
 
-import logging
 import sys
 
 from .arguments import build_parser
-from .errors import UserError
 from .options import parse, resolve
+from .terminal import guarded
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status: 0, 2 for bad input, 128 + N after signal N."""
     argv = sys.argv[1:] if argv is None else argv
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("tmkt_braincog").setLevel(logging.INFO)
     if "-h" in argv or "--help" in argv:
         build_parser().print_help()
         return 0
-    try:
-        return _run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: a file could not be read or written: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+    return guarded(lambda: _run(argv))
 
 
 def _run(argv: list[str]) -> int:

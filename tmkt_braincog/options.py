@@ -44,8 +44,15 @@ def parse(argv: list[str] | None = None) -> Namespace:
     given = parser.parse_args(argv)
     if "config" in given:
         from_file = parser.parse_args(_yaml_words(Path(given.config), parser))
+        if not _is_published_line(given):
+            from_file = Namespace(**{"method": ["tmkt"], **vars(from_file)})
         given = Namespace(**{**vars(from_file), **vars(given)})
     return given
+
+
+def _is_published_line(given: Namespace) -> bool:
+    """Whether the words of a command line, not those of a file, select the published baseline."""
+    return "method" not in given and any(s in given for s in BASELINE_SWITCHES)
 
 
 def _yaml_words(path: Path, parser: ArgumentParser) -> list[str]:
@@ -94,7 +101,8 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
 
     remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
-    target = DATASETS[getattr(given, "target_dataset", options.target_dataset)]
+    target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
+    target = DATASETS[target_name]
     for layer in (target.recipe, vars(given)):
         for name, value in layer.items():
             setattr(options, name, value)
@@ -107,12 +115,13 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
                 f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) and needs at least "
                 f"{least}. Raise it, or switch the alignment off (--no-rda for tmkt, --no-domain-loss for the baseline)."
             )
-    options.source_dataset = options.source_dataset or target.sources[0]
-    if options.source_dataset not in target.sources:
+    options.target_dataset = target_name
+    if options.source_dataset not in (None, *target.sources):
         raise UserError(
             f"--source-dataset {options.source_dataset!r} does not go with --target-dataset "
-            f"{options.target_dataset!r}: expected {' or '.join(target.sources)}."
+            f"{target_name!r}: expected {' or '.join(target.sources)}."
         )
+    options.source_dataset = target.sources[0]
     if options.DVS_DA:
         options.augment = "dvs-da"
     if options.eval and not options.eval_checkpoint:

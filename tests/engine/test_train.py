@@ -163,19 +163,19 @@ def test_bf16_trains_with_finite_float32_losses(tmp_path):
 def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
     from tmkt_braincog.models import TransferModel
 
-    streams = []
-    run_stream = TransferModel.run_stream
+    seen = []
+    forward = TransferModel.forward
     monkeypatch.setattr(
         TransferModel,
-        "run_stream",
-        lambda self, x, stream: (
-            streams.append((self.training, stream, len(x))) or run_stream(self, x, stream)
+        "forward",
+        lambda self, events, static=None: (
+            seen.append((self.training, static is not None, len(events))) or forward(self, events, static)
         ),
     )
     assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
-    # A batch of one is the model being tried out before the run.
-    assert {s for training, s, n in streams if not training and n > 1} == {"event"}
-    assert {s for training, s, _ in streams if training} == {"static", "event"}
+    # Batches of one and two are the model being tried out before the run.
+    assert {static for training, static, n in seen if not training and n > 2} == {False}
+    assert {static for training, static, _ in seen if training} == {True}
 
 
 def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):

@@ -61,7 +61,7 @@ def plot_comparison(df: pd.DataFrame, path: str | Path, title: str = "") -> None
     """
     _require(df, ("method", "seed", "top1_best", "top1_last"), "the comparison plot")
     methods = list(df["method"].unique())
-    _save(lambda: _comparison(df, methods, title), path)
+    save(lambda: _comparison(df, methods, title), path)
 
 
 def plot_curves(
@@ -92,7 +92,7 @@ def plot_curves(
     curves = {method: _curve(method, logs, x, y) for method, logs in runs.items()}
     labels = {m: f"{m} ({_count(len(logs), 'seed')})" for m, logs in runs.items()}
     ylabel = ylabel or (ACCURACY if y == "top1" else y)
-    _save(lambda: _curves(curves, labels, (xlabel or x, ylabel), title), path)
+    save(lambda: _curves(curves, labels, (xlabel or x, ylabel), title), path)
 
 
 def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
@@ -112,10 +112,10 @@ def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
     if not (df["shots"] > 0).all():
         seen = ", ".join(map(str, df["shots"].unique()))
         raise UserError(f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows.")
-    _save(lambda: _shots(df, list(df["method"].unique()), title), path)
+    save(lambda: _shots(df, list(df["method"].unique()), title), path)
 
 
-def _save(draw: Callable[[], Figure], path: str | Path) -> None:
+def save(draw: Callable[[], Figure], path: str | Path) -> None:
     """Draws and saves under our own style, over defaults that hide a user's matplotlibrc."""
     fmt = Path(path).suffix.lower().lstrip(".")
     if fmt not in ("png", "pdf", "svg"):

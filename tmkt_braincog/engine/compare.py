@@ -12,6 +12,7 @@ import yaml
 
 from ..analysis.table import write_report
 from ..data import DATASETS, TransferData, make_split
+from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
 from ..methods import METHODS
@@ -19,18 +20,22 @@ from ..options import identity, save_yaml
 from . import checkpoint
 from .build import build_model, choose_device
 from .evaluate import Metrics, evaluate
+from .memory import keep_freed_memory
 from .train import Result, Trainer, same_run
 
 
 def load_data(options: Namespace) -> TransferData:
     """The target data set named by the options, with its class count checked against ``--num-classes``."""
-    data = DATASETS[options.target_dataset].load(
+    data_set = DATASETS[options.target_dataset]
+    if options.download and data_set.fetch is not None and options.data_root is not None:
+        data_set.fetch(Path(options.data_root))
+    data = data_set.load(
         options.data_root,
         steps=options.step,
         size=options.event_size,
         train_portion=options.train_portion,
-        download=options.download,
         use_hsv=options.use_hsv,
+        mode=options.frame_mode,
     )
     if options.num_classes not in (None, len(data.classes)):
         raise UserError(
@@ -54,11 +59,14 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     device, remark = choose_device(options.device)
     folder = check_output(options)
     data = load_data(options)
+    if device.type == "cpu":
+        keep_freed_memory()
     splits = {seed: make_split(data, options, seed) for seed in options.seed}
+    data = to_device(data, device)
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
     claim(folder, options)
-    for line in filter(None, (remark, _headline(options, data, device), f"Output: {folder}")):
+    for line in filter(None, (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}")):
         say(line)
     for seed, split in splits.items():
         say(f"Seed {seed}. {split.audit}")
@@ -67,7 +75,7 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     rows = finished(folder, options.method)
     selection = "best epoch on the validation set" if len(split.val) else "best epoch on the test set"
     title = f"{options.target_dataset}, {options.model}, T = {options.step}"
-    note = "Events are emulated from the images." if data.emulated else ""
+    note = " ".join([*data.remarks, *(["Events are emulated from the images."] if data.emulated else [])])
     say("\n" + write_report(rows, folder, title, selection, note))
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
@@ -128,7 +136,7 @@ def _run(options: Namespace, data: TransferData, split, folder: Path, device: to
     elif options.resume and last.exists():
         trainer.restore(last)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "split.json").write_text(json.dumps(split.names(data), indent=0))
+    (folder / "split.json").write_text(json.dumps(split.record(data), indent=0))
     return trainer.fit()
 
 

@@ -96,7 +96,7 @@ class Trainer:
             data.images,
             data.image_labels,
             recordings=split.train,
-            static=split.static,
+            pools=split.pools,
             size=options.event_size,
             seed=self.seed,
             augment=options.augment,
@@ -149,8 +149,9 @@ class Trainer:
             self.pairs,
             sampler=batches[self.at.batch :],
             batch_size=None,
-            num_workers=self.options.workers,
-            pin_memory=self.device.type == "cuda",
+            # Data that live on the device are put together there, by this process.
+            num_workers=0 if self.pairs.frames.is_cuda else self.options.workers,
+            pin_memory=self.device.type == "cuda" and not self.pairs.frames.is_cuda,
             # Its own: an iterator draws from the global generator when it starts, and a resumed
             # epoch starts one more of them.
             generator=torch.Generator(),

@@ -18,6 +18,7 @@ from ..analysis.plots import plot_shots
 from ..analysis.table import read_csv, summarise
 from ..errors import UserError
 from ..files import replacing
+from ..terminal import guarded
 
 RECIPE = Path("run_scripts/nmnist_fewshot.yaml")
 
@@ -41,12 +42,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    try:
+
+    def work() -> int:
         print(run(options))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return guarded(work)
 
 
 def run(options: argparse.Namespace) -> str:

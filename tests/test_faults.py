@@ -1,0 +1,63 @@
+"""Faults of the reference that change results: mended under ``clean``, or reproduced under ``he2024``.
+
+One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101) are in
+tests/data/test_ncaltech101.py, 3 and 4 (CEP-DVS) in test_cepdvs.py, 6 in tests/engine/test_train.py
+(``test_evaluation_runs_the_event_stream_only``), 9 (N-Omniglot) in test_nomniglot.py.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from writers import random_events, write_bin
+
+from tmkt_braincog.cli import main
+from tmkt_braincog.data.ncaltech101 import read_shifted
+from tmkt_braincog.data.recordings import FrameSpec, load_recordings
+from tmkt_braincog.losses.cka import linear_cka
+
+SMALL = "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-interval=1 --no-progress --no-tensorboard"
+
+
+@pytest.mark.parametrize("words, by", [([], "test_top1"), (["--val-portion", "0.3"], "val_top1")])
+def test_fault_5_best_and_last_are_both_reported_and_a_validation_set_chooses(tmp_path, words, by):
+    out = tmp_path / "o"
+    assert main([*SMALL.split(), "--method", "event-only", "--seed", "1", *words, "--output", str(out)]) == 0
+    log = pd.read_csv(out / "runs/event-only-seed1/log.csv")
+    row = pd.read_csv(out / "comparison.csv").iloc[0]
+    best = int(log[by].idxmax())
+    assert row.epoch_best == best
+    assert row.top1_best == pytest.approx(log.test_top1[best], abs=1e-4)
+    assert row.top1_last == pytest.approx(log.test_top1.iloc[-1], abs=1e-4)
+    split = json.loads((out / "runs/event-only-seed1/split.json").read_text())
+    assert bool(split["val"]) == bool(words)
+    assert not set(split["val"]) & {*split["train"], *split["test"]}
+
+
+def test_fault_7_the_cache_is_keyed_by_all_that_shapes_the_frames_and_holds_one_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
+    files = [write_bin(tmp_path / f"{i}.bin", random_events(100, seed=i)) for i in range(2)]
+    seen = [
+        load_recordings(files, FrameSpec(read_shifted, 4, size), "x", tmp_path).frames.shape[-1]
+        for size in (12, 16, 12, 16)
+    ]
+    assert seen == [12, 16, 12, 16]
+    frames = sorted(p.stat().st_size for p in Path(tmp_path / "cache").rglob("frames.npy"))
+    assert len(frames) == 2
+    assert [size - 128 for size in frames] == [2 * 4 * 2 * side**2 * 4 for side in (12, 16)]
+
+
+def test_fault_8_cka_takes_large_values_any_batch_and_needs_no_synchronisation():
+    for batch in (2, 3, 7):
+        x = 1e6 * torch.randn(4, batch, 50) + 1e7
+        assert torch.isfinite(linear_cka(x, x.flip(-1))).all()
+    # Fake tensors have no values: reading one, as a check or a branch does, raises.
+    with FakeTensorMode():
+        x = torch.randn(4, 8, 50, requires_grad=True)
+        with pytest.raises(Exception, match=r"item|local_scalar"):
+            bool(x.sum() > 0)
+        linear_cka(x, x * 2).sum().backward()
+        assert x.grad.shape == x.shape
