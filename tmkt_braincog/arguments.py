@@ -16,6 +16,8 @@ examples:
       Real recordings, five per class, with all static images of the training set.
   python main_transfer.py -c results/compare/config.yaml --resume
       Go on with an interrupted run, bit for bit on a CPU.
+  torchrun --nproc_per_node=4 main_transfer.py --target-dataset NCALTECH101 --data-root DATA
+      One training on four GPUs: the batch is shared out, losses and gradients are those of the whole.
 
 A line that carries the baseline's own switches (--domain-loss, --regularization,
 --no-sliding-training, --pow) and no --method means the baseline, with every switch that is not given
@@ -261,6 +263,11 @@ def _model_options(group) -> None:
         help="fused: all streams and time-steps of a layer at once; step: the loop of BrainCog and the reference. The "
         "same numbers up to rounding",
     )
+    add(
+        "--sync-bn",
+        action="store_true",
+        help="under torchrun: BatchNorm statistics over the whole batch instead of each process's part of it",
+    )
     add("--tau", type=positive, default=2.0, help="membrane time constant, in time-steps")
 
 
@@ -344,7 +351,13 @@ def _tmkt_options(group) -> None:
 def _optimiser_options(group) -> None:
     add = group.add_argument
     add("--epochs", type=positive_int, default=300, help="epochs")
-    add("-b", "--batch-size", type=positive_int, default=120, help="recordings per step")
+    add(
+        "-b",
+        "--batch-size",
+        type=positive_int,
+        default=120,
+        help="recordings per step, of all processes together",
+    )
     add(
         "--epoch-size",
         type=positive_int,

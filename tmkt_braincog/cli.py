@@ -18,18 +18,22 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     given = parse(argv)
+    from . import distributed
     from .engine.compare import compare, evaluate_checkpoint  # imports torch: after the cheap checks
     from .engine.interrupt import Interrupted
 
     options, remarks = resolve(given)
-    for remark in remarks:
-        print(remark)
-    try:
-        if options.eval:
-            evaluate_checkpoint(options)
-        else:
-            compare(options)
-    except Interrupted as stop:
-        print(f"\n{stop}", file=sys.stderr)
-        return stop.exit_code
+    with distributed.processes():
+        say = print if distributed.is_main() else lambda line: None
+        for remark in remarks:
+            say(remark)
+        try:
+            if options.eval:
+                evaluate_checkpoint(options, say)
+            else:
+                compare(options, say)
+        except Interrupted as stop:
+            if distributed.is_main():
+                print(f"\n{stop}", file=sys.stderr)
+            return stop.exit_code
     return 0

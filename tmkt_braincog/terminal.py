@@ -1,7 +1,9 @@
 """What every command line program of the package does around its work: logging, errors, exit status."""
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable
 
 from .errors import UserError
@@ -9,16 +11,27 @@ from .errors import UserError
 
 def guarded(run: Callable[[], int]) -> int:
     """``run()`` and its exit status; 2 with one message for bad input, 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("tmkt_braincog").setLevel(logging.INFO)
+    # Under torchrun every process would say the same.
+    number = int(os.environ.get("RANK", 0))
+    logging.basicConfig(
+        level=logging.ERROR if number else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    logging.getLogger("tmkt_braincog").setLevel(logging.ERROR if number else logging.INFO)
     try:
         return run()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}", number)
         return 2
     except OSError as error:
-        print(f"error: a file could not be read or written: {error}", file=sys.stderr)
+        _tell(f"error: a file could not be read or written: {error}", number)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        _tell("Interrupted.", number)
         return 130
+
+
+def _tell(message: str, number: int) -> None:
+    if number:
+        time.sleep(3)  # where process 0 fails for the same reason, torchrun ends this one meanwhile
+        message = f"process {number}: {message}"
+    print(message, file=sys.stderr)

@@ -1,6 +1,7 @@
 """From options to device, model, optimiser and schedule."""
 
 import logging
+import os
 import warnings
 from argparse import Namespace
 
@@ -10,8 +11,10 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import nn
 
+from .. import distributed
 from ..errors import UserError, unknown_name
 from ..models import TransferModel
+from ..models.global_bn import synchronise
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +23,11 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     """The device for ``--device`` and a remark (empty where there is nothing to say).
 
     A bare number is the published way to name a GPU; without any GPU it falls back to the CPU and
-    says so. ``cuda`` by name does not fall back.
+    says so. ``cuda`` by name does not fall back. Under ``torchrun`` every process takes the GPU of its number.
     """
     has_gpu = torch.cuda.is_available()
+    if distributed.count() > 1 and has_gpu and name != "cpu":
+        return _own_gpu(name)
     if name == "auto":
         return torch.device("cuda" if has_gpu else "cpu"), ""
     if name.isdigit():
@@ -42,6 +47,18 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     if device.type == "cuda" and not has_gpu:
         raise UserError(f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu.")
     return device, ""
+
+
+def _own_gpu(name: str) -> tuple[torch.device, str]:
+    number, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= present:
+        raise UserError(
+            f"torchrun started at least {number + 1} processes here, but {present} GPU(s) are visible: lower "
+            "--nproc_per_node, or train with --device cpu."
+        )
+    torch.cuda.set_device(number)
+    remark = f"--device {name}: with several processes each takes its own GPU."
+    return torch.device("cuda", number), "" if name in ("auto", "cuda") else remark
 
 
 def build_model(options: Namespace, num_classes: int) -> TransferModel:
@@ -67,6 +84,8 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
             )
             if not isinstance(model, TransferModel):
                 raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
+            if options.sync_bn:
+                synchronise(model)
             model.executor = "step"
             _try_out(model)
             if options.executor == "fused":

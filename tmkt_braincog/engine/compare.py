@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import yaml
 
+from .. import distributed
 from ..analysis.table import write_report
 from ..data import DATASETS, TransferData, make_split
 from ..data.resident import to_device
@@ -57,28 +58,50 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     """
     # What can be wrong is tried before the first file is written.
     device, remark = choose_device(options.device)
-    folder = check_output(options)
-    data = load_data(options)
+    check_share(options.batch_size)
+    folder = distributed.on_main(lambda: check_output(options))
+    data = distributed.main_first(lambda: load_data(options))
     if device.type == "cpu":
         keep_freed_memory()
     splits = {seed: make_split(data, options, seed) for seed in options.seed}
     data = to_device(data, device)
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
-    claim(folder, options)
+    distributed.on_main(lambda: claim(folder, options))
     for line in filter(None, (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}")):
         say(line)
     for seed, split in splits.items():
         say(f"Seed {seed}. {split.audit}")
         for name in options.method:
             _run(single(options, name, seed), data, split, run_folder(folder, name, seed), device)
+    return distributed.on_main(lambda: _report(options, data, folder, bool(len(split.val)), say))
+
+
+def _report(options: Namespace, data: TransferData, folder: Path, validated: bool, say) -> pd.DataFrame:
     rows = finished(folder, options.method)
-    selection = "best epoch on the validation set" if len(split.val) else "best epoch on the test set"
+    selection = "best epoch on the validation set" if validated else "best epoch on the test set"
     title = f"{options.target_dataset}, {options.model}, T = {options.step}"
-    note = " ".join([*data.remarks, *(["Events are emulated from the images."] if data.emulated else [])])
+    notes = [*data.remarks]
+    if data.emulated:
+        notes.append("Events are emulated from the images.")
+    if distributed.count() > 1:
+        over = "the whole batch" if options.sync_bn else "each process's part of the batch"
+        notes.append(f"{distributed.count()} processes; BatchNorm statistics over {over}.")
+    note = " ".join(notes)
     say("\n" + write_report(rows, folder, title, selection, note))
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
+
+
+def check_share(batch_size: int) -> None:
+    """A UserError where the processes cannot share a batch equally."""
+    n = distributed.count()
+    if batch_size % n:
+        below, above = batch_size // n * n, -(-batch_size // n) * n
+        raise UserError(
+            f"--batch-size {batch_size} is that of all processes together and cannot be shared equally by {n}: take "
+            f"{' or '.join(str(b) for b in (below, above) if b)}, or another --nproc_per_node."
+        )
 
 
 def single(options: Namespace, method: str, seed: int) -> Namespace:
@@ -126,17 +149,18 @@ def claim(folder: Path, options: Namespace) -> None:
 
 
 def _run(options: Namespace, data: TransferData, split, folder: Path, device: torch.device) -> Result:
-    finished_file = folder / "result.json"
-    if finished_file.exists():
+    finished_file, last = folder / "result.json", folder / "last.pt"
+    is_finished, is_begun = distributed.from_main((finished_file.exists(), last.exists()))
+    if is_finished:
         return Result(**json.loads(finished_file.read_text()))
     trainer = Trainer(options, data, split, folder, device)
-    last = folder / "last.pt"
     if options.resume not in (None, "auto"):
         trainer.restore(Path(options.resume))
-    elif options.resume and last.exists():
+    elif options.resume and is_begun:
         trainer.restore(last)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "split.json").write_text(json.dumps(split.record(data), indent=0))
+    if distributed.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "split.json").write_text(json.dumps(split.record(data), indent=0))
     return trainer.fit()
 
 
@@ -152,7 +176,7 @@ def evaluate_checkpoint(options: Namespace, say=print) -> Metrics:
     device, remark = choose_device(options.device)
     path = Path(options.eval_checkpoint)
     state = checkpoint.load(path)
-    data = load_data(options)
+    data = distributed.main_first(lambda: load_data(options))
     model = build_model(options, len(data.classes))
     checkpoint.load_weights(model, state["ema"] or state["model"], path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])

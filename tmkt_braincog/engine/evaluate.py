@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from timm.utils import accuracy
 from torch import Tensor
 
+from .. import distributed
 from ..data.frames import resize_frames
 from ..models.transfer import TransferModel
 
@@ -33,6 +34,8 @@ def evaluate(
 ) -> Metrics:
     """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.
 
+    Under ``torch.distributed`` every process must call it; each takes a part of the recordings.
+
     Args:
         frames: ``[R, T, 2, H, W]`` counts, resized to the model's input size.
         labels: ``[R]`` int64.
@@ -41,7 +44,8 @@ def evaluate(
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for chunk in np.array_split(recordings, -(-len(recordings) // batch_size)):
+    own = np.asarray(distributed.share(recordings))
+    for chunk in np.split(own, range(batch_size, len(own), batch_size)) if len(own) else []:
         x = resize_frames(frames[chunk], model.event_size).to(device)
         y = labels[chunk].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
@@ -49,4 +53,5 @@ def evaluate(
         top1, top5 = accuracy(logits, y, topk=(1, min(5, logits.shape[1])))
         sums += torch.stack([top1, top5, F.cross_entropy(logits, y)]).double() * len(chunk)
     model.train(was_training)
-    return Metrics(*(sums / len(recordings)).tolist())
+    total = distributed.mean(sums) * distributed.count()
+    return Metrics(*(total / len(recordings)).tolist())

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
+from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .. import distributed
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
 from ..errors import UserError
@@ -86,6 +87,7 @@ class Trainer:
         self.model = build_model(options, len(data.classes)).to(device)
         self.method = METHODS[self.name].from_options(options, self.model.num_features).to(device)
         self.modules = nn.ModuleDict({"model": self.model, "method": self.method})
+        self.losses = distributed.data_parallel(self.model, self.method)
         self.optimizer = build_optimizer(options, self.modules)
         self.scheduler = build_scheduler(options, self.optimizer)
         self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
@@ -107,9 +109,9 @@ class Trainer:
         self.log = EpochLog(folder, options.tensorboard)
         self.at = Position()
         self.sums: dict[str, Tensor] = {}
-        # Index of the first step of this epoch with a loss that is not finite, or -1; lives on the
-        # device so that looking for it costs no synchronisation per step.
-        self.first_bad = torch.tensor(-1, device=device)
+        # The first step of this epoch with a loss that is not finite; lives on the device so that looking
+        # for it costs no synchronisation per step.
+        self.first_bad = torch.tensor(self.steps, device=device)
 
     def fit(self) -> Result:
         """Train to the end.
@@ -124,7 +126,7 @@ class Trainer:
             total=self.options.epochs * self.steps,
             initial=self.at.epoch * self.steps + self.at.batch,
             desc=f"{self.name} seed {self.seed}",
-            disable=not self.options.progress,
+            disable=not (self.options.progress and distributed.is_main()),
             dynamic_ncols=True,
             mininterval=0.5,
         )
@@ -147,7 +149,7 @@ class Trainer:
         self.method.train()
         loader = DataLoader(
             self.pairs,
-            sampler=batches[self.at.batch :],
+            sampler=[distributed.share(batch) for batch in batches[self.at.batch :]],
             batch_size=None,
             # Data that live on the device are put together there, by this process.
             num_workers=0 if self.pairs.frames.is_cuda else self.options.workers,
@@ -165,15 +167,24 @@ class Trainer:
             if self.at.batch % self.options.log_interval == 0:
                 self._check_finite(batches)
                 bar.set_postfix(epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False)
-            if signal.received is not None:
+            signum = self._stop_wanted(signal)
+            if signum is not None:
                 self._add_time(started)
-                self._stop(signal.received, batches)
+                self._stop(signum, batches)
         self._check_finite(batches)
         self._add_time(started)
 
+    def _stop_wanted(self, signal: StopSignal) -> int | None:
+        """The signal to stop on. Several processes must stop at the same step: they ask each other now and then."""
+        if distributed.count() == 1:
+            return signal.received
+        if self.at.batch % self.options.log_interval and self.at.batch < self.steps:
+            return None
+        return -distributed.smallest(-(signal.received or 0)) or None
+
     def _step(self, batch, progress: Progress) -> None:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            losses = self.method(self.model, batch, progress)
+            losses = self.losses(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         if self.options.clip_grad is not None:
@@ -184,11 +195,12 @@ class Trainer:
         with torch.no_grad():
             for name, value in losses.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value.detach().double()
-            bad = ~torch.isfinite(losses["loss"].detach()) & (self.first_bad < 0)
-            self.first_bad = torch.where(bad, progress.batch, self.first_bad)
+            bad = ~torch.isfinite(losses["loss"].detach())
+            self.first_bad = self.first_bad.minimum(torch.where(bad, progress.batch, self.steps))
 
     def _means(self) -> dict[str, float]:
-        return {name: float(total) / self.at.batch for name, total in self.sums.items()}
+        means = distributed.mean(torch.stack(list(self.sums.values()))) / self.at.batch
+        return dict(zip(self.sums, means.tolist(), strict=True))
 
     def _add_time(self, started: float) -> None:
         if self.device.type == "cuda":
@@ -197,8 +209,8 @@ class Trainer:
         self.at.peak_mib = max(self.at.peak_mib, peak_mib(self.device))
 
     def _check_finite(self, batches: list[list[int]]) -> None:
-        bad = int(self.first_bad)
-        if bad < 0:
+        bad = distributed.smallest(self.first_bad)
+        if bad == self.steps:
             return
         names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batches[bad]]
         raise UserError(
@@ -211,17 +223,27 @@ class Trainer:
         epoch, o = self.at.epoch, self.options
         row: dict[str, Any] = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], **self._means()}
         row |= self.method.diagnostics()
+        self._share_statistics()
         if (epoch + 1) % o.eval_interval == 0 or epoch + 1 == o.epochs:
             row |= self._evaluate(epoch)
             bar.set_postfix(epoch=epoch, loss=f"{row['loss']:.3f}", top1=f"{self.at.last_test:.2f}")
         row["train_s"] = round(self.at.train_s, 3)
-        self.log.add(row)
+        distributed.on_main(lambda: self.log.add(row))
         if self.scheduler is not None:
             self.scheduler.step(epoch + 1)
         self.at.epoch, self.at.batch, self.sums = epoch + 1, 0, {}
         self.save("last.pt")
         if self.at.best_epoch == epoch:
             self.save("best.pt")
+
+    def _share_statistics(self) -> None:
+        """Give every process the mean of all processes' running statistics.
+
+        They are exponential averages, so that it makes no difference how often.
+        """
+        if distributed.count() > 1:
+            for model in filter(None, (self.model, self.ema)):
+                distribute_bn(model, distributed.count(), reduce=True)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         row, score = {}, math.nan
@@ -253,38 +275,41 @@ class Trainer:
             round(at.train_s, 3),
             round(at.peak_mib, 1),
         )
-        with replacing(self.folder / "result.json") as temporary:
-            temporary.write_text(json.dumps(asdict(result), indent=1) + "\n")
+        distributed.on_main(lambda: _write(self.folder / "result.json", asdict(result)))
         return result
 
     def _stop(self, signum: int, batches: list[list[int]]) -> None:
         self._check_finite(batches)
+        self._share_statistics()
         self.save("last.pt")
         self.log.close()
+        n = distributed.count()
+        program = "python" if n == 1 else f"torchrun --nproc_per_node={n}"
         raise Interrupted(
             f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {len(batches)}; saved in "
-            f"{self.folder / 'last.pt'}.\nContinue with: python main_transfer.py -c "
+            f"{self.folder / 'last.pt'}.\nContinue with: {program} main_transfer.py -c "
             f"{self.folder.parent.parent / 'config.yaml'} --resume",
             signum,
         )
 
     def save(self, name: str) -> None:
         """Write a checkpoint with all that :meth:`restore` needs to go on bit for bit."""
-        checkpoint.save(
-            self.folder / name,
-            {
-                "identity": identity(self.options),
-                "model": self.model.state_dict(),
-                "method": self.method.state_dict(),
-                "ema": self.ema.module.state_dict() if self.ema is not None else None,
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-                "position": asdict(self.at),
-                "sums": {k: v.cpu() for k, v in self.sums.items()},
-                "rows": self.log.rows,
-                "random": checkpoint.random_state(),
-            },
-        )
+        sums = {k: distributed.mean(v).cpu() for k, v in self.sums.items()}
+        distributed.on_main(lambda: checkpoint.save(self.folder / name, self._state(sums)))
+
+    def _state(self, sums: dict[str, Tensor]) -> dict[str, Any]:
+        return {
+            "identity": identity(self.options),
+            "model": self.model.state_dict(),
+            "method": self.method.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "position": asdict(self.at),
+            "sums": sums,
+            "rows": self.log.rows,
+            "random": checkpoint.random_state(),
+        }
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same run.
@@ -306,6 +331,11 @@ class Trainer:
         self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
         self.log.restore(state["rows"])
         checkpoint.restore_random_state(state["random"])
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:

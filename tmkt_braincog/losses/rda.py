@@ -6,6 +6,7 @@ Source: TMKT Eq. 11-12; the same coefficients weight the event loss of He et al.
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather_batch
 from ..errors import unknown_name
 from .cka import linear_cka
 from .tet import classification_loss
@@ -52,9 +53,10 @@ class RDALoss(nn.Module):
     def alignment(self, tap_m: Tensor, tap_e: Tensor) -> Tensor:
         """Weighted misalignment of the domain features ``[T, B, D]`` of both streams, a scalar.
 
-        Row b of both streams must have the same class.
+        Row b of both streams must have the same class. Under ``torch.distributed`` the samples of all processes are
+        compared, and the gradients are those for DDP to average.
         """
-        distance = 1 - linear_cka(tap_m, tap_e).abs()
+        distance = 1 - linear_cka(gather_batch(tap_m, 1), gather_batch(tap_e, 1)).abs()
         return (distance if self.coefficients == "off" else self.sigma * distance).mean()
 
     def event_classification(self, logits_e: Tensor, y: Tensor) -> Tensor:

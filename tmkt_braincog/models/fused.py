@@ -20,7 +20,9 @@ from braincog.base.node.node import BaseNode, IFNode, LIFNode
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .. import distributed
 from .exact import widen
+from .global_bn import GlobalBatchNorm2d, global_moments
 from .kernels import (
     SURROGATES,
     Neuron,
@@ -105,7 +107,7 @@ def _forward(module: nn.Module, plan: Plan, is_tap: bool):
         if supports(module):
             return lambda x: _fire(module, x, plan, is_tap)
         return lambda x: _walk(module, x, plan, is_tap)
-    if type(module) is nn.BatchNorm2d and module.track_running_stats:
+    if type(module) in (nn.BatchNorm2d, GlobalBatchNorm2d) and module.track_running_stats:
         return lambda x: Pending(x, module, plan)
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return lambda x: torch.cat([type(module).forward(module, p) for s in plan.parts(x) for p in s])
@@ -205,6 +207,7 @@ class _Fire(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, fired, *affine)
         ctx.neuron, ctx.plan, ctx.wants_membranes = neuron, plan, wants_membranes
         ctx.has_bn, ctx.training = bn is not None, bn is not None and bn.training
+        ctx.is_global = isinstance(bn, GlobalBatchNorm2d)
         ctx.mark_non_differentiable(fired)
         return spikes, membranes, fired
 
@@ -225,7 +228,8 @@ class _Fire(torch.autograd.Function):
         a = affine.scale
         b = c = torch.zeros_like(a)
         if ctx.training:  # the statistics depend on the input too
-            b, c = (-a * d / parts.shape[2] for d in (affine.invstd * d_scale, d_shift))
+            sums = torch.stack([affine.invstd * d_scale, d_shift])
+            b, c = -a * (distributed.mean(sums) if ctx.is_global else sums) / parts.shape[2]
         d_x = _joined(run(d_input, parts, affine.mean, d_current, a, b, c), x)
         d_weight = d_scale.sum((0, 1)) if weight is not None else None
         d_bias = d_shift.sum((0, 1)) if bias is not None else None
@@ -252,8 +256,10 @@ class _Affine(NamedTuple):
             one = widen(x.new_ones(shape))
             return cls(torch.zeros_like(one), one, one, torch.zeros_like(one))
         if bn.training:
-            mean, var = run(moments, x)
-            _update(bn, mean.flatten(0, 1), var.flatten(0, 1) * (x.shape[2] / max(x.shape[2] - 1, 1)))
+            (mean, var), n = run(moments, x), x.shape[2]
+            if isinstance(bn, GlobalBatchNorm2d):
+                (mean, var), n = global_moments(mean, var), n * distributed.count()
+            _update(bn, mean.flatten(0, 1), var.flatten(0, 1) * (n / max(n - 1, 1)))
         else:
             mean, var = (a.expand(shape) for a in (bn.running_mean, bn.running_var))
         invstd = (var + bn.eps).rsqrt()

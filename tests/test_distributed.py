@@ -1,0 +1,254 @@
+"""N processes train like one: float64 equality of losses and gradients, and torchrun from the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from timm.models import create_model
+
+import tmkt_braincog.models  # noqa: F401
+from tmkt_braincog import distributed
+from tmkt_braincog.cli import main
+from tmkt_braincog.data.pairs import Pair
+from tmkt_braincog.data.sampling import epoch_batches
+from tmkt_braincog.engine.evaluate import evaluate
+from tmkt_braincog.methods import TMKT, Baseline, EventOnly
+from tmkt_braincog.mixing import Progress
+from tmkt_braincog.models.global_bn import synchronise
+
+B, T = 6, 3
+MODELS = {
+    "Transfer_SCNN": {"event_size": 16},
+    "Transfer_VGG_SNN": {"event_size": 16, "width_divisor": 16},
+    "Transfer_ResNet18": {"event_size": 16, "width_divisor": 16},
+}
+CASES = [(m, e, "TMKT") for m in MODELS for e in ("step", "fused")]
+CASES += [("Transfer_VGG_SNN", "fused", method) for method in ("Baseline", "EventOnly")]
+
+
+def batch() -> Pair:
+    g = torch.Generator().manual_seed(0)
+    return Pair(
+        events=torch.randint(0, 3, (B, T, 2, 16, 16), generator=g).double(),
+        static=torch.rand(B, 2, 16, 16, generator=g).double(),
+        label=torch.arange(B) % 4,
+        draws=torch.rand(B, T, generator=g).double(),
+        index=torch.arange(B),
+    )
+
+
+def training_step(model_name: str, executor: str, method_name: str, sync: bool) -> dict[str, torch.Tensor]:
+    """Losses, gradients and buffers of this process's share of the batch."""
+    torch.manual_seed(1)
+    model = create_model(model_name, num_classes=4, step=T, **MODELS[model_name]).double()
+    if model_name == "Transfer_SCNN":
+        model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
+    if sync:
+        synchronise(model)
+    model.executor = executor
+    features = {"features": model.num_features} if method_name == "TMKT" else {}
+    steps = {} if method_name == "EventOnly" else {"steps": T}
+    method = {"TMKT": TMKT, "Baseline": Baseline, "EventOnly": EventOnly}[method_name](**steps, **features)
+    method.double()
+    losses = distributed.data_parallel(model, method)
+    own = torch.tensor(distributed.share(list(range(B))))
+    found = {}
+    for k in range(2):
+        out = losses(Pair(*(t[own] for t in batch())), Progress(1, 2))
+        model.zero_grad()
+        method.zero_grad()
+        out["loss"].backward()
+        found |= {f"{k} {name}": distributed.mean(value) for name, value in out.items()}
+        for module in (model, method):
+            found |= {f"{k} grad {n}": p.grad for n, p in module.named_parameters() if p.grad is not None}
+    found |= {f"buffer {n}": b.double() for n, b in model.named_buffers()}
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+def evaluation() -> torch.Tensor:
+    torch.manual_seed(1)
+    model = create_model("Transfer_SCNN", num_classes=4, step=T, event_size=16).double()
+    g = torch.Generator().manual_seed(3)
+    frames, labels = torch.randint(0, 9, (7, T, 2, 16, 16), generator=g), torch.arange(7) % 4
+    seen = [evaluate(model.float(), frames, labels, np.arange(n), torch.device("cpu"), 2) for n in (7, 1)]
+    return torch.tensor([[m.top1, m.top5, m.loss] for m in seen])
+
+
+def worker(rank: int, folder: str) -> None:
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", "0"
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(minutes=2))
+    torch.set_num_threads(1)
+    found = {(*case, sync): training_step(*case, sync) for case in CASES for sync in (True, False)}
+    found["evaluation"] = evaluation()
+    found["main"] = (
+        distributed.from_main(rank),
+        distributed.smallest(rank - 3),
+        distributed.share([*range(5)]),
+    )
+    try:
+        distributed.on_main(lambda: (_ for _ in ()).throw(distributed.UserError("full disk")))
+    except distributed.UserError as error:
+        found["error"] = str(error)
+    order = []
+    distributed.main_first(
+        lambda: order.append(Path(folder, "seen").exists() or Path(folder, "seen").touch())
+    )
+    found["order"] = order
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("gloo")
+    mp.spawn(worker, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+def largest_difference(a: dict, b: dict) -> float:
+    assert a.keys() == b.keys()
+    return max(((a[k] - b[k]).abs().max() / max(1, b[k].abs().max())).item() for k in a)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(two, case):
+    """--sync-bn: losses, gradients and running statistics, in both processes."""
+    one = training_step(*case, sync=False)
+    assert sum("grad" in k for k in one) > 10
+    for found in two:
+        assert largest_difference(found[(*case, True)], one) < 1e-11
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "SCNN" in c[0]], ids="-".join)
+def test_without_batchnorm_nothing_needs_synchronising(two, case):
+    one = training_step(*case, sync=False)
+    for found in two:
+        assert largest_difference(found[(*case, False)], one) < 1e-11
+
+
+def test_statistics_are_each_process_s_own_by_default(two):
+    case = (*CASES[2], False)
+    a, b = two[0][case], two[1][case]
+    name = next(k for k in a if k.endswith("running_mean"))
+    assert not torch.allclose(a[name], b[name])
+    gradients = [k for k in a if "grad" in k]
+    assert gradients and all(torch.equal(a[k], b[k]) for k in gradients)  # averaged all the same
+
+
+def test_a_head_that_is_not_used_gets_no_gradient(two):
+    event_only = two[0][("Transfer_VGG_SNN", "fused", "EventOnly", True)]
+    assert any("grad dvs_fc" in k for k in event_only) and not any("grad rgb_fc" in k for k in event_only)
+
+
+def test_evaluation_is_shared_out(two):
+    one = evaluation()
+    for found in two:
+        torch.testing.assert_close(found["evaluation"], one, rtol=1e-6, atol=1e-5)
+
+
+def test_values_errors_and_order_of_the_main_process(two):
+    assert [found["main"] for found in two] == [(0, -3, [0, 2, 4]), (0, -3, [1, 3])]
+    assert [found["error"] for found in two] == ["full disk"] * 2
+    assert [found["order"] for found in two] == [[None], [True]]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_shares_are_disjoint_and_whole(monkeypatch, n):
+    batches = epoch_batches(np.arange(50) % 7, 12, 60, "balanced", seed=1, epoch=2)
+    monkeypatch.setattr(distributed, "count", lambda: n)
+    parts = []
+    for r in range(n):
+        monkeypatch.setattr(distributed, "rank", lambda r=r: r)
+        parts.append([distributed.share(b) for b in batches])
+    for whole, *own in zip(batches, *parts, strict=True):
+        assert {len(o) for o in own} == {12 // n}
+        assert sorted(sum(own, [])) == sorted(whole)
+
+
+# From the command line
+
+RUN = [
+    "--shots", "2", "--batch-size", "8", "--epoch-size", "32", "--warmup-epochs", "1", "--seed", "3",
+    "--model", "Transfer_SCNN", "--event-size", "16", "--step", "3", "--no-progress", "--no-tensorboard",
+    "--device", "cpu", "--log-interval", "1", "--model-ema",
+]  # fmt: skip
+
+
+def torchrun(*words: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "main_transfer.py",
+        *words,
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
+
+
+def log(folder: Path, name: str = "tmkt") -> pd.DataFrame:
+    return pd.read_csv(folder / "runs" / f"{name}-seed3" / "log.csv").drop(columns="train_s")
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_table_of_one_process(tmp_path):
+    words = [*RUN, "--epochs", "2", "--method", "baseline", "tmkt"]
+    done = subprocess.run(
+        torchrun(*words, "--output", str(tmp_path / "two")), env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Written:") == 1 and done.stderr.count("training images") <= 1
+    assert "2 processes; BatchNorm statistics over each process's part" in " ".join(done.stdout.split())
+    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    for name in ("baseline", "tmkt"):
+        pd.testing.assert_frame_equal(log(tmp_path / "two", name), log(tmp_path / "one", name), rtol=1e-4)
+    runs = tmp_path / "two" / "runs" / "tmkt-seed3"
+    assert {p.name for p in runs.iterdir()} == {"best.pt", "last.pt", "log.csv", "result.json", "split.json"}
+
+
+@pytest.mark.slow
+def test_stopped_with_two_processes_and_resumed_with_one(tmp_path):
+    words = [*RUN, "--epochs", "12", "--method", "tmkt"]
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        torchrun(*words, "--output", str(output)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    last = output / "runs" / "tmkt-seed3" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not last.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    position = torch.load(last, weights_only=True)["position"]
+    if position["epoch"] < 12:  # else it was faster than the signal
+        assert "torchrun --nproc_per_node=2 main_transfer.py" in message
+        assert not (last.parent / "result.json").exists()
+    assert main([*words, "--output", str(output), "--resume"]) == 0
+    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    pd.testing.assert_frame_equal(log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_is_refused_once(tmp_path):
+    words = [*RUN, "--batch-size", "9", "--output", str(tmp_path / "out")]
+    done = subprocess.run(torchrun(*words), env=environment(), capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be shared equally by 2: take 8 or 10") == 1
+    assert not (tmp_path / "out").exists()

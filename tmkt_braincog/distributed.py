@@ -1,0 +1,169 @@
+"""Data-parallel training: N processes, started by ``torchrun``, each with its share of every batch.
+
+Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over the batch, so that
+their gradients, averaged by DDP, are those of the whole batch. What compares the samples of a batch with each other
+(CKA) sees the whole batch through :func:`gather_batch`.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import UserError
+
+T = TypeVar("T")
+
+# The other processes wait while the first one builds a frame cache.
+PATIENCE = timedelta(hours=4)
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that ``torchrun`` started, if it did."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    # gloo for what is on the CPU, NCCL for what is on GPUs, where there are any.
+    dist.init_process_group(None if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def count() -> int:
+    """Number of processes N."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, 0 to N - 1."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return rank() == 0
+
+
+def share(items: list[T]) -> list[T]:
+    """This process's part of ``items``: every N-th."""
+    return items[rank() :: count()]
+
+
+def from_main(value: Any) -> Any:
+    """``value`` of the main process, in all; waits for it."""
+    if count() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Run ``function`` in the main process alone; its result, or its UserError, is that of all processes."""
+    value = problem = None
+    if is_main():
+        try:
+            value = function()
+        except UserError as error:
+            problem = str(error)
+    value, problem = from_main((value, problem))
+    if problem is not None:
+        raise UserError(problem)
+    return value
+
+
+def main_first(function: Callable[[], T]) -> T:
+    """Run ``function`` in the main process, then in the others, which find what it has cached."""
+    values: list[T] = []
+    on_main(lambda: values.append(function()))
+    return values[0] if values else function()
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean of ``x`` over the processes, without gradient."""
+    if count() == 1:
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / count()
+
+
+def mean_with_gradient(x: Tensor) -> Tensor:
+    """Mean of ``x`` over the processes; its gradient is that of the sum of all processes' losses."""
+    return x if count() == 1 else _Sum.apply(x) / count()
+
+
+def smallest(x: int | Tensor) -> int:
+    """The smallest of all processes' integers; waits for the device."""
+    if count() == 1:
+        return int(x)
+    x = torch.as_tensor(x).clone()
+    dist.all_reduce(x, dist.ReduceOp.MIN)
+    return int(x)
+
+
+def gather_batch(x: Tensor, dim: int) -> Tensor:
+    """``x`` of all processes joined along ``dim``; its gradient is that of the sum of all processes' losses."""
+    return x if count() == 1 else _Gather.apply(x, dim)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, d_out):
+        return _Sum.forward(ctx, d_out)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, dim):
+        ctx.dim = dim
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(count())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts, dim)
+
+    @staticmethod
+    def backward(ctx, d_out):
+        return _Sum.forward(ctx, d_out).chunk(count(), ctx.dim)[rank()], None
+
+
+class _Losses(nn.Module):
+    """Model and method as the one module that DDP asks for."""
+
+    def __init__(self, model: nn.Module, method: nn.Module):
+        super().__init__()
+        self.model, self.method = model, method
+
+    def forward(self, batch, progress) -> dict[str, Tensor]:
+        losses = self.method(self.model, batch, progress)
+        # DDP follows the graph of everything that is returned; only the total is differentiated.
+        return {k: v if k == "loss" else v.detach() for k, v in losses.items()}
+
+
+def data_parallel(model: nn.Module, method: nn.Module) -> Callable[..., dict[str, Tensor]]:
+    """``(batch, progress) -> losses`` of this process's share; a backward pass averages the gradients of all processes.
+
+    ``loss`` alone carries a gradient. Running statistics of BatchNorm stay each process's own.
+    """
+    losses = _Losses(model, method)
+    if count() == 1:
+        return losses
+    # Running statistics stay each process's own; a constructor argument for that has another name in every other release.
+    buffers = [name for name, _ in losses.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(losses, buffers)
+    # Static: the same parts are used in every step. A head that a method does not use gets no gradient.
+    return DistributedDataParallel(losses, static_graph=True)
