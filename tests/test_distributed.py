@@ -173,7 +173,7 @@ def test_shares_are_disjoint_and_whole(monkeypatch, n):
         parts.append([distributed.share(b) for b in batches])
     for whole, *own in zip(batches, *parts, strict=True):
         assert {len(o) for o in own} == {12 // n}
-        assert sorted(sum(own, [])) == sorted(whole)
+        assert sorted(i for o in own for i in o) == sorted(whole)
 
 
 # From the command line
