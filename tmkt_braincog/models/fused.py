@@ -12,6 +12,7 @@ computes the rest again; a convolution keeps the bytes of its input spikes inste
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -268,11 +269,25 @@ class _Affine(NamedTuple):
 
 
 def _update(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
-    for t in range(len(mean)):
-        bn.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
-        bn.running_mean.mul_(1 - momentum).add_(mean[t], alpha=momentum)
-        bn.running_var.mul_(1 - momentum).add_(var[t], alpha=momentum)
+    """The updates of ``[n, C]`` one after another, as one: the weights of an exponential average are a power series."""
+    n = len(mean)
+    if bn.momentum is None:  # the plain average of all so far
+        weight = (n / (bn.num_batches_tracked + n)).to(bn.running_mean.dtype)
+        mean, var = mean.mean(0), var.mean(0)
+    else:
+        weight = 1 - (1 - bn.momentum) ** n
+        weights = _powers(bn.momentum, n, mean.dtype, mean.device)
+        mean, var = weights @ mean, weights @ var
+    bn.num_batches_tracked.add_(n)
+    bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), weight)
+    bn.running_var.lerp_(var.to(bn.running_var.dtype), weight)
+
+
+@cache
+def _powers(momentum: float, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``[n]``, share of each of n updates in their sum; kept, because a copy to a GPU would wait for it."""
+    shares = (1 - momentum) ** torch.arange(n - 1, -1, -1, dtype=torch.float64)
+    return (shares / shares.sum()).to(device, dtype)
 
 
 # Layers behind a neuron
