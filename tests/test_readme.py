@@ -37,5 +37,5 @@ def test_every_script_that_is_named_exists(path):
 def test_every_option_that_is_named_exists():
     from tmkt_braincog.arguments import build_parser
 
-    known = {o for a in build_parser()._actions for o in a.option_strings} | {"--logdir"}
+    known = {o for a in build_parser()._actions for o in a.option_strings} | {"--logdir", "--nproc_per_node"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known

@@ -1,10 +1,13 @@
 """Event augmentation against crops written out pixel by pixel."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.transforms.functional import rotate
 
 from tmkt_braincog.data.augment import AUGMENTATIONS, MAX_ANGLE, PADDING, augment_events
 
@@ -45,6 +48,34 @@ def rotated(image, degrees):
             if 0 <= row < H and 0 <= column < W:
                 out[i, j] = image[row, column]
     return out
+
+
+def one_by_one(x, u, kind):
+    """Each sample padded, cut out, flipped and rotated by itself."""
+    H, W = x.shape[-2:]
+    out = []
+    for sample, (up, left, flip, angle) in zip(x, u.tolist(), strict=True):
+        top, first = int(9 * up), int(9 * left)
+        if kind != "none":
+            sample = F.pad(sample, (4, 4, 4, 4))[..., top : top + H, first : first + W]
+        if kind == "dvs-da":
+            sample = sample.flip(-1) if flip < 0.5 else sample
+            sample = rotate(sample.flatten(0, 1), 15 * (2 * angle - 1)).view_as(sample)
+        out.append(sample)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("kind", ["none", "crop", "dvs-da"])
+@pytest.mark.parametrize("size", [(28, 28), (34, 34), (48, 48), (128, 128), (13, 20), (21, 12)])
+def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
+    edges = list(itertools.product((0, 0.5, 1 - 2**-53), repeat=4))
+    u = np.concatenate([edges, np.random.default_rng(size).random((100 if size[0] > 48 else 600, 4))])
+    pixels = torch.arange(1.0, 2 * size[0] * size[1] + 1).view(
+        1, 1, 2, *size
+    )  # each tells where it came from
+    x = pixels.expand(len(u), -1, -1, -1, -1)
+    out = augment_events(x, u, kind)
+    assert out.dtype == torch.float32 and torch.equal(out, one_by_one(x, u, kind))
 
 
 def test_kinds():

@@ -267,6 +267,43 @@ def test_the_source_is_not_written_to():
     assert torch.equal(plain.frames, frames.float())
 
 
+@pytest.mark.parametrize("pairing", ["class", "twin"])
+@pytest.mark.parametrize("augment", ["none", "crop", "dvs-da"])
+@pytest.mark.parametrize("size", [SIZE, 9])
+def test_nothing_is_read_back_from_the_device(augment, pairing, size):
+    """Tensors on the meta device have no values: to read one is an error."""
+    data = dataset(
+        augment=augment, pairing=pairing, size=size, twins=np.zeros(R, int), pools=[np.arange(S)] * N
+    )
+    data.frames, data.images = data.frames.to("meta"), data.images.to("meta")
+    pair = data[range(R)]
+    assert all(t.is_meta for t in pair)
+    assert pair.events.shape == (R, T, 2, size, size) and pair.static.shape == (R, 2, size, size)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augment", ["none", "crop", "dvs-da"])
+@pytest.mark.parametrize("size", [(28, 28), (34, 34), (48, 48), (128, 128)])
+def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    frames, images = torch.randint(0, 256, (R, T, 2, *size)).byte(), torch.randint(0, 256, (S, *size)).byte()
+    here, there = (
+        TSMDataset(frames.to(d), LABELS, images.to(d), IMAGE_LABELS, augment=augment) for d in ("cpu", "cuda")
+    )
+    items = list(range(5 * R))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pair = there[items]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(t.is_cuda for t in pair)
+    expected = here[items]
+    for name in ("events", "label", "draws", "index"):
+        assert torch.equal(getattr(pair, name).cpu(), getattr(expected, name)), name
+    torch.testing.assert_close(pair.static.cpu(), expected.static, rtol=1e-6, atol=0)  # divides another way
+
+
 def test_pair_moves_as_a_whole():
     pair = dataset()[[0, 1]].to(torch.device("meta"))
     assert isinstance(pair, Pair) and all(t.is_meta for t in pair)

@@ -4,11 +4,14 @@ The recipes of He et al. (AAAI 2024): ``crop`` shifts by up to 4 pixels (N-Calte
 a flip and a rotation (CEP-DVS).
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import functional as TF
+
+from .upload import upload
 
 AUGMENTATIONS = ("none", "crop", "dvs-da")
 PADDING = 4
@@ -16,11 +19,14 @@ MAX_ANGLE = 15.0
 
 
 def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
-    """Random crop after zero padding by 4; for ``dvs-da`` also a horizontal flip and a rotation.
+    """Random crop after zero padding by 4; for ``dvs-da`` also a horizontal flip, then a rotation.
+
+    The source of every pixel is worked out per sample, then all are looked up at once, on the device of the
+    events, which is not waited for. The pixels are the same on every device.
 
     Args:
         events: ``[B, T, 2, H, W]`` float32.
-        draws: ``[B, 4]`` uniform numbers in [0, 1): row shift, column shift, flip, angle.
+        draws: ``[B, 4]`` uniform numbers in [0, 1), in host memory: row shift, column shift, flip, angle.
         kind: one of ``AUGMENTATIONS``.
 
     Returns:
@@ -28,14 +34,40 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     """
     if kind == "none":
         return events
-    H, W = events.shape[-2:]
-    padded = F.pad(events, (PADDING,) * 4)
-    shifts = (draws[:, :2] * (2 * PADDING + 1)).astype(int)
-    out = torch.empty_like(events)
-    for b, (top, left) in enumerate(shifts):
-        sample = padded[b, ..., top : top + H, left : left + W]
-        if kind == "dvs-da":
-            sample = sample.flip(-1) if draws[b, 2] < 0.5 else sample
-            sample = TF.rotate(sample.flatten(0, 1), MAX_ANGLE * (2 * float(draws[b, 3]) - 1)).view_as(sample)
-        out[b] = sample
-    return out
+    B, T, P, H, W = events.shape
+    row = torch.arange(H, dtype=torch.float32, device=events.device)[:, None]
+    column = torch.arange(W, dtype=torch.float32, device=events.device)
+    shifts = np.floor(draws[:, :2] * (2 * PADDING + 1)) - PADDING
+    sign = np.ones_like(shifts)
+    if kind == "dvs-da":
+        row, column = _rotated(row, column, draws[:, 3])
+        flipped = draws[:, 2] < 0.5
+        sign[flipped, 1] = -1
+        shifts[flipped, 1] += W - 1
+    # Source i = sign * pixel + shift, as grid_sample counts: its centre is at (2 i + 1) / size - 1. That is half a
+    # pixel away from the next one, so that rounding decides nothing.
+    a, b = 2 * sign / (H, W), (2 * shifts + 1) / (H, W) - 1
+    (a_row, a_column), (b_row, b_column) = upload(np.float32([a.T, b.T])[..., None, None], events.device)
+    grid = torch.broadcast_tensors(column * a_column + b_column, row * a_row + b_row)
+    flat = events.reshape(B, T * P, H, W)
+    out = F.grid_sample(flat, torch.stack(grid, -1), mode="nearest", align_corners=False)
+    return out.view(events.shape)
+
+
+def _rotated(row: Tensor, column: Tensor, draws: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Pixels ``[B, H, W]`` that a rotation about the centre brings to these rows and columns.
+
+    The roundings are those of torchvision's ``rotate``, one operation after the other: a product of matrices
+    would round as the device likes.
+    """
+    H, W = len(row), len(column)
+    radians = [math.radians(MAX_ANGLE * (2 * u - 1)) for u in draws.tolist()]
+    cos, sin = (np.float32([f(r) for r in radians]) for f in (math.cos, math.sin))
+    half_w, half_h = np.float32(W / 2), np.float32(H / 2)
+    matrix = np.stack([cos / half_w, -sin / half_w, sin / half_h, cos / half_h])
+    xx, xy, yx, yy = upload(matrix[..., None, None], row.device)
+    x, y = column - (W - 1) / 2, row - (H - 1) / 2
+    column = (x * xx + y * xy).add_(1).mul_(W / 2).sub_(0.5).round_()
+    row = (x * yx + y * yy).add_(1).mul_(H / 2).sub_(0.5).round_()
+    inside = (column.clamp(0, W - 1) == column) & (row.clamp(0, H - 1) == row)
+    return torch.where(inside, row, 2 * H + PADDING), column  # no shift brings those back

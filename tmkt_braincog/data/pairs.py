@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import UserError, unknown_name
 from .augment import AUGMENTATIONS, augment_events
 from .frames import resize_frames
+from .upload import upload
 
 PAIRINGS = ("class", "twin")
 
@@ -45,6 +46,9 @@ class TSMDataset(Dataset):
     on past the number of recordings: ``i % R`` is the recording and the quotient tells repeats
     apart, so that a recording met twice in an epoch gets a new partner and a new walk. A list of
     indices gives a whole batch at once (``DataLoader(..., sampler=batches, batch_size=None)``).
+
+    Frames and images may live on a GPU: a batch is then put together there, and nothing is read back, so that
+    the host need not wait for the steps before.
 
     Args:
         frames: ``[R, T, 2, H, W]`` event counts, any dtype.
@@ -135,28 +139,29 @@ class TSMDataset(Dataset):
         return Pair(*(t[0] for t in self._batch([int(index)])))
 
     def _batch(self, indices: list[int]) -> Pair:
-        T = self.frames.shape[1]
+        T, device = self.frames.shape[1], self.frames.device
         # One generator per sample: T walk draws, one for the partner, four for the augmentation.
         draws = np.stack([np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices])
-        recordings = torch.from_numpy(self.recordings[[i % len(self) for i in indices]])
-        labels = self.labels[recordings]
-        events = resize_frames(self.frames[recordings], self.size)
+        recordings = self.recordings[[i % len(self) for i in indices]]
+        labels = self.labels.numpy()[recordings]
+        index = upload(recordings, device)
+        events = resize_frames(self.frames.index_select(0, index), self.size)
         return Pair(
             events=augment_events(events, draws[:, T + 1 :], self.augment),
             static=self._static(self._partners(recordings, labels, draws[:, T])),
-            label=labels,
-            draws=torch.from_numpy(draws[:, :T].copy()),
-            index=recordings,
+            label=upload(labels, device),
+            draws=upload(draws[:, :T], device),
+            index=index,
         )
 
-    def _partners(self, recordings: Tensor, labels: Tensor, draws: np.ndarray) -> np.ndarray:
+    def _partners(self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
         if self.pairing == "twin":
-            return self.twins[recordings.numpy()]
-        pools = [self.pools[c] for c in labels.tolist()]
+            return self.twins[recordings]
+        pools = [self.pools[c] for c in labels]
         return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
 
     def _static(self, images: np.ndarray) -> Tensor:
-        v = self.images[torch.from_numpy(images)]
+        v = self.images.index_select(0, upload(images, self.images.device))
         v = v.float() / 255 if v.dtype == torch.uint8 else v.float()
         if v.shape[-1] != self.size or v.shape[-2] != self.size:
             v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)

@@ -27,12 +27,10 @@ from .global_bn import GlobalBatchNorm2d, global_moments
 from .kernels import (
     SURROGATES,
     Neuron,
-    d_affine,
-    d_currents,
     d_input,
-    fire,
-    fire_with_membranes,
     moments,
+    neuron_backward,
+    neuron_forward,
     run,
 )
 
@@ -197,14 +195,8 @@ class _Fire(torch.autograd.Function):
         x = _channels_last(x)
         parts = _split(x, plan)
         affine = _Affine.of(parts, weight, bias, bn)
-        membranes = None
-        if wants_membranes:
-            spikes, membranes = run(fire_with_membranes, parts, affine.scale, affine.shift, neuron)
-            membranes = _joined(membranes, x)
-        else:
-            spikes = run(fire, parts, affine.scale, affine.shift, neuron)
-        spikes = _joined(spikes, x)
-        fired = (spikes != 0).view(torch.uint8)
+        out = neuron_forward(parts, affine.scale, affine.shift, neuron, wants_membranes)
+        spikes, fired, membranes = (None if a is None else _joined(a, x) for a in out)
         ctx.save_for_backward(x, weight, bias, fired, *affine)
         ctx.neuron, ctx.plan, ctx.wants_membranes = neuron, plan, wants_membranes
         ctx.has_bn, ctx.training = bn is not None, bn is not None and bn.training
@@ -220,12 +212,11 @@ class _Fire(torch.autograd.Function):
         parts, fired, d_spikes = (_split(_channels_last(a), ctx.plan) for a in (x, fired, d_spikes))
         if ctx.wants_membranes:
             d_membranes = _split(_channels_last(d_membranes), ctx.plan)
-        d_current = run(
-            d_currents, parts, affine.scale, affine.shift, fired, d_spikes, d_membranes, ctx.neuron
+        d_current, d_shift, d_scale = neuron_backward(
+            parts, affine, fired, d_spikes, d_membranes, ctx.neuron, ctx.has_bn
         )
         if not ctx.has_bn:
             return _joined(d_current.to(x.dtype), x), *[None] * 6
-        d_shift, d_scale = run(d_affine, parts, affine.mean, affine.invstd, d_current)
         a = affine.scale
         b = c = torch.zeros_like(a)
         if ctx.training:  # the statistics depend on the input too

@@ -3,6 +3,8 @@
 All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels last, so that they are
 plain loops over memory. Large ones are compiled (``torch.compile``: C++ on a CPU, Triton on a GPU); without a compiler,
 or with ``TORCH_COMPILE_DISABLE=1``, they run as they stand here. Arithmetic is in float32 or wider.
+
+On a GPU the neuron, there and back, is two kernels of ``triton_kernels.py`` instead, where those can be built.
 """
 
 import logging
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 COMPILED_FROM = 1 << 22  # elements; below it the seconds of compiling are not worth it
 _broken: list[str] = []  # why compiling failed, once it has
+_triton_broken: list[str] = []  # the same for the kernels written in Triton
 
 
 class Neuron(NamedTuple):
@@ -137,6 +140,77 @@ def d_input(x: Tensor, mean: Tensor, d_current: Tensor, a: Tensor, b: Tensor, c:
     """``a d_current + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``."""
     d_x = d_current * a[:, :, None] + (_wide(x) - mean[:, :, None]) * b[:, :, None] + c[:, :, None]
     return d_x.to(x.dtype)
+
+
+def neuron_forward(
+    x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """:func:`fire`, or :func:`fire_with_membranes`, in the fastest way there is.
+
+    Returns:
+        Spikes in the dtype of x, the same as one byte each, membranes (None unless wanted), all ``[S, T, M, C]``.
+    """
+    done = _by_triton("neuron_forward", x, scale, shift, neuron, wants_membranes)
+    if done is not None:
+        return done
+    membranes = None
+    if wants_membranes:
+        spikes, membranes = run(fire_with_membranes, x, scale, shift, neuron)
+    else:
+        spikes = run(fire, x, scale, shift, neuron)
+    return spikes, (spikes != 0).view(torch.uint8), membranes
+
+
+def neuron_backward(
+    x: Tensor,
+    affine: tuple[Tensor, Tensor, Tensor, Tensor],
+    fired: Tensor,
+    d_spikes: Tensor,
+    d_membranes: Tensor | None,
+    neuron: Neuron,
+    wants_affine: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """:func:`d_currents` and :func:`d_affine` in the fastest way there is.
+
+    Args:
+        affine: mean, invstd, scale, shift, ``[S, T, C]`` each.
+        wants_affine: whether the last two results are needed; they are None otherwise.
+
+    Returns:
+        Gradient of the currents ``[S, T, M, C]``, its sum over M, and that of it times the normalised input.
+    """
+    done = _by_triton("neuron_backward", x, affine, fired, d_spikes, d_membranes, neuron, wants_affine)
+    if done is not None:
+        return done
+    mean, invstd, scale, shift = affine
+    d_current = run(d_currents, x, scale, shift, fired, d_spikes, d_membranes, neuron)
+    sums = run(d_affine, x, mean, invstd, d_current) if wants_affine else (None, None)
+    return d_current, *sums
+
+
+def _takes_triton(x: Tensor) -> bool:
+    return x.is_cuda
+
+
+def _by_triton(name: str, x: Tensor, *args) -> tuple | None:
+    """What the function of this name in ``triton_kernels`` gives; None where it cannot run."""
+    if not _takes_triton(x) or _triton_broken:
+        return None
+    try:
+        from . import triton_kernels  # not installed everywhere
+
+        return getattr(triton_kernels, name)(x, *args)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind: no triton, no C compiler, a GPU it does not know
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        _triton_broken.append(why)
+        log.warning(
+            "The Triton kernels cannot be used here (%s); neurons run by torch.compile, which is slower. "
+            "The package triton and a C compiler (gcc) are what it usually lacks.",
+            why,
+        )
+        return None
 
 
 @cache
