@@ -137,9 +137,9 @@ def d_affine(x: Tensor, mean: Tensor, invstd: Tensor, d_current: Tensor) -> tupl
 
 
 def d_input(x: Tensor, mean: Tensor, d_current: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """``a d_current + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``."""
+    """``a d_current + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. Takes the place of ``d_current``."""
     d_x = d_current * a[:, :, None] + (_wide(x) - mean[:, :, None]) * b[:, :, None] + c[:, :, None]
-    return d_x.to(x.dtype)
+    return d_current.copy_(d_x) if d_current.dtype == x.dtype else d_x.to(x.dtype)
 
 
 def neuron_forward(
@@ -183,9 +183,22 @@ def neuron_backward(
     if done is not None:
         return done
     mean, invstd, scale, shift = affine
-    d_current = run(d_currents, x, scale, shift, fired, d_spikes, d_membranes, neuron)
+    d_current = _d_currents_by_parts(x, scale, shift, fired, d_spikes, d_membranes, neuron)
     sums = run(d_affine, x, mean, invstd, d_current) if wants_affine else (None, None)
     return d_current, *sums
+
+
+def _d_currents_by_parts(x, scale, shift, fired, d_spikes, d_membranes, neuron) -> Tensor:
+    """:func:`d_currents`; of large x a quarter of the rows at a time, as it needs its output's memory twice."""
+    if x.numel() < 4 * COMPILED_FROM:
+        return run(d_currents, x, scale, shift, fired, d_spikes, d_membranes, neuron)
+    out = torch.empty_like(x, dtype=scale.dtype)
+    size = -(-x.shape[2] // 4)
+    for start in range(0, x.shape[2], size):
+        part = slice(start, start + size)
+        own = [None if a is None else a[:, :, part] for a in (x, fired, d_spikes, d_membranes)]
+        out[:, :, part] = run(d_currents, own[0], scale, shift, *own[1:], neuron)
+    return out
 
 
 def _takes_triton(x: Tensor) -> bool:

@@ -1,0 +1,221 @@
+"""The benchmark scripts: tiny runs from end to end, and what they say about SpikingJelly."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import batch_norm
+
+from tmkt_braincog.models import Transfer_VGG_SNN
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1"]
+METRICS = ["step_time", "peak_memory", "matmul_share", "tmkt_over_baseline", "data_share"]
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts can be imported; what they set for the whole process does not outlive the test."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import workload
+
+    monkeypatch.setattr(workload, "keep_freed_memory", lambda: True)
+    precision = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.fixture
+def jelly(scripts):
+    pytest.importorskip("spikingjelly", reason="SpikingJelly is not installed")
+    import spikingjelly_step
+
+    return spikingjelly_step
+
+
+def record(path: Path) -> dict:
+    found = json.loads(path.read_text())
+    assert found["hardware"] and found["versions"]["torch"] == torch.__version__
+    return found
+
+
+@pytest.mark.slow
+def test_step_writes_the_documented_rows(scripts, tmp_path):
+    import step
+
+    assert step.run([*TINY, "--json", str(tmp_path / "step.json")]) == 0
+    rows = record(tmp_path / "step.json")["rows"]
+    assert [(r["metric"], r["dtype"]) for r in rows] == [(m, d) for d in ("float32", "bf16") for m in METRICS]
+    for r in rows:
+        assert r["step"] > 0 and r["ratio"] == pytest.approx(r["fused"] / r["step"])
+
+
+def test_flops_are_those_of_the_layers(scripts):
+    import step
+    from workload import Workload
+
+    w = Workload("cpu", batch=3, steps=2, size=16, classes=5)
+    sides_and_channels = [(16, 2, 64), (16, 64, 128), (8, 128, 256), (8, 256, 256), (4, 256, 512)]
+    sides_and_channels += [(4, 512, 512), (2, 512, 512), (2, 512, 512)]
+    macs = sum(side**2 * 9 * c_in * c_out for side, c_in, c_out in sides_and_channels) + 512 * 5
+    forward_and_backward, streams = 3, 2
+    assert step.flops(w) == 2 * macs * forward_and_backward * streams * 3 * 2
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [(["--batch", "1"], "batch is 1"), (["--steps", "0"], "steps is 0"), (["--repeat", "0"], "--repeat 0")],
+)
+def test_bad_numbers_are_refused(scripts, capsys, arguments, says):
+    import step
+
+    from tmkt_braincog.terminal import guarded
+
+    assert guarded(lambda: step.run(arguments)) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_cost_writes_rows_exponents_and_the_plot(scripts, tmp_path, monkeypatch):
+    import cost
+    from workload import Workload
+
+    base = Workload("cpu", batch=2, steps=2, size=20, classes=10, model="Transfer_SCNN")
+    values = {"steps": (2, 3), "batch": (2, 3), "size": (20, 28), "classes": (10, 100)}
+    measured = []
+
+    def counted(point, *rest):
+        measured.append(point)
+        return cost_of(point, *rest)
+
+    cost_of = cost.time_and_memory
+    monkeypatch.setattr(cost, "time_and_memory", counted)
+    monkeypatch.setitem(cost.BASE, "cpu", base)
+    monkeypatch.setitem(cost.VALUES, "cpu", values)
+    assert cost.run(["--repeat", "1", "--output", str(tmp_path)]) == 0
+    found = record(tmp_path / "cost_cpu.json")
+    assert found["base"] == {
+        "model": "Transfer_SCNN",
+        "batch": 2,
+        "steps": 2,
+        "size": 20,
+        "classes": 10,
+    }
+    expected = [(q, v, e) for q, grid in values.items() for v in grid for e in ("step", "fused")]
+    assert [(r["quantity"], r["value"], r["executor"]) for r in found["rows"]] == expected
+    assert all(r["seconds"] > 0 and r["peak_mib"] > 0 for r in found["rows"])
+    assert len(measured) == 2 * 5  # the base point once
+    keys = [(e["quantity"], e["metric"], e["executor"]) for e in found["exponents"]]
+    assert keys == [(q, m, e) for q in values for m in ("seconds", "peak_mib") for e in ("step", "fused")]
+    memory = {(r["quantity"], r["value"]): r["peak_mib"] for r in found["rows"] if r["executor"] == "step"}
+    assert memory["size", 28] > memory["size", 20] and memory["classes", 100] > memory["classes", 10]
+    assert (tmp_path / "cost_cpu.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "cost_cpu.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_exponents_are_slopes_in_log_log(scripts):
+    import cost
+
+    rows = [
+        {"quantity": "batch", "value": b, "executor": e, "seconds": 3 * b**a, "peak_mib": 7 * b ** (2 * a)}
+        for e, a in (("step", 1.5), ("fused", 0.25))
+        for b in (8, 2, 4)
+    ]
+    assert [e["exponent"] for e in cost.exponents(rows)] == pytest.approx([1.5, 0.25, 3.0, 0.5])
+
+
+# SpikingJelly
+
+
+@pytest.fixture
+def pair(jelly):
+    """Our model, a narrow one whose neurons fire, and SpikingJelly's with its weights; float64."""
+    ours = Transfer_VGG_SNN(num_classes=5, step=3, event_size=16, width_divisor=8).double()
+    for module in ours.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.bias, 0, 0.5)
+            module.running_var.uniform_(0.05, 0.3)
+    return ours, jelly.SpikingJellyVGG(ours)
+
+
+@pytest.fixture
+def streams():
+    g = torch.Generator().manual_seed(1)
+    return [3 * torch.rand(4, 3, 2, 16, 16, generator=g, dtype=torch.float64) for _ in range(2)]
+
+
+def gradients(model, out) -> list[torch.Tensor]:
+    parts = [s for stream in (out.static, out.event) for s in (stream.logits, stream.tap, stream.spikes)]
+    sum(part.sin().sum() for part in parts).backward()
+    return [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def test_spikingjelly_is_the_same_network_in_evaluation(pair, streams):
+    outs = [model.eval()(*streams) for model in pair]
+    assert 0.01 < outs[0].event.spikes.mean() < 0.99
+    for name in ("static", "event"):
+        for part in ("logits", "tap", "spikes"):
+            ours, theirs = (getattr(getattr(out, name), part) for out in outs)
+            torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-10)
+    ours, theirs = (gradients(model, out) for model, out in zip(pair, outs, strict=True))
+    for a, b in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_spikingjelly_folds_time_into_batchnorm(pair, streams):
+    """One mean and variance over T B samples and one update per stream, ours: one per stream and step."""
+    ours, theirs = pair
+    ours.train(), theirs.train()
+    jelly_bn, our_bn = theirs.feature[1], ours.feature[0].bn
+    x = torch.randn(3, 4, 8, 6, 6, dtype=torch.float64) + torch.arange(3).view(3, 1, 1, 1, 1)
+    mean = x.mean((0, 1, 3, 4))
+    before = jelly_bn.running_mean.clone()
+    folded = batch_norm(x.flatten(0, 1), None, None, jelly_bn.weight, jelly_bn.bias, True).view_as(x)
+    by_step = torch.stack([batch_norm(s, None, None, our_bn.weight, our_bn.bias, True) for s in x])
+    torch.testing.assert_close(jelly_bn(x), folded)
+    assert (folded - by_step).abs().max() > 1
+    torch.testing.assert_close(jelly_bn.running_mean, 0.9 * before + 0.1 * mean)
+    assert jelly_bn.num_batches_tracked == 1
+
+    jelly_bn.num_batches_tracked.zero_()
+    ours_out, theirs_out = ours(*streams), theirs(*streams)
+    assert (our_bn.num_batches_tracked, jelly_bn.num_batches_tracked) == (2 * 3, 2)
+    assert (ours_out.event.logits - theirs_out.event.logits).abs().max() > 1e-3
+
+
+def test_spikingjelly_step_writes_the_documented_rows(jelly, tmp_path, capsys):
+    with torch._dynamo.config.patch(disable=True):
+        assert jelly.run([*TINY, "--json", str(tmp_path / "jelly.json")]) == 0
+    found = record(tmp_path / "jelly.json")
+    assert found["versions"]["spikingjelly"] and found["spikingjelly_neurons"] == "torch-reference"
+    expected = [(m, d) for d in ("float32", "bf16") for m in ("step_time", "peak_memory")]
+    assert [(r["metric"], r["dtype"]) for r in found["rows"]] == expected
+    for r in found["rows"]:
+        assert r["fused_over_spikingjelly"] == pytest.approx(r["fused"] / r["spikingjelly"])
+        assert r["fused_over_step"] == pytest.approx(r["fused"] / r["step"])
+        assert r["compiled"] is None and r["fused_over_compiled"] is None  # switched off
+    assert "mean and variance over all T B samples" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_spikingjelly_is_compiled(jelly):
+    from workload import Workload
+
+    workload = Workload("cpu", batch=2, steps=2, size=16, classes=5)
+    seconds, mib = jelly.cost_of(workload, "compiled", "float32", 1)
+    torch._dynamo.reset()
+    assert 0 < seconds < math.inf and mib > 0
+
+
+@pytest.mark.parametrize("widened, dtype", [(False, torch.bfloat16), (True, torch.float32)])
+def test_membranes_under_autocast(jelly, widened, dtype):
+    """bf16 as SpikingJelly is written; float32, as ours, where the benchmark asks for it."""
+    model = jelly.SpikingJellyVGG(Transfer_VGG_SNN(num_classes=5, step=2, event_size=16, width_divisor=8))
+    if widened:
+        jelly.widen_membranes(model)
+    seen = []
+    model.tap_node.register_forward_hook(lambda node, *_: seen.append(node.v.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.rand(2, 2, 2, 16, 16))
+    assert seen == [dtype]
