@@ -5,20 +5,16 @@ can be given again after an interruption.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from ..analysis.plots import plot_shots
 from ..analysis.table import read_csv, summarise
-from ..errors import UserError
+from ..arguments import positive_int
 from ..files import replacing
-from ..terminal import guarded
+from .jobs import Job, check, program, run
 
 RECIPE = Path("run_scripts/nmnist_fewshot.yaml")
 
@@ -35,59 +31,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--shots", type=int, nargs="+", default=[1, 2, 5, 10, 50], help="recordings per class")
     add("--seed", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     add("--method", nargs="+", default=["event-only", "baseline", "tmkt"])
-    add("--jobs", type=int, default=2, help="processes at once; the CPU cores are shared out among them")
+    add(
+        "--jobs",
+        type=positive_int,
+        default=2,
+        help="processes at once; the CPU cores are shared out among them",
+    )
     add("--output", default="results/nmnist_fewshot")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-
-    def work() -> int:
-        print(run(options))
-        return 0
-
-    return guarded(work)
+    return program(lambda: run_all(options))
 
 
-def run(options: argparse.Namespace) -> str:
+def run_all(options: argparse.Namespace) -> str:
     """Run what is missing, then write ``fewshot.{csv,md,png,pdf}``; returns the table."""
     # Seeds in the outer loop: whole seeds are finished first, the longest shots do not come last.
-    jobs = [(shots, seed) for seed in options.seed for shots in options.shots]
-    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(jobs), desc="few-shot runs") as bar:
-        for failure in pool.map(lambda job: _run_one(options, *job), jobs):
-            bar.update()
-            if failure:
-                pool.shutdown(cancel_futures=True)
-                raise UserError(failure)
+    jobs = [job(options, shots, seed) for seed in options.seed for shots in options.shots]
+    check(jobs)
+    run(jobs, options.jobs)
     return write_table(options)
 
 
-def _run_one(options: argparse.Namespace, shots: int, seed: int) -> str:
-    """Run all methods for one (shots, seed); returns what went wrong, if anything."""
-    folder = Path(options.output) / f"shots-{shots}"
-    words = [
-        "-c",
-        options.recipe,
-        "--data-root",
-        options.data_root,
-        "--shots",
-        str(shots),
-        "--seed",
-        str(seed),
-    ]
-    words += ["--method", *options.method, "--output", str(folder / f"seed-{seed}"), "--resume"]
-    words += ["--no-progress", "--no-tensorboard"]
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    done = subprocess.run(
-        [sys.executable, "-m", "tmkt_braincog", *words],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        return f"shots {shots}, seed {seed} ended with status {done.returncode}:\n{done.stderr.strip()}"
-    return ""
+def job(options: argparse.Namespace, shots: int, seed: int) -> Job:
+    """All methods for one (shots, seed)."""
+    words = ["-c", options.recipe, "--data-root", options.data_root, "--no-tensorboard"]
+    words += ["--shots", str(shots), "--seed", str(seed), "--method", *options.method]
+    folder = Path(options.output) / f"shots-{shots}" / f"seed-{seed}"
+    return Job.from_words(f"shots {shots}, seed {seed}", folder, words)
 
 
 def collect(folder: Path, shots: list[int], seeds: list[int]) -> pd.DataFrame:

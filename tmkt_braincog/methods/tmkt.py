@@ -118,8 +118,9 @@ def mixing_from_options(options: Namespace) -> Mixing:
     """The strategy named by ``--mixup-strategy`` with the options that it takes."""
     strategy = STRATEGIES[options.mixup_strategy]
     takes = {
-        "tsm": dict(ratio=options.mixup_ratio, law=options.mixup_law),
-        "fixed": dict(ratio=options.mixup_ratio),
-        "sliding": dict(power=options.pow, sliding=options.sliding_training),
+        "tsm": {"ratio": "mixup_ratio", "law": "mixup_law"},
+        "fixed": {"ratio": "mixup_ratio"},
+        "sliding": {"power": "pow", "sliding": "sliding_training"},
     }
-    return strategy(options.step, **takes.get(options.mixup_strategy, {}))
+    names = takes.get(options.mixup_strategy, {})
+    return strategy(options.step, **{name: getattr(options, option) for name, option in names.items()})

@@ -1,0 +1,398 @@
+"""Jobs: at once, skipped, failing, stopped, on GPUs of their own, and as a SLURM job array.
+
+A small script stands in for the program wherever it is not the training that matters.
+"""
+
+import builtins
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tmkt_braincog.cli import main
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.experiments import jobs
+from tmkt_braincog.experiments.jobs import Job, JobsFailed
+
+# Fails for --lr 9, is lost for --lr 8, runs until it is told to stop for --lr 7.
+PROGRAM = """
+import argparse, json, os, signal, sys, time
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+for name in ("output", "seed", "lr"):
+    parser.add_argument(f"--{name}")
+own, _ = parser.parse_known_args()
+folder = Path(own.output)
+folder.mkdir(parents=True, exist_ok=True)
+started = time.time()
+print("one line of output")
+if own.lr == "9":
+    sys.exit("warning\\nerror: the loss is not finite.\\nLower --lr.")
+if own.lr == "8":
+    os.kill(os.getpid(), signal.SIGKILL)
+if own.lr == "7":
+    def save(*_):
+        (folder / "saved").touch()
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, save)
+    (folder / "begun").touch()
+    time.sleep(60)
+time.sleep(0.3)
+names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TMKT_JOBS")
+seen = {name: os.environ.get(name) for name in names} | {"from": started, "to": time.time()}
+with (folder / "seen.jsonl").open("a") as file:
+    file.write(json.dumps(seen) + "\\n")
+(folder / "comparison.csv").write_text(
+    "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib\\n" f"tmkt,{own.seed},clean,50,50,0,1,1\\n"
+)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    monkeypatch.setattr(jobs, "PROGRAM", (sys.executable, str(file)))
+    monkeypatch.setattr(jobs, "check_data", lambda jobs: None)
+    monkeypatch.setattr(jobs, "PAUSE", 0.02)
+    for name in ("OMP_NUM_THREADS", "TMKT_JOBS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def make(folder: Path, seed: int, *words: str) -> Job:
+    return Job.from_words(f"seed {seed}", folder / f"seed-{seed}", ["--seed", str(seed), *words])
+
+
+def seen(job: Job) -> list[dict]:
+    return [json.loads(line) for line in (job.folder / "seen.jsonl").read_text().splitlines()]
+
+
+def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
+    job = make(tmp_path, 3, "--mixup-ratio", "0.6")
+    assert job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
+    assert job.command[:4] == [sys.executable, "-u", "-m", "tmkt_braincog"]
+    assert job.command[4:] == [
+        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3")),
+        *("--resume", "--no-progress"),
+    ]
+    with pytest.raises(UserError, match="above 0 and below 1"):
+        make(tmp_path, 3, "--mixup-ratio", "1.2")
+
+
+def test_no_more_at_once_than_workers_and_the_cores_are_shared_out(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7), raising=False)
+    five = [make(tmp_path, seed) for seed in range(5)]
+    jobs.run(five, workers=2)
+    (spans,) = zip(*[seen(job) for job in five], strict=True)
+    assert {s["OMP_NUM_THREADS"] for s in spans} == {"3"} == {s["TMKT_JOBS"] for s in spans}
+    assert {s["CUDA_VISIBLE_DEVICES"] for s in spans} == {None}
+    at_once = [sum(a["from"] <= b["from"] < a["to"] for a in spans) for b in spans]
+    assert max(at_once) == 2
+
+
+@pytest.mark.parametrize(
+    ("workers", "own", "expected"),
+    [(6, None, "3"), (1, None, "6"), (2, "1", "1"), (2, "64", "3"), (6, "4,2", "3")],
+)
+def test_threads_of_two_jobs_on_six_cores(tmp_path, monkeypatch, workers, own, expected):
+    """Workers beyond the jobs leave no core idle, and a smaller OMP_NUM_THREADS of the user's holds."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    slots, _ = jobs._here([make(tmp_path, seed) for seed in range(2)], workers)
+    assert [slot["OMP_NUM_THREADS"] for slot in slots] == [expected] * min(workers, 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "expected"),
+    [(2, None, ["0", "1", "0"]), (2, "5,GPU-ab", ["5", "GPU-ab", "5"]), (1, "3,-1,4", ["3"] * 3), (0, "", [None] * 3)],
+)  # fmt: skip
+def test_every_worker_has_its_own_gpu_as_long_as_there_are_enough(
+    tmp_path, monkeypatch, count, visible, expected
+):
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    three = [make(tmp_path, seed) for seed in range(3)]
+    slots, _ = jobs._here(three, workers=3)
+    assert [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots] == expected
+
+
+def test_a_device_that_the_user_has_named_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    slots, _ = jobs._here([make(tmp_path, 1, "--device", "cuda:1")], workers=1)
+    assert "CUDA_VISIBLE_DEVICES" not in slots[0]
+
+
+def test_finished_jobs_are_skipped_and_only_the_failed_run_again(tmp_path, stand_in, capsys):
+    good, bad, lost = make(tmp_path, 1), make(tmp_path, 2, "--lr", "9"), make(tmp_path, 3, "--lr", "8")
+    last = make(tmp_path, 4)
+    with pytest.raises(JobsFailed) as failure:
+        jobs.run([good, bad, lost, last])
+    message = str(failure.value)
+    assert message.startswith("2 of 4 jobs failed:") and "seed 1" not in message and "seed 4" not in message
+    assert (
+        f"seed 2 (status 1; full log: {bad.log})\n    error: the loss is not finite.\n    Lower --lr."
+        in message
+    )
+    assert f"seed 3 (status -9; full log: {lost.log})" in message
+    assert "one line of output" in bad.log.read_text() and "--seed 2" in bad.log.read_text()
+    assert good.finished() and last.finished() and not bad.finished()
+
+    mended = make(tmp_path, 2)
+    jobs.run([good, mended, last])
+    assert mended.finished() and len(seen(good)) == len(seen(last)) == len(seen(mended)) == 1
+    jobs.run([good, mended, last])
+    assert len(seen(mended)) == 1
+    assert "100%" in capsys.readouterr().err
+
+
+def test_the_last_words_are_those_of_the_last_attempt(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("\n$ first\nerror: of the first\n\n$ second\none\ntwo\n\nthree\nfour\n")
+    assert jobs._last_words(log) == ["two", "three", "four"]
+    log.write_text("\n$ first\nerror: a\nerror: b\nmore\n")
+    assert jobs._last_words(log) == ["error: b", "more"]
+    log.write_text("\n$ first\n")
+    assert jobs._last_words(log) == []
+
+
+def test_a_table_of_other_methods_or_seeds_is_not_the_jobs(tmp_path):
+    job = make(tmp_path, 1, "--method", "baseline", "tmkt")
+    assert not job.finished()
+    job.folder.mkdir()
+    header = "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib\n"
+    row = "{},{},clean,50,50,0,1,1\n"
+    for rows, expected in (
+        ([("tmkt", 1)], False),
+        ([("tmkt", 1), ("baseline", 2)], False),
+        ([("tmkt", 1), ("baseline", 1), ("event-only", 1)], True),
+    ):
+        (job.folder / "comparison.csv").write_text(header + "".join(row.format(*r) for r in rows))
+        assert job.finished() is expected
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_running_jobs_save_and_starts_no_other(tmp_path, stand_in, signum):
+    four = [make(tmp_path, 0), *(make(tmp_path, seed, "--lr", "7") for seed in range(1, 4))]
+
+    def stop_when_two_are_running():
+        deadline = time.time() + 30
+        while len(list(tmp_path.glob("*/begun"))) < 2 and time.time() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signum)
+
+    before = signal.getsignal(signum)
+    threading.Thread(target=stop_when_two_are_running).start()
+    with pytest.raises(jobs.Interrupted, match=r"1 of 4 jobs are finished.*same command") as stop:
+        jobs.run(four, workers=2)
+    assert stop.value.exit_code == 128 + signum
+    assert [(job.folder / "saved").exists() for job in four] == [False, True, True, False]
+    assert not four[3].folder.exists() and signal.getsignal(signum) is before
+
+
+def test_a_program_tells_of_a_signal_in_its_status(capsys):
+    def work():
+        raise jobs.Interrupted("Stopped.", signal.SIGTERM)
+
+    assert jobs.program(work) == 143 and "Stopped." in capsys.readouterr().err
+    assert jobs.program(lambda: "a table") == 0 and capsys.readouterr().out == "a table\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--model", "Transfer_SCN"], "seed 2: Unknown --model"),
+        (["--warmup-epochs", "20"], "seed 2: --warmup-epochs 20"),
+        (["--opt", "adamx"], "seed 2: --opt"),
+        (["--node-type", "LIFnode"], "Did you mean 'LIFNode'"),
+    ],
+)
+def test_what_a_job_would_refuse_is_refused_before(tmp_path, words, expected):
+    with pytest.raises(UserError, match=expected):
+        jobs.check([make(tmp_path, 1), make(tmp_path, 2, *words)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_jobs_in_one_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match="seed 1 is there twice"):
+        jobs.check([make(tmp_path, 1), make(tmp_path, 1)])
+
+
+def test_data_that_do_not_allow_a_job_are_found_before(tmp_path):
+    few = ["--step", "4", "--batch-size", "8"]
+    jobs.check_data([make(tmp_path, 1, *few, "--shots", "2")])
+    with pytest.raises(UserError, match="seed 2: --shots 5000: class 0 has only"):
+        jobs.check_data([make(tmp_path, 1, *few), make(tmp_path, 2, *few, "--shots", "5000")])
+    with pytest.raises(UserError, match="seed 3: An epoch of 10 recordings holds no batch of 16"):
+        jobs.check_data([make(tmp_path, 3, "--step", "4", "--batch-size", "16", "--shots", "1")])
+
+
+# SLURM ------------------------------------------------------------------------------------------------------------
+
+SBATCH = """#!{python}
+# What sbatch does with a job array, without a queue: every element at once.
+import os, re, subprocess, sys
+text = open(sys.argv[1]).read()
+n = int(re.search(r"--array=0-(\\d+)%", text)[1]) + 1 if "--array" in text else 1
+for i in range(n):
+    ids = {{"SLURM_JOB_ID": str(4243 + i), "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0",
+           "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}}
+    if n > 1:
+        ids |= {{"SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": str(i)}}
+    else:
+        ids |= {{"SLURM_JOB_ID": "4242"}}
+    subprocess.Popen(["bash", sys.argv[1]], env=os.environ | ids, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print("Submitted batch job 4242")
+"""
+SRUN = '#!/bin/sh\nwhile [ "$1" != "{python}" ]; do shift; done\nexec "$@"\n'
+SACCT = "#!/bin/sh\necho 'JobID|State|NodeList'\n"
+
+
+@pytest.fixture
+def cluster(tmp_path, stand_in, monkeypatch):
+    """Stand-ins for SLURM's commands, which start what submitit submits."""
+    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+        (commands / name).write_text(text.format(python=sys.executable))
+        (commands / name).chmod(0o700 | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(jobs, "SLURM_PAUSE", 0.2)
+
+
+@pytest.mark.slow
+def test_a_job_array(tmp_path, cluster):
+    bad, good, fine = make(tmp_path, 1, "--lr", "9"), make(tmp_path, 2), make(tmp_path, 3)
+    parameters = {"time": 30, "partition": "gpu", "gpus_per_node": 1, "array_parallelism": 2}
+    with pytest.raises(
+        JobsFailed, match=r"1 of 3 jobs failed(.|\n)*seed 1(.|\n)*error: the loss is not finite"
+    ):
+        jobs.run([bad, good, fine], slurm=parameters, folder=tmp_path / "slurm")
+    assert good.finished() and fine.finished()
+    (script,) = (tmp_path / "slurm").rglob("*submission.sh")
+    lines = script.read_text().splitlines()
+    for line in ("--array=0-2%2", "--partition=gpu", "--time=30", "--gpus-per-node=1", "--job-name=tmkt"):
+        assert f"#SBATCH {line}" in lines
+    jobs.run([good, fine], slurm=parameters, folder=tmp_path / "slurm")
+    assert len(seen(good)) == 1
+
+
+@pytest.mark.slow
+def test_submitits_local_executor(tmp_path, stand_in, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
+    monkeypatch.setattr(jobs, "CLUSTER", "local")
+    monkeypatch.setattr(jobs, "SLURM_PAUSE", 0.2)
+    good, lost = make(tmp_path, 1), make(tmp_path, 2, "--lr", "8")
+    with pytest.raises(JobsFailed, match=r"seed 2 \(status -9"):
+        jobs.run([good, lost], slurm={"time": 5}, folder=tmp_path / "slurm")
+    assert good.finished() and not lost.finished()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"partition": "gpu"}, "time=: expected the time limit"),
+        ({"time": "12:00:00"}, "time=12:00:00: expected .* minutes"),
+        ({"time": 5, "partitoin": "gpu"}, "partitoin"),
+    ],
+)
+def test_slurm_parameters_that_cannot_be(tmp_path, cluster, parameters, expected):
+    job = make(tmp_path, 1)
+    with pytest.raises(UserError, match=expected):
+        jobs.run([job], slurm=parameters, folder=tmp_path / "slurm")
+    assert not job.log.exists()
+
+
+def test_no_slurm_here(tmp_path, stand_in, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="srun"):
+        jobs.run([make(tmp_path, 1)], slurm={"time": 5}, folder=tmp_path / "slurm")
+
+
+def test_submitit_is_asked_for_by_name(tmp_path, stand_in, monkeypatch):
+    real = builtins.__import__
+
+    def without_submitit(name, *rest):
+        if name == "submitit":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_submitit)
+    with pytest.raises(UserError, match=r"pip install 'tmkt-braincog\[slurm\]'"):
+        jobs.run([make(tmp_path, 1)], slurm={"time": 5}, folder=tmp_path / "slurm")
+
+
+def test_a_task_whose_time_is_over_lets_the_job_save_and_is_queued_again(tmp_path, stand_in):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
+    job, task, status = make(tmp_path, 1, "--lr", "7"), jobs.SlurmTask(), []
+    thread = threading.Thread(target=lambda: status.append(task(job.command, job.log)))
+    thread.start()
+    while not (job.folder / "begun").exists():
+        time.sleep(0.05)
+    os.kill(task.process.pid, signal.SIGUSR2)  # SLURM's warning, which would end the process, is not for it
+    time.sleep(0.3)
+    assert task.process.poll() is None
+    again = task.checkpoint(job.command, job.log)
+    thread.join()
+    assert (job.folder / "saved").exists() and status == [143]
+    assert isinstance(again.function, jobs.SlurmTask) and again.args == (job.command, job.log)
+
+
+class Handle:
+    """A submitit job that is still in the queue."""
+
+    job_id, cancelled = "4242_1", 0
+
+    def done(self):
+        return False
+
+    def cancel(self, check):
+        self.cancelled += 1
+
+
+def test_a_submitted_job_is_cancelled_once(tmp_path):
+    handle = Handle()
+    submitted = jobs._Submitted(handle, tmp_path / "x.log")
+    assert submitted.poll() is None
+    submitted.terminate()
+    submitted.terminate()
+    assert handle.cancelled == 1 and submitted.poll() == 143
+
+
+def test_a_node_that_is_lost_is_told_in_the_jobs_log(tmp_path):
+    handle = Handle()
+    handle.done, handle.exception = lambda: True, lambda: RuntimeError("out of memory")
+    submitted = jobs._Submitted(handle, tmp_path / "deep" / "x.log")
+    assert submitted.poll() == 1 == submitted.poll()
+    assert (tmp_path / "deep" / "x.log").read_text() == "error: SLURM job 4242_1: out of memory\n"
+
+
+@pytest.mark.slow
+def test_the_program_itself(tmp_path, capsys):
+    """A good job beside one whose loss is not finite; their numbers are those of main_transfer.py."""
+    words = ["--shots=2", "--batch-size=8", "--epoch-size=24", "--epochs=1", "--warmup-epochs=0", "--step=4"]
+    words += ["--no-tensorboard"]
+    good, bad = make(tmp_path, 1, *words), make(tmp_path, 2, *words, "--lr=1e38", "--method=event-only")
+    jobs.check([good, bad])
+    with pytest.raises(
+        JobsFailed, match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the loss"
+    ):
+        jobs.run([good, bad], workers=2)
+    assert good.finished()
+    assert main([*words, "--seed", "1", "--no-progress", "--output", str(tmp_path / "direct")]) == 0
+    tables = [pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")]
+    pd.testing.assert_frame_equal(*(table.drop(columns=["train_s", "peak_mib"]) for table in tables))
