@@ -36,6 +36,8 @@ def test_every_script_that_is_named_exists(path):
 
 def test_every_option_that_is_named_exists():
     from tmkt_braincog.arguments import build_parser
+    from tmkt_braincog.experiments.sweep import sweep_parser
 
-    known = {o for a in build_parser()._actions for o in a.option_strings} | {"--logdir", "--nproc_per_node"}
+    actions = [*build_parser()._actions, *sweep_parser()._actions]
+    known = {o for a in actions for o in a.option_strings} | {"--logdir", "--nproc_per_node"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known

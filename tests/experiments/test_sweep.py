@@ -65,12 +65,11 @@ def test_options_that_some_method_reads_but_the_model_too_concern_all(tmp_path):
 EVENTS = {"TET_loss", "smoothing"}
 ALIGNED = EVENTS | {"domain_loss_coefficient", "theta"}
 SWITCHES = {"domain_loss", "regularization", "sliding_training", "pow"}
-# tmkt hands --pow and --sliding-training on to whatever strategy is chosen.
 OWN = {
     "event-only": EVENTS,
     "baseline": ALIGNED | SWITCHES,
     "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag", "mrp", "rda", "mag_weight", "mrp_weight"}
-    | {"rda_form", "pow", "sliding_training"},
+    | {"rda_form"},
 }  # fmt: skip
 
 
@@ -326,6 +325,18 @@ def test_every_cell_is_compared_with_the_baseline_of_the_same_shared_options():
     assert difference["0.2", "3", "tmkt"] == "+10.00 [+10.00, +10.00]"
     assert difference["0.3", "3", "tmkt"] == "-"  # none would
     assert {difference[key] for key in difference if key[2] == "baseline"} == {"-"}
+    against = {tuple(row[:3]): row[5] for row in sweep.cells(table, ["lr", "pow"], ("lr", "0.2"))[1:]}
+    assert against["0.1", "2", "baseline"].startswith("-11.00 [")
+    assert against["0.1", "-", "event-only"].startswith("-0.50 [")
+    assert against["0.3", "3", "tmkt"].startswith("+0.50 [")
+    assert {against[key] for key in against if key[0] == "0.2"} == {"-"}
+
+
+def test_an_unknown_reference_is_refused_with_the_known_ones(tmp_path, capsys):
+    words = ["--output", str(tmp_path / "out"), "--vary", "amp=none,bf16", "--vary", "seed=1,2", "--dry-run"]
+    assert sweep.main([*words, "--against", "amp=fp16"]) == 2
+    assert "expected one of amp=none, amp=bf16" in capsys.readouterr().err
+    assert sweep.main([*words, "--against", "amp=none"]) == 0
 
 
 def test_one_seed_has_no_spread():

@@ -26,7 +26,7 @@ from ..options import NOT_IDENTITY, identity, parse, resolve
 from .jobs import Job, JobsFailed, check, program, run
 
 PROGRAM = "python -m tmkt_braincog.experiments.sweep"
-REFERENCE = "baseline"
+REFERENCE = ("method", "baseline")
 # Groups of options that concern every method, whether it is built from them (as from --step) or not.
 GENERAL = ("run", "data", "model", "optimisation")
 LONGEST_NAME = 120
@@ -85,6 +85,7 @@ def _main(argv: list[str]) -> str:
     runs, remarks = grid(output, axes, fixed)
     jobs = [one.job for one in runs]
     check_folder(output, runs, axes)
+    against = _reference(own.against, runs, axes)
     if not own.collect:
         check(jobs)
     for line in remarks:
@@ -96,9 +97,9 @@ def _main(argv: list[str]) -> str:
             _run(own, output, jobs)
     except JobsFailed:
         if any(job.finished() for job in jobs):
-            print(write_table(output, runs, axes, argv))
+            print(write_table(output, runs, axes, against, argv))
         raise
-    return write_table(output, runs, axes, argv)
+    return write_table(output, runs, axes, against, argv)
 
 
 def sweep_parser() -> argparse.ArgumentParser:
@@ -118,6 +119,12 @@ def sweep_parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE,VALUE,...",
         help="values of an option of main_transfer.py (true, false for a switch), which win over a fixed one; for every "
         "option that varies",
+    )
+    parser.add_argument(
+        "--against",
+        default="=".join(REFERENCE),
+        metavar="NAME=VALUE",
+        help="what differences are taken to (default: %(default)s)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -168,6 +175,21 @@ def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> list[Axis]:
         if len(values) > 1 and name not in names:
             axes.append(_axis(f"{name}={','.join(values)}"))
     return sorted(axes, key=lambda axis: axis.name != "seed")
+
+
+def _reference(text: str, runs: Sequence[Run], axes: Sequence[Axis]) -> tuple[str, str]:
+    """Column and value of ``--against``; the default need not be among the axes."""
+    name, _, value = text.partition("=")
+    if (name, value) == REFERENCE:
+        return REFERENCE
+    known = [f"{a.name}={v}" for a in axes if a.name != "seed" for v in _values(a, runs)]
+    if text not in known:
+        raise UserError(f"--against {text}: expected one of {', '.join(known) or 'the values of --vary'}.")
+    return next(axis.dest for axis in axes if axis.name == name), value
+
+
+def _values(axis: Axis, runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.settings[axis.name] for run in runs if axis.name in run.settings))
 
 
 def _axis(text: str) -> Axis:
@@ -340,7 +362,9 @@ def _shared_marker(output: Path) -> Path:
     return output / "jobs" / ".several-at-once"
 
 
-def write_table(output: Path, runs: Sequence[Run], axes: Sequence[Axis], argv: Sequence[str]) -> str:
+def write_table(
+    output: Path, runs: Sequence[Run], axes: Sequence[Axis], against: tuple[str, str], argv: Sequence[str]
+) -> str:
     """Write ``sweep.csv`` (one row per run) and ``sweep.md``; returns the latter.
 
     Raises:
@@ -357,9 +381,9 @@ def write_table(output: Path, runs: Sequence[Run], axes: Sequence[Axis], argv: S
     lines = [
         f"# Sweep: {_title(finished, axes)}",
         "",
-        *_aligned(cells(rows, names)),
+        *_aligned(cells(rows, names, against)),
         "",
-        *_legend(runs, finished, argv),
+        *_legend(runs, finished, against, argv),
     ]
     text = "\n".join(lines) + "\n"
     with replacing(output / "sweep.md") as temporary:
@@ -379,25 +403,30 @@ def collect(runs: Sequence[Run], axes: Sequence[Axis]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def cells(rows: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+def cells(rows: pd.DataFrame, names: Sequence[str], against: tuple[str, str] = REFERENCE) -> list[list[str]]:
     """The table over seeds as text, header first.
 
-    The difference is that of :func:`~tmkt_braincog.analysis.table.summarise` to the baseline with the same values of the
-    options that both take; blank where there is no such baseline, or more than one.
+    The difference is that of :func:`~tmkt_braincog.analysis.table.summarise` to the reference with the same values of the
+    other options that both take; blank where there is no such reference, or more than one.
 
     Args:
         rows: from :func:`collect`.
         names: columns of the varied options, without method and seed.
+        against: column and value of the reference.
     """
     head = [*(name.replace("_", "-") for name in names), "method", "seeds"]
     body = [[*head, "last epoch", "difference [95 % CI]", "best epoch", "difference [95 % CI]"]]
     parts = [part for _, part in rows.groupby([*names, "method"], sort=False)]
-    references = [part for part in parts if part["method"].iloc[0] == REFERENCE]
+    column, value = against
+    references = [part for part in parts if part[column].iloc[0] == value]
+    others = [name for name in (*names, "method") if name != column]
     for part in parts:
         first = part.iloc[0]
-        fitting = [r for r in references if _agree(first, r.iloc[0], names)]
-        alone = first["method"] == REFERENCE or len(fitting) != 1
-        summary = summarise(part if alone else pd.concat([part, *fitting])).iloc[0]
+        fitting = [r for r in references if _agree(first, r.iloc[0], others)]
+        own = [part.assign(method="this")]
+        if first[column] != value and len(fitting) == 1:
+            own += [fitting[0].assign(method="reference")]
+        summary = summarise(pd.concat(own), "reference").iloc[0]
         settings = [str(first[name]) or "-" for name in names]
         row = [*settings, first["method"], str(summary["n"])]
         for kind in ("last", "best"):
@@ -442,11 +471,15 @@ def _title(runs: Sequence[Run], axes: Sequence[Axis]) -> str:
     return ", ".join(text for dest, text in parts.items() if dest not in varied)
 
 
-def _legend(runs: Sequence[Run], finished: Sequence[Run], argv: Sequence[str]) -> list[str]:
+def _legend(
+    runs: Sequence[Run], finished: Sequence[Run], against: tuple[str, str], argv: Sequence[str]
+) -> list[str]:
+    column, value = against
+    reference = value if column == "method" else f"--{column.replace('_', '-')} {value}"
     lines = [
         "- Top-1 (%), mean ± sample standard deviation over seeds. Best epoch: on the validation recordings where there "
         "are any, else on the test set.",
-        f"- Difference: paired over seeds, to the {REFERENCE} with the same values of the options that both take, if there is just one.",
+        f"- Difference: paired over seeds, to {reference} with the same values of the options that both take, if there is just one.",
         "- `-` under an option: the method does not take it.",
     ]
     if len(finished) < len(runs):
