@@ -207,6 +207,12 @@ def test_bf16_keeps_state_and_losses_in_float32():
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
     assert (out.event.spikes.mean() - wide.event.spikes.mean()).abs() < 0.02
     assert method.rda.theta.dtype == torch.float32
+    # Linear layers are not rounded: the logits are the heads' float32 ones of the spikes.
+    again = model.dvs_fc(out.event.spikes.flatten(0, 1)).view_as(out.event.logits)
+    torch.testing.assert_close(out.event.logits, again, rtol=1e-6, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = method.mag(out.static.spikes)
+    assert torch.equal(under_autocast, method.mag(out.static.spikes))
 
 
 def test_a_model_that_does_not_fit_falls_back_and_says_so(monkeypatch, caplog):

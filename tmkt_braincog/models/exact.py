@@ -45,20 +45,30 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+class WideLinear(nn.Linear):
+    """``nn.Linear`` in float32 or wider, also under autocast: bf16 is for convolutions, where the time goes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(widen(x))
+
+
 def _state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(widen(x) for x in inputs)
 
 
 def make_exact(model: nn.Module) -> None:
-    """Repair every BrainCog node of ``model``, in place; float32 results stay bitwise the same.
+    """Repair every BrainCog node and linear layer of ``model``, in place; float32 results stay bitwise the same.
 
     BrainCog's surrogates return float32 whatever comes in, which breaks float64 and rounds its
     gradients; under bf16 autocast the membrane would be integrated in bf16. After this, spikes have
-    the membrane's dtype and the membrane is float32 or wider.
+    the membrane's dtype and the membrane is float32 or wider, and linear layers are :class:`WideLinear`.
     """
     for module in model.modules():
         if isinstance(module, BaseNode):
             module.float()  # NoiseLIFNode's parameters come in float64 and would widen the membrane
             module.register_forward_pre_hook(_state_in_float32)
+        if type(module) is nn.Linear:
+            module.__class__ = WideLinear
         if type(module) in _FUNCTIONS:
             module.act_fun = _ExactSurrogate(type(module))

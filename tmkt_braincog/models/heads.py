@@ -3,12 +3,12 @@
 Source: TMKT Eq. 13-16. Both read the spike feature F_t that the final linear layer sees.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .exact import widen
+from .exact import WideLinear
 
 
-class MAGHead(nn.Linear):
+class MAGHead(WideLinear):
     """Modality-aware guidance g_s: is this frame from the event or from the appearance stream?
 
     ``[T, B, F]`` spike features -> ``[T, B, 2]`` logits (0 event, 1 appearance).
@@ -17,11 +17,8 @@ class MAGHead(nn.Linear):
     def __init__(self, features: int):
         super().__init__(features, 2)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return widen(super().forward(features))
 
-
-class MRPHead(nn.Linear):
+class MRPHead(WideLinear):
     """Mixup-ratio perception g_m: which share of the frames is appearance?
 
     ``[T, B, F]`` spike features -> ``[T, B]``; their mean over T estimates ``y_m``. Linear output, no sigmoid.
@@ -31,4 +28,4 @@ class MRPHead(nn.Linear):
         super().__init__(features, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return widen(super().forward(features)).squeeze(-1)
+        return super().forward(features).squeeze(-1)
