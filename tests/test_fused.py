@@ -241,15 +241,16 @@ def test_compiled_kernels_equal_those_that_run_as_written(monkeypatch, leaky, dt
     x = torch.randn(2, 5, 33, 19, generator=g).to(dtype)
     d = torch.randn(2, 5, 33, 19, generator=g).to(dtype)
     scale, shift, mean, invstd = (torch.rand(2, 5, 19, generator=g).to(wide) for _ in range(4))
-    fired = kernels.fire(x, scale, shift, neuron).to(torch.uint8)
+    fired = kernels.fire(x, scale, shift, neuron, False)[1]
     calls = [
-        (kernels.moments,), (kernels.fire, scale, shift, neuron), (kernels.fire_with_membranes, scale, shift, neuron),
+        (kernels.moments,), (kernels.fire, scale, shift, neuron, False), (kernels.fire, scale, shift, neuron, True),
         (kernels.d_currents, scale, shift, fired, d, None, neuron),
         (kernels.d_currents, scale, shift, fired, d, d.to(wide), neuron),
         (kernels.d_affine, mean, invstd, d.to(wide)), (kernels.d_input, mean, d.to(wide), scale, shift, invstd),
     ]  # fmt: skip
     for function, *arguments in calls:
-        expected, found = function(x, *arguments), kernels.run(function, x, *arguments)
+        copies = copy.deepcopy(arguments)  # d_input takes the place of one of them
+        expected, found = function(x, *arguments), kernels.run(function, x, *copies)
         tolerance = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert not kernels._broken

@@ -68,10 +68,11 @@ def compare(shape, dtype, neuron, with_membranes=True, with_affine=True):
     d_membranes = torch.randn(shape, generator=g).to(DEVICE, wide) if with_membranes else None
     mean, invstd, shift = (torch.rand(S, T, C, generator=g).to(DEVICE, wide) for _ in range(3))
     scale = 2 * invstd
-    spikes, membranes = kernels.fire_with_membranes(x, scale, shift, neuron)
+    spikes, fired, membranes = kernels.fire(x, scale, shift, neuron, True)
     found = triton_kernels.neuron_forward(x, scale, shift, neuron, with_membranes)
     assert found[0].dtype == dtype and torch.equal(found[0], spikes)
-    assert found[1].dtype == torch.uint8 and torch.equal(found[1], spikes.to(torch.uint8))
+    assert found[1].dtype == torch.uint8 and torch.equal(found[1], fired)
+    assert torch.equal(fired, spikes.to(torch.uint8))
     if with_membranes:
         assert_same(found[2], membranes, TOLERANCE[dtype])
     else:
@@ -132,9 +133,9 @@ def test_inputs_need_not_be_contiguous():
     x = torch.randn(2, 3, 8, 7, device=DEVICE).transpose(2, 3)
     one = torch.ones(8, device=DEVICE).expand(2, 3, 8)  # as the running statistics of a BatchNorm are
     spikes, fired, membranes = triton_kernels.neuron_forward(x, one, one, LIF, True)
-    expected = kernels.fire_with_membranes(x, one, one, LIF)
+    expected = kernels.fire(x, one, one, LIF, True)
     assert torch.equal(spikes, expected[0])
-    assert_same(membranes, expected[1], 1e-6)
+    assert_same(membranes, expected[2], 1e-6)
     d, *_ = triton_kernels.neuron_backward(x, (one, one, one, one), fired, x, None, LIF, False)
     assert_same(d, kernels.d_currents(x, one, one, fired, x, None, LIF), 1e-6)
 
@@ -190,7 +191,7 @@ def test_more_values_than_32_bits_count():
     d, *_ = triton_kernels.neuron_backward(x, (shift, scale, scale, shift), fired, spikes, None, LIF, False)
     ends = [a[-1:, :, -100:] for a in (x, scale[:, :, None], shift[:, :, None], fired, spikes, d)]
     end, one, zero = ends[0], scale[-1:], shift[-1:]
-    assert torch.equal(ends[4], kernels.fire(end, one, zero, LIF))
+    assert torch.equal(ends[4], kernels.fire(end, one, zero, LIF, False)[0])
     assert_same(ends[5], kernels.d_currents(end, one, zero, ends[3], ends[4], None, LIF), 1e-6)
 
 
@@ -232,10 +233,10 @@ def test_where_they_cannot_run_the_plain_functions_do_and_one_line_says_so(monke
     monkeypatch.setattr(kernels, "_triton_broken", [])
     monkeypatch.setattr(kernels, "_takes_triton", lambda x: True)
     x, one = torch.randn(1, 4, 5, 3), torch.ones(1, 4, 3)
-    expected = kernels.fire_with_membranes(x, one, one, LIF)
+    expected = kernels.fire(x, one, one, LIF, True)
     for _ in range(2):  # a CPU tensor is what no Triton kernel takes
         spikes, fired, membranes = kernels.neuron_forward(x, one, one, LIF, True)
-        assert torch.equal(spikes, expected[0]) and torch.equal(membranes, expected[1])
+        assert torch.equal(spikes, expected[0]) and torch.equal(membranes, expected[2])
         assert torch.equal(fired, spikes.to(torch.uint8))
     d_current, d_shift, d_scale = kernels.neuron_backward(x, (one,) * 4, fired, x, None, LIF, True)
     assert torch.equal(d_current, kernels.d_currents(x, one, one, fired, x, None, LIF))

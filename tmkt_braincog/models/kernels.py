@@ -74,27 +74,28 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (x - mean[:, :, None]).square().mean(2)
 
 
-def fire(x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron) -> Tensor:
-    """Spikes ``[S, T, M, C]`` in the dtype of x, of the currents ``x * scale + shift``; scale, shift ``[S, T, C]``."""
-    spikes, m = [], 0.0
+def fire(
+    x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Spikes of the currents ``x * scale + shift``; scale, shift ``[S, T, C]``.
+
+    Returns:
+        Spikes in the dtype of x, the same as one byte each (uint8), membranes after the reset in float32 or wider
+        (None unless wanted), all ``[S, T, M, C]``.
+    """
+    spikes, fired, membranes, m = [], [], [], 0.0
     for t in range(x.shape[1]):
         v = _integrate(_wide(x[:, t]) * scale[:, t, None] + shift[:, t, None], m, neuron)
         s = (v > neuron.threshold).to(v.dtype)
         m = v * (1 - s)
         spikes.append(s.to(x.dtype))
-    return torch.stack(spikes, 1)
-
-
-def fire_with_membranes(x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """As :func:`fire`, and the membranes after the reset, float32 or wider."""
-    spikes, membranes, m = [], [], 0.0
-    for t in range(x.shape[1]):
-        v = _integrate(_wide(x[:, t]) * scale[:, t, None] + shift[:, t, None], m, neuron)
-        s = (v > neuron.threshold).to(v.dtype)
-        m = v * (1 - s)
-        spikes.append(s.to(x.dtype))
+        fired.append(s.to(torch.uint8))
         membranes.append(m)
-    return torch.stack(spikes, 1), torch.stack(membranes, 1)
+    return (
+        torch.stack(spikes, 1),
+        torch.stack(fired, 1),
+        torch.stack(membranes, 1) if wants_membranes else None,
+    )
 
 
 def d_currents(
@@ -145,20 +146,9 @@ def d_input(x: Tensor, mean: Tensor, d_current: Tensor, a: Tensor, b: Tensor, c:
 def neuron_forward(
     x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """:func:`fire`, or :func:`fire_with_membranes`, in the fastest way there is.
-
-    Returns:
-        Spikes in the dtype of x, the same as one byte each, membranes (None unless wanted), all ``[S, T, M, C]``.
-    """
+    """:func:`fire` in the fastest way there is."""
     done = _by_triton("neuron_forward", x, scale, shift, neuron, wants_membranes)
-    if done is not None:
-        return done
-    membranes = None
-    if wants_membranes:
-        spikes, membranes = run(fire_with_membranes, x, scale, shift, neuron)
-    else:
-        spikes = run(fire, x, scale, shift, neuron)
-    return spikes, (spikes != 0).view(torch.uint8), membranes
+    return run(fire, x, scale, shift, neuron, wants_membranes) if done is None else done
 
 
 def neuron_backward(
