@@ -3,6 +3,7 @@
 import argparse
 import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
+from collections.abc import Sequence
 
 from .errors import UserError
 
@@ -99,6 +100,16 @@ def build_parser() -> ArgumentParser:
     _tmkt_options(parser.add_argument_group("TMKT: mixing, heads, alignment"))
     _optimiser_options(parser.add_argument_group("optimisation (timm)"))
     return parser
+
+
+# Groups of options that concern every method, by the first word of their titles.
+GENERAL_GROUPS = ("run", "data", "model", "optimisation")
+
+
+def group_options(titles: Sequence[str]) -> set[str]:
+    """Names (as in the resolved options) of all options in these groups."""
+    groups = build_parser()._action_groups
+    return {a.dest for g in groups if g.title.split()[0] in titles for a in g._group_actions}
 
 
 def _run_options(group) -> None:

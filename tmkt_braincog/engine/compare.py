@@ -24,6 +24,17 @@ from .evaluate import Metrics, evaluate
 from .memory import keep_freed_memory
 from .train import Result, Trainer, same_run
 
+# What a data set is loaded by.
+DATA_OPTIONS = (
+    "target_dataset",
+    "data_root",
+    "step",
+    "event_size",
+    "train_portion",
+    "use_hsv",
+    "frame_mode",
+)
+
 
 def load_data(options: Namespace) -> TransferData:
     """The target data set named by the options, with its class count checked against ``--num-classes``."""

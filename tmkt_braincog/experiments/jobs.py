@@ -25,7 +25,7 @@ from ..data import make_split
 from ..data.parallel import JOBS_VARIABLE
 from ..data.sampling import epoch_batches
 from ..engine.build import build_model, build_optimizer, build_scheduler
-from ..engine.compare import check_output, load_data
+from ..engine.compare import DATA_OPTIONS, check_output, load_data
 from ..engine.interrupt import Interrupted, StopSignal
 from ..errors import UserError
 from ..options import parse, resolve
@@ -38,9 +38,8 @@ PAUSE, SLURM_PAUSE = 0.2, 5.0  # seconds between looks at the running jobs
 STOP_SECONDS = 80
 REASON_LINES = 6
 
-# What a model is built from, and what data are loaded by.
+# What a model is built from.
 MODEL = ("model", "node_type", "act_fun", "threshold", "tau", "step", "event_size")
-DATA = ("target_dataset", "data_root", "step", "event_size", "train_portion", "use_hsv", "frame_mode")
 
 
 class JobsFailed(UserError):
@@ -167,7 +166,7 @@ def check_data(jobs: Sequence[Job]) -> None:
     loaded = {}
     for job in jobs:
         o = job.options
-        key = tuple(getattr(o, name) for name in DATA)
+        key = tuple(getattr(o, name) for name in DATA_OPTIONS)
         with _named(job):
             if key not in loaded:
                 loaded[key] = load_data(o)

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from ..analysis.table import COLUMNS, read_csv, summarise
-from ..arguments import Parser, build_parser, positive_int
+from ..arguments import GENERAL_GROUPS, Parser, build_parser, group_options, positive_int
 from ..engine.train import same_run
 from ..errors import UserError
 from ..files import replacing
@@ -27,8 +27,6 @@ from .jobs import Job, JobsFailed, check, program, run
 
 PROGRAM = "python -m tmkt_braincog.experiments.sweep"
 REFERENCE = ("method", "baseline")
-# Groups of options that concern every method, whether it is built from them (as from --step) or not.
-GENERAL = ("run", "data", "model", "optimisation")
 LONGEST_NAME = 120
 DESCRIPTION = """\
 Run main_transfer.py with all combinations of the given values, each as a job of its own, and write one
@@ -273,7 +271,7 @@ def _remarks(taken: dict[str, dict[str, list[bool]]]) -> Iterable[str]:
 def takes(options: Namespace, dest: str) -> bool:
     """Whether the run of these options depends on this one.
 
-    All do that no registered method is built from (such as ``--epochs``), and those of the :data:`GENERAL` groups; the
+    All do that no registered method is built from (such as ``--epochs``), and those of the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the
     others where the run's method reads them.
     """
     return dest not in _of_methods() or dest in _reads(options.method[0], options)
@@ -281,10 +279,8 @@ def takes(options: Namespace, dest: str) -> bool:
 
 @cache
 def _of_methods() -> set[str]:
-    groups = build_parser()._action_groups
-    general = {a.dest for g in groups if g.title.split()[0] in GENERAL for a in g._group_actions}
     defaults, _ = resolve(parse(["--method", *METHODS]))
-    return set().union(*(_reads(name, defaults) for name in METHODS)) - general
+    return set().union(*(_reads(name, defaults) for name in METHODS)) - group_options(GENERAL_GROUPS)
 
 
 class _Recorder:
