@@ -4,4 +4,4 @@
 #   bash run_scripts/sweep.sh --output results/ratios --jobs 2 --vary method=baseline,tmkt \
 #       --vary mixup-ratio=0.3,0.4,0.5 --vary seed=42,1024,90210 -c run_scripts/quickstart.yaml
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-python -m tmkt_braincog.experiments.sweep "$@"
+python -m tmkt_braincog.experiments sweep "$@"

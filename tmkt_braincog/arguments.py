@@ -227,10 +227,17 @@ def _data_options(group) -> None:
     )
     add(
         "--protocol",
-        choices=["clean", "he2024"],
+        choices=["clean", "he2024", "leak"],
         default="clean",
         help="clean: static twins of validation and test recordings are never trained on; he2024: the static "
-        "draw of the reference, leaks included",
+        "draw of the reference, leaks included; leak: clean, but with the twins of the test recordings in place of as many "
+        "other images, to measure what twins give",
+    )
+    add(
+        "--static-images",
+        type=positive_int,
+        metavar="N",
+        help="train with N static images per class, chosen by the seed (default: all)",
     )
     add(
         "--pairing",

@@ -68,16 +68,17 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Run ``function`` in the main process alone; its result, or its UserError, is that of all processes."""
+    """Run ``function`` in the main process alone; its result, or its UserError or OSError (a full disk), is that of all
+    processes."""
     value = problem = None
     if is_main():
         try:
             value = function()
-        except UserError as error:
-            problem = str(error)
+        except (UserError, OSError) as error:
+            problem = error
     value, problem = from_main((value, problem))
     if problem is not None:
-        raise UserError(problem)
+        raise problem
     return value
 
 

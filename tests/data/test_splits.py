@@ -16,7 +16,14 @@ N = 4
 
 
 def options(**changed):
-    given = dict(traindata_ratio=1.0, shots=None, leftover="validation", val_portion=0.0, protocol="clean")
+    given = dict(
+        traindata_ratio=1.0,
+        shots=None,
+        leftover="validation",
+        val_portion=0.0,
+        protocol="clean",
+        static_images=None,
+    )
     return Namespace(**given | changed)
 
 
@@ -285,3 +292,35 @@ def test_record_of_a_run():
     assert record.pop("audit") == split.audit and record.pop("remarks") == []
     for part, listed in record.items():
         assert listed == [data.names[i] for i in getattr(split, part)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("n", [None, 3])
+def test_leak_puts_the_twins_of_the_test_in_place_of_as_many_others(seed, n):
+    data = random_data(seed, least=16)
+    data.twins[data.train[::2]] = NO_TWIN  # or no image would be left in some class
+    clean = make_split(data, options(shots=5, static_images=n), seed)
+    leak = make_split(data, options(shots=5, static_images=n, protocol="leak"), seed)
+    held = {
+        part: {t for t in data.twins[getattr(leak, part)].tolist() if t != NO_TWIN}
+        for part in ("val", "test")
+    }
+    for c, (without, with_) in enumerate(zip(clean.pools, leak.pools, strict=True)):
+        twins = {t for t in held["test"] if data.image_labels[t] == c}
+        assert len(with_) == len(set(with_.tolist())) == len(without) and (n is None or len(with_) == n)
+        assert len(twins & set(with_.tolist())) == min(len(twins), len(without))
+        assert set(with_.tolist()) - twins <= set(without.tolist())
+        assert not set(without.tolist()) & (held["val"] | held["test"])
+        assert not set(with_.tolist()) & (held["val"] - held["test"])
+    leaked = int(re.search(r"Audit: (\d+) static twins", leak.audit)[1])
+    assert leaked == len(held["test"] & set(leak.static.tolist())) > 0
+    assert "Audit: 0 static twins" in clean.audit
+
+
+def test_static_images_are_chosen_by_the_seed_and_need_not_be_more_than_there_are():
+    data = random_data(1)
+    pools = [make_split(data, options(static_images=2), seed).pools for seed in (1, 1, 2)]
+    assert all(np.array_equal(a, b) for a, b in zip(pools[0], pools[1], strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(pools[0], pools[2], strict=True))
+    with pytest.raises(UserError, match=r"--static-images 500: class 0 has only \d+ images"):
+        make_split(data, options(static_images=500), 1)

@@ -18,7 +18,7 @@ from scipy import stats
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
-from tmkt_braincog.experiments import sweep
+from tmkt_braincog.experiments import grid, sweep
 from tmkt_braincog.methods import METHODS
 from tmkt_braincog.options import parse, resolve
 
@@ -26,12 +26,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --step 4 --no-tensorboard"
 
 
-def plan(tmp_path: Path, vary: str, fixed: str = "") -> tuple[list[sweep.Run], list[str]]:
+def plan(tmp_path: Path, vary: str, fixed: str = "") -> tuple[list[grid.Run], list[str]]:
     fixed = fixed.split()
-    return sweep.grid(tmp_path, sweep.find_axes(vary.split(), fixed), fixed)
+    return grid.grid(tmp_path, grid.find_axes(vary.split(), fixed), fixed)
 
 
-def settings(runs: list[sweep.Run]) -> list[str]:
+def settings(runs: list[grid.Run]) -> list[str]:
     return [" ".join(run.settings.values()) for run in runs]
 
 
@@ -77,7 +77,7 @@ OWN = {
 def test_what_every_method_takes(method):
     options, _ = resolve(parse(["--method", method]))
     all_options = {a.dest for a in build_parser()._actions} - {"help"}
-    taken = {dest for dest in all_options if sweep.takes(options, dest)}
+    taken = {dest for dest in all_options if grid.takes(options, dest)}
     assert taken == all_options - (set().union(*OWN.values()) - OWN[method])
 
 
@@ -110,11 +110,11 @@ def test_the_published_baselines_line_keeps_its_meaning(tmp_path):
 
 def test_names_of_folders_are_plain_and_different():
     plain = {"seed": "1", "lr": "1e-05", "TET-loss": "true"}
-    assert sweep.folder_name(plain) == "seed-1_lr-1e-05_TET-loss-true"
-    names = [sweep.folder_name({"model": text}) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301, "é")]
+    assert grid.folder_name(plain) == "seed-1_lr-1e-05_TET-loss-true"
+    names = [grid.folder_name({"model": text}) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301, "é")]
     assert len(set(names)) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9_.+-]{1,140}", name) for name in names)
-    assert sweep.folder_name({}) == "run"
+    assert grid.folder_name({}) == "run"
 
 
 # What is refused ----------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ TOP1 = {
 }
 
 
-def write_run(run: sweep.Run) -> None:
+def write_run(run: grid.Run) -> None:
     """As main_transfer.py leaves a finished run."""
     job, (method,), (seed,) = run.job, run.job.options.method, run.job.options.seed
     last, best = TOP1[method, run.settings.get("mixup-ratio", "")][seed - 1]
@@ -210,8 +210,8 @@ def write_run(run: sweep.Run) -> None:
 
 @pytest.fixture
 def output(tmp_path) -> Path:
-    axes = sweep.find_axes(VARY[1::2], [])
-    for run in sweep.grid(tmp_path / "out", axes, [])[0]:
+    axes = grid.find_axes(VARY[1::2], [])
+    for run in grid.grid(tmp_path / "out", axes, [])[0]:
         write_run(run)
     return tmp_path / "out"
 
@@ -390,8 +390,8 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys):
     words = ["--output", str(output), "--jobs", "2", *SMALL.split()]
     words += ["--vary", "method=baseline,tmkt", "--vary", "mixup-ratio=0.3", "--seed", "1", "2"]
     # An interrupted run whose checkpoint was damaged since.
-    axes = sweep.find_axes(["method=tmkt", "mixup-ratio=0.3", "seed=2"], SMALL.split())
-    (damaged,) = sweep.grid(output, axes, SMALL.split())[0]
+    axes = grid.find_axes(["method=tmkt", "mixup-ratio=0.3", "seed=2"], SMALL.split())
+    (damaged,) = grid.grid(output, axes, SMALL.split())[0]
     claim(damaged.job.folder, damaged.job.options)
     checkpoint = damaged.job.folder / "runs/tmkt-seed2/last.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -438,7 +438,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
         "event-only",
     ]
     words += ["--epochs", "30", "--eval-interval", "30"]
-    command = [sys.executable, "-m", "tmkt_braincog.experiments.sweep", *words]
+    command = [sys.executable, "-m", "tmkt_braincog.experiments", "sweep", *words]
     first, second = (tmp_path / f"out/jobs/seed-{seed}" for seed in (1, 2))
     log, checkpoint = first.with_name("seed-1.log"), first / "runs/event-only-seed1/last.pt"
     started = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)

@@ -155,6 +155,15 @@ def write_report(
     return f"{title}\n\n{to_text(summary, protocol, **words)}"
 
 
+def aligned_table(table: list[list[str]]) -> list[str]:
+    """Header and body as a Markdown table that can be read as it stands."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    header, *body = [
+        [c.replace("|", "\\|").ljust(w) for c, w in zip(row, widths, strict=True)] for row in table
+    ]
+    return [f"| {' | '.join(row)} |" for row in (header, ["-" * w for w in widths], *body)]
+
+
 def _words(cells: pd.Series) -> pd.Series:
     blank = cells.isna() | (cells.astype(str).str.strip() == "")
     if blank.any():

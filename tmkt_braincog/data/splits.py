@@ -1,7 +1,8 @@
 """Which recordings train, validate and test, which images may be drawn, and the audit of twins.
 
 A recording's *static twin* is the image it was made from. Under the ``clean`` protocol the twin of
-a recording that validates or tests is never trained on; ``he2024`` draws as the reference does.
+a recording that validates or tests is never trained on; ``he2024`` draws as the reference does; ``leak`` puts the twins of
+the test recordings among the images, in place of as many others, to measure what they give.
 """
 
 import hashlib
@@ -84,12 +85,12 @@ def directory_order(names: Sequence[str]) -> np.ndarray:
 
 
 def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
-    """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion`` and ``--protocol``.
+    """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion``, ``--protocol`` and ``--static-images``.
 
-    ``--shots`` and ``--val-portion`` choose by ``seed``, the same for all methods.
+    ``--shots``, ``--val-portion`` and ``--static-images`` choose by ``seed``, the same for all methods.
 
     Raises:
-        UserError: more shots than recordings, options that exclude each other, nothing left to train on.
+        UserError: more shots or images than there are, options that exclude each other, nothing left to train on.
     """
     labels = data.labels.numpy()
     drawn_from = data.published if options.protocol == "he2024" and data.published else data
@@ -112,8 +113,8 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         raise UserError(
             f"No training recording is left for: {names}. Raise --traindata-ratio or --train-portion."
         )
-    pools, audit = _static_pools(data, options.protocol, train, val, test)
-    return Split(train, val, test, pools, audit)
+    pools = _static_pools(data, options, seed, val, test)
+    return Split(train, val, test, pools, _audit(data, options.protocol, pools, train, val, test))
 
 
 def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[np.ndarray, np.ndarray]:
@@ -133,15 +134,53 @@ def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[
 
 
 def _static_pools(
-    data: TransferData, protocol: str, train: np.ndarray, val: np.ndarray, test: np.ndarray
-) -> tuple[list[np.ndarray], str]:
-    held_out = np.concatenate([val, test])
-    twins = np.unique(data.twins[held_out])
-    twins = twins[twins != NO_TWIN]
-    if protocol == "clean":
-        pools = data.pools(np.setdiff1d(data.static_train, twins))
-    else:
+    data: TransferData, options: Namespace, seed: int, val: np.ndarray, test: np.ndarray
+) -> list[np.ndarray]:
+    """Per class the images that may be drawn."""
+    if options.protocol == "he2024":
         pools = data.published.pools if data.published else data.pools(data.static_train)
+    else:
+        pools = data.pools(np.setdiff1d(data.static_train, _twins(data, np.concatenate([val, test]))))
+    rng = np.random.default_rng((seed, 1, 0, _STREAM))
+    if options.static_images:
+        pools = [_choose_images(pool, options.static_images, c, rng) for c, pool in enumerate(pools)]
+    if options.protocol == "leak":
+        twins = data.pools(_twins(data, test))
+        pools = [_replaced(pool, of_class, rng) for pool, of_class in zip(pools, twins, strict=True)]
+    return pools
+
+
+def _twins(data: TransferData, recordings: np.ndarray) -> np.ndarray:
+    """Sorted indices of the images that these recordings were made from, as far as known."""
+    twins = np.unique(data.twins[recordings])
+    return twins[twins != NO_TWIN]
+
+
+def _choose_images(pool: np.ndarray, n: int, c: int, rng: np.random.Generator) -> np.ndarray:
+    if n > len(pool):
+        raise UserError(
+            f"--static-images {n}: class {c} has only {len(pool)} images to draw from. Use at most that many."
+        )
+    return np.sort(rng.permutation(pool)[:n])
+
+
+def _replaced(pool: np.ndarray, twins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The pool with as many of its images replaced by twins as there are, or as it holds."""
+    twins = rng.permutation(twins)[: len(pool)]
+    return np.sort(np.concatenate([twins, rng.permutation(pool)[len(twins) :]]))
+
+
+def _audit(
+    data: TransferData,
+    protocol: str,
+    pools: list[np.ndarray],
+    train: np.ndarray,
+    val: np.ndarray,
+    test: np.ndarray,
+) -> str:
+    """What leaks and what was removed, in words."""
+    held_out = np.concatenate([val, test])
+    twins = _twins(data, held_out)
     static = np.unique(np.concatenate(pools))
     audit = (
         f"Split ({protocol}): {len(train)} training, {len(val)} validation and {len(test)} test recordings; "
@@ -159,4 +198,4 @@ def _static_pools(
     wrong = sum(int((data.image_labels.numpy()[pool] != c).sum()) for c, pool in enumerate(pools))
     if wrong:
         audit += f" {wrong} of {sum(map(len, pools))} images that can be drawn are of another class."
-    return pools, audit
+    return audit

@@ -12,7 +12,7 @@ import yaml
 
 from .. import distributed
 from ..analysis.table import write_report
-from ..data import DATASETS, TransferData, make_split
+from ..data import DATASETS, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
@@ -20,6 +20,7 @@ from ..methods import METHODS
 from ..options import identity, save_yaml
 from . import checkpoint
 from .build import build_model, choose_device
+from .environment import write_environment
 from .evaluate import Metrics, evaluate
 from .memory import keep_freed_memory
 from .train import Result, Trainer, same_run
@@ -159,7 +160,7 @@ def claim(folder: Path, options: Namespace) -> None:
         raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
 
 
-def _run(options: Namespace, data: TransferData, split, folder: Path, device: torch.device) -> Result:
+def _run(options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device) -> Result:
     finished_file, last = folder / "result.json", folder / "last.pt"
     is_finished, is_begun = distributed.from_main((finished_file.exists(), last.exists()))
     if is_finished:
@@ -169,10 +170,15 @@ def _run(options: Namespace, data: TransferData, split, folder: Path, device: to
         trainer.restore(Path(options.resume))
     elif options.resume and is_begun:
         trainer.restore(last)
-    if distributed.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "split.json").write_text(json.dumps(split.record(data), indent=0))
+    distributed.on_main(lambda: _write_origin(folder, data, split, device))
     return trainer.fit()
+
+
+def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.device) -> None:
+    """Keep what the run is made from: its split and its environment."""
+    with replacing(folder / "split.json") as temporary:
+        temporary.write_text(json.dumps(split.record(data), indent=0))
+    write_environment(folder, device)
 
 
 def finished(folder: Path, order: list[str]) -> pd.DataFrame:

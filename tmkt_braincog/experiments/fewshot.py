@@ -5,7 +5,6 @@ can be given again after an interruption.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +20,7 @@ RECIPE = Path("run_scripts/nmnist_fewshot.yaml")
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tmkt_braincog.experiments.fewshot",
+        prog="python -m tmkt_braincog.experiments fewshot",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -124,7 +123,3 @@ def to_markdown(rows: pd.DataFrame, methods: list[str]) -> str:
                 cells.append("" if same else f"{row[f'{kind}_diff']:+.1f} {interval}")
             lines.append("| " + " | ".join([*cells, f"{even[row['method']]:.1f}"]) + " |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -39,12 +39,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="output folder of a comparison, or run folders in it")
+    add(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="output folder of a comparison, or run folders in it",
+    )
     add("--output", type=Path, metavar="DIR", help="where they go (default: figures/ in the first folder)")
     add("--only", nargs="+", metavar="FIGURE", help="which figures (default: all)")
     add("--seed", type=int, metavar="N", help="which seed of an output folder (default: its lowest)")
     add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help="(default: %(default)s)")
-    add("--samples", type=positive_int, default=500, metavar="N", help="most recordings (default: %(default)s)")
+    add(
+        "--samples",
+        type=positive_int,
+        default=500,
+        metavar="N",
+        help="most recordings (default: %(default)s)",
+    )
     add("--data-root", metavar="DIR", help="where the data are, if they moved since the run")
     add("--device", default="auto", help="as for main_transfer.py")
     return parser.parse_args(argv)
@@ -89,7 +101,3 @@ def run_folders(given: Path, seed: int | None) -> list[Path]:
 
 def _first_line(figure) -> str:
     return inspect.getdoc(figure).splitlines()[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

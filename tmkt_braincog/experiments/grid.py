@@ -1,0 +1,201 @@
+"""Combinations of main_transfer.py's options as independent jobs, each once."""
+
+import argparse
+import hashlib
+import re
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, compress, product
+from pathlib import Path
+from typing import Any
+
+from ..arguments import GENERAL_GROUPS, build_parser, group_options
+from ..errors import UserError
+from ..methods import METHODS
+from ..options import NOT_IDENTITY, parse, resolve
+from .jobs import Job
+
+LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A varied option.
+
+    Attributes:
+        name: as on the command line, without dashes.
+        dest: as in the resolved options.
+        choices: for each value the words that give it.
+    """
+
+    name: str
+    dest: str
+    choices: tuple[tuple[str, ...], ...]
+
+    def value(self, options: Namespace) -> str:
+        """What the option is in these options, as text; true or false for a switch."""
+        value = getattr(options, self.dest)
+        (value,) = value if isinstance(value, list) else [value]
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job of the grid and, by option, the values that it stands for: those that its method takes."""
+
+    job: Job
+    settings: dict[str, str]
+
+
+def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> list[Axis]:
+    """The varied options, the seed first: the jobs then finish one whole seed after the other.
+
+    Several methods or seeds among the fixed options are varied too.
+
+    Raises:
+        UserError: options that are unknown, twice there, or cannot be varied or given.
+    """
+    given = check_fixed(fixed)
+    axes = [make_axis(text) for text in vary]
+    names = [axis.name for axis in axes]
+    double = {name for name in names if names.count(name) > 1}
+    if double:
+        raise UserError(f"--vary {double.pop()} is there twice: give all its values at once.")
+    for name in ("method", "seed"):
+        values = [str(v) for v in getattr(given, name, [])]
+        if len(values) > 1 and name not in names:
+            axes.append(make_axis(f"{name}={','.join(values)}"))
+    return sorted(axes, key=lambda axis: axis.name != "seed")
+
+
+def check_fixed(words: Sequence[str]) -> Namespace:
+    """The options that go to every run, as given; a UserError for those that make no sense in many runs."""
+    given = parse(list(words))
+    for name in ("eval", "eval_checkpoint", "resume"):
+        if name in given:
+            raise UserError(f"--{name} is for main_transfer.py; a sweep goes on by itself. Leave it away.")
+    return given
+
+
+def make_axis(text: str) -> Axis:
+    """The axis of ``NAME=VALUE,VALUE,...``; a UserError where that is no option or no value of it."""
+    name, _, values = text.partition("=")
+    values = values.split(",")
+    if "" in (name, *values):
+        raise UserError(f"--vary {text}: expected NAME=VALUE,VALUE,..., such as mixup-ratio=0.3,0.4.")
+    if len(set(values)) < len(values):
+        raise UserError(f"--vary {text} names the same value twice.")
+    parser = build_parser()
+    action = _actions(parser).get(name.replace("_", "-"))
+    if action is None:
+        parser.error(f"unrecognized arguments: --{name}")
+    if action.dest in (*NOT_IDENTITY, "help"):
+        raise UserError(f"--vary {text}: --{name} changes no result. Give it as it is, for all jobs.")
+    return Axis(name.replace("_", "-"), action.dest, tuple(_words(action, name, value) for value in values))
+
+
+def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Options by their long names, without dashes."""
+    return {
+        word[2:]: action
+        for action in parser._actions
+        for word in action.option_strings
+        if word.startswith("--") and not word.startswith("--no-")
+    }
+
+
+def _words(action: argparse.Action, name: str, value: str) -> tuple[str, ...]:
+    name = name.replace("_", "-")
+    if action.nargs != 0:
+        return (f"--{name}={value}",)
+    if value not in ("true", "false"):
+        raise UserError(f"--vary {name}: expected true, false or both, seen {value!r}.")
+    if value == "true":
+        return (f"--{name}",)
+    return (f"--no-{name}",) if isinstance(action, BooleanOptionalAction) else ()
+
+
+def grid(output: Path, axes: Sequence[Axis], fixed: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """The jobs of all combinations, each once, and remarks on those that fall together.
+
+    An option that a method does not take is left out for it: combinations that differ only there are one job.
+
+    Raises:
+        UserError: a combination that main_transfer.py would refuse.
+    """
+    runs: dict[tuple, Run] = {}
+    given: dict[tuple, tuple] = {}  # the words behind the values
+    taken: dict[str, dict[str, list[bool]]] = {}  # by method and option, for every combination
+    for combination in product(*(axis.choices for axis in axes)):
+        options, _ = resolve(parse([*fixed, *chain(*combination)]))
+        own = [takes(options, axis.dest) for axis in axes]
+        settings = {axis.name: axis.value(options) for axis in compress(axes, own)}
+        words = tuple(compress(combination, own))
+        key = tuple(settings.items())
+        if given.setdefault(key, words) != words:
+            raise UserError(
+                f"--vary gives the same settings twice: {in_words(settings)}. Name every value once."
+            )
+        if key not in runs:
+            name = folder_name(settings)
+            job = Job.from_words(name, output / "jobs" / name, [*fixed, *chain(*words)])
+            runs[key] = Run(job, settings)
+        by_option = taken.setdefault(options.method[0], {})
+        for axis, is_taken in zip(axes, own, strict=True):
+            by_option.setdefault(axis.name, []).append(is_taken)
+    return list(runs.values()), list(_remarks(taken))
+
+
+def _remarks(taken: dict[str, dict[str, list[bool]]]) -> Iterable[str]:
+    for method, by_option in taken.items():
+        never = [f"--{name}" for name, seen in by_option.items() if not any(seen)]
+        partly = [f"--{name}" for name, seen in by_option.items() if any(seen) and not all(seen)]
+        if never:
+            yield f"{method} does not take {', '.join(never)}: run once."
+        if partly:
+            yield f"{method} does not take {', '.join(partly)} in some of the combinations: run once there."
+
+
+def takes(options: Namespace, dest: str) -> bool:
+    """Whether the run of these options depends on this one.
+
+    All do that no registered method is built from (such as ``--epochs``), and those of the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the
+    others where the run's method reads them.
+    """
+    return dest not in _of_methods() or dest in _reads(options.method[0], options)
+
+
+@cache
+def _of_methods() -> set[str]:
+    defaults, _ = resolve(parse(["--method", *METHODS]))
+    return set().union(*(_reads(name, defaults) for name in METHODS)) - group_options(GENERAL_GROUPS)
+
+
+class _Recorder:
+    """Options that remember which of them were read."""
+
+    def __init__(self, options: Namespace):
+        self._options, self.read = options, set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self._options, name)
+
+
+def _reads(method: str, options: Namespace) -> set[str]:
+    recorder = _Recorder(options)
+    METHODS[method].from_options(recorder, features=1)
+    return recorder.read
+
+
+def folder_name(settings: dict[str, str]) -> str:
+    """A readable file name, different for different settings."""
+    text = in_words(settings, "_", "-") or "run"
+    name = re.sub(r"[^\w.+-]", "-", text, flags=re.ASCII)[:LONGEST_NAME]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def in_words(settings: dict[str, str], between: str = ", ", equals: str = " ") -> str:
+    return between.join(f"{name}{equals}{value}" for name, value in settings.items())

@@ -1,0 +1,88 @@
+"""A table as a YAML file: rows of options for main_transfer.py, published values, claims."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from .grid import Axis, make_axis
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: unique in the table.
+        options: what it gives to main_transfer.py, by option name; None: not run here, only published.
+        published: top-1 (%) by data set.
+    """
+
+    name: str
+    options: Mapping[str, Any] | None = None
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        return list(chain(*(axis.choices[0] for axis in self.axes())))
+
+    def axes(self) -> list[Axis]:
+        return [make_axis(f"{name}={_text(value)}") for name, value in (self.options or {}).items()]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's YAML file.
+
+    Attributes:
+        name: of the file, such as ``table1``.
+        reference: name of the row that differences are taken to.
+        rows: at least one of them with options.
+        claims: what the rows are held against, see :func:`~tmkt_braincog.experiments.paper_table.verdicts`.
+        curve: ``option`` and ``label`` of a number that the rows vary, for a line plot.
+    """
+
+    name: str
+    title: str
+    reference: str
+    rows: tuple[Row, ...]
+    claims: tuple[Mapping[str, str], ...] = ()
+    curve: Mapping[str, str] | None = None
+
+    def run_rows(self) -> list[Row]:
+        return [row for row in self.rows if row.options is not None]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def load_table(path: Path) -> Table:
+    """Read and check a table's file.
+
+    Raises:
+        UserError: no such file, an unknown key, a name that is twice there or nowhere.
+    """
+    try:
+        text = yaml.safe_load(path.read_text())
+        table = Table(path.stem, **{**text, "rows": tuple(Row(**row) for row in text["rows"])})
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path} ({error.strerror}): run from a checkout of the repository."
+        ) from error
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is no table: {error}. Expected title, reference, rows, claims, curve."
+        ) from error
+    names, run_names = [row.name for row in table.rows], [row.name for row in table.run_rows()]
+    double = {name for name in names if names.count(name) > 1}
+    wanted = {table.reference, *(claim[key] for claim in table.claims for key in ("better", "worse"))}
+    if double or wanted - set(run_names):
+        seen = (
+            f"rows twice: {sorted(double)}" if double else f"no such row: {sorted(wanted - set(run_names))}"
+        )
+        raise UserError(f"{path}: {seen}.")
+    return table
