@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:12}{_first_line(FIGURES[name])}" for name in FIGURES)
+    listed = "\n".join(f"  {name:20}{_first_line(FIGURES[name])}" for name in FIGURES)
     parser = Parser(
         prog=PROGRAM,
         description=__doc__,

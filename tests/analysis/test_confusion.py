@@ -1,0 +1,79 @@
+"""Confusion matrices: counts against a loop, the table, and pictures for few and for many classes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_features import METHODS, assert_written
+
+from tmkt_braincog.analysis import confusion
+from tmkt_braincog.analysis.features import event_logits, held_out_pairs
+from tmkt_braincog.analysis.figures import FIGURES, Request
+from tmkt_braincog.engine.reopen import reopen
+
+
+@pytest.fixture(scope="module")
+def runs(comparison):
+    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
+
+
+def test_counts_against_a_loop_and_the_evaluation(runs, tmp_path):
+    run, request = runs[1], Request(runs, tmp_path, samples=70)
+    logits, labels = event_logits(run, request)
+    slow = np.zeros((10, 10), int)
+    for of_steps, label in zip(logits, labels, strict=True):
+        slow[label, (sum(of_steps) / len(of_steps)).argmax()] += 1
+    counts = confusion.counts_of(run, request)
+    assert np.array_equal(counts, slow)
+    top1 = run.evaluate_on(held_out_pairs(run, request).recordings).top1
+    assert 100 * np.trace(counts) / 70 == pytest.approx(top1)
+
+
+def test_figure_and_table(runs, tmp_path):
+    request = Request(runs, tmp_path, samples=70)
+    paths = FIGURES["confusion"](request)
+    assert_written(paths, tmp_path, ["confusion.png", "confusion.pdf", "confusion.csv"])
+    table = pd.read_csv(tmp_path / "confusion.csv", dtype={"true": str, "predicted": str})
+    for run in runs:
+        of_run = table[table["run"] == run.name]
+        matrix = np.zeros((10, 10), int)
+        for _, row in of_run.iterrows():
+            matrix[run.data.classes.index(row["true"]), run.data.classes.index(row["predicted"])] += row[
+                "count"
+            ]
+        assert np.array_equal(matrix, confusion.counts_of(run, request))
+        assert (of_run["count"] > 0).all()
+        assert of_run.groupby("true")["share"].sum().values == pytest.approx(1, abs=1e-5)
+
+
+def test_classes_without_recordings_have_no_shares():
+    shares = confusion.shares(np.array([[1, 3], [0, 0]]))
+    assert shares[0].tolist() == [0.25, 0.75] and np.isnan(shares[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "cells", "expected"), [(10, 200, 10), (200, 200, 200), (7, 3, 3), (1623, 200, 181)]
+)
+def test_pooling_adds_up_neighbours(n, cells, expected):
+    counts = np.random.default_rng(0).integers(0, 5, (n, n))
+    pooled = confusion.pooled(counts, cells)
+    group = -(-n // cells)
+    assert pooled.shape == (expected, expected) and pooled.sum() == counts.sum()
+    for i, j in ((0, 0), (0, expected - 1), (expected - 1, 1)):
+        block = counts[i * group : (i + 1) * group, j * group : (j + 1) * group]
+        assert pooled[i, j] == block.sum()
+
+
+@pytest.mark.parametrize("n", [10, 20, 101, 1623])
+def test_numbers_and_names_only_where_they_can_be_read(n):
+    names = tuple(f"a class called {i}" for i in range(n))
+    figure = confusion._draw({"one": 3 * np.eye(n, dtype=int), "two": np.ones((n, n), int)}, names, "title")
+    one, two = figure.axes[:2]
+    texts = [text.get_text() for text in one.texts]
+    if n <= 20:
+        assert texts == ["100"] * n and len(two.texts) == n * n
+        assert [t.get_text() for t in one.get_xticklabels()] == ["a class cal…"] * n
+    else:
+        assert not texts and not len(one.get_xticks()) and not len(one.get_yticks())
+    drawn = one.images[0].get_array()
+    assert drawn.shape[0] <= 200 and np.array_equal(drawn.filled(), 100 * np.eye(len(drawn)))
+    assert (one.get_title(), two.get_title()) == ("one: 100.0 %", f"two: {100 / n:.1f} %")

@@ -1,0 +1,172 @@
+"""MAG and MRP heads on mixed test sequences, and t* as training draws it, against loops over single samples."""
+
+from copy import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_features import METHODS, assert_written
+
+from tmkt_braincog.analysis import heads
+from tmkt_braincog.analysis.features import held_out_pairs
+from tmkt_braincog.analysis.figures import FIGURES, Request
+from tmkt_braincog.engine.reopen import reopen
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.mixing import Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
+
+T = 4
+
+
+@pytest.fixture(scope="module")
+def runs(comparison):
+    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
+
+
+def longer(run, epochs, mixing=None):
+    """The run as if it had been that long, and mixed that way."""
+    other = copy(run)
+    other.options, other.method = copy(run.options), copy(run.method)
+    other.options.epochs = epochs
+    other.method.mixing = mixing or run.method.mixing
+    return other
+
+
+@torch.no_grad()
+def slow_heads(run, request):
+    """Walk, mixture and heads of every pair alone: modality said [R, T] and true, ratio said [R] and true."""
+    said, true, ratio, share = [], [], [], []
+    run.model.eval()
+    for pair in held_out_pairs(run, request):
+        hits = [t for t in range(T) if pair.draws[t] < run.method.mixing.p]
+        first = hits[0] if hits else T
+        frames = torch.stack([pair.static if t < first else pair.events[t] for t in range(T)])
+        spikes = run.model.run_stream(frames.unsqueeze(0), "static").spikes
+        said.append(run.method.mag(spikes)[:, 0].argmax(1).tolist())
+        true.append([int(t < first) for t in range(T)])
+        ratio.append(run.method.mrp(spikes).mean().item())
+        share.append(first / T)
+    run.model.train()
+    return np.array(said), np.array(true), np.array(ratio), np.array(share)
+
+
+def test_heads_against_single_samples(runs, tmp_path):
+    request = Request(runs, tmp_path, samples=45)
+    said, true, ratio, share = slow_heads(runs[2], request)
+    names = ["mag.png", "mag.pdf", "mag.csv", "mrp.png", "mrp.pdf", "mrp.csv", "mrp-error.csv"]
+    assert_written(FIGURES["mag"](request) + FIGURES["mrp"](request), tmp_path, names)
+
+    table = pd.read_csv(tmp_path / "mag.csv")
+    assert list(table["run"]) == ["tmkt"] * T and list(table["t"]) == [1, 2, 3, 4]
+    assert set(table["sequences"]) == {45}
+    assert table["accuracy"].values == pytest.approx(100 * (said == true).mean(0), abs=1e-3)
+    appearance = true.mean(0)
+    assert table["majority"].values == pytest.approx(100 * np.maximum(appearance, 1 - appearance), abs=1e-3)
+
+    sequences, error = pd.read_csv(tmp_path / "mrp.csv"), pd.read_csv(tmp_path / "mrp-error.csv")
+    data, pairs = runs[2].data, held_out_pairs(runs[2], request)
+    assert list(sequences["recording"]) == [data.names[i] for i in pairs.recordings]
+    assert sequences["true"].values == pytest.approx(share, abs=1e-6)
+    assert sequences["predicted"].values == pytest.approx(ratio, abs=1e-4)
+    assert error["mae"].item() == pytest.approx(np.abs(ratio - share).mean(), abs=1e-4)
+    assert error["mae_median"].item() == pytest.approx(np.abs(np.median(share) - share).mean(), abs=1e-4)
+
+
+def test_mae_and_the_best_constant():
+    table = pd.DataFrame({"true": [0.0, 0.5, 1.0, 1.0], "predicted": [0.1, 0.5, 0.7, 1.2]})
+    assert heads.errors(table) == pytest.approx({"sequences": 4, "mae": 0.15, "mae_median": 0.375})
+
+
+class Noting(Mixing):
+    """All appearance; notes the progress."""
+
+    def __init__(self):
+        super().__init__(T)
+        self.seen = []
+
+    def event_frames(self, draws, progress):
+        self.seen.append(progress.fraction)
+        return self.constant(draws, 0)
+
+
+def test_moving_schedules_are_taken_evenly_over_training(runs, tmp_path):
+    mixing = Noting()
+    run = longer(runs[2], 8, mixing)  # 16 steps
+    table = heads.mag_of(run, Request([run], tmp_path, samples=32 * 4))
+    assert mixing.seen == [2 / 16, 6 / 16, 10 / 16, 14 / 16]
+    assert set(table["majority"]) == {100}
+
+
+@pytest.mark.parametrize("name", ["mag", "mrp"])
+def test_runs_without_the_head(runs, tmp_path, name):
+    with pytest.raises(
+        UserError, match=f"no {name.upper()} head: .*--no-{name} .*seen: event-only, baseline"
+    ):
+        FIGURES[name](Request(runs[:2], tmp_path))
+    headless = longer(runs[2], 3)
+    headless.method = copy(headless.method)
+    headless.method._modules = {**headless.method._modules, name: None}
+    with pytest.raises(UserError, match=r"\(seen: tmkt\)"):
+        FIGURES[name](Request([headless], tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_t_star_is_that_of_the_training_batches(runs, tmp_path):
+    assert_written(
+        FIGURES["t-star"](Request(runs, tmp_path)), tmp_path, ["t-star.png", "t-star.pdf", "t-star.csv"]
+    )
+    table = pd.read_csv(tmp_path / "t-star.csv")
+    assert list(table["run"].unique()) == ["baseline", "tmkt"]
+    for run in runs[1:]:
+        counts = dict.fromkeys(range(1, T + 2), 0)
+        for epoch in range(3):
+            run.pairs.set_epoch(epoch)
+            for i, batch in enumerate(run._batches(epoch)):
+                for t in run.method.mixing(
+                    run.pairs[batch], Progress(epoch, 3, i, run.steps)
+                ).t_star.tolist():
+                    counts[t] += 1
+        of_run = table[table["run"] == run.name]
+        assert dict(zip(of_run["t_star"], of_run["count"], strict=True)) == counts
+        assert of_run["count"].sum() == 120 and of_run["share"].sum() == pytest.approx(1, abs=1e-5)
+        run.pairs.set_epoch(0)
+
+
+def within_chance(count, share):
+    """Binomial counts within 4.5 standard deviations."""
+    n = count.sum()
+    return np.all(np.abs(count - n * share) <= 4.5 * np.sqrt(n * share * (1 - share)) + 1e-9)
+
+
+def test_t_star_follows_the_law(runs):
+    walk = heads.t_star_of(longer(runs[2], 200))
+    assert walk["law"].values == pytest.approx(geometric_pmf(runs[2].method.mixing.p, T))
+    assert walk["count"].sum() == 8000 and within_chance(walk["count"], walk["law"])
+    assert not within_chance(walk["count"], walk["law"].values[::-1])
+
+    truncated = TimeStepMixup(T, 0.4, "truncated")
+    table = heads.t_star_of(longer(runs[2], 200, truncated))
+    assert table["law"].values == pytest.approx([*truncated_pmf(truncated.p, T), 0])
+    assert within_chance(table["count"], table["law"]) and table["count"].iloc[-1] == 0
+
+
+def test_t_star_of_sliding_replacement(runs):
+    table = heads.t_star_of(longer(runs[1], 200))
+    assert table["law"].isna().all()
+    replaced = np.mean([(step / 400) ** 3 for step in range(400)])
+    expected = np.array([replaced, 0, 0, 0, 1 - replaced])
+    assert within_chance(table["count"], expected)
+
+
+def test_long_trainings_are_thinned_by_epochs(runs, monkeypatch):
+    monkeypatch.setattr(heads, "MOST_DRAWS", 1000)
+    seen = [(progress.epoch, len(draws)) for draws, progress in heads.training_draws(longer(runs[2], 100))]
+    assert [epoch for epoch, _ in seen[::2]] == list(range(2, 100, 4))
+    assert sum(n for _, n in seen) == 1000
+    monkeypatch.setattr(heads, "MOST_DRAWS", 10)
+    assert {progress.epoch for _, progress in heads.training_draws(longer(runs[2], 3))} == {1}
+
+
+def test_figures_say_where_nothing_is_mixed(runs, tmp_path):
+    with pytest.raises(UserError, match=r"no mixed stream: .*tmkt or baseline \(seen: event-only\)"):
+        FIGURES["t-star"](Request(runs[:1], tmp_path))
