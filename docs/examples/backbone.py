@@ -1,0 +1,38 @@
+"""Backbone ``Transfer_Small``: three spiking convolutions of BrainCog, between the SCNN and the VGG in size."""
+
+from braincog.model_zoo.base_module import BaseConvModule
+from timm.models import register_model
+from torch import Tensor, nn
+
+from tmkt_braincog.models.transfer import TransferModel, membrane, timm_options
+
+
+class TransferSmall(TransferModel):
+    """Three times conv3x3 + BN + neuron, each with an average pool behind it, then one linear head per stream."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        layers = []
+        for c_in, c_out in ((2, 16), (16, 32), (32, 64)):
+            layers += [BaseConvModule(c_in, c_out, node=self.node), nn.AvgPool2d(2)]
+        self.feature = nn.Sequential(*layers)
+        self.num_features = 64 * (self.event_size // 8) ** 2
+        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
+        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+        self.finish()
+
+    @property
+    def tap_node(self) -> nn.Module:
+        return self.feature[-2].node  # its membrane is what the alignment compares
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.feature(x)  # x: one time-step, [B, 2, H, W]
+        return membrane(self.tap_node), pooled.flatten(1)
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+
+@register_model
+def Transfer_Small(pretrained: bool = False, **kwargs) -> TransferSmall:
+    return TransferSmall(**timm_options(pretrained, kwargs))
