@@ -277,7 +277,7 @@ def test_fetch_unpacks_the_ten_inner_archives_and_cifar10(tmp_path, archives):
     for _ in range(2):
         fetch(root)
     assert asked == [
-        ("CIFAR10DVS.zip", (CIFAR10DVS.url,), "ce3a4a0682dc0943703bd8f749a7701c"),
+        ("CIFAR10DVS.zip", (CIFAR10DVS.url, cifar10dvs.DIRECT), "ce3a4a0682dc0943703bd8f749a7701c"),
         ("cifar-10-python.tar.gz", (CIFAR10.url,), "c58f30108f718f92721af3b95e74349a"),
     ]
     assert sorted(os.listdir(root)) == ["CIFAR10DVS", "cifar-10-batches-py"]

@@ -40,6 +40,8 @@ EXPECTED = """Expected:
 with the classes airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
 Fetch both with: python -m tmkt_braincog.data prepare CIFAR10-DVS --data-root DIR (or --download), or by hand: CIFAR10-DVS as AEDAT4 from https://figshare.com/ndownloader/files/38023437, CIFAR-10 with torchvision."""
 LAYOUT = Layout(CLASSES, "*_0.aedat4", EXPECTED)
+# tonic's own address answers programs with a test for robots (tonic issue 329); this one is said not to (337).
+DIRECT = "https://api.figshare.com/v2/file/download/38023437"
 REMARK = (
     "Which image a recording of CIFAR10-DVS shows was never published: all of CIFAR-10 can be drawn, so a static image "
     "may show the same picture as a test recording."
@@ -96,7 +98,7 @@ def fetch(root: Path) -> None:
     from tonic.datasets import CIFAR10DVS
     from torchvision.datasets import CIFAR10
 
-    recordings = Archive(CIFAR10DVS.filename, (CIFAR10DVS.url,), CIFAR10DVS.file_md5)
+    recordings = Archive(CIFAR10DVS.filename, (CIFAR10DVS.url, DIRECT), CIFAR10DVS.file_md5)
     parts = [f"{name}.zip" for name in CLASSES]
     install(recordings, recordings_folder(root), parts=parts, expected=EXPECTED)
     images = Archive(CIFAR10.filename, (CIFAR10.url,), CIFAR10.tgz_md5)
