@@ -37,7 +37,16 @@ def test_every_script_that_is_named_exists(path):
 def test_every_option_that_is_named_exists():
     from tmkt_braincog.arguments import build_parser
     from tmkt_braincog.experiments.sweep import sweep_parser
+    from tmkt_braincog.experiments.table_file import load_table
+    from tmkt_braincog.experiments.tables import SCRIPTS, table_parser
 
-    actions = [*build_parser()._actions, *sweep_parser()._actions]
-    known = {o for a in actions for o in a.option_strings} | {"--logdir", "--nproc_per_node"}
+    table = table_parser(load_table(SCRIPTS / "tables" / "table2.yaml"))
+    actions = [*build_parser()._actions, *sweep_parser()._actions, *table._actions]
+    known = {o for a in actions for o in a.option_strings} | {"--logdir", "--nproc_per_node", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
+
+
+def test_every_experiment_that_is_named_exists():
+    from tmkt_braincog.experiments.__main__ import COMMANDS
+
+    assert set(re.findall(r"-m tmkt_braincog\.experiments ([\w-]+)", README)) - {"--help"} <= set(COMMANDS)
