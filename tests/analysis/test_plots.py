@@ -7,9 +7,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from PIL import Image
 
 from tmkt_braincog.analysis import plots
+from tmkt_braincog.analysis.table import summarise
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.files import replacing
 
@@ -204,3 +206,34 @@ def test_settings_of_the_caller_are_kept(tmp_path):
         assert matplotlib.rcParams["font.size"] == 31
     plots.plot_comparison(results(), tmp_path / "d.png")
     assert (tmp_path / "c.png").read_bytes() == (tmp_path / "d.png").read_bytes()
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_rows_show_seeds_means_and_differences(tmp_path, seeds):
+    names = ["none", "TSM", "a row with a name that is longer than thirty letters", "tmkt"]
+    df = results(names, seeds).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
+    df["top1_last"] += np.random.default_rng(0).random(len(df))
+    summary = summarise(df, "none")
+    plots.plot_rows(df, summary, "none", tmp_path / "rows.png", "A title")
+    assert_picture(tmp_path / "rows.png", (7.0, 1.3 + 0.34 * 4))
+    left, right = plots._rows(df, summary.set_index("method"), "none", "").axes
+    dots = np.concatenate([c.get_offsets() for c in left.collections if isinstance(c, PathCollection)])
+    assert sorted(dots[:, 0]) == pytest.approx(sorted(df["top1_last"]))
+    drawn = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
+    assert drawn == pytest.approx(summary["last_diff"].dropna().tolist())
+    bars = [c.get_segments()[0][:, 0] for c in right.collections]
+    expected = summary[["last_low", "last_high"]].dropna().to_numpy()
+    assert np.allclose(np.array(bars).reshape(-1, 2), expected) and len(bars) == (3 if seeds > 1 else 0)
+
+
+def test_a_legend_with_long_names_stays_inside(tmp_path):
+    runs = {f"a change with a long name, number {i}": [log(5, i)] for i in range(7)}
+    figure = plots._curves(
+        {name: plots._curve(name, logs, "epoch", "top1") for name, logs in runs.items()},
+        {name: f"{name} (1 seed)" for name in runs},
+        ("epoch", "top1"),
+        "",
+    )
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1

@@ -115,6 +115,26 @@ def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
     save(lambda: _shots(df, list(df["method"].unique()), title), path)
 
 
+def plot_rows(
+    df: pd.DataFrame, summary: pd.DataFrame, reference: str, path: str | Path, title: str = ""
+) -> None:
+    """The rows of a table below each other: every seed with mean and std, and the paired difference to one row.
+
+    Args:
+        df: columns method (the row's name), seed, top1_last (percent).
+        summary: of it, from :func:`.table.summarise` with the same reference.
+        reference: the row that differences are taken to.
+        path: the picture to write; its folder is made if absent.
+        title: printed above the panels.
+
+    Raises:
+        UserError: a column is missing or not numeric, there is no row, a seed occurs twice in a row, or the suffix of
+            `path` is unknown.
+    """
+    _require(df, ("method", "seed", "top1_last"), "the plot of rows")
+    save(lambda: _rows(df, summary.set_index("method"), reference, title), path)
+
+
 def save(draw: Callable[[], Figure], path: str | Path) -> None:
     """Draws and saves under our own style, over defaults that hide a user's matplotlibrc."""
     fmt = Path(path).suffix.lower().lstrip(".")
@@ -177,6 +197,32 @@ def _comparison_panel(axes: Axes, wide: pd.DataFrame) -> None:
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
+def _rows(df: pd.DataFrame, summary: pd.DataFrame, reference: str, title: str) -> Figure:
+    names = list(summary.index)
+    figure = _figure(7.0, 1.3 + 0.34 * len(names), title)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+    for axes in (left, right):
+        axes.grid(True, axis="x")
+        axes.grid(False, axis="y")
+    for y, name in enumerate(names):
+        look, row = {"color": COLOURS[0] if name != reference else "0.35", "marker": "o"}, summary.loc[name]
+        values = df.loc[df["method"] == name, "top1_last"]
+        left.scatter(values, [y + 0.16] * len(values), s=12, alpha=0.55, linewidths=0, **look)
+        bar = None if pd.isna(row["last_std"]) else row["last_std"]
+        left.errorbar(row["last_mean"], y - 0.12, xerr=bar, markersize=5, capsize=3, **look)
+        if pd.notna(row["last_low"]):
+            ends = [[row["last_diff"] - row["last_low"]], [row["last_high"] - row["last_diff"]]]
+            right.errorbar(row["last_diff"], y, xerr=ends, markersize=5, capsize=3, **look)
+        elif pd.notna(row["last_diff"]):
+            right.plot(row["last_diff"], y, markersize=5, **look)
+    right.axvline(0, color="0.35", linewidth=0.9)
+    left.set_yticks(range(len(names)), [textwrap.fill(name, 30) for name in names])
+    left.set_ylim(len(names) - 0.5, -0.5)
+    left.set_xlabel(f"{ACCURACY}, last epoch\nsmall: seeds; large: mean ± std")
+    right.set_xlabel(f"difference to {reference} (points)\npaired over seeds, 95 % interval")
+    return figure
+
+
 def _folded(name: str) -> str:
     """A long method name on several lines, so that neighbouring tick labels stay apart."""
     return textwrap.fill(name, 14)
@@ -209,7 +255,9 @@ def _curves(
     whole = all((curve.index % 1 == 0).all() for curve in curves.values())
     axes.xaxis.set_major_locator(MaxNLocator(integer=whole, min_n_ticks=1))
     axes.ticklabel_format(axis="y", useOffset=False)
-    figure.legend(loc="outside lower center", ncols=min(3, len(curves)))
+    # A column of the legend takes about 0.065 inch per letter and 0.6 for its line.
+    columns = int(5.0 / (0.6 + 0.065 * max(map(len, labels.values()))))
+    figure.legend(loc="outside lower center", ncols=max(1, min(3, columns, len(curves))))
     return figure
 
 

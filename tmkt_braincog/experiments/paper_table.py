@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.plots import ACCURACY, plot_comparison, plot_curves
+from ..analysis.plots import ACCURACY, COLOURS, plot_curves, plot_rows
 from ..analysis.table import aligned_table, summarise
 from ..engine.environment import PACKAGES, read_environment
 from ..files import replacing
@@ -40,7 +40,7 @@ class Origin:
 def write(
     table: Table, rows: pd.DataFrame, logs: Mapping[str, list[pd.DataFrame]], origin: Origin, folder: Path
 ) -> str:
-    """Write ``<name>.{csv,md,tex,png,pdf}`` and ``<name>_curves.{png,pdf}``; returns the text for the terminal.
+    """Write ``<name>.{csv,md,tex,png,pdf}``, and for few enough rows ``<name>_curves.{png,pdf}``; returns the text.
 
     Args:
         rows: one row per run: column ``row`` (the table's row) and those of :mod:`~tmkt_braincog.analysis.table`.
@@ -59,8 +59,8 @@ def write(
         temporary.write_text(text, encoding="utf-8")
     with replacing(folder / f"{table.name}.tex") as temporary:
         temporary.write_text(_latex(table, summary, caption, origin), encoding="utf-8")
-    _pictures(table, frame, logs, origin, folder)
-    return f"{text}\nWritten: {folder}/{table.name}.csv, .md, .tex, .png, .pdf, _curves.png, .pdf"
+    _pictures(table, frame, summary, logs, origin, folder)
+    return f"{text}\nWritten: {folder}/{table.name}.csv, .md, .tex and pictures"
 
 
 def verdicts(frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[tuple[str, str, str]]:
@@ -191,16 +191,24 @@ def _tex(text: str) -> str:
 
 
 def _pictures(
-    table: Table, frame: pd.DataFrame, logs: Mapping[str, list[pd.DataFrame]], origin: Origin, folder: Path
+    table: Table,
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
+    logs: Mapping[str, list[pd.DataFrame]],
+    origin: Origin,
+    folder: Path,
 ) -> None:
-    title = f"{table.title}: {origin.setting}"
+    # A title may break between its parts, not within them.
+    setting = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in origin.setting.split(", "))
+    title = f"{table.title}: {setting}"
     for suffix in ("png", "pdf"):
         path = folder / f"{table.name}.{suffix}"
         if table.curve:
             _line(table, frame, title, path)
         else:
-            plot_comparison(frame, path, title)
-        plot_curves(dict(logs), folder / f"{table.name}_curves.{suffix}", title=title)
+            plot_rows(frame, summary.reset_index(), table.reference, path, title)
+        if len(logs) <= len(COLOURS):
+            plot_curves(dict(logs), folder / f"{table.name}_curves.{suffix}", title=title)
 
 
 def _line(table: Table, frame: pd.DataFrame, title: str, path: Path) -> None:
