@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tmkt_braincog.data.pairs import Pair
+from tmkt_braincog.engine.train import same_run
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import grid
 from tmkt_braincog.losses import ela_loss, kd_loss, sta_loss
@@ -20,7 +21,7 @@ from tmkt_braincog.methods import (
 )
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models import StreamOutput, TransferOutput
-from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.options import identity, parse, resolve
 
 T, B, N, D, FEATURES = 4, 6, 3, 7, 5
 IMAGES = 11
@@ -197,3 +198,13 @@ def test_without_a_part_that_has_a_teacher_none_is_named():
         "a.pt",
         "b.pt",
     ]
+
+
+def test_options_that_are_newer_than_a_run_do_not_make_it_another_one():
+    here = identity(options())
+    older = {k: v for k, v in here.items() if not k.startswith(("ckd", "seal", "kd"))}
+    same_run(older, here, "The run")
+    with pytest.raises(UserError, match=r"kd_temperature: there None, here 4.0"):
+        same_run(older, identity(options("--kd-temperature 4")), "The run")
+    with pytest.raises(UserError, match=r"lr: there 0.3, here"):
+        same_run(older | {"lr": 0.3}, here, "The run")

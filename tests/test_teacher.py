@@ -45,7 +45,7 @@ def teachers(tmp_path_factory):
     """Folder of static.pt and events.pt."""
     folder = tmp_path_factory.mktemp("teachers")
     for on in ("static", "events"):
-        words = f"train {TINY} --on {on} {DATA} --no-progress --output {folder / on}.pt"
+        words = f"train {TINY} --on {on} {DATA} --no-progress --teacher-checkpoint {folder / on}.pt"
         assert teach(words.split()) == 0
     return folder
 
@@ -156,7 +156,7 @@ def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, dat
 def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, tmp_path, capsys):
     path = teachers / "events.pt"
     before = path.stat().st_mtime_ns
-    words = f"train {TINY} --on events {DATA} --no-progress --output {path}".split()
+    words = f"train {TINY} --on events {DATA} --no-progress --teacher-checkpoint {path}".split()
     assert teach(words) == 0 and "Already there, kept" in capsys.readouterr().out
     assert teach([*words, "--teacher-lr", "0.1"]) == 2
     assert "holds another teacher" in capsys.readouterr().err and path.stat().st_mtime_ns == before
@@ -165,8 +165,8 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("train --seed 1 2 --output one.pt", "put {seed} into --output one.pt"),
-        ("train --teacher VGG_SNN --no-pretrained --output one.pt", "is a spiking network"),
+        ("train --seed 1 2 --teacher-checkpoint one.pt", "put {seed} into --teacher-checkpoint one.pt"),
+        ("train --teacher VGG_SNN --no-pretrained --teacher-checkpoint one.pt", "is a spiking network"),
         ("train --teacher-epochs 0", "at least 1"),
         ("train --teecher resnet18", "unrecognized"),
         ("trian", "Unknown command 'trian'. Did you mean 'train'"),

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import distributed
+from ..arguments import build_parser
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
 from ..errors import UserError
@@ -354,9 +355,17 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 
 def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
-    """A UserError that lists the options in which two runs differ, if they do."""
+    """A UserError that lists the options in which two runs differ, if they do.
+
+    Options that are unset, or newer than the run, are not there: it was made with their defaults.
+    """
     names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
-    differing = [n for n in names if seen.get(n) != expected.get(n)]  # unset options are None or absent
+    defaults = {action.dest: action.default for action in build_parser()._actions}
+
+    def same(n: str) -> bool:
+        return seen.get(n) == expected.get(n) or (n not in seen and expected[n] == defaults.get(n))
+
+    differing = [n for n in names if not same(n)]
     if differing:
         lines = "\n".join(f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing)
         raise UserError(

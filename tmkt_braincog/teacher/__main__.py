@@ -28,7 +28,7 @@ checkpoint for --teacher-checkpoint. Data, split and seed are those of main_tran
 trained on; a run whose split would make a teacher leak refuses it."""
 EPILOG = f"""\
 examples:
-  {PROGRAM} train --target-dataset NCALTECH101 --data-root DATA --output results/teachers/ncaltech-static-{{seed}}.pt
+  {PROGRAM} train --target-dataset NCALTECH101 --data-root DATA --teacher-checkpoint results/ncaltech-{{seed}}.pt
   {PROGRAM} train --on events --teacher resnet18 --teacher-size 48 --no-pretrained -c run_scripts/nmnist_fewshot.yaml \\
       --data-root DATA --shots 5 --seed 1 2 3 4 5"""
 
@@ -86,9 +86,9 @@ def teacher_parser() -> Parser:
         help="largest learning rate (default: 3e-4)",
     )
     add(
-        "--output",
+        "--teacher-checkpoint",
         metavar="FILE",
-        help="{seed} in it stands for the seed (default: results/teachers/<data>-<on>-<model>-{seed}.pt)",
+        help="file to write; {seed} in it stands for the seed (default: results/teachers/<data>-<on>-<model>-{seed}.pt)",
     )
     return parser
 
@@ -102,10 +102,10 @@ def _run(command: str, argv: list[str]) -> int:
     own, rest = teacher_parser().parse_known_args(argv)
     options, _ = resolve(parse(rest))
     default = f"results/teachers/{options.target_dataset}-{own.on}-{own.teacher}-{{seed}}.pt"
-    output = own.output or default
-    if len(options.seed) > 1 and "{seed}" not in output:
+    text = own.teacher_checkpoint or default
+    if len(options.seed) > 1 and "{seed}" not in text:
         raise UserError(
-            f"--seed names {len(options.seed)} seeds, each with a teacher: put {{seed}} into --output {output}."
+            f"--seed names {len(options.seed)} seeds, each with a teacher: put {{seed}} into --teacher-checkpoint {text}."
         )
     device, remark = choose_device(options.device)
     data = load_data(options)
@@ -113,7 +113,7 @@ def _run(command: str, argv: list[str]) -> int:
         print(remark)
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = teacher_path(output, seed)
+        path = teacher_path(text, seed)
         print(f"Seed {seed}. {split.audit}")
         teacher, kept = make_teacher(own, options, data, split, seed, path, device)
         what = "static images" if own.on == "static" else "recordings"

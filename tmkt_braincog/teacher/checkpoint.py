@@ -87,7 +87,7 @@ class Teacher:
             raise UserError(
                 f"The teacher {path} was trained on {len(leaked)} {what} (of {len(self.trained)}) that this run may not "
                 f"train on, such as static twins of held-out recordings: they would leak. {again} A teacher per seed: "
-                "{seed} in --output and --teacher-checkpoint."
+                "{seed} in --teacher-checkpoint."
             )
 
 
@@ -133,7 +133,7 @@ def load_teacher(path: Path) -> Teacher:
     """
     if not path.is_file():
         raise UserError(
-            f"There is no teacher checkpoint {path}. Train one: python -m tmkt_braincog.teacher train --output {path}, "
+            f"There is no teacher checkpoint {path}. Train one: python -m tmkt_braincog.teacher train --teacher-checkpoint {path}, "
             "with the options of this run."
         )
     try:

@@ -58,7 +58,7 @@ def make_teacher(
         if same and np.array_equal(there.trained.numpy(), which):
             return there, True
         raise UserError(
-            f"{path} holds another teacher (other options or training data). Choose another --output, or move it away."
+            f"{path} holds another teacher (other options or training data). Choose another --teacher-checkpoint, or move it away."
         )
     torch.manual_seed(seed)
     network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(device)
