@@ -44,6 +44,7 @@ def batch() -> Pair:
         label=torch.arange(B) % 4,
         draws=torch.rand(B, T, generator=g).double(),
         index=torch.arange(B),
+        image=torch.arange(B),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from tonic.datasets import NCALTECH101
 
 import tmkt_braincog
-from tmkt_braincog import data, losses, methods, mixing, models
+from tmkt_braincog import data, losses, methods, mixing, models, teacher
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.data import DATASETS, cifar10dvs, commands, make_split, ncaltech101
 from tmkt_braincog.engine import evaluate
@@ -29,7 +29,7 @@ PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 OURS = [DOCS / f"{name}.md" for name in ("method", "data", "extending", "faq")]
 MODULES = (
     tmkt_braincog, data, losses, methods, mixing, models, evaluate, methods.baseline, braincog.base.node.node,
-    braincog.base.strategy.surrogate,
+    braincog.base.strategy.surrogate, teacher,
 )  # fmt: skip
 
 
@@ -109,8 +109,8 @@ def exists(name: str) -> bool:
 
 
 def test_method_every_name_is_that_of_something():
-    columns = {n for names in loss_names().values() for n in names} | {"sigma_1", "sigma_T"}
-    values = {*STRATEGIES, *LAWS}
+    columns = {n for names in loss_names().values() for n in names} | {"sigma_1", "sigma_T", "ela", "sta"}
+    values = {*STRATEGIES, *LAWS, *methods.PARTS}
     named = {w for w in code(prose(DOCS / "method.md")) if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", w)}
     assert len(named) > 40
     assert {w for w in named - columns - values if not exists(w)} == set()

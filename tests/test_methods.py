@@ -104,7 +104,8 @@ def test_total_is_the_weighted_sum_in_front_of_the_plain_terms():
 
 @pytest.mark.parametrize("use_tet", [True, False])
 def test_event_only(out, y, use_tet):
-    batch = Pair(torch.zeros(B, T, 2, 1, 1), torch.zeros(B, 2, 1, 1), y, torch.zeros(B, T), torch.arange(B))
+    samples = torch.arange(B)
+    batch = Pair(torch.zeros(B, T, 2, 1, 1), torch.zeros(B, 2, 1, 1), y, torch.zeros(B, T), samples, samples)
     calls = []
 
     def model(*streams):
@@ -263,6 +264,7 @@ def small_batch(seed=0):
         label=torch.tensor([0, 1, 2, 0, 1, 2]),
         draws=torch.rand(B, T, generator=g, dtype=torch.float64),
         index=torch.arange(B),
+        image=torch.arange(B),
     )
 
 

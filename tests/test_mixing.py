@@ -306,6 +306,7 @@ def test_every_strategy_switches_once_and_its_labels_agree(name):
         label=torch.zeros(B).long(),
         draws=uniform(B, T),
         index=torch.arange(B),
+        image=torch.arange(B),
     )
     seen = set()
     for progress in (Progress(0, 4), Progress(2, 4), Progress(3, 4)):

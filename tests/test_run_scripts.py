@@ -107,6 +107,35 @@ def run(script, *words):
     )
 
 
+@pytest.mark.parametrize("method, on", [("ckd", "static"), ("seal", "events")])
+def test_the_scripts_that_distil(method, on):
+    for data, settings in (("ndigits", "quickstart"), ("nmnist", "nmnist")):
+        assert (
+            f'distil.sh" {settings} {method} {on} "--teacher '
+            in (SCRIPTS / f"{data}_{method}.sh").read_text()
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method, on", [("ckd", "static"), ("seal", "events")])
+def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch, method, on):
+    monkeypatch.setenv(
+        "TMKT_TEACHER", "--teacher resnet10t --teacher-size 32 --teacher-epochs 1 --no-pretrained"
+    )
+    words = "--seed 1 2 --shots 4 --static-images 12 --step 4 --event-size 28 --batch-size 10 --epoch-size 20 --epochs 2"
+    words += f" --warmup-epochs 0 --no-progress --teacher-checkpoint {tmp_path}/t-{{seed}}.pt --output {tmp_path / 'out'}"
+    done = run(f"ndigits_{method}.sh", *words.split())
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
+    assert [(row["method"], row["seed"]) for row in rows] == [(method, "1"), (method, "2")]
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["t-1.pt", "t-2.pt"]
+    assert (
+        done.stdout.count("resnet10t at 32 x 32, trained on") == 2 and f"--method {method}" not in done.stderr
+    )
+    again = run(f"ndigits_{method}.sh", *words.split())
+    assert again.returncode == 0 and again.stdout.count("Already there, kept") == 2
+
+
 @pytest.mark.parametrize(
     "script, said",
     [

@@ -98,6 +98,7 @@ def build_parser() -> ArgumentParser:
     _shared_loss_options(parser.add_argument_group("losses shared by the methods"))
     _baseline_options(parser.add_argument_group("baseline (He et al.)"))
     _tmkt_options(parser.add_argument_group("TMKT: mixing, heads, alignment"))
+    _distillation_options(parser.add_argument_group("distillation from a teacher (CKD, SeAl-KD)"))
     _optimiser_options(parser.add_argument_group("optimisation (timm)"))
     return parser
 
@@ -119,8 +120,8 @@ def _run_options(group) -> None:
         "--method",
         nargs="+",
         metavar="NAME",
-        help="one or several of: event-only, baseline, tmkt (default: tmkt; with the baseline's own switches: "
-        "baseline)",
+        help="one or several of: event-only, baseline, tmkt, ckd, seal; + joins a part: tmkt+seal, tmkt+ckd (default: "
+        "tmkt; with the baseline's own switches: baseline)",
     )
     add(
         "--seed",
@@ -364,6 +365,33 @@ def _tmkt_options(group) -> None:
         default="equation",
         help="lambda acts on alignment and event loss (Eq. 12, 17), or on the alignment only (the baseline's code)",
     )
+
+
+def _distillation_options(group) -> None:
+    add = group.add_argument
+    add(
+        "--teacher-checkpoint",
+        nargs="+",
+        metavar="FILE",
+        help="of `python -m tmkt_braincog.teacher train`: one trained on static images for ckd, one on events for seal; {seed} "
+        "in a name stands for the run's seed",
+    )
+    add(
+        "--kd-temperature",
+        type=positive,
+        default=3.0,
+        metavar="TAU",
+        help="temperature of all distillation",
+    )
+    add("--ckd-k", type=non_negative, default=100.0, metavar="K", help="how suddenly ckd ends, per epoch")
+    add(
+        "--ckd-threshold",
+        type=non_negative,
+        metavar="EPOCH",
+        help="e_th, the epoch in which ckd ends (default: half of the epochs)",
+    )
+    add("--seal-alpha", type=non_negative, default=0.6, help="weight of seal's error-aware alignment")
+    add("--seal-beta", type=non_negative, default=0.15, help="weight of seal's temporal alignment")
 
 
 def _optimiser_options(group) -> None:

@@ -97,7 +97,7 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
         UserError: unknown names, contradictions.
     """
     from .data import DATASETS
-    from .methods import METHODS
+    from .methods import build_method, canonical, teachers_of
 
     remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
@@ -106,15 +106,17 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     for layer in (target.recipe, vars(given)):
         for name, value in layer.items():
             setattr(options, name, value)
-    options.method = _methods(given, options, remarks)
+    options.method = [canonical(name) for name in _methods(given, options, remarks)]
     for name in options.method:
         # Built to be checked: an unknown name or an impossible ratio is an error here.
-        least = METHODS[name].from_options(options, features=1).least_batch
+        least = build_method(name, options, features=1).least_batch
         if options.batch_size < least:
             raise UserError(
                 f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) and needs at least "
                 f"{least}. Raise it, or switch the alignment off (--no-rda for tmkt, --no-domain-loss for the baseline)."
             )
+    if not teachers_of(options.method):
+        options.teacher_checkpoint = None  # it changes nothing
     options.target_dataset = target_name
     if options.source_dataset not in (None, *target.sources):
         raise UserError(

@@ -112,7 +112,8 @@ def test_the_fixed_rule_comes_as_near_as_it_can():
 
 def test_mixup_of_inputs():
     events, static = torch.rand(3, 4, 2, 5, 5), torch.rand(3, 2, 5, 5)
-    batch = Pair(events, static, torch.zeros(3).long(), torch.rand(3, 4), torch.arange(3))
+    samples = torch.arange(3)
+    batch = Pair(events, static, torch.zeros(3).long(), torch.rand(3, 4), samples, samples)
     mixed = gv.InputMixup(4, 0.3)(batch)
     for b in range(3):
         for t in range(4):

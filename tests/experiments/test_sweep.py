@@ -19,7 +19,7 @@ from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.experiments import grid, sweep
-from tmkt_braincog.methods import METHODS
+from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.options import parse, resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,9 +71,14 @@ OWN = {
     "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag", "mrp", "rda", "mag_weight", "mrp_weight"}
     | {"rda_form"},
 }  # fmt: skip
+TEACHER = {"teacher_checkpoint", "kd_temperature"}
+OWN |= {
+    "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_threshold"},
+    "seal": EVENTS | TEACHER | {"seal_alpha", "seal_beta"},
+}
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", [*METHODS, *SYSTEMS])
 def test_what_every_method_takes(method):
     options, _ = resolve(parse(["--method", method]))
     all_options = {a.dest for a in build_parser()._actions} - {"help"}

@@ -26,6 +26,7 @@ class Pair(NamedTuple):
         label: ``[B]`` int64.
         draws: ``[B, T]`` float64, the uniform numbers of the TSM walk.
         index: ``[B]`` int64, recording.
+        image: ``[B]`` int64, its static partner.
     """
 
     events: Tensor
@@ -33,6 +34,7 @@ class Pair(NamedTuple):
     label: Tensor
     draws: Tensor
     index: Tensor
+    image: Tensor
 
     def to(self, device: torch.device) -> "Pair":
         return Pair(*(t.to(device, non_blocking=True) for t in self))
@@ -146,12 +148,14 @@ class TSMDataset(Dataset):
         labels = self.labels.numpy()[recordings]
         index = upload(recordings, device)
         events = resize_frames(self.frames.index_select(0, index), self.size)
+        images = self._partners(recordings, labels, draws[:, T])
         return Pair(
             events=augment_events(events, draws[:, T + 1 :], self.augment),
-            static=self._static(self._partners(recordings, labels, draws[:, T])),
+            static=self._static(images),
             label=upload(labels, device),
             draws=upload(draws[:, :T], device),
             index=index,
+            image=upload(images, device),
         )
 
     def _partners(self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:

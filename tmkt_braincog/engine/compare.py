@@ -16,8 +16,9 @@ from ..data import DATASETS, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
-from ..methods import METHODS
+from ..methods import METHODS, SYSTEMS
 from ..options import identity, save_yaml
+from ..teacher.outputs import check_teachers, load_teachers
 from . import checkpoint
 from .build import build_model, choose_device
 from .environment import write_environment
@@ -72,11 +73,15 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     device, remark = choose_device(options.device)
     check_share(options.batch_size)
     folder = distributed.on_main(lambda: check_output(options))
+    for seed in options.seed:
+        load_teachers(options, options.method, seed)
     data = distributed.main_first(lambda: load_data(options))
     if device.type == "cpu":
         keep_freed_memory()
     splits = {seed: make_split(data, options, seed) for seed in options.seed}
     data = to_device(data, device)
+    for seed, split in splits.items():
+        check_teachers(options, data, split, seed)
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
     distributed.on_main(lambda: claim(folder, options))
@@ -184,8 +189,10 @@ def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.
 def finished(folder: Path, order: list[str]) -> pd.DataFrame:
     """Rows of all finished runs under ``folder``; methods as in ``order``, others after them, then by seed."""
     rows = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
-    rank = {name: i for i, name in enumerate(dict.fromkeys([*order, *METHODS]))}
-    return pd.DataFrame(sorted(rows, key=lambda r: (rank[r["method"]], r["seed"])))
+    rank = {name: i for i, name in enumerate(dict.fromkeys([*order, *METHODS, *SYSTEMS]))}
+    return pd.DataFrame(
+        sorted(rows, key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
+    )
 
 
 def evaluate_checkpoint(options: Namespace, say=print) -> Metrics:

@@ -15,13 +15,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import distributed
+from ..arguments import build_parser
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
 from ..errors import UserError
 from ..files import replacing
-from ..methods import METHODS
+from ..methods import build_method
 from ..mixing import Progress
 from ..options import NOT_IDENTITY, identity
+from ..teacher.outputs import give_teachers
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .evaluate import Metrics, evaluate
@@ -85,7 +87,7 @@ class Trainer:
         # The model comes first: its initial weights are then the same for all methods.
         torch.manual_seed(self.seed)
         self.model = build_model(options, len(data.classes)).to(device)
-        self.method = METHODS[self.name].from_options(options, self.model.num_features).to(device)
+        self.method = build_method(self.name, options, self.model.num_features).to(device)
         self.modules = nn.ModuleDict({"model": self.model, "method": self.method})
         self.losses = distributed.data_parallel(self.model, self.method)
         self.optimizer = build_optimizer(options, self.modules)
@@ -109,6 +111,7 @@ class Trainer:
         self.log = EpochLog(folder, options.tensorboard)
         self.at = Position()
         self.sums: dict[str, Tensor] = {}
+        self.teachers: dict[str, str] | None = None  # checksums; None before training
         # The first step of this epoch with a loss that is not finite; lives on the device so that looking
         # for it costs no synchronisation per step.
         self.first_bad = torch.tensor(self.steps, device=device)
@@ -120,6 +123,7 @@ class Trainer:
             UserError: a loss that is not finite, or a checkpoint that cannot be written.
             Interrupted: Ctrl-C or SIGTERM, after saving.
         """
+        self._give_teachers()
         self.folder.mkdir(parents=True, exist_ok=True)
         reset_peak(self.device)
         bar = tqdm(
@@ -136,6 +140,16 @@ class Trainer:
                 self._end_epoch(bar)
         self.log.close()
         return self._finish()
+
+    def _give_teachers(self) -> None:
+        """The outputs of its teachers for the method's parts; those that the run began with."""
+        given = give_teachers(self.method, self.options, self.data, self.split, self.device)
+        if self.teachers not in (None, given):
+            raise UserError(
+                f"{self.name}, seed {self.seed}: a file of --teacher-checkpoint has changed since the run was stopped. Put "
+                "the old one back, or start anew with another --output."
+            )
+        self.teachers = given
 
     def _batches(self, epoch: int) -> list[list[int]]:
         o = self.options
@@ -305,6 +319,7 @@ class Trainer:
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "teachers": self.teachers,
             "position": asdict(self.at),
             "sums": sums,
             "rows": self.log.rows,
@@ -327,6 +342,7 @@ class Trainer:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.ema is not None:
             checkpoint.load_weights(self.ema.module, state["ema"], path, name)
+        self.teachers = state.get("teachers")  # not in checkpoints of older versions
         self.at = Position(**state["position"])
         self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
         self.log.restore(state["rows"])
@@ -339,9 +355,17 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 
 def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
-    """A UserError that lists the options in which two runs differ, if they do."""
+    """A UserError that lists the options in which two runs differ, if they do.
+
+    Options that are unset, or newer than the run, are not there: it was made with their defaults.
+    """
     names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
-    differing = [n for n in names if seen.get(n) != expected.get(n)]  # unset options are None or absent
+    defaults = {action.dest: action.default for action in build_parser()._actions}
+
+    def same(n: str) -> bool:
+        return seen.get(n) == expected.get(n) or (n not in seen and expected[n] == defaults.get(n))
+
+    differing = [n for n in names if not same(n)]
     if differing:
         lines = "\n".join(f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing)
         raise UserError(

@@ -14,6 +14,7 @@ COMMANDS = {
     "table4": ("tables", "mixing strategy"),
     "causes": ("tables", "what moves TMKT away from the baseline: one thing changed at a time"),
     "leakage": ("tables", "how much of the gain comes from static twins of test recordings"),
+    "neighbours": ("tables", "CKD and SeAl-KD, alone and joined to TMKT"),
     "sweep": ("sweep", "any options varied"),
     "fewshot": ("fewshot", "accuracy against shots on N-MNIST"),
     "figures": ("figures", "Grad-CAM++, loss landscape, t-SNE, CKA and others from finished runs"),

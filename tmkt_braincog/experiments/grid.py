@@ -13,7 +13,7 @@ from typing import Any
 
 from ..arguments import GENERAL_GROUPS, build_parser, group_options
 from ..errors import UserError
-from ..methods import METHODS
+from ..methods import METHODS, SYSTEMS, build_method
 from ..options import NOT_IDENTITY, parse, resolve
 from .jobs import Job
 
@@ -161,7 +161,7 @@ def _remarks(taken: dict[str, dict[str, list[bool]]]) -> Iterable[str]:
 def takes(options: Namespace, dest: str) -> bool:
     """Whether the run of these options depends on this one.
 
-    All do that no registered method is built from (such as ``--epochs``), and those of the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the
+    All do that no registered method or part is built from (such as ``--epochs``), and those of the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the
     others where the run's method reads them.
     """
     return dest not in _of_methods() or dest in _reads(options.method[0], options)
@@ -169,8 +169,10 @@ def takes(options: Namespace, dest: str) -> bool:
 
 @cache
 def _of_methods() -> set[str]:
-    defaults, _ = resolve(parse(["--method", *METHODS]))
-    return set().union(*(_reads(name, defaults) for name in METHODS)) - group_options(GENERAL_GROUPS)
+    defaults, _ = resolve(parse([]))
+    return set().union(*(_reads(name, defaults) for name in (*METHODS, *SYSTEMS))) - group_options(
+        GENERAL_GROUPS
+    )
 
 
 class _Recorder:
@@ -186,8 +188,8 @@ class _Recorder:
 
 def _reads(method: str, options: Namespace) -> set[str]:
     recorder = _Recorder(options)
-    METHODS[method].from_options(recorder, features=1)
-    return recorder.read
+    teachers = {"teacher_checkpoint"} if build_method(method, recorder, features=1).parts else set()
+    return recorder.read | teachers
 
 
 def folder_name(settings: dict[str, str]) -> str:

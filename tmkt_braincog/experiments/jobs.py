@@ -29,6 +29,7 @@ from ..engine.compare import DATA_OPTIONS, check_output, load_data
 from ..engine.interrupt import Interrupted, StopSignal
 from ..errors import UserError
 from ..options import parse, resolve
+from ..teacher import load_teachers
 from ..terminal import guarded
 
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog")
@@ -108,7 +109,7 @@ def program(work: Callable[[], str]) -> int:
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Try what can be tried without data: output folders, models, optimisers, schedules. Writes nothing.
+    """Try what can be tried without data: output folders, teachers, models, optimisers, schedules. Writes nothing.
 
     Raises:
         UserError: what a job would refuse, with its name.
@@ -122,6 +123,8 @@ def check(jobs: Sequence[Job]) -> None:
         options.executor = "step"  # the other one is tried against it, which takes time
         with _named(job):
             check_output(job.options)
+            for seed in options.seed:
+                load_teachers(options, options.method, seed)
             build_scheduler(options, build_optimizer(options, nn.Linear(1, 1)))
             model = tuple(getattr(options, name) for name in MODEL)
             if model not in built:

@@ -30,6 +30,7 @@ RECIPES = {
     "nomniglot": "nomniglot",
     "cifar10dvs": "cifar10dvs",
 }
+TEACHERS = "--teacher-checkpoint results/static-{seed}.pt results/events-{seed}.pt"
 DESCRIPTION = """\
 Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,png,pdf}}
 and the curves over epochs into --output. Given again, the command goes on where it stopped; tables share
@@ -69,7 +70,7 @@ def _main(name: str, argv: list[str]) -> str:
 
 
 def table_parser(table: Table) -> argparse.ArgumentParser:
-    extra = " --static-images 200" if "leak" in table.name else ""
+    extra = {"leakage": " --static-images 200", "neighbours": f" {TEACHERS}"}.get(table.name, "")
     parser = Parser(
         prog=f"python -m tmkt_braincog.experiments {table.name}",
         usage="%(prog)s --data NAME [options] [options of main_transfer.py]",

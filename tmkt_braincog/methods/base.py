@@ -11,14 +11,23 @@ from ..models.transfer import TransferModel, TransferOutput
 from ..registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")
+PARTS: Registry[type["Part"]] = Registry("part of a method")
 
 
 class Method(nn.Module):
     """Base class. ``method(model, batch, progress)`` returns named scalar losses; ``loss`` is their total.
 
     The names are the columns of the training log; terms are listed unweighted. Parameters of a method (heads, coefficients)
-    are trained along with the model and are not used at test time.
+    are trained along with the model and are not used at test time. A subclass runs the streams that it needs (:meth:`run`)
+    and makes losses of them (:meth:`losses`); :attr:`parts` add theirs, from the same streams.
     """
+
+    # Whether a static (sliding, mixed) stream is run.
+    has_static = True
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList()
 
     @property
     def least_batch(self) -> int:
@@ -31,14 +40,54 @@ class Method(nn.Module):
         """Build from the resolved command line; ``features`` is the width F of the model's F_t."""
 
     @abstractmethod
+    def run(self, model: TransferModel, batch: Pair, progress: Progress) -> tuple:
+        """Run the streams: their :class:`TransferOutput`, then whatever else :meth:`losses` takes before the labels."""
+
+    @abstractmethod
+    def losses(self, out: TransferOutput, *more) -> dict[str, Tensor]:
+        """Named losses of what :meth:`run` returned and the labels ``[B]``."""
+
     def forward(
         self, model: TransferModel, batch: Pair, progress: Progress = Progress()
     ) -> dict[str, Tensor]:
-        """Run the streams that the method needs and return its losses."""
+        """Losses of the method and of its parts; ``loss`` is the sum of theirs."""
+        out, *more = self.run(model, batch, progress)
+        losses = self.losses(out, *more, batch.label)
+        for part in self.parts:
+            added = part(out, batch, progress)
+            losses |= added | {"loss": losses["loss"] + added["loss"]}
+        return losses
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers to log once per epoch, such as the learned coefficients."""
         return {}
+
+
+class Part(nn.Module):
+    """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``.
+
+    ``part(out, batch, progress)`` returns its named scalar losses, unweighted, and ``loss``, their weighted sum. What it
+    distils from a teacher is in :attr:`teacher`.
+    """
+
+    # What its teacher was trained on: ``static`` images, with one output for each, or the recordings (``events``).
+    teacher_on: str
+    # Whether it reads the static stream.
+    needs_static = False
+    teacher: Tensor | None = None
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: Namespace) -> "Part":
+        """Build from the resolved command line.
+
+        Raises:
+            UserError: options that the part is not defined for.
+        """
+
+    @abstractmethod
+    def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
+        """Losses of the streams that the method has run."""
 
 
 def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:
@@ -46,4 +95,4 @@ def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:
     return {"loss": sum(weights.get(name, 1.0) * term for name, term in terms.items()), **terms}
 
 
-__all__ = ["METHODS", "Method", "Pair", "Progress", "TransferOutput", "total"]
+__all__ = ["METHODS", "PARTS", "Method", "Pair", "Part", "Progress", "TransferOutput", "total"]

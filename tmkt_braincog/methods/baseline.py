@@ -65,6 +65,9 @@ class Baseline(Method):
             mixing=SlidingReplacement(options.step, options.pow, options.sliding_training),
         )
 
+    def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
+        return (model(batch.events, self.mixing(batch, progress).frames),)
+
     def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:
         """Named losses of a two-stream output and the labels ``[B]``."""
         terms = {
@@ -74,10 +77,6 @@ class Baseline(Method):
         if self.domain_weight:
             terms["alignment"] = self.rda.alignment(out.static.tap, out.event.tap)
         return total(terms, alignment=self.domain_weight)
-
-    def forward(self, model, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
-        mixed = self.mixing(batch, progress)
-        return self.losses(model(batch.events, mixed.frames), batch.label)
 
     def diagnostics(self) -> dict[str, float]:
         return self.rda.diagnostics()

@@ -5,7 +5,7 @@ from argparse import Namespace
 from torch import Tensor
 
 from ..losses import classification_loss
-from .base import METHODS, Method, Pair, Progress, total
+from .base import METHODS, Method, Pair, Progress, TransferOutput, total
 
 
 @METHODS.register("event-only")
@@ -17,6 +17,8 @@ class EventOnly(Method):
         smoothing: label smoothing.
     """
 
+    has_static = False
+
     def __init__(self, tet: bool = True, smoothing: float = 0.0):
         super().__init__()
         self.tet, self.smoothing = tet, smoothing
@@ -25,7 +27,10 @@ class EventOnly(Method):
     def from_options(cls, options: Namespace, features: int) -> "EventOnly":
         return cls(tet=options.TET_loss, smoothing=options.smoothing)
 
-    def forward(self, model, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
-        logits = model(batch.events).event.logits
-        loss = classification_loss(logits, batch.label, tet=self.tet, smoothing=self.smoothing)
+    def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
+        return (model(batch.events),)
+
+    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:
+        """Named losses of the event stream and the labels ``[B]``."""
+        loss = classification_loss(out.event.logits, y, tet=self.tet, smoothing=self.smoothing)
         return total({"cls_event": loss})

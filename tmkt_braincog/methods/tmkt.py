@@ -92,6 +92,10 @@ class TMKT(Method):
             smoothing=options.smoothing,
         )
 
+    def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput, Mixed]:
+        mixed = self.mixing(batch, progress)
+        return model(batch.events, mixed.frames), mixed
+
     def losses(self, out: TransferOutput, mixed: Mixed, y: Tensor) -> dict[str, Tensor]:
         """Named losses of a two-stream output, the mixed batch and the labels ``[B]``."""
         terms = {
@@ -105,10 +109,6 @@ class TMKT(Method):
         if self.mrp is not None:
             terms["mrp"] = mrp_loss(self.mrp(out.static.spikes), mixed.y_m)
         return total(terms, **self.weights)
-
-    def forward(self, model, batch: Pair, progress: Progress = Progress()) -> dict[str, Tensor]:
-        mixed = self.mixing(batch, progress)
-        return self.losses(model(batch.events, mixed.frames), mixed, batch.label)
 
     def diagnostics(self) -> dict[str, float]:
         return self.rda.diagnostics()

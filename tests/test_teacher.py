@@ -1,0 +1,330 @@
+"""Teachers: what they are, what they see, what they must not have seen, and training with them from the command line."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+
+from tmkt_braincog.cli import main
+from tmkt_braincog.data import make_split
+from tmkt_braincog.engine.checkpoint import load as load_checkpoint
+from tmkt_braincog.engine.compare import load_data
+from tmkt_braincog.engine.reopen import reopen
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.experiments.jobs import Job, check
+from tmkt_braincog.methods import build_method
+from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.teacher import (
+    build_teacher,
+    give_teachers,
+    load_teacher,
+    outputs,
+    teacher_input,
+    teacher_outputs,
+)
+from tmkt_braincog.teacher.__main__ import main as teach
+from tmkt_braincog.teacher.model import input_size, timm_model
+
+DATA = "--shots 4 --static-images 12 --step 4 --seed 3"
+RUN = (
+    DATA
+    + " --model Transfer_SCNN --event-size 28 --batch-size 10 --epoch-size 20 --epochs 2 --warmup-epochs 0 --lr 0.1"
+)
+RUN += " --eval-interval 2 --no-tensorboard --no-progress"
+TINY = "--teacher resnet10t --teacher-size 32 --teacher-epochs 1 --no-pretrained"
+METHODS = ("ckd", "seal", "tmkt+seal", "tmkt+ckd")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Folder of static.pt and events.pt."""
+    folder = tmp_path_factory.mktemp("teachers")
+    for on in ("static", "events"):
+        words = f"train {TINY} --on {on} {DATA} --no-progress --teacher-checkpoint {folder / on}.pt"
+        assert teach(words.split()) == 0
+    return folder
+
+
+def options(line=""):
+    return resolve(parse(f"{RUN} {line}".split()))[0]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(options())
+
+
+@pytest.fixture(scope="module")
+def split(data):
+    return make_split(data, options(), 3)
+
+
+@pytest.fixture(scope="module")
+def trained(teachers, tmp_path_factory):
+    """Output folder of all four methods, two epochs each."""
+    folder = tmp_path_factory.mktemp("trained") / "out"
+    words = f"{RUN} --method {' '.join(METHODS)} --output {folder} --teacher-checkpoint"
+    assert main([*words.split(), str(teachers / "static.pt"), str(teachers / "events.pt")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet10t", "resnet18.a1_in1k"])
+def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
+    normalise, net = build_teacher(name, 7)
+    assert type(net).__module__.startswith("timm.")
+    assert not any("braincog" in type(m).__module__ for m in net.modules())
+    assert net.get_classifier().out_features == 7 and tuple(normalise.mean) == timm.data.IMAGENET_DEFAULT_MEAN
+
+
+def test_where_the_weights_of_the_published_teacher_are():
+    entry, cfg = timm_model("wide_resnet101_2")
+    assert entry.__module__ == "timm.models.resnet" and cfg.hf_hub_id.startswith("timm/wide_resnet101_2.")
+    assert cfg.url.startswith("https://") and input_size("wide_resnet101_2") == 224
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("VGG_SNN", "is a spiking network. A teacher is an ANN"),
+        ("Transfer_SCNN", "is a spiking network"),
+        ("resnet9", "is a spiking network"),
+        ("resnet10tt", "Unknown --teacher 'resnet10tt'. Did you mean resnet10t"),
+        ("resnet10t.nothing", "weights of resnet10t are"),
+        ("create_model", "Unknown --teacher"),
+    ],
+)
+def test_what_is_no_teacher(name, message):
+    with pytest.raises(UserError, match=message):
+        build_teacher(name, 10)
+
+
+def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
+    def offline(*_, **__):
+        raise OSError("no route to host\nat all")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(
+        UserError, match=r"no route to host.*--teacher-weights FILE.*timm/resnet10t.c3_in1k.*--no-pretrained"
+    ):
+        build_teacher("resnet10t", 10, pretrained=True)
+    with pytest.raises(UserError, match="there is no such file"):
+        build_teacher("resnet10t", 10, weights=tmp_path / "none.pth")
+
+
+def test_weights_from_a_file_are_loaded_but_for_the_last_layer(tmp_path):
+    published = timm.create_model("resnet10t", num_classes=1000)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+    _, net = build_teacher("resnet10t", 10, weights=tmp_path / "weights.pth")
+    theirs, ours = published.state_dict(), net.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if not k.startswith("fc."))
+    assert net.fc.weight.shape[0] == 10
+
+
+def test_what_a_teacher_sees(data):
+    x = teacher_input(data, "static", np.array([5, 9]), 28)
+    assert x.shape == (2, 3, 28, 28) and torch.equal(x[1, 0], data.images[9].float() / 255)
+    assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
+    x = teacher_input(data, "events", np.array([2, 7]), 34)
+    counts = data.frames[7].double().mean(0)
+    expected = torch.stack([counts[0], counts[1], counts[0] + counts[1]]) / (counts[0] + counts[1]).max()
+    torch.testing.assert_close(x[1].double(), expected, rtol=1e-6, atol=1e-6)
+    small = teacher_input(data, "static", np.array([5]), 16)
+    assert small.shape == (1, 3, 16, 16) and 0 <= small.min() and small.max() <= 1
+
+
+def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, data, split, capsys):
+    static, events = (load_teacher(teachers / f"{on}.pt") for on in ("static", "events"))
+    assert static.trained.tolist() == split.static.tolist() and len(static.trained) == 120
+    assert events.trained.tolist() == split.train.tolist() and len(events.trained) == 40
+    held_out = np.concatenate([split.val, split.test])
+    assert not set(static.trained.tolist()) & set(data.twins[held_out].tolist())
+    assert static.classes == list(data.classes) and static.size == 32
+    rest = np.setdiff1d(np.arange(len(data.images)), split.static)
+    network = static.network()
+    with torch.no_grad():
+        logits = torch.cat([network(teacher_input(data, "static", c, 32)) for c in np.array_split(rest, 10)])
+    assert static.accuracy == pytest.approx(
+        100 * (logits.argmax(-1) == data.image_labels[rest]).double().mean().item()
+    )
+
+
+def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, tmp_path, capsys):
+    path = teachers / "events.pt"
+    before = path.stat().st_mtime_ns
+    words = f"train {TINY} --on events {DATA} --no-progress --teacher-checkpoint {path}".split()
+    assert teach(words) == 0 and "Already there, kept" in capsys.readouterr().out
+    assert teach([*words, "--teacher-lr", "0.1"]) == 2
+    assert "holds another teacher" in capsys.readouterr().err and path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("train --seed 1 2 --teacher-checkpoint one.pt", "put {seed} into --teacher-checkpoint one.pt"),
+        ("train --teacher VGG_SNN --no-pretrained --teacher-checkpoint one.pt", "is a spiking network"),
+        ("train --teacher-epochs 0", "at least 1"),
+        ("train --teecher resnet18", "unrecognized"),
+        ("trian", "Unknown command 'trian'. Did you mean 'train'"),
+    ],
+)
+def test_bad_words(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert teach(words.split()) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("on", ["static", "events"])
+def test_the_cache_equals_recomputation(teachers, data, split, on, monkeypatch):
+    teacher = load_teacher(teachers / f"{on}.pt")
+    which = split.static if on == "static" else split.train
+    table = teacher_outputs(teacher, f"test {on}", data, which, CPU)
+    with torch.no_grad():
+        again = teacher.network()(teacher_input(data, on, which, 32))
+    torch.testing.assert_close(table[torch.from_numpy(which)], again, rtol=1e-4, atol=1e-5)
+    others = np.setdiff1d(np.arange(len(table)), which)
+    assert table[torch.from_numpy(others)].isnan().all() and len(others)
+
+    def forward(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(outputs, "_forward", forward)
+    cached = teacher_outputs(teacher, f"test {on}", data, which, CPU)
+    assert torch.equal(cached[torch.from_numpy(which)], table[torch.from_numpy(which)])
+    with pytest.raises(AssertionError, match="computed again"):
+        teacher_outputs(teacher, "another teacher", data, which, CPU)
+    pixels = replace(data, images=255 - data.images, frames=data.frames + 1)
+    with pytest.raises(AssertionError, match="computed again"):
+        teacher_outputs(teacher, f"test {on}", pixels, which, CPU)
+
+
+def test_a_batch_looks_up_its_own_images_and_recordings(teachers, data, split):
+    o = options(f"--method ckd+seal --teacher-checkpoint {teachers}/static.pt {teachers}/events.pt")
+    method = build_method("ckd+seal", o, 1)
+    checksums = give_teachers(method, o, data, split, CPU)
+    assert set(checksums) == {"static", "events"}
+    ckd, seal = method.parts
+    image, recording = int(split.static[3]), int(split.train[-1])
+    for part, on, which in ((ckd, "static", image), (seal, "events", recording)):
+        network = load_teacher(teachers / f"{on}.pt").network()
+        with torch.no_grad():
+            expected = network(teacher_input(data, on, np.array([which]), 32))[0]
+        torch.testing.assert_close(part.teacher[which], expected, rtol=1e-4, atol=1e-5)
+
+
+COLUMNS = {
+    "ckd": ["loss", "cls_static", "cls_event", "alignment", "ckd", "sigma_1"],
+    "seal": ["loss", "cls_event", "ela", "sta", "train_s"],
+    "tmkt+seal": ["loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "ela", "sta"],
+    "tmkt+ckd": ["loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "ckd"],
+}
+
+
+@pytest.mark.slow
+def test_every_method_trains_two_epochs(trained):
+    rows = list(csv.DictReader((trained / "comparison.csv").open()))
+    assert [row["method"] for row in rows] == list(METHODS)
+    for name in METHODS:
+        log = list(csv.DictReader((trained / "runs" / f"{name}-seed3" / "log.csv").open()))
+        assert len(log) == 2 and list(log[0])[2 : 2 + len(COLUMNS[name])] == COLUMNS[name]
+        for epoch, row in enumerate(log):
+            v = {k: float(row[k]) for k in COLUMNS[name]}
+            gamma = (1.0, 0.5)[epoch]  # e_th = 1
+            rda = {"tmkt": 0.5, "ckd": 1.0, "seal": 1.0}[name.split("+")[0]]
+            whole = (
+                v.get("cls_static", 0)
+                + v.get("cls_mixed", 0)
+                + rda * v["cls_event"]
+                + 0.5 * v.get("alignment", 0)
+            )
+            whole += v.get("mag", 0) + v.get("mrp", 0) + gamma * v.get("ckd", 0)
+            whole += 0.6 * v.get("ela", 0) + 0.15 * v.get("sta", 0)
+            assert v["loss"] == pytest.approx(whole, rel=1e-4), name
+            assert all(v[k] > 0 for k in ("ckd", "ela", "sta") if k in v)
+
+
+@pytest.mark.slow
+def test_runs_with_a_plus_in_their_names_are_opened_again(trained, teachers):
+    folders = [trained / "runs" / f"{name}-seed3" for name in ("tmkt+seal", "ckd")]
+    mixed, ckd = reopen(folders)
+    assert (mixed.name, ckd.name) == ("tmkt+seal", "ckd") and mixed.method.mag is not None
+    assert len(mixed.log.rows) == 2 and mixed.at.epoch == 2
+    state = load_checkpoint(folders[0] / "last.pt")
+    assert set(state["teachers"]) == {"events"} and len(state["teachers"]["events"]) == 64
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_with_another_teacher(trained, teachers):
+    (run,) = reopen([trained / "runs" / "seal-seed3"])
+    run.teachers = {"events": "0" * 64}
+    with pytest.raises(UserError, match="has changed since the run was stopped"):
+        run.fit()
+
+
+def refused(capsys, folder, line):
+    """What the program says to a run that it refuses, having written nothing."""
+    assert main([*f"{RUN} {line} --output {folder / 'out'}".split()]) == 2
+    assert not (folder / "out").exists()
+    return capsys.readouterr().err
+
+
+def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
+    static, events = teachers / "static.pt", teachers / "events.pt"
+    cases = {
+        "--method baseline ckd": "needs a teacher trained on static: give --teacher-checkpoint FILE",
+        f"--method tmkt+seal --teacher-checkpoint {static}": "needs a teacher trained on events (",
+        f"--method ckd --teacher-checkpoint {static} {static}": "both trained on static. Give one",
+        f"--method ckd --teacher-checkpoint {tmp_path}/none-{{seed}}.pt": f"There is no teacher checkpoint {tmp_path}/none-3.pt",
+    }
+    for line, message in cases.items():
+        assert message in refused(capsys, tmp_path, line), line
+    (tmp_path / "torn.pt").write_bytes(static.read_bytes()[:5000])
+    assert "cannot be read" in refused(
+        capsys, tmp_path, f"--method ckd --teacher-checkpoint {tmp_path}/torn.pt"
+    )
+    torch.save({"format": 1}, tmp_path / "run.pt")
+    assert "is not a teacher" in refused(
+        capsys, tmp_path, f"--method ckd --teacher-checkpoint {tmp_path}/run.pt"
+    )
+    job = Job.from_words(
+        "one", tmp_path / "job", f"{RUN} --method tmkt+seal --teacher-checkpoint {static}".split()
+    )
+    with pytest.raises(UserError, match=r"one: --method tmkt.seal needs a teacher trained on events"):
+        check([job])
+    assert load_teacher(events).on == "events"
+
+
+def test_teachers_of_other_classes_sizes_or_splits(teachers, data, split, tmp_path, capsys):
+    path = teachers / "static.pt"
+    o = options(f"--method ckd --teacher-checkpoint {path}")
+    teacher = load_teacher(path)
+    teacher.check(path, o, data, split)
+    for other, message in (
+        (replace(teacher, classes=[*teacher.classes[:9], "ten"]), "has other classes: 10 [(]0, 1, 2, ...[)]"),
+        (replace(teacher, seen={**teacher.seen, "event_size": 48}), "event_size: there 48, here 28"),
+        (replace(teacher, fingerprint="0"), "trained on other files of ndigits"),
+    ):
+        with pytest.raises(UserError, match=message):
+            other.check(path, o, data, split)
+    # Another seed holds other recordings out, whose twins this teacher has seen.
+    said = refused(capsys, tmp_path, f"--method ckd --seed 4 --teacher-checkpoint {path}")
+    assert "static images (of 120) that this run may not train on" in said and "{seed}" in said
+    said = refused(capsys, tmp_path, f"--method seal --seed 4 --teacher-checkpoint {teachers / 'events.pt'}")
+    assert "recordings (of 40) that this run may not train on" in said
+
+
+def test_a_teacher_is_no_checkpoint_of_a_run(teachers, tmp_path, capsys):
+    words = f"{RUN} --method tmkt --output {tmp_path / 'out'} --resume {teachers / 'static.pt'}"
+    assert main(words.split()) == 2 and "is not a checkpoint of this program" in capsys.readouterr().err
+
+
+def test_yaml_keeps_a_method_with_a_plus(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump({"method": ["tmkt+seal"], "teacher-checkpoint": ["a.pt", "b-{seed}.pt"]})
+    )
+    o, _ = resolve(parse(["-c", str(tmp_path / "c.yaml")]))
+    assert o.method == ["tmkt+seal"] and o.teacher_checkpoint == ["a.pt", "b-{seed}.pt"]

@@ -1,0 +1,110 @@
+"""Knowledge distillation from an ANN teacher, and from a network's own time-steps.
+
+Source: Hinton et al., 2015; phases: CKD (Ye et al., ICME 2025, arXiv 2507.09269); errors and time-steps: SeAl-KD
+(Sun et al., 2026, arXiv 2605.14252). Everything is computed in float32 at least, also under autocast, and waits for
+no device.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy.special import expit
+from torch import Tensor
+
+
+def kd_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, the mean over the batch, a scalar.
+
+    Args:
+        teacher, student: logits ``[..., N]`` of the same samples; the mean is over all leading dimensions.
+        temperature: tau > 0.
+    """
+    return temperature**2 * _divergence(teacher, student, temperature)
+
+
+def phase_weight(epoch: float, threshold: float, k: float) -> float:
+    """``gamma(e) = 1 / (1 + exp(k (e - e_th)))`` in [0, 1]: CKD distils before e_th and not after it.
+
+    Args:
+        epoch: e, from 0.
+        threshold: e_th, where gamma is 1/2.
+        k: how sudden the change is, 1 / epochs.
+    """
+    return float(expit(-k * (epoch - threshold)))
+
+
+def ela_loss(teacher: Tensor, student: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Error-aware logit alignment (ELA) of SeAl-KD: :func:`kd_loss` at every time-step, of logits without the error.
+
+    Where the student's largest entry w is not the label y, the student's entry w is replaced by its entry y, through
+    which its gradient then flows, and the teacher's entries w and y by the smaller of the two. Where the student is
+    right nothing changes. Mean over time-steps and batch, a scalar.
+
+    Args:
+        teacher: ``[B, N]``, one output per sample.
+        student: ``[T, B, N]``, one per time-step.
+        y: ``[B]`` int64.
+        temperature: tau > 0.
+    """
+    teacher, student = _wide(teacher), _wide(student)
+    of_label = F.one_hot(y, student.shape[-1]).bool()  # [B, N]
+    largest = student.argmax(dim=-1, keepdim=True)  # [T, B, 1]
+    of_largest = torch.zeros_like(student, dtype=torch.bool).scatter(-1, largest, True)
+    teacher = teacher.expand_as(student)
+    label = y.view(1, -1, 1).expand_as(largest)
+    smaller = torch.minimum(teacher.gather(-1, label), teacher.gather(-1, largest))
+    # Where w = y both are what was there before.
+    student = torch.where(of_largest, student.gather(-1, label), student)
+    teacher = torch.where(of_largest | of_label, smaller, teacher)
+    return kd_loss(teacher, student, temperature)
+
+
+def sta_targets(logits: Tensor) -> Tensor:
+    """What STA pulls every time-step to: the other steps' logits, weighted by their confidence and likeness.
+
+    The weights of step i are ``softmax_j(c_j cos(z_i, z_j))`` over j != i, with the confidence
+    ``c_j = 1 - H(softmax(z_j)) / log N``.
+
+    Args:
+        logits: ``[T, B, N]`` with T, N >= 2.
+
+    Returns:
+        ``[T, B, N]``, detached.
+    """
+    z = _wide(logits.detach())
+    log_p = z.log_softmax(dim=-1)
+    confidence = 1 + (log_p.exp() * log_p).sum(dim=-1) / math.log(z.shape[-1])  # [T, B]
+    with torch.autocast(z.device.type, enabled=False):
+        unit = F.normalize(z, dim=-1)
+        likeness = torch.einsum("ibn,jbn->bij", unit, unit)
+        scores = likeness * confidence.transpose(0, 1).unsqueeze(1)
+        own = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        weights = scores.masked_fill(own, float("-inf")).softmax(dim=-1)  # [B, T, T]
+        return torch.einsum("bij,jbn->ibn", weights, z)
+
+
+def sta_loss(logits: Tensor, temperature: float) -> Tensor:
+    """Similarity-aware temporal alignment (STA) of SeAl-KD: ``KL(softmax(target_i / tau) || softmax(z_i / tau))``.
+
+    The target of step i, :func:`sta_targets`, takes no part in the gradient. Mean over time-steps and batch, a scalar;
+    without the factor tau^2, as published. 0 for T = 1, where there is no other step.
+
+    Args:
+        logits: ``[T, B, N]``.
+        temperature: tau > 0.
+    """
+    if len(logits) == 1:
+        return 0 * _wide(logits).sum()
+    return _divergence(sta_targets(logits), logits, temperature)
+
+
+def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Mean over the leading dimensions of ``KL(softmax(target / tau) || softmax(logits / tau))``."""
+    target, logits = _wide(target), _wide(logits)
+    log_p, log_q = ((z / temperature).log_softmax(dim=-1) for z in (target, logits))
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,67 @@
+"""What a name on the command line stands for: ``tmkt``, ``tmkt+seal``, or a published system such as ``ckd``."""
+
+from argparse import Namespace
+from itertools import chain
+
+from ..errors import UserError, unknown_name
+from .base import METHODS, PARTS, Method
+
+# Published systems and what they are made of.
+SYSTEMS = {"ckd": ("baseline", "ckd"), "seal": ("event-only", "seal")}
+
+
+def split_name(name: str) -> tuple[str, list[str]]:
+    """The method and the parts that ``METHOD+PART+...`` names, the parts in the order of their registration.
+
+    Raises:
+        UserError: an unknown method or part, or a part that is there twice.
+    """
+    first, *joined = name.split("+")
+    if first not in METHODS and first not in SYSTEMS:
+        raise unknown_name(METHODS.kind, first, [*METHODS, *SYSTEMS])
+    base, *own = SYSTEMS[first] if first in SYSTEMS else (METHODS.canonical(first),)
+    for part in joined:
+        if part not in PARTS:
+            raise _no_part(name, part)
+    parts = [*own, *map(PARTS.canonical, joined)]
+    for part in parts:
+        if parts.count(part) > 1:
+            holds = f" {first} is {'+'.join(SYSTEMS[first])}." if first in SYSTEMS else ""
+            raise UserError(f"--method {name} holds the part {part} twice.{holds} Name it once.")
+    return base, sorted(parts, key=list(PARTS).index)
+
+
+def _no_part(name: str, part: str) -> UserError:
+    hint = " A method stands first, and only one." if part in METHODS else ""
+    return UserError(f"--method {name}: {unknown_name(PARTS.kind, part, PARTS)}{hint}")
+
+
+def canonical(name: str) -> str:
+    """The one name of a method with these parts, whichever order they were given in."""
+    base, parts = split_name(name)
+    first = name.split("+")[0]
+    if first not in SYSTEMS:
+        return "+".join([base, *parts])
+    return "+".join([first, *(part for part in parts if part not in SYSTEMS[first])])
+
+
+def build_method(name: str, options: Namespace, features: int) -> Method:
+    """The method of this name with its parts; ``features`` is the width F of the model's F_t.
+
+    Raises:
+        UserError: an unknown name, or options that a part is not defined for.
+    """
+    base, parts = split_name(name)
+    method = METHODS[base].from_options(options, features)
+    method.parts.extend(PARTS[part].from_options(options) for part in parts)
+    lacking = [part for part in parts if PARTS[part].needs_static and not method.has_static]
+    if lacking:
+        raise UserError(
+            f"--method {name}: {lacking[0]} works on the static stream, which {base} does not have. Join it to another."
+        )
+    return method
+
+
+def teachers_of(names: list[str]) -> set[str]:
+    """What the teachers of these methods' parts were trained on: ``static``, ``events``, both or none."""
+    return {PARTS[part].teacher_on for part in chain(*(split_name(name)[1] for name in names))}

@@ -1,0 +1,147 @@
+"""Training a teacher on the static images, or on the time-means of the recordings, of one split."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from ..data import Split, TransferData
+from ..errors import UserError
+from .checkpoint import Teacher, fingerprint, load_teacher, save_teacher, seen
+from .model import build_teacher, input_size
+from .view import teacher_input
+
+WARM_UP = 0.1  # share of the steps in which the learning rate rises
+
+# What is recorded of the command line.
+RECIPE = ("teacher", "teacher_size", "teacher_epochs", "teacher_batch_size", "teacher_lr", "pretrained")
+
+
+def make_teacher(
+    own: Namespace,
+    options: Namespace,
+    data: TransferData,
+    split: Split,
+    seed: int,
+    path: Path,
+    device: torch.device,
+) -> tuple[Teacher, bool]:
+    """Train and write the teacher of one seed; one that is there already is kept.
+
+    Args:
+        own: the teacher's options, see :func:`~tmkt_braincog.teacher.__main__.teacher_parser`.
+        options: the run's, which decide data and split.
+
+    Returns:
+        The teacher, and whether it was there already.
+
+    Raises:
+        UserError: a different file at ``path``, a model that cannot be built, a loss that is not finite.
+    """
+    which = split.static if own.on == "static" else split.train
+    recipe = {name: getattr(own, name) for name in RECIPE}
+    recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
+    about = {
+        "on": own.on,
+        "seen": seen(options, own.on),
+        "fingerprint": fingerprint(data, own.on),
+        "recipe": recipe,
+    }
+    if path.exists():
+        there = load_teacher(path)
+        same = all(getattr(there, name) == value for name, value in about.items())
+        if same and np.array_equal(there.trained.numpy(), which):
+            return there, True
+        raise UserError(
+            f"{path} holds another teacher (other options or training data). Choose another --teacher-checkpoint, or move it away."
+        )
+    torch.manual_seed(seed)
+    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(device)
+    size = own.teacher_size or input_size(own.teacher)
+    fit(network, own, options, data, which, size, seed, device)
+    teacher = Teacher(
+        model=own.teacher,
+        size=size,
+        classes=list(data.classes),
+        trained=torch.from_numpy(which.copy()),
+        accuracy=accuracy(network, data, own.on, held_out(own.on, data, split), size, device),
+        weights=network.state_dict(),
+        **about,
+    )
+    save_teacher(path, teacher)
+    return teacher, False
+
+
+def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
+    """The images or recordings that this split never trains on."""
+    if on == "static":
+        return np.setdiff1d(np.arange(len(data.image_labels)), split.static)
+    return np.concatenate([split.val, split.test])
+
+
+def fit(network: nn.Module, own, options, data, which: np.ndarray, size: int, seed: int, device) -> None:
+    """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to nothing."""
+    labels = _labels(data, own.on)
+    n_batches = -(-len(which) // own.teacher_batch_size)
+    steps = own.teacher_epochs * n_batches
+    optimizer = torch.optim.AdamW(network.parameters(), own.teacher_lr)
+    schedule = OneCycleLR(optimizer, own.teacher_lr, total_steps=steps, pct_start=WARM_UP)
+    rng = np.random.default_rng(seed)
+    network.train()
+    bar = tqdm(
+        total=steps, desc=f"{own.teacher} on {own.on}", disable=not options.progress, dynamic_ncols=True
+    )
+    with bar:
+        for epoch in range(own.teacher_epochs):
+            total = torch.zeros((), device=device)
+            for batch in np.array_split(rng.permutation(which), n_batches):
+                loss = _loss(
+                    network,
+                    teacher_input(data, own.on, batch, size).to(device),
+                    labels[batch].to(device),
+                    own,
+                )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.detach()
+                bar.update()
+            mean = total.item() / n_batches
+            if not np.isfinite(mean):
+                raise UserError(
+                    f"--teacher {own.teacher}: the loss is not finite in epoch {epoch}. Lower --teacher-lr."
+                )
+            bar.set_postfix(epoch=epoch, loss=f"{mean:.3f}")
+
+
+def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, own: Namespace) -> torch.Tensor:
+    try:
+        return F.cross_entropy(network(x), y)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"--teacher {own.teacher}: out of memory. Lower --teacher-batch-size.") from error
+        raise UserError(
+            f"--teacher {own.teacher} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of {len(x)} ({error}). "
+            "Change --teacher-size or --teacher-batch-size."
+        ) from error
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, data: TransferData, on: str, which: np.ndarray, size: int, device) -> float:
+    """Top-1 (%) on these images or recordings; NaN where there are none."""
+    network.eval()
+    labels, right = _labels(data, on), 0
+    for chunk in np.split(which, range(64, len(which), 64)) if len(which) else []:
+        logits = network(teacher_input(data, on, chunk, size).to(device)).cpu()
+        right += int((logits.argmax(-1) == labels[chunk]).sum())
+    return 100 * right / len(which) if len(which) else float("nan")
+
+
+def _labels(data: TransferData, on: str) -> torch.Tensor:
+    return (data.image_labels if on == "static" else data.labels).cpu()
