@@ -18,7 +18,7 @@ from scipy import stats
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
-from tmkt_braincog.experiments import grid, sweep
+from tmkt_braincog.experiments import grid, launch, sweep
 from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.options import parse, resolve
 
@@ -155,7 +155,7 @@ def test_names_of_folders_are_plain_and_different():
     ],
 )
 def test_refused_before_anything_starts(capsys, tmp_path, monkeypatch, words, expected):
-    monkeypatch.setattr(sweep, "run", lambda *rest: pytest.fail("a job was started"))
+    monkeypatch.setattr(launch, "run", lambda *rest: pytest.fail("a job was started"))
     output = tmp_path / "never"
     assert sweep.main(["--output", str(output), *words.split()]) == 2
     message = capsys.readouterr().err
@@ -165,7 +165,7 @@ def test_refused_before_anything_starts(capsys, tmp_path, monkeypatch, words, ex
 
 def test_slurm_parameters_reach_submitit(tmp_path, monkeypatch, capsys):
     called = []
-    monkeypatch.setattr(sweep, "run", lambda *rest: called.append(rest))
+    monkeypatch.setattr(launch, "run", lambda *rest: called.append(rest))
     words = [
         "--vary",
         "seed=1,2",
@@ -282,7 +282,7 @@ def test_the_table_against_sums_by_hand(output, capsys):
 def test_times_are_left_out_where_jobs_shared_the_machine(output, monkeypatch):
     assert sweep.main(["--output", str(output), *VARY, "--collect"]) == 0
     assert {"train_s", "peak_mib"} <= set(pd.read_csv(output / "sweep.csv"))
-    monkeypatch.setattr(sweep, "run", lambda *rest: None)
+    monkeypatch.setattr(launch, "run", lambda *rest: None)
     assert sweep.main(["--output", str(output), *VARY, "--jobs", "2"]) == 0
     assert not {"train_s", "peak_mib"} & set(pd.read_csv(output / "sweep.csv"))
     assert sweep.main(["--output", str(output), *VARY]) == 0  # what ran together stays so
@@ -378,7 +378,7 @@ def test_a_dry_run_shows_the_jobs_and_starts_nothing(output, capsys):
 
 @pytest.mark.parametrize("vary", [VARY, ["--vary", "seed=4,5"]], ids=["same values", "other values"])
 def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(output, capsys, monkeypatch, vary):
-    monkeypatch.setattr(sweep, "run", lambda *rest: pytest.fail("a job was started"))
+    monkeypatch.setattr(launch, "run", lambda *rest: pytest.fail("a job was started"))
     before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
     for how in ([], ["--dry-run"], ["--collect"]):
         assert sweep.main(["--output", str(output), *vary, "--epochs", "7", *how]) == 2

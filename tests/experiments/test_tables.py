@@ -139,6 +139,15 @@ def test_rows_that_are_only_published_stand_beside_their_own_data_set(tmp_path):
         assert ("| EventMixer" in paper_table.write(table, rows, logs, origin, tmp_path)) is shown
 
 
+def test_without_published_values_there_is_no_such_column(tmp_path):
+    table, grid = planned("causes", tmp_path)
+    write_results(grid, scattered)
+    origin = paper_table.Origin("nmnist", "setting", [], "", "command")
+    paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
+    assert "published" not in (tmp_path / "causes.md").read_text()
+    assert not (tmp_path / "causes_curves.png").exists()  # more rows than can be told apart
+
+
 def test_a_missing_run_is_refused_by_name(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, grid = planned("table1", tmp_path)

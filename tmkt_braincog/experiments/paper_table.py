@@ -126,7 +126,7 @@ def _cells(table: Table, summary: pd.DataFrame, origin: Origin) -> list[list[str
             body.append([row.name, value, *last, _mean(ours, "best"), _difference(ours, "best")])
         elif origin.dataset in row.published:
             body.append([row.name, value, *["-"] * 5])
-    return body
+    return body if published else [[*cells[:1], *cells[2:]] for cells in body]
 
 
 def _mean(row: pd.Series, kind: str) -> str:

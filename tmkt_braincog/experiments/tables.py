@@ -65,7 +65,8 @@ def _main(name: str, argv: list[str]) -> str:
         return plan_text(jobs)
     if not own.collect:
         launch(own, output, jobs)
-    made_by = f"python -m tmkt_braincog.experiments {shlex.join([name, *argv])}"
+    words = [word for word in argv if word != "--collect"]
+    made_by = f"python -m tmkt_braincog.experiments {shlex.join([name, *words])}"
     return paper_table.write(table, collect(table, grid), logs(grid), origin(grid, made_by), output)
 
 
