@@ -363,7 +363,7 @@ def _draw(summary: pd.DataFrame, title: str) -> Figure:
         top.set_title(f"weights: {which}")
         bottom.set_xlabel("expected share of event frames")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    dotted = Line2D([], [], color="0.35", linestyle=":", label="of it: the draws of the mixing")
+    dotted = Line2D([], [], color="0.35", linestyle=":", marker="_", label="of it: the draws of the mixing")
     figure.legend([*handles, dotted], [*labels, dotted.get_label()], loc="outside lower center", ncols=2)
     return figure
 
@@ -380,4 +380,5 @@ def _lines(axes: Axes, part: pd.DataFrame, name: str) -> None:
         moved = rows["ratio"] + 0.01 * (i - 1.5)
         axes.errorbar(moved, centre, yerr=bars, label=label, markersize=4, capsize=2, **look)
         if name == "variance" and (rows["mixing"] > 0).any():
-            axes.plot(moved, rows["mixing"], color=look["color"], linestyle=":")
+            axes.plot(moved, rows["mixing"], color=look["color"], linestyle=":", marker="_")
+    axes.set_xticks(sorted(part["ratio"].unique()))
