@@ -219,7 +219,8 @@ def test_torchrun_gives_the_table_of_one_process(tmp_path):
     for name in ("baseline", "tmkt"):
         pd.testing.assert_frame_equal(log(tmp_path / "two", name), log(tmp_path / "one", name), rtol=1e-4)
     runs = tmp_path / "two" / "runs" / "tmkt-seed3"
-    assert {p.name for p in runs.iterdir()} == {"best.pt", "last.pt", "log.csv", "result.json", "split.json"}
+    files = {"best.pt", "last.pt", "log.csv", "result.json", "split.json", "environment.json"}
+    assert {p.name for p in runs.iterdir()} == files
 
 
 @pytest.mark.slow
