@@ -62,6 +62,10 @@ def assert_same(model, tolerance=1e-12, **options):
 SMALL = {
     "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},  # 20, 10, 5, 2: a pool that drops a row
     "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
+    "Transfer_SEWResNet18": {
+        "width_divisor": 8,
+        "event_size": 34,
+    },  # 17, 9, 9, 5, 3, 2: overlapping max pool, odd maps
     "Transfer_SCNN": {"event_size": 20},
 }
 
@@ -95,7 +99,12 @@ def test_evaluation_mode_and_its_gradients(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "T", "size", "classes"),
-    [("Transfer_VGG_SNN", 10, 48, 101), ("Transfer_ResNet18", 6, 48, 20), ("Transfer_SCNN", 12, 28, 1623)],
+    [
+        ("Transfer_VGG_SNN", 10, 48, 101),
+        ("Transfer_ResNet18", 6, 48, 20),
+        ("Transfer_SEWResNet18", 6, 48, 20),
+        ("Transfer_SCNN", 12, 28, 1623),
+    ],
 )
 def test_full_width(name, T, size, classes):
     torch.manual_seed(2)

@@ -10,13 +10,19 @@ import torch.nn.functional as F
 from braincog.base.node.node import LIFNode, NoiseLIFNode, PLIFNode
 from braincog.base.strategy.surrogate import QGateGrad
 from braincog.model_zoo.resnet import resnet18
+from braincog.model_zoo.sew_resnet import sew_resnet18
 from braincog.model_zoo.vgg_snn import VGG_SNN
-from timm.models import create_model
+from timm.models import create_model, register_model
 
 from tests import golden
+from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.mixing import mix
+from tmkt_braincog.models.narrow import narrow
+from tmkt_braincog.models.scnn import TransferSCNN
+from tmkt_braincog.models.transfer import timm_options
+from tmkt_braincog.options import parse, resolve
 
 
 def frames(B, T, size, seed=0, dtype=torch.float32):
@@ -41,12 +47,25 @@ def test_trainable_parameters_with_the_coefficients_are_as_published(name, class
     assert trainable(model, Baseline(steps=step)) == count
 
 
+def test_trainable_parameters_of_sew_resnet18():
+    # By hand: a 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads.
+    def norm(c):
+        return 2 * c
+
+    count = 2 * 64 * 49 + norm(64)
+    for c_in, c in ((64, 64), (64, 128), (128, 256), (256, 512)):
+        count += 9 * c_in * c + 3 * 9 * c * c + 4 * norm(c) + (c_in * c + norm(c) if c_in != c else 0)
+    count += 2 * (512 * 20 + 20)
+    assert trainable(create_model("Transfer_SEWResNet18", num_classes=20)) == count
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "step", "size", "features", "tap"),
     [
         ("Transfer_VGG_SNN", 101, 10, 48, 4608, 18432),
         ("Transfer_ResNet18", 20, 6, 48, 512, 512),
+        ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048),
         ("Transfer_SCNN", 1623, 12, 28, 300, 300),
     ],
 )
@@ -89,6 +108,125 @@ def test_resnet_is_braincogs_own():
     ours.executor = "step"
     x = frames(2, 2, 32)
     assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
+
+
+def test_sew_resnet_is_braincogs_own():
+    ours = create_model("Transfer_SEWResNet18", num_classes=7, step=2)
+    theirs = sew_resnet18(
+        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, cnf="ADD"
+    )
+    shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
+    shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
+    theirs.load_state_dict(shared)
+    ours.executor = "step"
+    x = frames(2, 2, 48)
+    assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
+    for name, buffer in theirs.named_buffers():
+        if not name.startswith("fc."):
+            assert torch.equal(buffer, ours.get_buffer(name))
+
+
+def test_sew_resnet_features_are_sums_of_spikes_and_the_tap_the_membrane_before_them():
+    torch.manual_seed(0)
+    model = create_model("Transfer_SEWResNet18", num_classes=3, step=4, width_divisor=8)
+    model.executor = "step"
+    sums, membranes = [], []
+    model.layer4.register_forward_hook(lambda m, i, o: sums.append(o))
+    model.tap_node.register_forward_hook(lambda m, i, o: membranes.append(m.mem.flatten(1)))
+    out = model(frames(3, 4, 48))
+    sums = torch.stack(sums)  # [T, B, C, 2, 2]
+    assert torch.equal(sums, sums.round()) and sums.min() == 0 and sums.max() > 1
+    torch.testing.assert_close(out.event.spikes, sums.mean(dim=(3, 4)))
+    assert torch.equal(out.event.tap, torch.stack(membranes)) and out.event.tap.shape == (4, 3, 64 * 4)
+    assert out.event.tap.std() > 0.01 and model.num_features == 64
+
+
+@pytest.mark.parametrize("name", ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"])
+def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(name):
+    torch.manual_seed(0)
+    full, small = (create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4))
+    layers = dict(small.named_modules())
+    for path, layer in full.named_modules():
+        ours = layers.pop(path)
+        assert type(ours) is type(layer)
+        if isinstance(layer, torch.nn.Conv2d):
+            first = path in ("conv1", "feature.0.conv")  # sees the two polarities
+            assert ours.in_channels == (2 if first else layer.in_channels // 4)
+            assert ours.out_channels == layer.out_channels // 4
+            kept = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
+            assert all(getattr(ours, k) == getattr(layer, k) for k in kept)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert ours.num_features == layer.num_features // 4
+            assert (ours.eps, ours.momentum) == (layer.eps, layer.momentum)
+    assert not layers
+    x = frames(2, 2, 32)
+    assert small(x).event.logits.shape == full(x).event.logits.shape == (2, 2, 7)
+    assert 4 * small.num_features == full.num_features
+
+
+@pytest.mark.parametrize(
+    ("name", "fan"),
+    [
+        (
+            "Transfer_VGG_SNN",
+            lambda conv: 1 / (3 * conv.in_channels * 9),
+        ),  # PyTorch's: uniform in +- 1 / sqrt(fan in)
+        ("Transfer_ResNet18", lambda conv: 2 / (conv.out_channels * 9)),  # He et al., normal, fan out
+        ("Transfer_SEWResNet18", lambda conv: 2 / (conv.out_channels * 9)),
+    ],
+)
+@pytest.mark.parametrize("divisor", [1, 4])
+def test_initial_weights_follow_the_width(name, fan, divisor):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3, step=2, width_divisor=divisor)
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    for conv in convolutions[1:]:
+        assert conv.weight.var().item() == pytest.approx(fan(conv), rel=0.1)
+
+
+def test_with_divisor_1_no_random_number_is_drawn():
+    model = create_model("Transfer_SCNN", step=2)
+    state, weights = torch.get_rng_state(), copy.deepcopy(model.state_dict())
+    narrow(model, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "divisor", "message"),
+    [
+        ("Transfer_SCNN", 2, "--width-divisor 2: TransferSCNN has fixed widths"),
+        ("Transfer_VGG_SNN", 3, "--width-divisor 3: expected a number that divides 64"),
+        ("Transfer_ResNet18", 128, "--width-divisor 128: expected a number that divides 64"),
+        ("Transfer_SEWResNet18", 48, "--width-divisor 48: expected a number that divides 64"),
+    ],
+)
+def test_widths_that_cannot_be_divided_are_refused(name, divisor, message):
+    with pytest.raises(UserError, match=message):
+        create_model(name, step=2, width_divisor=divisor)
+
+
+def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():
+    def built(words):
+        return build_model(resolve(parse(words.split()))[0], num_classes=3)
+
+    small = "--target-dataset ndigits --step 2 --executor step"
+    assert built(f"{small} --model Transfer_SEWResNet18 --width-divisor 16").num_features == 32
+    assert built(f"{small} --model Transfer_SCNN --width-divisor 1").num_features == 300
+    for model, name in (("Transfer_SCNN", "TransferSCNN"), ("Transfer_Fixed", "Fixed")):
+        with pytest.raises(
+            UserError, match=f"--width-divisor 2: {name} has fixed widths. Leave the option away"
+        ):
+            built(f"{small} --model {model} --width-divisor 2")
+
+
+class Fixed(TransferSCNN):
+    """A model of a user's own that passes on what it does not know, as in docs/examples."""
+
+
+@register_model
+def Transfer_Fixed(pretrained=False, **kwargs):
+    return Fixed(**timm_options(pretrained, kwargs))
 
 
 def slow_scnn(model, x):
@@ -254,7 +392,13 @@ def test_registered_beside_braincogs_models():
     from timm.models import is_model
 
     assert all(
-        map(is_model, ("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SCNN", "VGG_SNN", "resnet18"))
+        map(
+            is_model,
+            (
+                *("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18", "Transfer_SCNN"),
+                *("VGG_SNN", "resnet18", "sew_resnet18"),
+            ),
+        )
     )
 
 

@@ -67,6 +67,22 @@ def non_negative(text: str) -> float:
     return value
 
 
+def power(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, or inf, seen {text}")
+    return value
+
+
+def epoch_or_share(text: str) -> float | str:
+    """An epoch, or a share of them in percent, which stays text."""
+    if not text.endswith("%"):
+        return non_negative(text)
+    if not 0 <= float(text[:-1]) <= 100:
+        raise argparse.ArgumentTypeError(f"expected 0% to 100%, seen {text}")
+    return text
+
+
 def positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
@@ -266,7 +282,14 @@ def _model_options(group) -> None:
     add(
         "--model",
         default="Transfer_VGG_SNN",
-        help="Transfer_VGG_SNN, Transfer_ResNet18, Transfer_SCNN or a TransferModel of your own in timm's registry",
+        help="Transfer_VGG_SNN, Transfer_ResNet18, Transfer_SEWResNet18, Transfer_SCNN or a TransferModel of your own in timm's registry",
+    )
+    add(
+        "--width-divisor",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="divide the channels of all layers by N, for small data and small machines; not for Transfer_SCNN",
     )
     add("--node-type", default="LIFNode", help="BrainCog neuron: LIFNode, IFNode, PLIFNode, ...")
     add(
@@ -330,7 +353,12 @@ def _baseline_options(group) -> None:
         default=True,
         help="replace static samples by events with probability (progress)^pow; off: none in the first half, all in the second, and no domain loss (as the reference does)",
     )
-    add("--pow", type=non_negative, default=3, help="power of the sliding probability")
+    add(
+        "--pow",
+        type=power,
+        default=3,
+        help="power of the sliding probability; 0: always replaced, inf: never",
+    )
 
 
 def _tmkt_options(group) -> None:
@@ -385,10 +413,16 @@ def _distillation_options(group) -> None:
     )
     add("--ckd-k", type=non_negative, default=100.0, metavar="K", help="how suddenly ckd ends, per epoch")
     add(
+        "--ckd-on",
+        choices=["logits", "features"],
+        default="logits",
+        help="what ckd distils: the teacher's logits, or its pooled features by a learned linear map (FitNets)",
+    )
+    add(
         "--ckd-threshold",
-        type=non_negative,
+        type=epoch_or_share,
         metavar="EPOCH",
-        help="e_th, the epoch in which ckd ends (default: half of the epochs)",
+        help="e_th, the epoch in which ckd ends, or a share of the epochs such as 25%% (default: half of them)",
     )
     add("--seal-alpha", type=non_negative, default=0.6, help="weight of seal's error-aware alignment")
     add("--seal-beta", type=non_negative, default=0.15, help="weight of seal's temporal alignment")

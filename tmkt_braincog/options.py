@@ -156,6 +156,12 @@ def identity(options: Namespace) -> dict[str, Any]:
     return {k: v for k, v in sorted(vars(options).items()) if k not in NOT_IDENTITY}
 
 
+def model_text(options: Namespace) -> str:
+    """The model in words, for titles and captions."""
+    widths = "" if options.width_divisor == 1 else f" (widths / {options.width_divisor})"
+    return f"{options.model}{widths}"
+
+
 def save_yaml(options: Namespace, path: Path) -> None:
     """Write the resolved options so that ``-c`` reads them back."""
     skip = {"config", "resume", "eval", "eval_checkpoint"}

@@ -214,9 +214,10 @@ def test_rows_show_seeds_means_and_differences(tmp_path, seeds):
     df = results(names, seeds).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
     df["top1_last"] += np.random.default_rng(0).random(len(df))
     summary = summarise(df, "none")
-    plots.plot_rows(df, summary, "none", tmp_path / "rows.png", "A title")
+    references = dict.fromkeys(names, "none")
+    plots.plot_rows(df, summary, references, tmp_path / "rows.png", "A title")
     assert_picture(tmp_path / "rows.png", (7.0, 1.3 + 0.34 * 4))
-    left, right = plots._rows(df, summary.set_index("method"), "none", "").axes
+    left, right = plots._rows(df, summary.set_index("method"), references, "").axes
     dots = np.concatenate([c.get_offsets() for c in left.collections if isinstance(c, PathCollection)])
     assert sorted(dots[:, 0]) == pytest.approx(sorted(df["top1_last"]))
     drawn = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
@@ -224,6 +225,27 @@ def test_rows_show_seeds_means_and_differences(tmp_path, seeds):
     bars = [c.get_segments()[0][:, 0] for c in right.collections]
     expected = summary[["last_low", "last_high"]].dropna().to_numpy()
     assert np.allclose(np.array(bars).reshape(-1, 2), expected) and len(bars) == (3 if seeds > 1 else 0)
+
+
+def test_groups_of_rows_have_a_reference_each(tmp_path):
+    groups = {"a 1": "a 1", "a 2": "a 1", "b 1": "b 2", "b 2": "b 2"}
+    df = results(list(groups), 3).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
+    df["top1_last"] += np.random.default_rng(0).random(len(df))
+    own = [summarise(df, to).set_index("method").loc[[name]] for name, to in groups.items()]
+    figure = plots._rows(df, pd.concat(own), groups, "")
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    drawn = [line for line in right.lines if line.get_marker() == "o"]
+    mean = df.groupby("method")["top1_last"].mean()
+    expected = [mean["a 2"] - mean["a 1"], mean["b 1"] - mean["b 2"]]
+    assert [line.get_xdata()[0] for line in drawn] == pytest.approx(expected)
+    assert [line.get_ydata()[0] for line in drawn] == [1, 2]
+    between = [
+        line.get_ydata() for line in left.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2
+    ]
+    assert [1.5, 1.5] in [list(y) for y in between]
+    label = right.xaxis.label.get_window_extent()
+    assert "to the grey row" in right.get_xlabel() and label.x1 < figure.bbox.x1
 
 
 def test_a_legend_with_long_names_stays_inside(tmp_path):

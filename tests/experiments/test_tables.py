@@ -1,5 +1,6 @@
 """The paper's tables: the runs that a row means, what is refused, the numbers against sums made by hand, a real run."""
 
+import math
 import re
 import shutil
 from itertools import chain
@@ -7,6 +8,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from scipy import stats
 
@@ -16,17 +18,33 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import paper_table, tables
 from tmkt_braincog.experiments.__main__ import COMMANDS, main
 from tmkt_braincog.experiments.table_file import load_table
+from tmkt_braincog.methods import build_method
+from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
 
 FILES = sorted((tables.SCRIPTS / "tables").glob("*.yaml"))
 RECIPE = str(tables.SCRIPTS / "quickstart.yaml")
-MODEL = "--model Transfer_SCNN --step 4 --event-size 28 --no-tensorboard"
+MODEL = "--step 4 --event-size 28 --no-tensorboard"
 BUDGET = "--shots 4 --batch-size 20 --epoch-size 40 --epochs 2 --warmup-epochs 1 --eval-interval 1"
 SMALL = f"{MODEL} {BUDGET}".split()
 
 
-def planned(table: str, tmp_path, seeds=(1, 2), extra=()):
-    loaded = load_table(tables.SCRIPTS / "tables" / f"{table}.yaml")
-    return loaded, tables.plan(loaded, tmp_path / "jobs", ["-c", RECIPE, *SMALL, *extra], seeds)
+def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
+    """Table and runs; without teachers unless ``extra`` gives them, or with all its rows."""
+    loaded, words = load_table(tables.SCRIPTS / "tables" / f"{table}.yaml"), ["-c", RECIPE, *SMALL, *extra]
+    if not every_row:
+        loaded, _ = tables.leave_out(loaded, words, seeds[0])
+    return loaded, tables.plan(loaded, tmp_path / "jobs", words, seeds)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Folder of static-1.pt and events-1.pt, which a table's check can read: never to be trained with."""
+    folder = tmp_path_factory.mktemp("teachers")
+    about = dict(model="resnet10t", size=32, classes=["0"], seen={}, fingerprint="", accuracy=0.0, recipe={})
+    for on in ("static", "events"):
+        teacher = Teacher(on=on, trained=torch.tensor([0]), weights={}, **about)
+        save_teacher(folder / f"{on}-1.pt", teacher)
+    return folder
 
 
 def write_results(grid, top1):
@@ -60,7 +78,7 @@ def scattered(name: str, seed: int) -> float:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_table_file_is_a_command_and_plans_its_runs(path, tmp_path):
     assert COMMANDS[path.stem][0] == "tables"
-    table, grid = planned(path.stem, tmp_path)
+    table, grid = planned(path.stem, tmp_path, every_row=True)
     assert list(grid) == [row.name for row in table.run_rows()]
     for row in table.run_rows():
         for job, seed in zip(grid[row.name], (1, 2), strict=True):
@@ -115,6 +133,57 @@ def test_the_numbers_are_those_of_scipy_and_the_published_ones_stand_beside(tmp_
         assert (tmp_path / name).read_bytes()[:4] in (b"\x89PNG", b"%PDF")
 
 
+def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
+    table, grid = planned("backbones", tmp_path, seeds=(1, 2, 3))
+    models = {name: (jobs[0].options.model, jobs[0].options.method) for name, jobs in grid.items()}
+    assert len(set(m for m, _ in models.values())) == 4 and len(models) == 12
+    top1 = write_results(grid, scattered)
+    origin = tables.origin(grid, "the command")
+    assert "Transfer_VGG_SNN (widths / 8), " in origin.setting and "Transfer_SCNN, T = 4" in origin.setting
+    paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
+    text = (tmp_path / "backbones.md").read_text()
+    header, _, *body = [line for line in text.splitlines() if line.startswith("|")][:14]
+    assert header.split("|")[2].strip() == "reference" and "Difference: to the row's reference" in text
+    for line in body:
+        name, reference, _, last, p, _, best = [cell.strip() for cell in line.strip("|").split("|")]
+        model, (method,) = models[name]
+        if method == "baseline":
+            assert (reference, last, p, best) == ("-",) * 4
+            continue
+        assert models[reference] == (model, ["baseline"])
+        test = stats.ttest_rel(top1[name], top1[reference])
+        low, high = test.confidence_interval(0.95)
+        mean = (top1[name] - top1[reference]).mean()
+        assert last == best == f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        assert p == ("<0.001" if test.pvalue < 0.001 else f"{test.pvalue:.3f}")
+
+
+def test_the_rows_of_a_backbone_differ_in_the_method_only():
+    table = load_table(tables.SCRIPTS / "tables" / "backbones.yaml")
+    kinds = {}
+    for row in table.run_rows():
+        options = dict(row.options)
+        kinds.setdefault(options.pop("model"), []).append((options.pop("method"), options))
+    for rows in kinds.values():
+        assert [method for method, _ in rows] == ["event-only", "baseline", "tmkt"]
+        assert rows[0][1] == rows[1][1] == rows[2][1]
+
+
+@pytest.mark.parametrize(
+    "table, words, expected",
+    [
+        ("backbones", "--model Transfer_SCNN", "--model belongs to the rows of backbones"),
+        ("backbones", "--model=Transfer_SCNN", "--model belongs to the rows of backbones"),
+        ("backbones", "--width-divisor 2", "--width-divisor 2: TransferSCNN has fixed widths"),
+        ("leakage", "--protocol he2024", "--protocol belongs to the rows of leakage"),
+    ],
+)
+def test_words_that_contradict_all_rows_are_refused(tmp_path, capsys, monkeypatch, table, words, expected):
+    monkeypatch.chdir(tmp_path)
+    assert main([table, "--data", "ndigits", *words.split(), "--dry-run"]) == 2
+    assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "gain, expected",
     [((1, 1.1, 0.9), "holds"), ((-1, -1.1, -0.9), "fails: the reverse holds"), ((1, -1, 0.5), "undecided")],
@@ -137,6 +206,81 @@ def test_rows_that_are_only_published_stand_beside_their_own_data_set(tmp_path):
     for dataset, shown in (("NCALTECH101", True), ("nmnist", False)):
         origin = paper_table.Origin(dataset, "setting", [], "", "command")
         assert ("| EventMixer" in paper_table.write(table, rows, logs, origin, tmp_path)) is shown
+
+
+TRAINED_HERE = ["event-only", "baseline", "TMKT"]
+
+
+@pytest.mark.parametrize(
+    "given, rows, said",
+    [
+        ((), TRAINED_HERE, "CKD, SeAl-KD: not run, they need teachers: --teacher-checkpoint (see"),
+        (("static",), ["CKD", *TRAINED_HERE], "SeAl-KD: not run, they need teachers"),
+        (("events",), ["SeAl-KD", *TRAINED_HERE], "CKD: not run, they need teachers"),
+        (("events", "static"), ["CKD", "SeAl-KD", *TRAINED_HERE], None),
+    ],
+)
+def test_rows_that_need_teachers_are_run_where_there_are_some(tmp_path, teachers, capsys, given, rows, said):
+    extra = ["--teacher-checkpoint", *(f"{teachers}/{on}-{{seed}}.pt" for on in given)] if given else []
+    table, grid = planned("table1", tmp_path, seeds=(1,), extra=extra)
+    assert list(grid) == rows
+    assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
+    words = ["table1", "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1"]
+    assert main([*words, "--dry-run", *extra]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(rows)} jobs: 0 finished" in out
+    assert out.splitlines()[-1].startswith(said) if said else "not run" not in out
+    # A row that is not run shows what was published.
+    write_results(grid, scattered)
+    origin = paper_table.Origin("NCALTECH101", "setting", [], "", "command")
+    text = paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
+    (shown,) = re.findall(r"^\| CKD +\| 97.13 +\|(.*)\|$", text, re.M)
+    assert all(cell.strip() == "-" for cell in shown.split("|")) == ("CKD" not in rows)
+
+
+def test_tables_without_such_rows_take_teachers_without_a_word(tmp_path, teachers, capsys):
+    extra = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt"), str(teachers / "events-{seed}.pt")]
+    for name in ("table2", "table3", "table4"):
+        words = [name, "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
+        assert main([*words, *extra]) == 0
+        with_teachers = capsys.readouterr().out
+        assert main(words) == 0  # the same runs, by the same names
+        assert [line.split("--")[0] for line in capsys.readouterr().out.splitlines()] == [
+            line.split("--")[0] for line in with_teachers.splitlines()
+        ]
+
+
+def test_tables_about_teachers_refuse_to_run_without(tmp_path, teachers, capsys):
+    words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
+    for name in ("neighbours", "ckd"):
+        assert main([name, *words]) == 2
+        assert "needs a teacher trained on static: give --teacher-checkpoint" in capsys.readouterr().err
+    static = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt")]
+    assert main(["ckd", *words, *static]) == 0
+    assert "8 jobs: 0 finished" in capsys.readouterr().out
+    assert main(["table1", *words, "--teacher-checkpoint", "nowhere.pt"]) == 2
+    assert "There is no teacher checkpoint nowhere.pt" in capsys.readouterr().err
+
+
+def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
+    _, grid = planned("ckd", tmp_path, seeds=(1,), extra=["--epochs", "8"])
+    assert len({jobs[0].folder for jobs in grid.values()}) == len(grid) == 8
+    built = {row: build_method(jobs[0].options.method[0], jobs[0].options, 5) for row, jobs in grid.items()}
+    plain = built["CKD"].parts[0]
+    assert not built.pop("no distillation").parts
+    settings = {
+        row: (m.parts[0].teacher_gives, m.parts[0].threshold, m.parts[0].k, m.mixing.power)
+        for row, m in built.items()
+    }
+    assert settings == {
+        "CKD": ("logits", 4, plain.k, 3),
+        "features for logits": ("features", 4, plain.k, 3),
+        "to 1/4 of the epochs": ("logits", 2, plain.k, 3),
+        "to the last epoch": ("logits", 8, plain.k, 3),
+        "k = 0.001": ("logits", 4, 0.001, 3),
+        "all replaced": ("logits", 4, plain.k, 0),
+        "none replaced": ("logits", 4, plain.k, math.inf),
+    }
 
 
 def test_without_published_values_there_is_no_such_column(tmp_path):
@@ -222,6 +366,10 @@ def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatc
     [
         ({"reference": "nobody"}, "no such row: ['nobody']"),
         ({"rows": [{"name": "none", "options": {"method": "tmkt"}}] * 2}, "rows twice: ['none']"),
+        (
+            {"rows": [{"name": "none", "reference": "x", "options": {"method": "tmkt"}}], "claims": []},
+            "no such row: ['x']",
+        ),
         ({"colour": "red"}, "is no table"),
         ({"rows": [{"nam": "none"}]}, "is no table"),
     ],

@@ -35,6 +35,7 @@ from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
 from ..models.transfer import TransferModel
+from ..options import model_text
 from .figures import FIGURES, Request
 from .plots import COLOURS, _figure, save
 
@@ -164,7 +165,7 @@ def folded(name: str) -> str:
 def setting(run: Trainer) -> str:
     """Data set, model and T, for titles; the spaces at the sign keep it on one line."""
     emulated = ", emulated events" if run.data.emulated else ""
-    return f"{run.data.target}, {run.options.model}, T\u00a0=\u00a0{run.options.step}{emulated}"
+    return f"{run.data.target}, {model_text(run.options)}, T\u00a0=\u00a0{run.options.step}{emulated}"
 
 
 def counted(run: Trainer, request: Request) -> str:

@@ -6,7 +6,7 @@ svg). Accuracies are top-1 in percent (0 to 100) and spreads are sample standard
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -116,14 +116,16 @@ def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
 
 
 def plot_rows(
-    df: pd.DataFrame, summary: pd.DataFrame, reference: str, path: str | Path, title: str = ""
+    df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], path: str | Path, title: str = ""
 ) -> None:
-    """The rows of a table below each other: every seed with mean and std, and the paired difference to one row.
+    """The rows of a table below each other: every seed with mean and std, and the paired difference to another row.
+
+    References are grey; a line parts rows with different ones.
 
     Args:
         df: columns method (the row's name), seed, top1_last (percent).
-        summary: of it, from :func:`.table.summarise` with the same reference.
-        reference: the row that differences are taken to.
+        summary: of it, as from :func:`.table.summarise`, each row with the difference to its reference.
+        references: for every row the one that its difference is taken to.
         path: the picture to write; its folder is made if absent.
         title: printed above the panels.
 
@@ -132,7 +134,7 @@ def plot_rows(
             `path` is unknown.
     """
     _require(df, ("method", "seed", "top1_last"), "the plot of rows")
-    save(lambda: _rows(df, summary.set_index("method"), reference, title), path)
+    save(lambda: _rows(df, summary.set_index("method"), references, title), path)
 
 
 def save(draw: Callable[[], Figure], path: str | Path) -> None:
@@ -197,7 +199,7 @@ def _comparison_panel(axes: Axes, wide: pd.DataFrame) -> None:
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
-def _rows(df: pd.DataFrame, summary: pd.DataFrame, reference: str, title: str) -> Figure:
+def _rows(df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], title: str) -> Figure:
     names = list(summary.index)
     figure = _figure(7.0, 1.3 + 0.34 * len(names), title)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
@@ -205,7 +207,8 @@ def _rows(df: pd.DataFrame, summary: pd.DataFrame, reference: str, title: str) -
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
     for y, name in enumerate(names):
-        look, row = {"color": COLOURS[0] if name != reference else "0.35", "marker": "o"}, summary.loc[name]
+        row, is_reference = summary.loc[name], name in references.values()
+        look = {"color": "0.35" if is_reference else COLOURS[0], "marker": "o"}
         values = df.loc[df["method"] == name, "top1_last"]
         left.scatter(values, [y + 0.16] * len(values), s=12, alpha=0.55, linewidths=0, **look)
         bar = None if pd.isna(row["last_std"]) else row["last_std"]
@@ -215,10 +218,14 @@ def _rows(df: pd.DataFrame, summary: pd.DataFrame, reference: str, title: str) -
             right.errorbar(row["last_diff"], y, xerr=ends, markersize=5, capsize=3, **look)
         elif pd.notna(row["last_diff"]):
             right.plot(row["last_diff"], y, markersize=5, **look)
+        if y and references[name] != references[names[y - 1]]:
+            for axes in (left, right):
+                axes.axhline(y - 0.5, color="0.8", linewidth=0.8)
     right.axvline(0, color="0.35", linewidth=0.9)
     left.set_yticks(range(len(names)), [textwrap.fill(name, 30) for name in names])
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel(f"{ACCURACY}, last epoch\nsmall: seeds; large: mean ± std")
+    reference = "the grey row" if len(set(references.values())) > 1 else references[names[0]]
     right.set_xlabel(f"difference to {reference} (points)\npaired over seeds, 95 % interval")
     return figure
 

@@ -69,6 +69,8 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
     """
     if not is_model(options.model):
         raise unknown_name("--model", options.model, list_models("*ransfer_*"))
+    # A model of a user's own need not know the option.
+    widths = {} if options.width_divisor == 1 else {"width_divisor": options.width_divisor}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,6 +83,7 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
                 threshold=options.threshold,
                 tau=options.tau,
                 event_size=options.event_size,
+                **widths,
             )
             if not isinstance(model, TransferModel):
                 raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))

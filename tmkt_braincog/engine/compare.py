@@ -17,7 +17,7 @@ from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
 from ..methods import METHODS, SYSTEMS
-from ..options import identity, save_yaml
+from ..options import identity, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
 from . import checkpoint
 from .build import build_model, choose_device
@@ -97,7 +97,7 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
 def _report(options: Namespace, data: TransferData, folder: Path, validated: bool, say) -> pd.DataFrame:
     rows = finished(folder, options.method)
     selection = "best epoch on the validation set" if validated else "best epoch on the test set"
-    title = f"{options.target_dataset}, {options.model}, T = {options.step}"
+    title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
     notes = [*data.remarks]
     if data.emulated:
         notes.append("Events are emulated from the images.")
@@ -217,6 +217,6 @@ def _headline(options: Namespace, data: TransferData, device: torch.device) -> s
     kind = " (events emulated from the images)" if data.emulated else ""
     return (
         f"{', '.join(options.method)} on {data.source} -> {data.target}{kind}: {len(data.labels)} recordings, "
-        f"{len(data.image_labels)} images, {len(data.classes)} classes; {options.model}, T = {options.step}, "
+        f"{len(data.image_labels)} images, {len(data.classes)} classes; {model_text(options)}, T = {options.step}, "
         f"{options.event_size} x {options.event_size}, {options.epochs} epochs, {device}, protocol {options.protocol}."
     )

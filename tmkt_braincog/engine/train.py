@@ -23,7 +23,7 @@ from ..files import replacing
 from ..methods import build_method
 from ..mixing import Progress
 from ..options import NOT_IDENTITY, identity
-from ..teacher.outputs import give_teachers
+from ..teacher.outputs import give_teachers, set_teacher_widths
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .evaluate import Metrics, evaluate
@@ -87,7 +87,9 @@ class Trainer:
         # The model comes first: its initial weights are then the same for all methods.
         torch.manual_seed(self.seed)
         self.model = build_model(options, len(data.classes)).to(device)
-        self.method = build_method(self.name, options, self.model.num_features).to(device)
+        self.method = build_method(self.name, options, self.model.num_features)
+        set_teacher_widths(self.method, options)  # the optimiser needs all parameters
+        self.method.to(device)
         self.modules = nn.ModuleDict({"model": self.model, "method": self.method})
         self.losses = distributed.data_parallel(self.model, self.method)
         self.optimizer = build_optimizer(options, self.modules)

@@ -16,6 +16,7 @@ from ..engine.reopen import CHECKPOINTS, reopen
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
+from ..options import model_text
 from .figures import run_folders
 from .jobs import program
 
@@ -114,7 +115,7 @@ def _write(folder: Path, trainer: Trainer, layers: pd.DataFrame, summary: pd.Dat
     with replacing(folder / "energy.md") as temporary:
         temporary.write_text(text)
     o = trainer.options
-    title = f"{o.target_dataset}, {o.model}, T = {o.step}"
+    title = f"{o.target_dataset}, {model_text(o)}, T = {o.step}"
     for suffix in ("png", "pdf"):
         plot_energy(layers, summary, folder / f"energy.{suffix}", title)
     return text + f"\nWritten: {folder}/energy.csv, .md, .png, .pdf"
@@ -135,7 +136,7 @@ def to_markdown(trainer: Trainer, layers: pd.DataFrame, summary: pd.DataFrame, s
     methods = list(dict.fromkeys(summary["method"]))
     ann = summary["ann_uj"].iloc[0]
     lines = [
-        f"{o.target_dataset}, {o.model}, T = {o.step}, {o.event_size} x {o.event_size}; one inference of the event stream, "
+        f"{o.target_dataset}, {model_text(o)}, T = {o.step}, {o.event_size} x {o.event_size}; one inference of the event stream, "
         f"mean over at most {samples} test recordings, mean ± standard deviation over seeds.{emulated} {MAC_PJ} pJ per "
         f"MAC, {AC_PJ} pJ per AC (45 nm, Horowitz, ISSCC 2014); arithmetic only. AC = mean input x MACs x T; the first layer, "
         "and every other one that takes real numbers, counts MACs x T. ANN: the same layers without spikes, one pass, "

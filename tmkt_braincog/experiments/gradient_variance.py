@@ -13,6 +13,7 @@ from ..engine.reopen import reopen
 from ..engine.train import Trainer, same_run
 from ..errors import UserError
 from ..files import replacing
+from ..options import model_text
 from .figures import run_folders
 from .jobs import program
 
@@ -108,7 +109,7 @@ def _write(folder: Path, trainer: Trainer, rows: pd.DataFrame) -> str:
         temporary.write_text(text)
     o = trainer.options
     for suffix in ("png", "pdf"):
-        title = f"{o.target_dataset}, {o.model}, T = {o.step}, batch {o.batch_size}"
+        title = f"{o.target_dataset}, {model_text(o)}, T = {o.step}, batch {o.batch_size}"
         plot_gradient_variance(summary, folder / f"gradient_variance.{suffix}", title)
     return text + f"\nWritten: {folder}/gradient_variance.csv, .md, .png, .pdf"
 
@@ -123,7 +124,7 @@ def to_markdown(trainer: Trainer, summary: pd.DataFrame) -> str:
         else f"Student's over {seeds} seeds, values are geometric means"
     )
     lines = [
-        f"{o.target_dataset}, {o.model}, T = {o.step}, batches of {o.batch_size}, {batches} of them per strategy.{emulated} Gradient "
+        f"{o.target_dataset}, {model_text(o)}, T = {o.step}, batches of {o.batch_size}, {batches} of them per strategy.{emulated} Gradient "
         f"of L_CLSm + {o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, partners and "
         "weights are the same for all strategies. Variance: tr Cov(g); of it mixing: the part that the draws of the mixing "
         "add to that of recordings and partners; noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 from 0); relative: over TSM's at the "

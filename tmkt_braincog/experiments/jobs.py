@@ -40,7 +40,7 @@ STOP_SECONDS = 80
 REASON_LINES = 6
 
 # What a model is built from.
-MODEL = ("model", "node_type", "act_fun", "threshold", "tau", "step", "event_size")
+MODEL = ("model", "node_type", "act_fun", "threshold", "tau", "step", "event_size", "width_divisor")
 
 
 class JobsFailed(UserError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +50,7 @@ def write(
     protocol = " and ".join(dict.fromkeys(rows["protocol"]))
     # Rows may differ in protocol only where the table is about that; the runs' settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=protocol)
-    summary = summarise(frame, table.reference).set_index("method")
+    summary = _summary(table, frame)
     claims = verdicts(frame, table.claims)
     caption = _caption(table, summary, protocol, origin)
     with replacing(folder / f"{table.name}.csv") as temporary:
@@ -61,6 +62,13 @@ def write(
         temporary.write_text(_latex(table, summary, caption, origin), encoding="utf-8")
     _pictures(table, frame, summary, logs, origin, folder)
     return f"{text}\nWritten: {folder}/{table.name}.csv, .md, .tex and pictures"
+
+
+def _summary(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """The summary of :mod:`~tmkt_braincog.analysis.table` by row, each with the difference to its own reference."""
+    references = table.references()
+    by_reference = {to: summarise(frame, to).set_index("method") for to in set(references.values())}
+    return pd.concat([by_reference[to].loc[[name]] for name, to in references.items()])
 
 
 def verdicts(frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[tuple[str, str, str]]:
@@ -99,10 +107,12 @@ def _caption(table: Table, summary: pd.DataFrame, protocol: str, origin: Origin)
     (n,) = set(summary["n"])
     seeds = f"{n} seeds" if n > 1 else "1 seed"
     made = f" Made with {origin.versions}." if origin.versions else ""
+    references = set(table.references().values())
+    reference = "the row's reference" if len(references) > 1 else references.pop()
     return (
         f"{table.title}. {origin.setting}; protocol {protocol}; {seeds}. Top-1 (%) on the test recordings after the last "
         f"epoch and at the best epoch (by validation where there is any, else by the test set), mean ± sample standard "
-        f"deviation. Difference: to {table.reference}, paired over seeds, 95 % t-interval; p: two-sided paired t-test, not "
+        f"deviation. Difference: to {reference}, paired over seeds, 95 % t-interval; p: two-sided paired t-test, not "
         f"corrected.{made}"
     )
 
@@ -117,16 +127,20 @@ def _published(table: Table, dataset: str) -> tuple[str, dict[str, float]]:
 def _cells(table: Table, summary: pd.DataFrame, origin: Origin) -> list[list[str]]:
     """Header and body; rows that are only published are shown for their own data set."""
     heading, published = _published(table, origin.dataset)
-    body = [["row", heading, "last epoch", "difference [95 % CI]", "p", "best epoch", "difference [95 % CI]"]]
+    references = table.references()
+    difference = "difference [95 % CI]"
+    body = [["row", heading, "reference", "last epoch", difference, "p", "best epoch", difference]]
     for row in table.rows:
         value = f"{published[row.name]:.2f}" if row.name in published else "-"
         if row.name in summary.index:
             ours = summary.loc[row.name]
+            to = "-" if references[row.name] == row.name else references[row.name]
             last = [_mean(ours, "last"), _difference(ours, "last"), _p(ours["last_p"])]
-            body.append([row.name, value, *last, _mean(ours, "best"), _difference(ours, "best")])
+            body.append([row.name, value, to, *last, _mean(ours, "best"), _difference(ours, "best")])
         elif origin.dataset in row.published:
-            body.append([row.name, value, *["-"] * 5])
-    return body if published else [[*cells[:1], *cells[2:]] for cells in body]
+            body.append([row.name, value, *["-"] * 6])
+    shown = [True, bool(published), len(set(references.values())) > 1, *[True] * 5]
+    return [list(compress(cells, shown)) for cells in body]
 
 
 def _mean(row: pd.Series, kind: str) -> str:
@@ -206,7 +220,7 @@ def _pictures(
         if table.curve:
             _line(table, frame, title, path)
         else:
-            plot_rows(frame, summary.reset_index(), table.reference, path, title)
+            plot_rows(frame, summary.reset_index(), table.references(), path, title)
         if len(logs) <= len(COLOURS):
             plot_curves(dict(logs), folder / f"{table.name}_curves.{suffix}", title=title)
 

@@ -225,10 +225,11 @@ def _title(runs: Sequence[Run], axes: Sequence[Axis]) -> str:
     parts = {
         "target_dataset": options.target_dataset,
         "model": options.model,
+        "width_divisor": f"widths / {options.width_divisor}" if options.width_divisor > 1 else "",
         "step": f"T = {options.step}",
         "protocol": f"protocol {options.protocol}",
     }
-    return ", ".join(text for dest, text in parts.items() if dest not in varied)
+    return ", ".join(text for dest, text in parts.items() if text and dest not in varied)
 
 
 def _legend(

@@ -20,11 +20,13 @@ class Row:
         name: unique in the table.
         options: what it gives to main_transfer.py, by option name; None: not run here, only published.
         published: top-1 (%) by data set.
+        reference: name of the row that its difference is taken to; None: the table's.
     """
 
     name: str
     options: Mapping[str, Any] | None = None
     published: Mapping[str, float] = field(default_factory=dict)
+    reference: str | None = None
 
     def words(self) -> list[str]:
         return list(chain(*(axis.choices[0] for axis in self.axes())))
@@ -39,10 +41,11 @@ class Table:
 
     Attributes:
         name: of the file, such as ``table1``.
-        reference: name of the row that differences are taken to.
+        reference: name of the row that differences are taken to, where the rows name none of their own.
         rows: at least one of them with options.
         claims: what the rows are held against, see :func:`~tmkt_braincog.experiments.paper_table.verdicts`.
         curve: ``option`` and ``label`` of a number that the rows vary, for a line plot.
+        optional_teachers: rows whose teacher is not given are left out; else that is an error.
     """
 
     name: str
@@ -51,9 +54,14 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Mapping[str, str], ...] = ()
     curve: Mapping[str, str] | None = None
+    optional_teachers: bool = False
 
     def run_rows(self) -> list[Row]:
         return [row for row in self.rows if row.options is not None]
+
+    def references(self) -> dict[str, str]:
+        """For every row that is run the row that its difference is taken to; the reference itself has its own name."""
+        return {row.name: row.reference or self.reference for row in self.run_rows()}
 
 
 def _text(value: Any) -> str:
@@ -79,7 +87,8 @@ def load_table(path: Path) -> Table:
         ) from error
     names, run_names = [row.name for row in table.rows], [row.name for row in table.run_rows()]
     double = {name for name in names if names.count(name) > 1}
-    wanted = {table.reference, *(claim[key] for claim in table.claims for key in ("better", "worse"))}
+    own = {row.reference for row in table.rows if row.reference is not None}
+    wanted = {table.reference, *own, *(claim[key] for claim in table.claims for key in ("better", "worse"))}
     if double or wanted - set(run_names):
         seen = (
             f"rows twice: {sorted(double)}" if double else f"no such row: {sorted(wanted - set(run_names))}"

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pandas as pd
 from ..analysis.table import read_csv
 from ..arguments import Parser, natural
 from ..errors import UserError, unknown_name
-from ..options import parse, resolve
+from ..methods import teachers_of
+from ..options import model_text, parse, resolve
+from ..teacher import load_teacher, teacher_path
 from . import paper_table
 from .grid import check_fixed, folder_name, takes
 from .jobs import Job, check, program
@@ -31,6 +34,9 @@ RECIPES = {
     "cifar10dvs": "cifar10dvs",
 }
 TEACHERS = "--teacher-checkpoint results/static-{seed}.pt results/events-{seed}.pt"
+NO_TEACHERS = (
+    "not run, they need teachers: --teacher-checkpoint (see python -m tmkt_braincog.teacher train --help)"
+)
 DESCRIPTION = """\
 Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,png,pdf}}
 and the curves over epochs into --output. Given again, the command goes on where it stopped; tables share
@@ -57,21 +63,28 @@ def _main(name: str, argv: list[str]) -> str:
     if "config" in check_fixed(fixed):
         raise UserError(f"-c: the settings are those of --data {own.data}. Give what differs as options.")
     words = ["-c", os.path.relpath(SCRIPTS / f"{RECIPES[own.data]}.yaml"), *fixed]
+    table, lacking = leave_out(table, words, min(own.seed))
+    remark = f"\n{', '.join(lacking)}: {NO_TEACHERS}" if lacking else ""
     grid = plan(table, output / "jobs", words, own.seed)
     # One whole seed after the other, so that a stopped table has whole seeds.
     jobs = list({job.folder: job for job in chain(*zip(*grid.values(), strict=True))}.values())
     check(jobs)
     if own.dry_run:
-        return plan_text(jobs)
+        return plan_text(jobs) + remark
     if not own.collect:
         launch(own, output, jobs)
     words = [word for word in argv if word != "--collect"]
     made_by = f"python -m tmkt_braincog.experiments {shlex.join([name, *words])}"
-    return paper_table.write(table, collect(table, grid), logs(grid), origin(grid, made_by), output)
+    text = paper_table.write(table, collect(table, grid), logs(grid), origin(grid, made_by), output)
+    return text + remark
 
 
 def table_parser(table: Table) -> argparse.ArgumentParser:
-    extra = {"leakage": " --static-images 200", "neighbours": f" {TEACHERS}"}.get(table.name, "")
+    extra = {
+        "leakage": " --static-images 200",
+        "neighbours": f" {TEACHERS}",
+        "ckd": " --teacher-checkpoint results/static-{seed}.pt",
+    }.get(table.name, "")
     parser = Parser(
         prog=f"python -m tmkt_braincog.experiments {table.name}",
         usage="%(prog)s --data NAME [options] [options of main_transfer.py]",
@@ -95,6 +108,33 @@ def table_parser(table: Table) -> argparse.ArgumentParser:
     return parser
 
 
+def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, list[str]]:
+    """Where the table allows that, its rows whose teachers the words do not give become published ones.
+
+    Claims that name such a row are left out. A row that others refer to stays, and its missing teacher is an error later.
+
+    Args:
+        seed: one of the runs', whose teachers tell what they were trained on.
+
+    Returns:
+        The table, and the names of these rows.
+
+    Raises:
+        UserError: a teacher that is named but missing or damaged.
+    """
+    if not table.optional_teachers:
+        return table, []
+    given = getattr(parse(list(words)), "teacher_checkpoint", None) or ()
+    kinds = {load_teacher(teacher_path(text, seed)).on for text in given}
+
+    needed = {row.name: teachers_of([row.options.get("method", "tmkt")]) for row in table.run_rows()}
+    references = table.references().values()
+    lacking = [name for name, of in needed.items() if of - kinds and name not in references]
+    rows = tuple(replace(row, options=None) if row.name in lacking else row for row in table.rows)
+    claims = tuple(c for c in table.claims if not {c["better"], c["worse"]} & set(lacking))
+    return replace(table, rows=rows, claims=claims), lacking
+
+
 def plan(table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Job]]:
     """The jobs of every row that is run, one per seed. Rows that mean the same run share its folder.
 
@@ -102,10 +142,12 @@ def plan(table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int])
     :func:`~tmkt_braincog.experiments.jobs.check`.
 
     Raises:
-        UserError: a row that main_transfer.py would refuse, or seeds or methods among the fixed words.
+        UserError: a row that main_transfer.py would refuse, a seed twice, or a fixed word for what every row sets.
     """
-    if any(word.split("=")[0] == "--method" for word in fixed):
-        raise UserError(f"--method belongs to the rows of {table.name}: leave it away.")
+    given = {word.split("=")[0] for word in fixed}
+    for option in {"method"}.union(set.intersection(*(set(row.options) for row in table.run_rows()))):
+        if f"--{option}" in given:
+            raise UserError(f"--{option} belongs to the rows of {table.name}: leave it away.")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seed names the same value twice: {seeds}.")
     return {row.name: [_job(row, folder, fixed, seed) for seed in sorted(seeds)] for row in table.run_rows()}
@@ -160,10 +202,11 @@ def origin(grid: Mapping[str, Sequence[Job]], command: str) -> paper_table.Origi
     """What the table's caption says about its runs."""
     jobs = list(chain(*grid.values()))
     o = jobs[0].options
+    models = ", ".join(dict.fromkeys(model_text(job.options) for job in jobs))
     shots = f", {o.shots} recordings per class" if o.shots else ""
     return paper_table.Origin(
         dataset=o.target_dataset,
-        setting=f"{o.target_dataset}{shots}, {o.model}, T = {o.step}, {o.event_size} x {o.event_size}, {o.epochs} epochs",
+        setting=f"{o.target_dataset}{shots}, {models}, T = {o.step}, {o.event_size} x {o.event_size}, {o.epochs} epochs",
         notes=list(dict.fromkeys(chain(*(paper_table.notes(job.folder / "comparison.md") for job in jobs)))),
         versions=paper_table.versions(chain(*(job.folder.glob("runs/*") for job in jobs))),
         command=command,

@@ -4,6 +4,7 @@ from braincog.model_zoo.resnet import resnet18
 from timm.models import register_model
 from torch import Tensor, nn
 
+from .narrow import narrow, residual_init
 from .transfer import TransferModel, timm_options
 
 
@@ -21,12 +22,12 @@ class TransferResNet(TransferModel):
         super().__init__(**options)
         # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds none.
         net = resnet18(
-            inplanes=64 // width_divisor,
             step=self.step,
             node_type=self.node_class,
             dataset="NCALTECH101",
             **self.node_options,
         )
+        narrow(net, width_divisor, residual_init)
         self.conv1 = net.conv1
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         self.bn1, self.avgpool = net.bn1, net.avgpool

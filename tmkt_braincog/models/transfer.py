@@ -57,6 +57,7 @@ class TransferModel(BaseModule):
         act_fun: BrainCog surrogate class or its name.
         threshold, tau: firing threshold and membrane time constant of the neurons.
         event_size: side in pixels of the input frames.
+        width_divisor: for the subclasses that can be narrowed, which take it themselves; the others refuse it.
         **node_options: passed on to the neurons, as BrainCog's models do.
     """
 
@@ -72,9 +73,14 @@ class TransferModel(BaseModule):
         threshold: float = 0.5,
         tau: float = 2.0,
         event_size: int = 48,
+        width_divisor: int = 1,
         **node_options,
     ):
         super().__init__(step=step, encode_type="direct")
+        if width_divisor != 1:
+            raise UserError(
+                f"--width-divisor {width_divisor}: {type(self).__name__} has fixed widths. Leave the option away."
+            )
         self.num_classes = num_classes
         self.event_size = event_size
         self.node_class = node_class(node_type)

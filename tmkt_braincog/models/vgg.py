@@ -1,11 +1,11 @@
 """``Transfer_VGG_SNN``: BrainCog's ``VGG_SNN`` with a head per stream (N-Caltech101)."""
 
-from braincog.model_zoo.base_module import BaseConvModule
 from braincog.model_zoo.vgg_snn import VGG_SNN
 from timm.models import register_model
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .narrow import narrow
 from .transfer import TransferModel, membrane, timm_options
 
 POOLINGS = 4
@@ -31,24 +31,13 @@ class TransferVGG(TransferModel):
         backbone = VGG_SNN(
             step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
         )
-        self.feature = (
-            backbone.feature if width_divisor == 1 else self._narrow(backbone.feature, width_divisor)
-        )
-        last = [m for m in self.feature if isinstance(m, BaseConvModule)][-1]
+        self.feature = backbone.feature
+        narrow(self.feature, width_divisor)
         side = self.event_size // 2**POOLINGS
-        self.num_features = last.conv.out_channels * side * side
+        self.num_features = self.feature[-2].bn.num_features * side * side
         self.rgb_fc = nn.Sequential(nn.Flatten(), nn.Linear(self.num_features, self.num_classes))
         self.dvs_fc = nn.Sequential(nn.Flatten(), nn.Linear(self.num_features, self.num_classes))
         self.finish()
-
-    def _narrow(self, layers: nn.Sequential, divisor: int) -> nn.Sequential:
-        def narrow(layer: nn.Module) -> nn.Module:
-            if not isinstance(layer, BaseConvModule):
-                return layer
-            c_in, c_out = layer.conv.in_channels, layer.conv.out_channels
-            return BaseConvModule(c_in if c_in == 2 else c_in // divisor, c_out // divisor, node=self.node)
-
-        return nn.Sequential(*map(narrow, layers))
 
     @property
     def tap_node(self) -> nn.Module:

@@ -1,0 +1,58 @@
+"""``Transfer_SEWResNet18``: BrainCog's ``sew_resnet18`` with a head per stream."""
+
+from braincog.model_zoo.sew_resnet import sew_resnet18
+from timm.models import register_model
+from torch import Tensor, nn
+
+from .narrow import narrow, residual_init
+from .transfer import TransferModel, membrane, timm_options
+
+
+class TransferSEWResNet(TransferModel):
+    """conv7 / 2, max pool / 2, blocks [2, 2, 2, 2] of conv + BN + node that add spikes to spikes, two linear heads.
+
+    Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021, with g = ADD. The network ends in such
+    a sum of spikes (whole numbers from 0), which has no membrane: the tap is that of the last neuron before it, the one
+    of the last block's residual branch, after its reset (512 x 1 x 1 at 28 pixels, 512 x 2 x 2 at 48). F_t is the sum of
+    spikes, averaged over the map (512).
+
+    Args:
+        width_divisor: divides all widths; 1 is the published model.
+    """
+
+    def __init__(self, width_divisor: int = 1, **options):
+        super().__init__(**options)
+        # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
+        net = sew_resnet18(
+            cnf="ADD",
+            step=self.step,
+            node_type=self.node_class,
+            dataset="NCALTECH101",
+            **self.node_options,
+        )
+        narrow(net, width_divisor, residual_init)
+        self.conv1, self.bn1, self.node1, self.maxpool = net.conv1, net.bn1, net.node1, net.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.avgpool = net.avgpool
+        self.num_features = self.layer4[-1].bn2.num_features
+        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
+        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+        self.finish()
+
+    @property
+    def tap_node(self) -> nn.Module:
+        return self.layer4[-1].node2
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.maxpool(self.node1(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return membrane(self.tap_node), self.avgpool(x).flatten(1)
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+
+@register_model
+def Transfer_SEWResNet18(pretrained: bool = False, **kwargs) -> TransferSEWResNet:
+    """BrainCog's sew_resnet18 as a two-stream transfer model, any input size."""
+    return TransferSEWResNet(**timm_options(pretrained, kwargs))
