@@ -2,7 +2,9 @@
 # Every table and figure of the paper for one data set, then a report (HTML and Markdown), in results/tables/NAME/:
 #   bash run_scripts/paper.sh NAME [DATA ROOT] [options]
 # NAME: ndigits (built in, no download), nmnist, nmnist-fewshot, ncaltech101, cepdvs, nomniglot, cifar10dvs. Options go to all
-# runs, such as --shots 5, --jobs 2, --seed 1 2 3, --slurm ... . Run again, it goes on where it stopped.
+# runs, such as --shots 5, --jobs 2, --seed 1 2 3, --slurm ... . Run again, it goes on where it stopped. CKD and SeAl-KD join
+# Table 1 with --teacher-checkpoint results/static-{seed}.pt results/events-{seed}.pt, which run_scripts/tables/neighbours.yaml
+# says how to train: with the same data, shots and seeds.
 name="${1:?usage: bash run_scripts/paper.sh NAME [DATA ROOT] [options]}"; shift
 where=()
 case "${1:-}" in

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from tmkt_braincog.losses import ela_loss, kd_loss, phase_weight, sta_loss, sta_targets
+from tmkt_braincog.losses import (
+    ela_loss,
+    hint_loss,
+    kd_loss,
+    phase_weight,
+    sta_loss,
+    sta_targets,
+    standardise,
+)
+from tmkt_braincog.models.exact import WideLinear
 
 T, B, N, TAU = 4, 5, 6, 3.0
 EXACT = dict(rel=1e-11, abs=1e-12)
@@ -68,6 +77,41 @@ def test_phase_weight_is_one_before_and_nothing_after_the_threshold():
     for e in (0, 3, 90, 199):
         assert phase_weight(e, 90, 0.001) == pytest.approx(1 / (1 + math.exp(0.001 * (e - 90))), **EXACT)
     assert phase_weight(5, 9, 0.0) == 0.5
+
+
+def test_features_are_held_against_those_of_a_learned_map(teacher):
+    features = rand(B, 3, seed=5).requires_grad_()
+    weight, bias = rand(N, 3, seed=6).requires_grad_(), rand(N, seed=7).requires_grad_()
+    errors = []
+    for b in range(B):
+        for n in range(N):
+            mapped = math.fsum(weight[n, f].item() * features[b, f].item() for f in range(3)) + bias[n].item()
+            errors.append((mapped - teacher[b, n].item()) ** 2)
+    learned = WideLinear(3, N).double()
+    learned.load_state_dict({"weight": weight, "bias": bias})
+    loss = hint_loss(teacher, learned(features))
+    assert loss.item() == pytest.approx(math.fsum(errors) / (B * N), **EXACT)
+    assert gradcheck(
+        lambda f, w, b: hint_loss(teacher, torch.nn.functional.linear(f, w, b)), (features, weight, bias)
+    )
+
+
+def test_standardised_features():
+    x = rand(7, 4, seed=8, scale=50.0) + 1000
+    x[:, 2] = 0.3  # a unit that is dead, or always the same
+    z = standardise(x)
+    for d in (0, 1, 3):
+        column = x[:, d].tolist()
+        mean = math.fsum(column) / 7
+        std = math.sqrt(math.fsum((v - mean) ** 2 for v in column) / 7)
+        assert z[:, d].tolist() == pytest.approx([(v - mean) / std for v in column], rel=1e-9, abs=1e-9)
+    assert torch.equal(z[:, 2], torch.zeros(7, dtype=torch.float64))
+    # Predicting nothing costs 1, and a teacher on another scale is the same teacher.
+    assert hint_loss(z[:, :2], torch.zeros_like(z[:, :2])).item() == pytest.approx(1, **EXACT)
+    torch.testing.assert_close(standardise(x * 30 - 7), z, rtol=1e-9, atol=1e-9)
+    single = standardise(x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), z, rtol=0, atol=1e-5)
 
 
 def slow_ela(teacher, student, y):
@@ -175,11 +219,12 @@ def test_gradients(teacher, y):
 
 
 def test_under_autocast_they_are_computed_in_float32(teacher, student, y):
-    teacher, student = teacher.float(), student.detach().float()
+    teacher, student, learned = teacher.float(), student.detach().float(), WideLinear(N, N)
     losses = {
         "kd": lambda: kd_loss(teacher, student[0], TAU),
         "ela": lambda: ela_loss(teacher, student, y, TAU),
         "sta": lambda: sta_loss(student, TAU),
+        "hint": lambda: hint_loss(teacher, learned(student[0])),
     }
     for name, loss in losses.items():
         with torch.autocast("cpu", torch.bfloat16):

@@ -7,7 +7,7 @@ from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.engine.train import same_run
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import grid
-from tmkt_braincog.losses import ela_loss, kd_loss, sta_loss
+from tmkt_braincog.losses import ela_loss, hint_loss, kd_loss, sta_loss
 from tmkt_braincog.methods import (
     CKD,
     PARTS,
@@ -19,7 +19,7 @@ from tmkt_braincog.methods import (
     canonical,
     split_name,
 )
-from tmkt_braincog.mixing import Progress
+from tmkt_braincog.mixing import Progress, SlidingReplacement
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.options import identity, parse, resolve
 
@@ -114,6 +114,43 @@ def test_ckd_adds_its_term_in_the_first_half_of_the_epochs(name, base, epoch, ga
     assert all(joined[k].item() == plain[k].item() for k in plain if k != "loss")
 
 
+@pytest.mark.parametrize("name, base", [("ckd", "baseline"), ("tmkt+ckd", "tmkt")])
+@pytest.mark.parametrize("epoch, gamma", [(1, 1.0), (5, 0.5), (6, 0.0)])
+def test_ckd_on_features_learns_a_map_to_the_teachers(name, base, epoch, gamma):
+    plain, joined = built(base), built(name, "--ckd-on features")
+    (part,) = joined.parts
+    assert part.teacher_gives == "features" and not list(part.parameters())
+    part.set_teacher_width(N)
+    part.double()
+    assert {n: tuple(p.shape) for n, p in part.named_parameters()} == {
+        "map.weight": (N, FEATURES),
+        "map.bias": (N,),
+    }
+    progress = Progress(epoch, 10, 0, 4)
+    plain, joined = plain(model, BATCH, progress), joined(model, BATCH, progress)
+    term = hint_loss(TEACHER[BATCH.image], part.map(OUT.static.spikes.mean(0)))
+    assert list(joined) == [*plain, "ckd"] and joined["ckd"].item() == term.item()
+    assert joined["loss"].item() == pytest.approx(plain["loss"].item() + gamma * term.item(), rel=1e-9)
+    (gradient,) = torch.autograd.grad(joined["loss"], part.map.weight)
+    (expected,) = torch.autograd.grad(term, part.map.weight)
+    torch.testing.assert_close(gradient, gamma * expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("word, probability", [("0", 1.0), ("inf", 0.0), ("3", None)])
+def test_replacement_of_all_or_of_none(word, probability):
+    every = [Progress(e, 10, b, 4) for e in range(10) for b in range(4)]
+    for mixing in (
+        built("ckd", f"--pow {word}").mixing,
+        SlidingReplacement(T, options(f"--pow {word}").pow),
+        built("tmkt", f"--mixup-strategy sliding --pow {word}").mixing,
+    ):
+        expected = [p.fraction**3 if probability is None else probability for p in every]
+        assert [mixing.probability(p) for p in every] == expected
+        counts = torch.stack([mixing.event_frames(BATCH.draws, p) for p in every])
+        if probability is not None:
+            assert (counts == T * probability).all()
+
+
 @pytest.mark.parametrize(
     "name, base", [("seal", "event-only"), ("tmkt+seal", "tmkt"), ("baseline+seal", "baseline")]
 )
@@ -139,11 +176,13 @@ def test_both_parts_add_up():
 
 
 def test_published_settings_and_those_of_the_command_line():
-    ckd = CKD.from_options(options("--epochs 300"))
-    assert (ckd.threshold, ckd.k) == (150, 100)
-    ckd = CKD.from_options(options("--epochs 200 --ckd-threshold 90 --ckd-k 0.001 --kd-temperature 4"))
+    ckd = CKD.from_options(options("--epochs 300"), 1)
+    assert (ckd.threshold, ckd.k, ckd.teacher_gives) == (150, 100, "logits")
+    for share, epoch in (("0%", 0), ("25%", 75), ("12.5%", 37.5), ("50%", 150), ("100%", 300)):
+        assert CKD.from_options(options(f"--epochs 300 --ckd-threshold {share}"), 1).threshold == epoch
+    ckd = CKD.from_options(options("--epochs 200 --ckd-threshold 90 --ckd-k 0.001 --kd-temperature 4"), 1)
     assert (ckd.threshold, ckd.k, ckd.temperature) == (90, 0.001, 4)
-    seal = SeAl.from_options(options())
+    seal = SeAl.from_options(options(), 1)
     assert (seal.alpha, seal.beta, seal.temperature) == (0.6, 0.15, 3)
 
 
@@ -154,6 +193,12 @@ def test_published_settings_and_those_of_the_command_line():
             "--method ckd --epochs 10 --ckd-threshold 10.5",
             "--ckd-threshold 10.5 lies outside the run of --epochs 10",
         ),
+        ("--method ckd --ckd-threshold 101%", "expected 0% to 100%, seen 101%"),
+        ("--method ckd --ckd-threshold nan%", "expected 0% to 100%, seen nan%"),
+        ("--method ckd --ckd-threshold half", "invalid epoch_or_share value: 'half'"),
+        ("--method ckd --ckd-on both", "invalid choice: 'both'"),
+        ("--method ckd --pow nan", "at least 0, or inf, seen nan"),
+        ("--method ckd --pow -1", "at least 0, or inf, seen -1"),
         ("--method tmkt+seal --step 1", "--step 1 with seal"),
         ("--method ckd --kd-temperature 0", "above 0"),
     ],
@@ -161,7 +206,7 @@ def test_published_settings_and_those_of_the_command_line():
 def test_settings_that_make_no_sense(line, message):
     with pytest.raises(UserError, match=message):
         options(line)
-    if "--method tmkt" not in line:
+    if "10.5" in line or "temperature" in line:
         assert options(line.replace("--method ckd", "--method baseline").replace("perature 0", "perature 1"))
 
 
@@ -170,6 +215,7 @@ def test_a_sweep_knows_what_a_composed_method_takes():
         every = options(f"--method {name}")
         own = (
             "ckd_k",
+            "ckd_on",
             "ckd_threshold",
             "seal_alpha",
             "seal_beta",
@@ -187,7 +233,7 @@ def test_a_sweep_knows_what_a_composed_method_takes():
         "teacher_checkpoint",
         "mixup_ratio",
     ]
-    assert taken("ckd") == ["ckd_k", "ckd_threshold", "kd_temperature", "teacher_checkpoint"]
+    assert taken("ckd") == ["ckd_k", "ckd_on", "ckd_threshold", "kd_temperature", "teacher_checkpoint"]
     assert taken("baseline") == []
 
 

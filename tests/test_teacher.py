@@ -1,7 +1,10 @@
 """Teachers: what they are, what they see, what they must not have seen, and training with them from the command line."""
 
 import csv
+import os
+import signal
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import yaml
 
 from tmkt_braincog.cli import main
 from tmkt_braincog.data import make_split
+from tmkt_braincog.engine import train
 from tmkt_braincog.engine.checkpoint import load as load_checkpoint
 from tmkt_braincog.engine.compare import load_data
 from tmkt_braincog.engine.reopen import reopen
@@ -27,7 +31,7 @@ from tmkt_braincog.teacher import (
     teacher_outputs,
 )
 from tmkt_braincog.teacher.__main__ import main as teach
-from tmkt_braincog.teacher.model import input_size, timm_model
+from tmkt_braincog.teacher.model import input_size, penultimate, timm_model
 
 DATA = "--shots 4 --static-images 12 --step 4 --seed 3"
 RUN = (
@@ -178,6 +182,45 @@ def test_bad_words(words, message, capsys, tmp_path, monkeypatch):
     assert message in capsys.readouterr().err and not list(tmp_path.glob("*.pt"))
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_penultimate_features_are_what_the_last_layer_sees(name):
+    network = build_teacher(name, 7).eval()
+    seen = []
+    network[1].get_classifier().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.rand(2, 3, input_size(name), input_size(name))
+    with torch.no_grad():
+        network(x)
+        features = penultimate(network, x)
+    assert features.ndim == 2 and torch.equal(features, seen[0])
+
+
+def test_opening_a_teacher_draws_no_numbers(teachers):
+    before = torch.get_rng_state()
+    assert load_teacher(teachers / "static.pt").width() == 512
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, split, monkeypatch):
+    teacher, which = load_teacher(teachers / "static.pt"), split.static
+    logits = teacher_outputs(teacher, "test both", data, which, CPU)
+    table = teacher_outputs(teacher, "test both", data, which, CPU, "features")
+    assert logits.shape[1] == 10 and table.shape == (len(data.images), teacher.width())
+    with torch.no_grad():
+        raw = penultimate(teacher.network(), teacher_input(data, "static", which, 32)).double()
+    varying = raw.std(0) > 1e-3 * raw.abs().mean(0)
+    assert varying.sum() > 100
+    expected = (raw - raw.mean(0)) / raw.std(0, correction=0)
+    rows = table[torch.from_numpy(which)]
+    torch.testing.assert_close(rows[:, varying].double(), expected[:, varying], rtol=1e-3, atol=1e-3)
+    assert table[torch.from_numpy(np.setdiff1d(np.arange(len(table)), which))].isnan().all()
+    monkeypatch.setattr(outputs, "_forward", None)  # both are there now, each under its own key
+    again = [
+        teacher_outputs(teacher, "test both", data, which, CPU, gives) for gives in ("logits", "features")
+    ]
+    for new, old in zip(again, (logits, table), strict=True):
+        assert torch.equal(new.nan_to_num(7e7), old.nan_to_num(7e7))
+
+
 @pytest.mark.parametrize("on", ["static", "events"])
 def test_the_cache_equals_recomputation(teachers, data, split, on, monkeypatch):
     teacher = load_teacher(teachers / f"{on}.pt")
@@ -263,6 +306,46 @@ def test_a_run_does_not_go_on_with_another_teacher(trained, teachers):
     run.teachers = {"events": "0" * 64}
     with pytest.raises(UserError, match="has changed since the run was stopped"):
         run.fit()
+
+
+def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp_path, monkeypatch):
+    def run(name, *words):
+        line = f"{RUN} --method ckd --ckd-on features --output {tmp_path / name} --teacher-checkpoint"
+        return main([*line.split(), str(teachers / "static.pt"), *words])
+
+    def state(name):
+        return load_checkpoint(tmp_path / name / "runs" / "ckd-seed3" / "last.pt")
+
+    assert run("whole") == 0
+    step, steps = train.Trainer._step, []
+
+    def stopping(self, batch, progress):
+        step(self, batch, progress)
+        steps.append(self.method.parts[0].map.weight.detach().clone())
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train.Trainer, "_step", stopping)
+    assert run("stopped") == 128 + signal.SIGTERM
+    torch.testing.assert_close(state("stopped")["method"]["parts.0.map.weight"], steps[-1], rtol=0, atol=0)
+    assert run("stopped", "--resume") == 0 and len(steps) == 4
+    assert all((a != b).any() for a, b in pairwise(steps))
+    whole, stopped = state("whole"), state("stopped")
+    assert whole["method"]["parts.0.map.weight"].shape == (512, 300)
+    for part in ("model", "method"):
+        assert all(torch.equal(v, stopped[part][k]) for k, v in whole[part].items())
+    assert torch.equal(whole["random"]["torch"], stopped["random"]["torch"])
+    log = list(csv.DictReader((tmp_path / "whole" / "runs" / "ckd-seed3" / "log.csv").open()))
+    # The map starts near 0, and the features have mean 0 and variance 1 where the teacher's units are not dead.
+    assert [0.1 < float(row["ckd"]) < 2 for row in log] == [True, True]
+    (run_again,) = reopen([tmp_path / "whole" / "runs" / "ckd-seed3"])
+    assert torch.equal(run_again.method.parts[0].map.bias, whole["method"]["parts.0.map.bias"])
+    (teachers / "static.pt").rename(tmp_path / "away.pt")
+    try:
+        with pytest.raises(UserError, match="There is no teacher checkpoint"):
+            reopen([tmp_path / "whole" / "runs" / "ckd-seed3"])
+    finally:
+        (tmp_path / "away.pt").rename(teachers / "static.pt")
 
 
 def refused(capsys, folder, line):

@@ -1,8 +1,8 @@
 """Knowledge distillation from an ANN teacher, and from a network's own time-steps.
 
-Source: Hinton et al., 2015; phases: CKD (Ye et al., ICME 2025, arXiv 2507.09269); errors and time-steps: SeAl-KD
-(Sun et al., 2026, arXiv 2605.14252). Everything is computed in float32 at least, also under autocast, and waits for
-no device.
+Source: Hinton et al., 2015; features: FitNets (Romero et al., ICLR 2015); phases: CKD (Ye et al., ICME 2025,
+arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252). Everything is computed in float32
+at least, also under autocast, and waits for no device.
 """
 
 import math
@@ -21,6 +21,27 @@ def kd_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
         temperature: tau > 0.
     """
     return temperature**2 * _divergence(teacher, student, temperature)
+
+
+def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
+    """Distillation of features (FitNets, Eq. 3): mean squared error over batch and dimensions, a scalar.
+
+    Eq. 3 has half the sum over the dimensions; the mean does not depend on how many the teacher has.
+
+    Args:
+        teacher: ``[B, D]`` features; see :func:`standardise`.
+        mapped: ``[B, D]``, the student's features after the learned map.
+    """
+    return F.mse_loss(_wide(mapped), _wide(teacher))
+
+
+def standardise(features: Tensor) -> Tensor:
+    """``[S, D]`` with mean 0 and standard deviation 1 (over S, biased) in every dimension; 0 where it is constant."""
+    x = features.double()
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    # A constant dimension has no more than rounding errors.
+    constant = std <= 1e-6 * mean.abs()
+    return ((x - mean) / std.masked_fill(constant, torch.inf)).to(features.dtype)
 
 
 def phase_weight(epoch: float, threshold: float, k: float) -> float:

@@ -72,18 +72,23 @@ class Part(nn.Module):
 
     # What its teacher was trained on: ``static`` images, with one output for each, or the recordings (``events``).
     teacher_on: str
+    # What it learns from the teacher: ``logits`` ``[n, N]``, or standardised ``features`` ``[n, D]``.
+    teacher_gives = "logits"
     # Whether it reads the static stream.
     needs_static = False
     teacher: Tensor | None = None
 
     @classmethod
     @abstractmethod
-    def from_options(cls, options: Namespace) -> "Part":
-        """Build from the resolved command line.
+    def from_options(cls, options: Namespace, features: int) -> "Part":
+        """Build from the resolved command line; ``features`` is the width F of the model's F_t.
 
         Raises:
             UserError: options that the part is not defined for.
         """
+
+    def set_teacher_width(self, width: int) -> None:
+        """Make the parameters whose shape depends on the width D of the teacher's features; called before training."""
 
     @abstractmethod
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
     """
     base, parts = split_name(name)
     method = METHODS[base].from_options(options, features)
-    method.parts.extend(PARTS[part].from_options(options) for part in parts)
+    method.parts.extend(PARTS[part].from_options(options, features) for part in parts)
     lacking = [part for part in parts if PARTS[part].needs_static and not method.has_static]
     if lacking:
         raise UserError(

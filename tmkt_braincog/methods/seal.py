@@ -27,7 +27,7 @@ class SeAl(Part):
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
 
     @classmethod
-    def from_options(cls, options: Namespace) -> "SeAl":
+    def from_options(cls, options: Namespace, features: int) -> "SeAl":
         if options.step < 2:
             raise UserError(
                 "--step 1 with seal: it compares the time-steps of a recording. Take at least 2, or leave seal away."

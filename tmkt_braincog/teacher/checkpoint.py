@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data import Split, TransferData
 from ..errors import UserError
 from ..files import replacing
-from .model import build_teacher
+from .model import build_teacher, penultimate
 
 FORMAT = "teacher-1"
 # The options that decide what a teacher sees of the data.
@@ -51,11 +51,17 @@ class Teacher:
     recipe: dict[str, Any]
     weights: dict[str, Tensor]
 
-    def network(self) -> nn.Module:
+    def network(self) -> nn.Sequential:
         """The network with its weights, in evaluation mode."""
-        net = build_teacher(self.model, len(self.classes))
+        with torch.random.fork_rng([]):  # initial weights that are not used draw no numbers from a run
+            net = build_teacher(self.model, len(self.classes))
         net.load_state_dict(self.weights)
         return net.eval()
+
+    @torch.no_grad()
+    def width(self) -> int:
+        """D of its penultimate features."""
+        return penultimate(self.network(), torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
         """Refuse a teacher of other classes or data, and one that knows what this run's training must not.

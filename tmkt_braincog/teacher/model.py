@@ -8,7 +8,7 @@ from pathlib import Path
 
 import timm.models
 from timm.models import is_model
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
 from ..errors import UserError
@@ -46,6 +46,12 @@ def build_teacher(
             f"this model ({cfg.hf_hub_id or cfg.url or 'see timm'}), or train from scratch with --no-pretrained."
         ) from error
     return nn.Sequential(Normalize(cfg.mean, cfg.std), net)
+
+
+def penultimate(network: nn.Sequential, x: Tensor) -> Tensor:
+    """Pooled features ``[B, D]`` before the last layer of what :func:`build_teacher` returns."""
+    normalise, net = network
+    return net.forward_head(net.forward_features(normalise(x)), pre_logits=True).flatten(1)
 
 
 def timm_model(name: str) -> tuple[Callable, timm.models.PretrainedCfg]:

@@ -3,6 +3,7 @@
 import hashlib
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from .. import distributed
 from ..data import Split, TransferData
 from ..data.cache import Writer, cached
 from ..errors import UserError
+from ..losses import standardise
 from ..methods import Method, teachers_of
 from .checkpoint import Teacher, load_teacher, teacher_path
+from .model import penultimate
 from .view import teacher_input
 
-OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
+OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
 BATCH = 64
 
 
@@ -58,6 +61,18 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
         teacher.check(path, options, data, split)
 
 
+def set_teacher_widths(method: Method, options: Namespace) -> None:
+    """Give the parts that learn from features the width of their teachers', so that all parameters exist.
+
+    Raises:
+        UserError: see :func:`load_teachers`.
+    """
+    parts = [part for part in method.parts if part.teacher_gives == "features"]
+    teachers = load_teachers(options, options.method, options.seed[0]) if parts else {}
+    for part in parts:
+        part.set_teacher_width(teachers[part.teacher_on][1].width())
+
+
 def give_teachers(
     method: Method, options: Namespace, data: TransferData, split: Split, device: torch.device
 ) -> dict[str, str]:
@@ -74,39 +89,46 @@ def give_teachers(
         teacher.check(path, options, data, split)
         checksums[on] = _sha256(path)
         which = split.static if on == "static" else split.train
-        compute = lambda: teacher_outputs(teacher, checksums[on], data, which, device)  # noqa: B023, E731
-        outputs = distributed.main_first(compute).to(device)
-        for part in method.parts:
-            if part.teacher_on == on:
-                part.teacher = outputs
+        for part in (p for p in method.parts if p.teacher_on == on):
+            given = (teacher, checksums[on], data, which, device, part.teacher_gives, options.progress)
+            part.teacher = distributed.main_first(lambda: teacher_outputs(*given)).to(device)  # noqa: B023
     return checksums
 
 
 def teacher_outputs(
-    teacher: Teacher, checksum: str, data: TransferData, which: np.ndarray, device: torch.device
+    teacher: Teacher,
+    checksum: str,
+    data: TransferData,
+    which: np.ndarray,
+    device: torch.device,
+    gives: str = "logits",
+    progress: bool = False,
 ) -> Tensor:
-    """Logits ``[S, N]`` of all static images, or ``[R, N]`` of all recordings, float32; NaN where not in ``which``.
+    """A row for each of the static images, or of the recordings, float32; NaN where not in ``which``.
 
     Args:
         checksum: of the teacher's file.
         which: int64 indices of those that can be drawn.
+        gives: ``logits`` ``[n, N]``; or ``features`` ``[n, D]``, standardised over ``which``, so that the scale of what is
+            learned from them does not depend on the teacher.
+        progress: show a bar.
     """
     of = data.images if teacher.on == "static" else data.frames
     inputs = hashlib.sha256(which.tobytes())
     for chunk in _chunks(which):
         inputs.update(np.ascontiguousarray(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy()))
-    key = {"teacher": checksum, "inputs": inputs.hexdigest(), "version": OUTPUTS_VERSION}
+    key = {"teacher": checksum, "inputs": inputs.hexdigest(), "gives": gives, "version": OUTPUTS_VERSION}
 
     def build(out: Writer) -> None:
-        logits = out.create("logits", (len(which), len(teacher.classes)), np.float32)
         network = teacher.network().to(device)
-        done = 0
-        for chunk in tqdm(_chunks(which), desc=f"teacher on {teacher.on}", dynamic_ncols=True):
-            logits[done : done + len(chunk)] = _forward(network, teacher, data, chunk, device)
-            done += len(chunk)
+        forward = network if gives == "logits" else partial(penultimate, network)
+        bar = dict(desc=f"teacher on {teacher.on}", disable=not progress, dynamic_ncols=True)
+        chunks = tqdm(_chunks(which), **bar)
+        out.add(**{gives: np.concatenate([_forward(forward, teacher, data, c, device) for c in chunks])})
 
-    table = torch.full((len(of), len(teacher.classes)), float("nan"))
-    table[torch.from_numpy(which)] = torch.from_numpy(cached("teacher-logits", key, build)["logits"])
+    rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
+    table = torch.full((len(of), rows.shape[1]), float("nan"))
+    table[torch.from_numpy(which)] = standardise(rows) if gives == "features" else rows
     return table
 
 
@@ -115,8 +137,8 @@ def _chunks(which: np.ndarray) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def _forward(network, teacher: Teacher, data: TransferData, chunk: np.ndarray, device) -> np.ndarray:
-    return network(teacher_input(data, teacher.on, chunk, teacher.size).to(device)).float().cpu().numpy()
+def _forward(forward, teacher: Teacher, data: TransferData, chunk: np.ndarray, device) -> np.ndarray:
+    return forward(teacher_input(data, teacher.on, chunk, teacher.size).to(device)).float().cpu().numpy()
 
 
 def _sha256(path: Path) -> str:
