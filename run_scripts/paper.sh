@@ -16,12 +16,13 @@ folder="results/tables/$name"
 for table in table1 table2 table3 table4; do
     python -m tmkt_braincog.experiments "$table" --data "$name" "${where[@]}" --output "$folder" "$@"
 done
-# The figures show one seed, the lowest; energy takes all of them.
+# The figures show one seed, the lowest; gradient variance (at the paper's ratio) and energy take all of them.
 first="$(printf '%s\n' "$folder"/jobs/seed-*_method-tmkt/ | sort -V | head -n 1)"
 seed="$(basename "$first")"; seed="${seed%_method-tmkt}"
 methods=(event-only baseline tmkt)
 runs=("${methods[@]/#/$folder/jobs/${seed}_method-}")
 python -m tmkt_braincog.experiments figures "${runs[@]}" "${where[@]}" --output "$folder/figures"
-python -m tmkt_braincog.experiments gradient-variance "${runs[@]:1}" "${where[@]}" --output "$folder"
+python -m tmkt_braincog.experiments gradient-variance "$folder"/jobs/seed-*_method-{baseline,tmkt}/ "${where[@]}" \
+    --ratio 0.4 --batches 24 --output "$folder"
 python -m tmkt_braincog.experiments energy "$folder"/jobs/seed-*_method-{event-only,baseline,tmkt}/ "${where[@]}" --output "$folder"
 python -m tmkt_braincog.report "$folder"
