@@ -73,7 +73,7 @@ OWN = {
 }  # fmt: skip
 TEACHER = {"teacher_checkpoint", "kd_temperature"}
 OWN |= {
-    "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_threshold"},
+    "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
     "seal": EVENTS | TEACHER | {"seal_alpha", "seal_beta"},
 }
 

@@ -161,8 +161,8 @@ def _remarks(taken: dict[str, dict[str, list[bool]]]) -> Iterable[str]:
 def takes(options: Namespace, dest: str) -> bool:
     """Whether the run of these options depends on this one.
 
-    All do that no registered method or part is built from (such as ``--epochs``), and those of the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the
-    others where the run's method reads them.
+    All do that no registered method or part is built from (such as ``--epochs``), and those of the
+    :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the others where the run's method reads them.
     """
     return dest not in _of_methods() or dest in _reads(options.method[0], options)
 
