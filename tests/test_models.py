@@ -99,22 +99,13 @@ def test_vgg_is_braincogs_own():
         assert torch.equal(buffer, ours.feature.get_buffer(name))
 
 
-def test_resnet_is_braincogs_own():
-    ours = create_model("Transfer_ResNet18", num_classes=7, step=2)
-    theirs = resnet18(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad)
-    shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
-    shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
-    theirs.load_state_dict(shared)
-    ours.executor = "step"
-    x = frames(2, 2, 32)
-    assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
-
-
-def test_sew_resnet_is_braincogs_own():
-    ours = create_model("Transfer_SEWResNet18", num_classes=7, step=2)
-    theirs = sew_resnet18(
-        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, cnf="ADD"
-    )
+@pytest.mark.parametrize(
+    ("name", "theirs", "own"),
+    [("Transfer_ResNet18", resnet18, {}), ("Transfer_SEWResNet18", sew_resnet18, {"cnf": "ADD"})],
+)
+def test_resnets_are_braincogs_own(name, theirs, own):
+    ours = create_model(name, num_classes=7, step=2)
+    theirs = theirs(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, **own)
     shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
     shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
     theirs.load_state_dict(shared)
