@@ -1,8 +1,8 @@
-"""Static-to-event transfer for spiking networks: see ``python main_transfer.py --help``."""
+"""Static-to-event transfer for spiking networks, the same as ``tmkt train``: see ``python main_transfer.py --help``."""
 
 import sys
 
 from tmkt_braincog.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -3,4 +3,4 @@
 #   bash run_scripts/nmnist_fewshot.sh DATA
 root="$(realpath -m "${1:?usage: bash run_scripts/nmnist_fewshot.sh DATA [options]}")"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-python -m tmkt_braincog.experiments fewshot --data-root "$root" "${@:2}"
+python -m tmkt_braincog table fewshot --data-root "$root" "${@:2}"

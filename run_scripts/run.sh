@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on one data set with the settings in NAME.yaml; the scripts beside this one call it:
+# Trains on one data set with the settings in tmkt_braincog/recipes/NAME.yaml; the scripts beside this one call it:
 #   bash run_scripts/run.sh NAME "METHODS [options]" LABEL [DATA ROOT] [options]
 # DATA ROOT holds the data sets' own folders (default: data/ in the checkout). What is missing there is
 # downloaded where a public link exists; otherwise the program says what to fetch from where. A run that was
@@ -15,5 +15,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 launch="python"
 [ "${TMKT_PROCESSES:-1}" = 1 ] || launch="torchrun --standalone --nproc_per_node=$TMKT_PROCESSES"
 # $launch and $methods are split into words on purpose.
-$launch main_transfer.py -c "run_scripts/$name.yaml" --method $methods --data-root "${root:-$PWD/data}" --download \
+$launch main_transfer.py -c "$name" --method $methods --data-root "${root:-$PWD/data}" --download \
     --output "results/${name}_$label" --resume "$@"

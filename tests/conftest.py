@@ -36,10 +36,10 @@ def seeded():
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory) -> Path:
     """Output folder of a tiny finished comparison (event-only, baseline, tmkt; seeds 1 and 2). Only to be read."""
-    from tmkt_braincog.cli import main
+    from tests.program import run_train
 
     folder = tmp_path_factory.mktemp("comparison") / "runs-of-three"
     words = "--method event-only baseline tmkt --seed 1 2 --model Transfer_SCNN --step 4 --event-size 28 --shots 4"
     words += " --batch-size 20 --epoch-size 40 --epochs 3 --warmup-epochs 1 --lr 0.1 --no-tensorboard --no-progress"
-    assert main([*words.split(), "--output", str(folder)]) == 0
+    assert run_train([*words.split(), "--output", str(folder)]) == 0
     return folder

@@ -10,7 +10,7 @@ import torch
 import yaml
 from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
@@ -134,7 +134,7 @@ def test_help_is_grouped_and_teaches():
 def bad(capsys, tmp_path, line: str) -> str:
     """Run a line that must fail with status 2 and write nothing; returns its message."""
     output = tmp_path / "never"
-    assert main([*line.split(), "--output", str(output)]) == 2
+    assert run_train([*line.split(), "--output", str(output)]) == 2
     assert not output.exists()
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "Traceback" not in message
@@ -202,12 +202,12 @@ NMNIST = "--source-dataset mnist --target-dataset nmnist --shots 1 --data-root"
 
 def test_training_on_files_in_the_real_format(nmnist, tmp_path, capsys):
     words = [*SMALL, *NMNIST.split(), str(nmnist), "--output", str(tmp_path / "o")]
-    assert main(words) == 0
+    assert run_train(words) == 0
     out = capsys.readouterr().out
     # 10 of the 20 training images are twins of recordings that validate.
     assert "10 training, 10 validation and 20 test recordings; 10 static images" in out
     assert "Audit: 0 static twins" in out
-    assert main([*words[:-1], str(tmp_path / "leaky"), "--protocol", "he2024"]) == 0
+    assert run_train([*words[:-1], str(tmp_path / "leaky"), "--protocol", "he2024"]) == 0
     # All 20 training images, 10 of them twins of recordings that validate.
     out = capsys.readouterr().out
     assert "20 static images" in out and "Audit: 10 static twins" in out
@@ -246,40 +246,40 @@ def test_missing_images_print_the_expected_tree(nmnist, tmp_path, capsys):
 
 def test_output_of_a_different_run_is_refused(capsys, tmp_path):
     words = [*SMALL, "--output", str(tmp_path / "o")]
-    assert main(words) == 0
+    assert run_train(words) == 0
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    assert main([*words, "--mixup-ratio", "0.7"]) == 2
+    assert run_train([*words, "--mixup-ratio", "0.7"]) == 2
     assert "mixup_ratio: there 0.4, here 0.7" in capsys.readouterr().err
-    assert main([*words, "--mixup-ratio", "0.7", "--resume"]) == 2
-    assert main(words) == 2
+    assert run_train([*words, "--mixup-ratio", "0.7", "--resume"]) == 2
+    assert run_train(words) == 2
     assert "--resume" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_output_with_other_files_is_refused(capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("irreplaceable")
-    assert main([*SMALL, "--output", str(tmp_path)]) == 2
+    assert run_train([*SMALL, "--output", str(tmp_path)]) == 2
     assert "other files" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    assert main([*SMALL, "--seed", "1", "--output", str(folder / "o")]) == 0
+    assert run_train([*SMALL, "--seed", "1", "--output", str(folder / "o")]) == 0
     return folder / "o/runs/tmkt-seed1/last.pt"
 
 
 def test_checkpoint_of_another_model(capsys, checkpoint):
     line = [*SMALL, "--eval", "--eval_checkpoint", str(checkpoint)]
-    assert main([*line, "--model", "Transfer_ResNet18"]) == 2
+    assert run_train([*line, "--model", "Transfer_ResNet18"]) == 2
     assert "does not fit --model Transfer_ResNet18" in capsys.readouterr().err
-    assert main([*line, "--event-size", "32"]) == 2
+    assert run_train([*line, "--event-size", "32"]) == 2
     assert "fc1.weight: file (300, 640), model (300, 1000)" in capsys.readouterr().err
 
 
 def test_resuming_another_run(capsys, tmp_path, checkpoint):
     words = [*SMALL, "--seed", "2", "--resume", str(checkpoint), "--output", str(tmp_path / "o")]
-    assert main(words) == 2
+    assert run_train(words) == 2
     assert "seed: there [1], here [2]" in capsys.readouterr().err
 
 
@@ -291,7 +291,7 @@ def test_corrupt_checkpoint(capsys, tmp_path, checkpoint, damage):
         torch.save({"format": 1, "model": Path("run-me")}, file)
     else:
         file.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage])
-    assert main([*SMALL, "--eval", "--eval_checkpoint", str(file)]) == 2
+    assert run_train([*SMALL, "--eval", "--eval_checkpoint", str(file)]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
 

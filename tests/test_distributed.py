@@ -17,8 +17,8 @@ import torch.multiprocessing as mp
 from timm.models import create_model
 
 import tmkt_braincog.models  # noqa: F401
+from tests.program import run_train
 from tmkt_braincog import distributed
-from tmkt_braincog.cli import main
 from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.engine.evaluate import evaluate
@@ -215,7 +215,7 @@ def test_torchrun_gives_the_table_of_one_process(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Written:") == 1 and done.stderr.count("training images") <= 1
     assert "2 processes; BatchNorm statistics over each process's part" in " ".join(done.stdout.split())
-    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    assert run_train([*words, "--output", str(tmp_path / "one")]) == 0
     for name in ("baseline", "tmkt"):
         pd.testing.assert_frame_equal(log(tmp_path / "two", name), log(tmp_path / "one", name), rtol=1e-4)
     runs = tmp_path / "two" / "runs" / "tmkt-seed3"
@@ -242,8 +242,8 @@ def test_stopped_with_two_processes_and_resumed_with_one(tmp_path):
     if position["epoch"] < 12:  # else it was faster than the signal
         assert "torchrun --nproc_per_node=2 main_transfer.py" in message
         assert not (last.parent / "result.json").exists()
-    assert main([*words, "--output", str(output), "--resume"]) == 0
-    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    assert run_train([*words, "--output", str(output), "--resume"]) == 0
+    assert run_train([*words, "--output", str(tmp_path / "one")]) == 0
     pd.testing.assert_frame_equal(log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-3)
 
 

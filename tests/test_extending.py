@@ -72,7 +72,10 @@ def output(examples, data_root, tmp_path_factory) -> Path:
         "--target-dataset own --method tmkt tmkt-penalty --model Transfer_Small --mixup-strategy tsm-rising"
     )
     words += f" --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0 --lr 0.1 --seed 3 --no-progress --no-tensorboard"
-    assert examples.main.main([*words.split(), "--data-root", str(data_root), "--output", str(folder)]) == 0
+    assert (
+        examples.main.main(["train", *words.split(), "--data-root", str(data_root), "--output", str(folder)])
+        == 0
+    )
     return folder
 
 
@@ -96,7 +99,7 @@ def test_the_page_shows_no_other_module():
 
 
 def test_a_process_of_its_own_knows_the_names_before_it_reads_its_options():
-    words = [sys.executable, str(EXAMPLES / "main.py"), "--method", "tmkt-penalt"]
+    words = [sys.executable, str(EXAMPLES / "main.py"), "train", "--method", "tmkt-penalt"]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
@@ -183,8 +186,8 @@ def test_dataset_says_what_it_expects(examples, tmp_path):
 
 
 def test_figure_from_the_runs(examples, output, tmp_path):
-    words = ["figures", str(output), "--only", "calibration", "--output", str(tmp_path)]
-    assert examples.experiments.run(words) == 0
+    words = ["figure", "calibration", str(output), "--output", str(tmp_path)]
+    assert examples.main.main(words) == 0
     points = pd.read_csv(tmp_path / "calibration.csv")
     top1 = pd.read_csv(output / "comparison.csv").set_index("method").top1_last
     assert set(points.run) == set(top1.index)

@@ -14,7 +14,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from writers import random_events, write_bin
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 from tmkt_braincog.data.ncaltech101 import read_shifted
 from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.losses.cka import linear_cka
@@ -25,7 +25,10 @@ SMALL = "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-inte
 @pytest.mark.parametrize("words, by", [([], "test_top1"), (["--val-portion", "0.3"], "val_top1")])
 def test_fault_5_best_and_last_are_both_reported_and_a_validation_set_chooses(tmp_path, words, by):
     out = tmp_path / "o"
-    assert main([*SMALL.split(), "--method", "event-only", "--seed", "1", *words, "--output", str(out)]) == 0
+    assert (
+        run_train([*SMALL.split(), "--method", "event-only", "--seed", "1", *words, "--output", str(out)])
+        == 0
+    )
     log = pd.read_csv(out / "runs/event-only-seed1/log.csv")
     row = pd.read_csv(out / "comparison.csv").iloc[0]
     best = int(log[by].idxmax())

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tmkt_braincog.cli import COMMANDS
+from tmkt_braincog.registry import FIGURES
+
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 
 
@@ -36,17 +39,24 @@ def test_every_script_that_is_named_exists(path):
 
 def test_every_option_that_is_named_exists():
     from tmkt_braincog.arguments import build_parser
-    from tmkt_braincog.experiments.sweep import sweep_parser
+    from tmkt_braincog.commands.table import sweep_parser, table_parser
     from tmkt_braincog.experiments.table_file import load_table
-    from tmkt_braincog.experiments.tables import SCRIPTS, table_parser
 
-    table = table_parser(load_table(SCRIPTS / "tables" / "table2.yaml"))
+    table = table_parser(load_table("table2"))
     actions = [*build_parser()._actions, *sweep_parser()._actions, *table._actions]
     known = {o for a in actions for o in a.option_strings} | {"--logdir", "--nproc_per_node", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
 
 
-def test_every_experiment_that_is_named_exists():
-    from tmkt_braincog.experiments.__main__ import COMMANDS
+@pytest.mark.parametrize("command, named", sorted(set(re.findall(r"\btmkt (\w+) ([\w,-]+)", README))))
+def test_every_command_that_is_named_exists(command, named):
+    from tmkt_braincog import experiments
+    from tmkt_braincog.experiments.table_file import titles
 
-    assert set(re.findall(r"-m tmkt_braincog\.experiments ([\w-]+)", README)) - {"--help"} <= set(COMMANDS)
+    known = {
+        "data": {"list", "prepare", "inspect"},
+        "teacher": {"train"},
+        "table": {*titles(), *experiments.TABLES, "--help"},
+        "figure": {"all", *FIGURES, *experiments.MEASUREMENTS},
+    }
+    assert named in known.get(command, {named}) and command in COMMANDS

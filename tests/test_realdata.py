@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 
 
 @pytest.mark.realdata
@@ -14,7 +14,7 @@ def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
         f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity --batch-size 32 --lr 0.1 "
         f"--epoch-size 640 --epochs 3 --warmup-epochs 1 --method baseline --seed 1 --no-progress --output {tmp_path}/o"
     )
-    assert main(line.split()) == 0
+    assert run_train(line.split()) == 0
     out = capsys.readouterr().out
     assert "740 recordings, 70000 images, 10 classes" in out
     # 600 of the 700 recordings of Train are left over; their twins go, and with them none of the others.

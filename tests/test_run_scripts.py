@@ -56,7 +56,7 @@ TABLE = {
 
 @pytest.mark.parametrize("name", TABLE)
 def test_settings_are_the_published_ones(name):
-    options, _ = resolve(parse(["-c", str(SCRIPTS / f"{name}.yaml")]))
+    options, _ = resolve(parse(["-c", name]))
     expected = COMMON | TABLE[name]
     assert {key: getattr(options, key) for key in expected} == expected
     assert options.target_dataset == NAMES[name]
@@ -64,7 +64,7 @@ def test_settings_are_the_published_ones(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_data_set_alone_means_the_same_settings(name):
-    from_file, _ = resolve(parse(["-c", str(SCRIPTS / f"{name}.yaml")]))
+    from_file, _ = resolve(parse(["-c", name]))
     by_name, _ = resolve(parse(["--target-dataset", NAMES[name]]))
     assert identity(from_file) == identity(by_name)
 
@@ -83,7 +83,7 @@ PUBLISHED_LINES = {
 @pytest.mark.parametrize("name", PUBLISHED_LINES)
 def test_the_published_line_means_the_script(name):
     line, _ = resolve(parse(PUBLISHED_LINES[name].split()))
-    script, _ = resolve(parse(["-c", str(SCRIPTS / f"{name}.yaml"), "--method", "baseline"]))
+    script, _ = resolve(parse(["-c", name, "--method", "baseline"]))
     theirs, ours = identity(line), identity(script)
     # Said in other words: what the class count is checked against, and the flag that means --augment dvs-da.
     ours |= {"num_classes": theirs["num_classes"], "DVS_DA": theirs["DVS_DA"]}

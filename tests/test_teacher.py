@@ -12,7 +12,7 @@ import timm
 import torch
 import yaml
 
-from tmkt_braincog.cli import main
+from tests.program import run_teacher, run_train
 from tmkt_braincog.data import make_split
 from tmkt_braincog.engine import train
 from tmkt_braincog.engine.checkpoint import load as load_checkpoint
@@ -30,8 +30,7 @@ from tmkt_braincog.teacher import (
     teacher_input,
     teacher_outputs,
 )
-from tmkt_braincog.teacher.__main__ import main as teach
-from tmkt_braincog.teacher.model import input_size, penultimate, timm_model
+from tmkt_braincog.teacher.model import input_size, penultimate, weights_of
 
 DATA = "--shots 4 --static-images 12 --step 4 --seed 3"
 RUN = (
@@ -50,7 +49,7 @@ def teachers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     for on in ("static", "events"):
         words = f"train {TINY} --on {on} {DATA} --no-progress --teacher-checkpoint {folder / on}.pt"
-        assert teach(words.split()) == 0
+        assert run_teacher(words.split()) == 0
     return folder
 
 
@@ -73,7 +72,7 @@ def trained(teachers, tmp_path_factory):
     """Output folder of all four methods, two epochs each."""
     folder = tmp_path_factory.mktemp("trained") / "out"
     words = f"{RUN} --method {' '.join(METHODS)} --output {folder} --teacher-checkpoint"
-    assert main([*words.split(), str(teachers / "static.pt"), str(teachers / "events.pt")]) == 0
+    assert run_train([*words.split(), str(teachers / "static.pt"), str(teachers / "events.pt")]) == 0
     return folder
 
 
@@ -86,8 +85,8 @@ def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
 
 
 def test_where_the_weights_of_the_published_teacher_are():
-    entry, cfg = timm_model("wide_resnet101_2")
-    assert entry.__module__ == "timm.models.resnet" and cfg.hf_hub_id.startswith("timm/wide_resnet101_2.")
+    cfg = weights_of("wide_resnet101_2")
+    assert cfg.hf_hub_id.startswith("timm/wide_resnet101_2.")
     assert cfg.url.startswith("https://") and input_size("wide_resnet101_2") == 224
 
 
@@ -161,8 +160,8 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
     path = teachers / "events.pt"
     before = path.stat().st_mtime_ns
     words = f"train {TINY} --on events {DATA} --no-progress --teacher-checkpoint {path}".split()
-    assert teach(words) == 0 and "Already there, kept" in capsys.readouterr().out
-    assert teach([*words, "--teacher-lr", "0.1"]) == 2
+    assert run_teacher(words) == 0 and "Already there, kept" in capsys.readouterr().out
+    assert run_teacher([*words, "--teacher-lr", "0.1"]) == 2
     assert "holds another teacher" in capsys.readouterr().err and path.stat().st_mtime_ns == before
 
 
@@ -178,7 +177,7 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
 )
 def test_bad_words(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert teach(words.split()) == 2
+    assert run_teacher(words.split()) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.glob("*.pt"))
 
 
@@ -311,7 +310,7 @@ def test_a_run_does_not_go_on_with_another_teacher(trained, teachers):
 def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp_path, monkeypatch):
     def run(name, *words):
         line = f"{RUN} --method ckd --ckd-on features --output {tmp_path / name} --teacher-checkpoint"
-        return main([*line.split(), str(teachers / "static.pt"), *words])
+        return run_train([*line.split(), str(teachers / "static.pt"), *words])
 
     def state(name):
         return load_checkpoint(tmp_path / name / "runs" / "ckd-seed3" / "last.pt")
@@ -350,7 +349,7 @@ def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp
 
 def refused(capsys, folder, line):
     """What the program says to a run that it refuses, having written nothing."""
-    assert main([*f"{RUN} {line} --output {folder / 'out'}".split()]) == 2
+    assert run_train([*f"{RUN} {line} --output {folder / 'out'}".split()]) == 2
     assert not (folder / "out").exists()
     return capsys.readouterr().err
 
@@ -402,7 +401,7 @@ def test_teachers_of_other_classes_sizes_or_splits(teachers, data, split, tmp_pa
 
 def test_a_teacher_is_no_checkpoint_of_a_run(teachers, tmp_path, capsys):
     words = f"{RUN} --method tmkt --output {tmp_path / 'out'} --resume {teachers / 'static.pt'}"
-    assert main(words.split()) == 2 and "is not a checkpoint of this program" in capsys.readouterr().err
+    assert run_train(words.split()) == 2 and "is not a checkpoint of this program" in capsys.readouterr().err
 
 
 def test_yaml_keeps_a_method_with_a_plus(tmp_path):

@@ -1,49 +1,20 @@
 """TMKT and its baseline on BrainCog: static-to-event transfer for spiking networks.
 
-Importing the package registers the models ``Transfer_VGG_SNN``, ``Transfer_ResNet18`` and
-``Transfer_SCNN`` with timm, next to BrainCog's own.
+Public names are imported when they are first used. The models ``Transfer_VGG_SNN``, ``Transfer_ResNet18``,
+``Transfer_SEWResNet18`` and ``Transfer_SCNN`` are in timm's registry as soon as both packages are imported, in any order.
 """
 
-from .data import TSMDataset
-from .losses import RDALoss, classification_loss, linear_cka, mag_loss, mrp_loss
-from .methods import METHODS, TMKT, Baseline, EventOnly
-from .mixing import (
-    DynamicLinear,
-    DynamicNonLinear,
-    FixedRatio,
-    Progress,
-    SlidingReplacement,
-    TimeStepMixup,
-    mix,
-    solve_p,
-)
-from .models import MAGHead, MRPHead, Transfer_ResNet18, Transfer_SCNN, Transfer_VGG_SNN
+import warnings
+
+import lazy_loader
+
+from . import zoo
 from .version import VERSION
 
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = VERSION
 
-__all__ = [
-    "METHODS",
-    "TMKT",
-    "Baseline",
-    "DynamicLinear",
-    "DynamicNonLinear",
-    "EventOnly",
-    "FixedRatio",
-    "MAGHead",
-    "MRPHead",
-    "Progress",
-    "RDALoss",
-    "SlidingReplacement",
-    "TSMDataset",
-    "TimeStepMixup",
-    "Transfer_ResNet18",
-    "Transfer_SCNN",
-    "Transfer_VGG_SNN",
-    "classification_loss",
-    "linear_cka",
-    "mag_loss",
-    "mix",
-    "mrp_loss",
-    "solve_p",
-]
+# BrainCog registers under names of timm's and uses deprecated paths of it: nothing that a user could mend.
+warnings.filterwarnings("ignore", module=r"braincog\.")
+warnings.filterwarnings("ignore", message=r"Importing from timm\.models\.\w+ is deprecated")
+zoo.watch()

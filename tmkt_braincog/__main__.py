@@ -1,7 +1,8 @@
-"""``python -m tmkt_braincog`` is the same program as ``main_transfer.py``."""
+"""``python -m tmkt_braincog`` is the program ``tmkt``."""
 
 import sys
 
 from .cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,28 +2,37 @@
 
 import argparse
 import difflib
+import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
 from collections.abc import Sequence
+from pathlib import Path
 
 from .errors import UserError
 
 EPILOG = """\
 examples:
-  python main_transfer.py --mixup-ratio 0.4
+  {program} --mixup-ratio 0.4
       TMKT on the built-in data (handwritten digits and events emulated from them); needs no download.
-  python main_transfer.py --method event-only baseline tmkt --seed 42 1024 90210 --output results/compare
+  {program} --method event-only baseline tmkt --seed 42 1024 90210 --output results/compare
       Three methods with the same settings, split, data order, initial weights and budget; one table.
-  python main_transfer.py --source-dataset mnist --target-dataset nmnist --data-root DATA --shots 5
+  {program} --source-dataset mnist --target-dataset nmnist --data-root DATA --shots 5
       Real recordings, five per class, with all static images of the training set.
-  python main_transfer.py -c results/compare/config.yaml --resume
+  {program} -c results/compare/config.yaml --resume
       Go on with an interrupted run, bit for bit on a CPU.
-  torchrun --nproc_per_node=4 main_transfer.py --target-dataset NCALTECH101 --data-root DATA
+  torchrun --nproc_per_node=4 {target} --target-dataset NCALTECH101 --data-root DATA
       One training on four GPUs: the batch is shared out, losses and gradients are those of the whole.
 
 A line that carries the baseline's own switches (--domain-loss, --regularization,
 --no-sliding-training, --pow) and no --method means the baseline, with every switch that is not given
 off, as in the code published with it.
 """
+
+
+def launch_words() -> tuple[str, str]:
+    """How this training program is started here: by itself, and what ``torchrun`` starts."""
+    if Path(sys.argv[0]).name == "main_transfer.py":
+        return "python main_transfer.py", "main_transfer.py"
+    return "tmkt train", "-m tmkt_braincog train"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -99,12 +108,13 @@ def natural(text: str) -> int:
 
 def build_parser() -> ArgumentParser:
     """The parser with the project's defaults; data sets' recipes are applied by :func:`resolve`."""
+    program, target = launch_words()
     parser = Parser(
-        prog="main_transfer.py",
+        prog=program,
         usage="%(prog)s [options]",
         description="Static-to-event transfer for spiking networks: event-only training, the baseline of\n"
         "He et al. (AAAI 2024) and TMKT side by side, on BrainCog's models.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(program=program, target=target),
         formatter_class=_Help,
         allow_abbrev=False,
     )
@@ -131,7 +141,12 @@ def group_options(titles: Sequence[str]) -> set[str]:
 
 def _run_options(group) -> None:
     add = group.add_argument
-    add("-c", "--config", metavar="FILE.yaml", help="YAML file of option defaults; the command line wins")
+    add(
+        "-c",
+        "--config",
+        metavar="RECIPE",
+        help="option defaults: a recipe by name (ncaltech, quickstart, ...) or a FILE.yaml; the command line wins",
+    )
     add(
         "--method",
         nargs="+",
@@ -401,7 +416,7 @@ def _distillation_options(group) -> None:
         "--teacher-checkpoint",
         nargs="+",
         metavar="FILE",
-        help="of `python -m tmkt_braincog.teacher train`: one trained on static images for ckd, one on events for seal; {seed} "
+        help="of `tmkt teacher train`: one trained on static images for ckd, one on events for seal; {seed} "
         "in a name stands for the run's seed",
     )
     add(

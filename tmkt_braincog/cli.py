@@ -1,39 +1,56 @@
-"""The command line program."""
+"""The command line program ``tmkt``, also ``python -m tmkt_braincog``: one word, then the command's own options."""
 
+import os
 import sys
+from importlib import import_module
 
-from .arguments import build_parser
-from .options import parse, resolve
+from .errors import unknown_name
 from .terminal import guarded
+from .version import VERSION
+
+COMMANDS = {
+    "train": "train methods side by side and compare them (also: python main_transfer.py)",
+    "data": "list, prepare and look at data sets",
+    "teacher": "train ANN teachers for the methods that distil",
+    "table": "the paper's tables, others like them, and sweeps of any options",
+    "figure": "figures and measurements from finished runs",
+    "report": "one page about everything in output folders",
+}
+EXAMPLES = """\
+examples:
+  tmkt train --method event-only baseline tmkt --seed 42 1024 90210 --output results/compare
+      Three methods on the built-in data, with the same settings; ends with a table. No download.
+  tmkt figure all results/compare
+      Grad-CAM++, loss landscape, t-SNE, CKA, confusion and more, from these runs.
+  tmkt report results/compare
+      Tables, curves, pictures, settings and commands on one page."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status: 0, 2 for bad input, 128 + N after signal N."""
-    argv = sys.argv[1:] if argv is None else argv
-    if "-h" in argv or "--help" in argv:
-        build_parser().print_help()
-        return 0
-    return guarded(lambda: _run(argv))
+    # Waiting threads of OpenMP must not burn the cores that others need. Read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return guarded(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 
 def _run(argv: list[str]) -> int:
-    given = parse(argv)
-    from . import distributed
-    from .engine.compare import compare, evaluate_checkpoint  # imports torch: after the cheap checks
-    from .engine.interrupt import Interrupted
+    command, *rest = argv or ["--help"]
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else 2
+    if command == "--version":
+        print(f"tmkt_braincog {VERSION}")
+        return 0
+    if command not in COMMANDS:
+        raise unknown_name("command", command, COMMANDS)
+    try:
+        return import_module(f".commands.{command}", __package__).run(rest)
+    except SystemExit as stop:  # argparse, after --help
+        return stop.code or 0
 
-    options, remarks = resolve(given)
-    with distributed.processes():
-        say = print if distributed.is_main() else lambda line: None
-        for remark in remarks:
-            say(remark)
-        try:
-            if options.eval:
-                evaluate_checkpoint(options, say)
-            else:
-                compare(options, say)
-        except Interrupted as stop:
-            if distributed.is_main():
-                print(f"\n{stop}", file=sys.stderr)
-            return stop.exit_code
-    return 0
+
+def _help() -> str:
+    lines = [f"  {name:9}{what}" for name, what in COMMANDS.items()]
+    usage = "usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)"
+    about = "Static-to-event transfer for spiking neural networks: TMKT, its baseline and other methods, on BrainCog."
+    return "\n".join([usage, "", about, "", "commands:", *lines, "", EXAMPLES])

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault, not the program"."""
+"""The exceptions that mean "the input is at fault, not the program" and "stopped, as was asked"."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,14 @@ class UserError(Exception):
 
     The command line prints the message alone, without a traceback, and exits with status 2.
     """
+
+
+class Interrupted(Exception):
+    """Work that stopped on a signal after saving; the message says how to go on."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -1,19 +1,26 @@
 """What the words on the command line mean: YAML defaults, recipes, the published baseline's switches.
 
-Order of precedence: command line, then ``-c FILE.yaml``, then the recipe of the target data set,
+Order of precedence: command line, then ``-c RECIPE``, then the recipe of the target data set,
 then the defaults shown by ``--help``.
 """
 
 import argparse
 import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .arguments import build_parser
-from .errors import UserError
+from .errors import UserError, unknown_name
+from .registry import DATASETS
+
+# Settings of data sets and experiments, one YAML file each.
+RECIPES = files(__package__) / "recipes"
 
 # Switches of the published baseline: without --method they select it.
 BASELINE_SWITCHES = ("domain_loss", "regularization", "sliding_training", "pow")
@@ -38,16 +45,28 @@ NOT_IDENTITY = (
 
 def parse(argv: list[str] | None = None) -> Namespace:
     """Options as given, YAML defaults included, unresolved: only what the user set is present."""
-    parser = build_parser()
-    for action in parser._actions:
-        action.default = SUPPRESS
-    given = parser.parse_args(argv)
+    given = _sparse_parser().parse_args(argv)
     if "config" in given:
-        from_file = parser.parse_args(_yaml_words(Path(given.config), parser))
+        from_file = _recipe(given.config)
         if not _is_published_line(given):
             from_file = Namespace(**{"method": ["tmkt"], **vars(from_file)})
         given = Namespace(**{**vars(from_file), **vars(given)})
     return given
+
+
+def _sparse_parser() -> ArgumentParser:
+    """The parser without defaults: what was not given is not there."""
+    parser = build_parser()
+    for action in parser._actions:
+        action.default = SUPPRESS
+    return parser
+
+
+def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
+    """The options of a recipe, by name, as a file or as a mapping, checked exactly like a command line."""
+    parser = _sparse_parser()
+    mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    return parser.parse_args(_words_of(mapping, parser, recipe if isinstance(recipe, str) else "recipe"))
 
 
 def _is_published_line(given: Namespace) -> bool:
@@ -55,14 +74,29 @@ def _is_published_line(given: Namespace) -> bool:
     return "method" not in given and any(s in given for s in BASELINE_SWITCHES)
 
 
-def _yaml_words(path: Path, parser: ArgumentParser) -> list[str]:
-    """A YAML mapping as command-line words, so that it is checked exactly like a command line."""
+def load_recipe(name: str) -> dict[str, Any]:
+    """The options in a YAML file, or in the package's recipe of that name.
+
+    Raises:
+        UserError: no such recipe, or a file that holds no options.
+    """
+    path: Traversable = Path(name)
+    if not name.endswith((".yaml", ".yml")):
+        known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
+        if name not in known:
+            raise UserError(f"-c: {unknown_name('recipe', name, known)} A file of your own ends in .yaml.")
+        path = known[name]
     try:
         mapping = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"Cannot read the config file {path}: {error}") from error
     if not isinstance(mapping, dict):
         raise UserError(f"{path}: expected lines of 'option: value', seen {type(mapping).__name__}.")
+    return mapping
+
+
+def _words_of(mapping: Mapping[str, Any], parser: ArgumentParser, where: str) -> list[str]:
+    """Options as words of the command line."""
     actions = {o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings}
     words: list[str] = []
     for key, value in mapping.items():
@@ -70,8 +104,8 @@ def _yaml_words(path: Path, parser: ArgumentParser) -> list[str]:
         if action is None or action.dest in ("help", "config"):
             close = difflib.get_close_matches(str(key).replace("-", "_"), actions, n=2)
             hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-            raise UserError(f"{path}: unknown option {key!r}.{hint} Run with --help for all options.")
-        words += _words(action, value, f"{path}: {key}")
+            raise UserError(f"{where}: unknown option {key!r}.{hint} Run with --help for all options.")
+        words += _words(action, value, f"{where}: {key}")
     return words
 
 
@@ -96,14 +130,13 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     Raises:
         UserError: unknown names, contradictions.
     """
-    from .data import DATASETS
-    from .methods import build_method, canonical, teachers_of
-
     remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
+    from .methods import build_method, canonical, teachers_of  # imports torch: after the cheap checks
+
     target = DATASETS[target_name]
-    for layer in (target.recipe, vars(given)):
+    for layer in (vars(_recipe(target.recipe)), vars(given)):
         for name, value in layer.items():
             setattr(options, name, value)
     options.method = [canonical(name) for name in _methods(given, options, remarks)]

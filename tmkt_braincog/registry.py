@@ -1,9 +1,19 @@
-"""Named things a user can choose on the command line: methods, data sets, mixing strategies."""
+"""Named things a user can choose on the command line: methods, data sets, mixing strategies, figures."""
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .errors import unknown_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .analysis.figures import Request
+    from .data.base import DataSet
 
 T = TypeVar("T")
 
@@ -13,25 +23,36 @@ class Registry(Generic[T]):
 
     A clash of names is an error at import; an unknown name is a
     :class:`~tmkt_braincog.errors.UserError` that lists the known ones.
+
+    Args:
+        kind: what messages call an entry.
+        homes: names that the package brings, each with the module in it that registers the name. A module is imported when
+            its name is first looked up: names can be listed and checked without what stands behind them.
+        aliases: other names that are understood, such as those in published command lines.
     """
 
-    def __init__(self, kind: str):
+    def __init__(
+        self, kind: str, homes: Mapping[str, str] | None = None, aliases: Mapping[str, str] | None = None
+    ):
         self.kind = kind
+        self._homes, self._aliases = homes or {}, aliases or {}
         self._entries: dict[str, T] = {}
-        self._aliases: dict[str, str] = {}
 
-    def register(self, name: str, *aliases: str) -> Callable[[T], T]:
-        """Decorator; ``aliases`` are other names that are understood, such as those in published command lines."""
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that gives the entry this name."""
 
         def add(entry: T) -> T:
-            for new in (name, *aliases):
-                if new in self._entries or new in self._aliases:
-                    raise ValueError(f"{self.kind} {new!r} is registered twice")
+            self._load(name)  # a name of the package's is taken, even where nobody has asked for it yet
+            if name in self._entries or name in self._aliases:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry
-            self._aliases |= dict.fromkeys(aliases, name)
             return entry
 
         return add
+
+    def _load(self, name: str) -> None:
+        if name in self._homes and name not in self._entries:
+            import_module(f"{__package__}.{self._homes[name]}")
 
     def canonical(self, name: str) -> str:
         """The name itself, or the one that it is an alias of.
@@ -40,18 +61,69 @@ class Registry(Generic[T]):
             UserError: unknown.
         """
         name = self._aliases.get(name, name)
-        if name not in self._entries:
-            raise unknown_name(self.kind, name, self._entries)
+        if name not in self:
+            raise unknown_name(self.kind, name, self)
         return name
 
     def __getitem__(self, name: str) -> T:
-        return self._entries[self.canonical(name)]
+        name = self.canonical(name)
+        self._load(name)
+        return self._entries[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._entries or name in self._aliases
+        return name in self._entries or name in self._aliases or name in self._homes
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(dict.fromkeys([*self._homes, *self._entries]))
 
     def names(self) -> list[str]:
-        return sorted(self._entries)
+        return sorted(self)
+
+
+DATASETS: Registry[DataSet] = Registry(
+    "target data set",
+    {
+        "ndigits": "data.digits",
+        "nmnist": "data.nmnist",
+        "NCALTECH101": "data.ncaltech101",
+        "CEP-DVS": "data.cepdvs",
+        "N-OMNIGLOT": "data.nomniglot",
+        "CIFAR10-DVS": "data.cifar10dvs",
+    },
+    {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
+)
+
+# A figure: ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers). A UserError where the runs do not allow it.
+FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
+    "figure",
+    {
+        "confusion": "analysis.confusion",
+        "tsne": "analysis.features",
+        "gradcam": "analysis.gradcam",
+        "mag": "analysis.heads",
+        "mrp": "analysis.heads",
+        "t-star": "analysis.heads",
+        "landscape": "analysis.landscape",
+        "cka": "analysis.time_steps",
+        "theta": "analysis.time_steps",
+        "accuracy-over-time": "analysis.time_steps",
+    },
+)
+# What they show, for help and captions; that of a figure of a user's own is the first line of its docstring.
+CAPTIONS = {
+    "confusion": "Confusion matrix of the test recordings, as shares of every true class.",
+    "tsne": "t-SNE of event and static features, by class and by modality, and how far they are aligned in numbers.",
+    "gradcam": "Grad-CAM++ on events and on static images, the runs beside each other.",
+    "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
+    "mrp": "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true one.",
+    "t-star": "Where the events take over: t* as the run draws it over its training, against the law it should follow.",
+    "landscape": "Loss around the trained weights in two random directions, surface and contours, one scale for all runs.",
+    "cka": "CKA of event and static features at every time-step, before and after training.",
+    "theta": "Learned coefficients sigma(theta_t) over the epochs.",
+    "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
+}
+
+
+def caption(figure: str) -> str:
+    """What the figure of this name shows, in a line."""
+    return CAPTIONS.get(figure) or (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]

@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """``run()`` and its exit status; 2 with one message for bad input, 130 after Ctrl-C."""
+    """``run()`` and its exit status; 2 with one message for bad input, 128 + N after signal N."""
     # Under torchrun every process would say the same.
-    number = int(os.environ.get("RANK", 0))
+    number = int(os.environ.get("RANK") or 0)
     logging.basicConfig(
         level=logging.ERROR if number else logging.WARNING, format="%(levelname)s: %(message)s"
     )
@@ -25,6 +25,10 @@ def guarded(run: Callable[[], int]) -> int:
     except OSError as error:
         _tell(f"error: a file could not be read or written: {error}", number)
         return 2
+    except Interrupted as stop:
+        if not number:
+            print(f"\n{stop}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         _tell("Interrupted.", number)
         return 130

@@ -1,5 +1,5 @@
 # ruff: noqa: F401, I001  (imported to register their names; the package first, which keeps BrainCog's warnings quiet)
-"""``main_transfer.py`` that also knows the method, strategy, backbone and data set beside this file."""
+"""The program ``tmkt`` that also knows the method, strategy, backbone, data set and figure beside this file."""
 
 import sys
 
@@ -7,6 +7,7 @@ from tmkt_braincog.cli import main
 
 import backbone
 import dataset
+import figure
 import method
 import strategy
 

@@ -7,11 +7,11 @@ import torch
 from braincog.base.node.node import ReLUNode
 from torch import nn
 
+from tests.program import run_figure
 from tmkt_braincog.analysis.energy import measure, totals
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import energy
 from tmkt_braincog.models.resnet import TransferResNet
 from tmkt_braincog.models.scnn import TransferSCNN
 from tmkt_braincog.models.transfer import TransferModel, membrane
@@ -169,7 +169,7 @@ def test_what_cannot_be_counted_is_refused():
 
 
 def test_command(comparison, tmp_path, capsys):
-    assert energy.main([str(comparison), "--output", str(tmp_path), "--samples", "40"]) == 0
+    assert run_figure(["energy", str(comparison), "--output", str(tmp_path), "--samples", "40"]) == 0
     text = (tmp_path / "energy.md").read_text()
     assert text in capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "energy.csv")
@@ -197,8 +197,8 @@ def test_command(comparison, tmp_path, capsys):
 
 def test_bad_runs(comparison, tmp_path, capsys):
     run = str(comparison / "runs" / "tmkt-seed1")
-    assert energy.main([run, run, "--output", str(tmp_path / "out")]) == 2
+    assert run_figure(["energy", run, run, "--output", str(tmp_path / "out")]) == 2
     assert "are both tmkt, seed 1: give one of them" in capsys.readouterr().err
-    assert energy.main([str(tmp_path)]) == 2
+    assert run_figure(["energy", str(tmp_path)]) == 2
     assert "holds no finished run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

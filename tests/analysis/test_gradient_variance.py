@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
+from tests.program import run_figure
 from tmkt_braincog.analysis import gradient_variance as gv
 from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import gradient_variance as command
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
@@ -196,7 +196,7 @@ def measured(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradient_variance")
     runs = [str(comparison / "runs" / f"baseline-seed{seed}") for seed in (1, 2)]
     words = ["--batches", "4", "--ratio", "0.5", "--output", str(folder)]
-    assert command.main([*runs, *words]) == 0
+    assert run_figure(["gradient-variance", *runs, *words]) == 0
     return folder
 
 
@@ -227,7 +227,7 @@ def test_command(measured):
 
 def test_the_same_run_twice(comparison, tmp_path, capsys):
     run = str(comparison / "runs" / "tmkt-seed1")
-    assert command.main([run, run, "--output", str(tmp_path / "out")]) == 2
+    assert run_figure(["gradient-variance", run, run, "--output", str(tmp_path / "out")]) == 2
     assert "are both tmkt, seed 1: give one of them" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 from tmkt_braincog.engine import train
 
 COMMON = [
@@ -32,7 +32,7 @@ FULL = [*COMMON, "--method", "tmkt", "--model-ema", "--model-ema-decay", "0.9", 
 
 
 def run(output: Path, *words: str) -> int:
-    return main([*FULL, "--seed", "3", "--device", "cpu", "--output", str(output), *words])
+    return run_train([*FULL, "--seed", "3", "--device", "cpu", "--output", str(output), *words])
 
 
 def folder(output: Path) -> Path:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 from tmkt_braincog.engine import train
 from tmkt_braincog.options import parse, resolve
 
@@ -50,7 +50,7 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
         "--output",
         str(tmp_path / "o"),
     ]
-    assert main(words) == 0
+    assert run_train(words) == 0
     for name in ("baseline", "tmkt"):
         assert all(torch.equal(v, starts["event-only"][k]) for k, v in starts[name].items())
         assert len(batches[name]) == len(batches["event-only"]) == 4
@@ -62,7 +62,7 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
 
 def test_comparison_files(tmp_path, capsys):
     words = [*SMALL, "--method", "event-only", "tmkt", "--seed", "1", "2", "--output", str(tmp_path / "o")]
-    assert main(words) == 0
+    assert run_train(words) == 0
     rows = pd.read_csv(tmp_path / "o/comparison.csv")
     assert list(rows) == [
         "method",
@@ -92,7 +92,7 @@ def test_comparison_files(tmp_path, capsys):
 
 
 def test_the_weighted_terms_add_up_to_the_logged_loss(tmp_path):
-    assert main([*SMALL, "--method", "tmkt", "--output", str(tmp_path / "o")]) == 0
+    assert run_train([*SMALL, "--method", "tmkt", "--output", str(tmp_path / "o")]) == 0
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
     total = log.cls_mixed + 0.5 * (log.alignment + log.cls_event) + log.mag + log.mrp
     assert total.to_numpy() == pytest.approx(log.loss.to_numpy(), rel=1e-5)
@@ -100,7 +100,7 @@ def test_the_weighted_terms_add_up_to_the_logged_loss(tmp_path):
 
 def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
     words = [*SMALL, "--epochs", "4", "--lr", "0.064", "--output", str(tmp_path / "o")]
-    assert main(words) == 0
+    assert run_train(words) == 0
     lr = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").lr
     peak = 0.064 * 8 / 1024
     cosine = [
@@ -119,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capsys):
         step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", poisoned)
-    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
     assert "epoch 1, step 1 of 2" in message and "digits/" in message
     kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
@@ -137,7 +137,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys
         save(state, path)
 
     monkeypatch.setattr(torch, "save", full)
-    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
     assert "No space left" in capsys.readouterr().err
     folder = tmp_path / "o/runs/tmkt-seed42"
     assert torch.load(folder / "last.pt", weights_only=True)["position"]["epoch"] == 1
@@ -149,13 +149,13 @@ def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
     assert "No space left" in message and "Traceback" not in message
 
 
 def test_bf16_trains_with_finite_float32_losses(tmp_path):
-    assert main([*SMALL, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
+    assert run_train([*SMALL, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
     assert log.loss.between(0.1, 20).all()
 
@@ -172,24 +172,24 @@ def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
             seen.append((self.training, static is not None, len(events))) or forward(self, events, static)
         ),
     )
-    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 0
     # Batches of one and two are the model being tried out before the run.
     assert {static for training, static, n in seen if not training and n > 2} == {False}
     assert {static for training, static, _ in seen if training} == {True}
 
 
 def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):
-    assert main([*SMALL, "--output", str(tmp_path / "o")]) == 0
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 0
     last = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").test_top1.iloc[-1]
     before = sorted(p for p in tmp_path.rglob("*"))
     checkpoint = str(tmp_path / "o/runs/tmkt-seed42/last.pt")
-    assert main([*SMALL, "--eval", "--eval_checkpoint", checkpoint]) == 0
+    assert run_train([*SMALL, "--eval", "--eval_checkpoint", checkpoint]) == 0
     assert f"top-1 {last:.2f} %" in capsys.readouterr().out
     assert sorted(p for p in tmp_path.rglob("*")) == before
 
 
 def test_the_saved_config_reads_back_to_the_same_options(tmp_path):
-    assert main([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]) == 0
+    assert run_train([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]) == 0
     options, _ = resolve(parse(["-c", str(tmp_path / "o/config.yaml")]))
     again, _ = resolve(parse([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]))
     ignored = {"config"}

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
+from tests.program import run_fewshot
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.experiments import fewshot
 
@@ -38,7 +39,7 @@ def words(tmp_path) -> list[str]:
 
 @pytest.mark.slow
 def test_table_and_plot(words, tmp_path, capsys):
-    assert fewshot.main(words) == 0
+    assert run_fewshot(words) == 0
     rows = pd.read_csv(tmp_path / "out/fewshot.csv")
     assert len(rows) == 8 and set(rows.shots) == {1, 2} and set(rows.method) == {"baseline", "tmkt"}
     log = pd.read_csv(tmp_path / "out/shots-2/seed-1/runs/tmkt-seed1/log.csv")
@@ -55,10 +56,10 @@ def test_table_and_plot(words, tmp_path, capsys):
     assert all((tmp_path / f"out/fewshot.{s}").stat().st_size > 3000 for s in ("png", "pdf"))
 
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("comparison.csv")}
-    assert len(finished) == 4 and fewshot.main(words) == 0
+    assert len(finished) == 4 and run_fewshot(words) == 0
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 3"))
-    assert fewshot.main(words) == 2
+    assert run_fewshot(words) == 2
     assert (
         "shots 1, seed 1: " in (message := capsys.readouterr().err) and "epochs: there 2, here 3" in message
     )
@@ -71,7 +72,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys
     claim(job.folder, job.options)
     (damaged / "runs/tmkt-seed1").mkdir(parents=True)
     (damaged / "runs/tmkt-seed1/last.pt").write_bytes(b"damaged")
-    assert fewshot.main(words) == 2
+    assert run_fewshot(words) == 2
     message = capsys.readouterr().err
     assert (
         "1 of 4 jobs failed:\n  shots 1, seed 1 (status 2" in message and "last.pt cannot be read" in message
@@ -84,7 +85,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys
 
 def test_shots_that_the_data_do_not_have_are_refused_before(words, tmp_path, capsys):
     words[words.index("--shots") + 1] = "9"
-    assert fewshot.main(words) == 2
+    assert run_fewshot(words) == 2
     message = capsys.readouterr().err
     assert "shots 9, seed 1" in message and "--shots 9: class 0 has only 5" in message
     assert not (tmp_path / "out").exists()
@@ -96,5 +97,5 @@ def test_shots_that_the_data_do_not_have_are_refused_before(words, tmp_path, cap
 )
 def test_bad_words(words, tmp_path, capsys, name, value, expected):
     words[words.index(name) + 1] = value
-    assert fewshot.main(words) == 2
+    assert run_fewshot(words) == 2
     assert expected in capsys.readouterr().err and not (tmp_path / "out").exists()

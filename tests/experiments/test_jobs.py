@@ -16,10 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tmkt_braincog.cli import main
+from tests.program import run_train
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import jobs
 from tmkt_braincog.experiments.jobs import Job, JobsFailed
+from tmkt_braincog.terminal import guarded
 
 # Fails for --lr 9, is lost for --lr 8, runs until it is told to stop for --lr 7.
 PROGRAM = """
@@ -78,8 +79,8 @@ def seen(job: Job) -> list[dict]:
 def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     job = make(tmp_path, 3, "--mixup-ratio", "0.6")
     assert job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
-    assert job.command[:4] == [sys.executable, "-u", "-m", "tmkt_braincog"]
-    assert job.command[4:] == [
+    assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
+    assert job.command[5:] == [
         *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3")),
         *("--resume", "--no-progress"),
     ]
@@ -206,8 +207,8 @@ def test_a_program_tells_of_a_signal_in_its_status(capsys):
     def work():
         raise jobs.Interrupted("Stopped.", signal.SIGTERM)
 
-    assert jobs.program(work) == 143 and "Stopped." in capsys.readouterr().err
-    assert jobs.program(lambda: "a table") == 0 and capsys.readouterr().out == "a table\n"
+    assert guarded(work) == 143 and "Stopped." in capsys.readouterr().err
+    assert guarded(lambda: 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -393,6 +394,6 @@ def test_the_program_itself(tmp_path, capsys):
     ):
         jobs.run([good, bad], workers=2)
     assert good.finished()
-    assert main([*words, "--seed", "1", "--no-progress", "--output", str(tmp_path / "direct")]) == 0
+    assert run_train([*words, "--seed", "1", "--no-progress", "--output", str(tmp_path / "direct")]) == 0
     tables = [pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")]
     pd.testing.assert_frame_equal(*(table.drop(columns=["train_s", "peak_mib"]) for table in tables))

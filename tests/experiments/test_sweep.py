@@ -15,6 +15,7 @@ import pytest
 import yaml
 from scipy import stats
 
+from tests.program import run_sweep
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
@@ -144,8 +145,8 @@ def test_names_of_folders_are_plain_and_different():
         ("--vary output=a,b", "--output changes no result"),
         ("--vary seed=1,2 --epochz 3", "unrecognized arguments: --epochz 3. Did you mean --epochs"),
         ("--vary seed=1,2 --epochs 0", "at least 1"),
-        ("--vary seed=1,2 --eval", "--eval is for main_transfer.py"),
-        ("--vary seed=1,2 --resume last.pt", "--resume is for main_transfer.py"),
+        ("--vary seed=1,2 --eval", "--eval is for tmkt train"),
+        ("--vary seed=1,2 --resume last.pt", "--resume is for tmkt train"),
         ("--vary epochs=30,3 --warmup-epochs 5", "epochs-3: --warmup-epochs 5"),
         ("--vary node-type=LIFNode,LIFnode", "node-type-LIFnode: "),
         ("--vary seed=1,2 --jobs 0", "at least 1"),
@@ -157,7 +158,7 @@ def test_names_of_folders_are_plain_and_different():
 def test_refused_before_anything_starts(capsys, tmp_path, monkeypatch, words, expected):
     monkeypatch.setattr(launch, "run", lambda *rest: pytest.fail("a job was started"))
     output = tmp_path / "never"
-    assert sweep.main(["--output", str(output), *words.split()]) == 2
+    assert run_sweep(["--output", str(output), *words.split()]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and expected in message and "Traceback" not in message
     assert not output.exists()
@@ -177,7 +178,7 @@ def test_slurm_parameters_reach_submitit(tmp_path, monkeypatch, capsys):
         "--lr",
         "1",
     ]
-    assert sweep.main(words) == 2  # nothing has run, so that there is no table
+    assert run_sweep(words) == 2  # nothing has run, so that there is no table
     ((runs, workers, parameters, folder),) = called
     assert len(runs) == 2 and workers == 1 and runs[0].options.lr == 1
     assert parameters == {"time": 720, "partition": "gpu"} and folder == tmp_path / "slurm"
@@ -185,7 +186,7 @@ def test_slurm_parameters_reach_submitit(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("irreplaceable")
-    assert sweep.main(["--output", str(tmp_path), "--vary", "seed=1,2"]) == 2
+    assert run_sweep(["--output", str(tmp_path), "--vary", "seed=1,2"]) == 2
     assert "other files" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
 
 
@@ -239,7 +240,7 @@ def by_hand(values: list[float], reference: list[float]) -> list[str]:
 
 
 def test_the_table_against_sums_by_hand(output, capsys):
-    assert sweep.main(["--output", str(output), *VARY, "--collect"]) == 0
+    assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
     text = (output / "sweep.md").read_text()
     assert text in capsys.readouterr().out
     (base_last, base_best) = map(list, zip(*TOP1["baseline", ""], strict=True))
@@ -280,18 +281,18 @@ def test_the_table_against_sums_by_hand(output, capsys):
 
 
 def test_times_are_left_out_where_jobs_shared_the_machine(output, monkeypatch):
-    assert sweep.main(["--output", str(output), *VARY, "--collect"]) == 0
+    assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
     assert {"train_s", "peak_mib"} <= set(pd.read_csv(output / "sweep.csv"))
     monkeypatch.setattr(launch, "run", lambda *rest: None)
-    assert sweep.main(["--output", str(output), *VARY, "--jobs", "2"]) == 0
+    assert run_sweep(["--output", str(output), *VARY, "--jobs", "2"]) == 0
     assert not {"train_s", "peak_mib"} & set(pd.read_csv(output / "sweep.csv"))
-    assert sweep.main(["--output", str(output), *VARY]) == 0  # what ran together stays so
+    assert run_sweep(["--output", str(output), *VARY]) == 0  # what ran together stays so
     assert not {"train_s", "peak_mib"} & set(pd.read_csv(output / "sweep.csv"))
 
 
 def test_an_incomplete_sweep_says_so(output):
     (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
-    assert sweep.main(["--output", str(output), *VARY, "--collect"]) == 0
+    assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
     text = (output / "sweep.md").read_text()
     assert "NOT COMPLETE, 11 of 12 runs; missing: seed-3_method-baseline." in text
     (seeds, mean, *_) = row_of(text, "-", "baseline")
@@ -339,9 +340,9 @@ def test_every_cell_is_compared_with_the_baseline_of_the_same_shared_options():
 
 def test_an_unknown_reference_is_refused_with_the_known_ones(tmp_path, capsys):
     words = ["--output", str(tmp_path / "out"), "--vary", "amp=none,bf16", "--vary", "seed=1,2", "--dry-run"]
-    assert sweep.main([*words, "--against", "amp=fp16"]) == 2
+    assert run_sweep([*words, "--against", "amp=fp16"]) == 2
     assert "expected one of amp=none, amp=bf16" in capsys.readouterr().err
-    assert sweep.main([*words, "--against", "amp=none"]) == 0
+    assert run_sweep([*words, "--against", "amp=none"]) == 0
 
 
 def test_one_seed_has_no_spread():
@@ -364,13 +365,13 @@ def test_a_dry_run_shows_the_jobs_and_starts_nothing(output, capsys):
     (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
     before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
     more = ["--output", str(output), "--vary", "seed=1,2,3,4", *VARY[2:], "--dry-run"]
-    assert sweep.main(more) == 0
+    assert run_sweep(more) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "16 jobs: 11 finished, 1 begun, 4 new"
     (begun,) = [line for line in lines if line.startswith("begun")]
     words = shlex.split(begun.removeprefix("begun"))
-    assert words[:4] == ["python", "-u", "-m", "tmkt_braincog"]
-    options, _ = resolve(parse(words[4:]))
+    assert words[:2] == ["tmkt", "train"]
+    options, _ = resolve(parse(words[2:]))
     assert (options.method, options.seed) == (["baseline"], [3])
     assert options.output == str(output / "jobs/seed-3_method-baseline")
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
@@ -381,7 +382,7 @@ def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(output,
     monkeypatch.setattr(launch, "run", lambda *rest: pytest.fail("a job was started"))
     before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
     for how in ([], ["--dry-run"], ["--collect"]):
-        assert sweep.main(["--output", str(output), *vary, "--epochs", "7", *how]) == 2
+        assert run_sweep(["--output", str(output), *vary, "--epochs", "7", *how]) == 2
         assert "epochs: there 20, here 7" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
 
@@ -402,7 +403,7 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys):
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"damaged")
 
-    assert sweep.main(words) == 2
+    assert run_sweep(words) == 2
     seen = capsys.readouterr()
     assert "1 of 4 jobs failed:\n  seed-2_method-tmkt_mixup-ratio-0.3 (status 2" in seen.err
     assert (
@@ -413,7 +414,7 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys):
     finished = sorted(output.glob("jobs/*/runs/*/result.json"))
     before = [file.stat().st_mtime_ns for file in finished]
     checkpoint.unlink()
-    assert len(finished) == 3 and sweep.main(words) == 0
+    assert len(finished) == 3 and run_sweep(words) == 0
     assert [file.stat().st_mtime_ns for file in finished] == before
     text = (output / "sweep.md").read_text()
     assert "NOT COMPLETE" not in text and "Events are emulated" in text
@@ -443,7 +444,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
         "event-only",
     ]
     words += ["--epochs", "30", "--eval-interval", "30"]
-    command = [sys.executable, "-m", "tmkt_braincog.experiments", "sweep", *words]
+    command = [sys.executable, "-m", "tmkt_braincog", "table", "sweep", *words]
     first, second = (tmp_path / f"out/jobs/seed-{seed}" for seed in (1, 2))
     log, checkpoint = first.with_name("seed-1.log"), first / "runs/event-only-seed1/last.pt"
     started = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)

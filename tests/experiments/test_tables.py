@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,18 @@ import torch
 import yaml
 from scipy import stats
 
+from tests.program import run_table
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import paper_table, tables
-from tmkt_braincog.experiments.__main__ import COMMANDS, main
-from tmkt_braincog.experiments.table_file import load_table
+from tmkt_braincog.experiments.table_file import TABLES, load_table, titles
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
 
-FILES = sorted((tables.SCRIPTS / "tables").glob("*.yaml"))
-RECIPE = str(tables.SCRIPTS / "quickstart.yaml")
+REPOSITORY = Path(__file__).resolve().parents[2]
+FILES = sorted((REPOSITORY / "tmkt_braincog" / "tables").glob("*.yaml"))
+RECIPE = "quickstart"
 MODEL = "--step 4 --event-size 28 --no-tensorboard"
 BUDGET = "--shots 4 --batch-size 20 --epoch-size 40 --epochs 2 --warmup-epochs 1 --eval-interval 1"
 SMALL = f"{MODEL} {BUDGET}".split()
@@ -30,7 +32,7 @@ SMALL = f"{MODEL} {BUDGET}".split()
 
 def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
     """Table and runs; without teachers unless ``extra`` gives them, or with all its rows."""
-    loaded, words = load_table(tables.SCRIPTS / "tables" / f"{table}.yaml"), ["-c", RECIPE, *SMALL, *extra]
+    loaded, words = load_table(table), ["-c", RECIPE, *SMALL, *extra]
     if not every_row:
         loaded, _ = tables.leave_out(loaded, words, seeds[0])
     return loaded, tables.plan(loaded, tmp_path / "jobs", words, seeds)
@@ -77,7 +79,6 @@ def scattered(name: str, seed: int) -> float:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_table_file_is_a_command_and_plans_its_runs(path, tmp_path):
-    assert COMMANDS[path.stem][0] == "tables"
     table, grid = planned(path.stem, tmp_path, every_row=True)
     assert list(grid) == [row.name for row in table.run_rows()]
     for row in table.run_rows():
@@ -159,7 +160,7 @@ def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
 
 
 def test_the_rows_of_a_backbone_differ_in_the_method_only():
-    table = load_table(tables.SCRIPTS / "tables" / "backbones.yaml")
+    table = load_table("backbones")
     kinds = {}
     for row in table.run_rows():
         options = dict(row.options)
@@ -181,7 +182,7 @@ def test_the_rows_of_a_backbone_differ_in_the_method_only():
 )
 def test_words_that_contradict_all_rows_are_refused(tmp_path, capsys, monkeypatch, table, words, expected):
     monkeypatch.chdir(tmp_path)
-    assert main([table, "--data", "ndigits", *words.split(), "--dry-run"]) == 2
+    assert run_table([table, "--data", "ndigits", *words.split(), "--dry-run"]) == 2
     assert expected in capsys.readouterr().err
 
 
@@ -227,7 +228,7 @@ def test_rows_that_need_teachers_are_run_where_there_are_some(tmp_path, teachers
     assert list(grid) == rows
     assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
     words = ["table1", "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1"]
-    assert main([*words, "--dry-run", *extra]) == 0
+    assert run_table([*words, "--dry-run", *extra]) == 0
     out = capsys.readouterr().out
     assert f"{len(rows)} jobs: 0 finished" in out
     assert out.splitlines()[-1].startswith(said) if said else "not run" not in out
@@ -243,9 +244,9 @@ def test_tables_without_such_rows_take_teachers_without_a_word(tmp_path, teacher
     extra = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt"), str(teachers / "events-{seed}.pt")]
     for name in ("table2", "table3", "table4"):
         words = [name, "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
-        assert main([*words, *extra]) == 0
+        assert run_table([*words, *extra]) == 0
         with_teachers = capsys.readouterr().out
-        assert main(words) == 0  # the same runs, by the same names
+        assert run_table(words) == 0  # the same runs, by the same names
         assert [line.split("--")[0] for line in capsys.readouterr().out.splitlines()] == [
             line.split("--")[0] for line in with_teachers.splitlines()
         ]
@@ -254,12 +255,12 @@ def test_tables_without_such_rows_take_teachers_without_a_word(tmp_path, teacher
 def test_tables_about_teachers_refuse_to_run_without(tmp_path, teachers, capsys):
     words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
     for name in ("neighbours", "ckd"):
-        assert main([name, *words]) == 2
+        assert run_table([name, *words]) == 2
         assert "needs a teacher trained on static: give --teacher-checkpoint" in capsys.readouterr().err
     static = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt")]
-    assert main(["ckd", *words, *static]) == 0
+    assert run_table(["ckd", *words, *static]) == 0
     assert "8 jobs: 0 finished" in capsys.readouterr().out
-    assert main(["table1", *words, "--teacher-checkpoint", "nowhere.pt"]) == 2
+    assert run_table(["table1", *words, "--teacher-checkpoint", "nowhere.pt"]) == 2
     assert "There is no teacher checkpoint nowhere.pt" in capsys.readouterr().err
 
 
@@ -310,10 +311,10 @@ def test_a_missing_run_is_refused_by_name(tmp_path, capsys, monkeypatch):
         "1",
         "2",
     ]
-    assert main(words) == 2
+    assert run_table(words) == 2
     assert "table1 lacks 1 of 6 runs: seed-2_method-tmkt." in capsys.readouterr().err
     assert not (tmp_path / "table1.md").exists()
-    assert main([*words[:-1]]) == 0
+    assert run_table([*words[:-1]]) == 0
     out = capsys.readouterr().out
     assert "1 seeds" not in out and "needs more seeds" in out
 
@@ -336,7 +337,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference(tmp_path, capsys
         "1",
         "2",
     ]
-    assert main(words) == 2
+    assert run_table(words) == 2
     error = capsys.readouterr().err
     assert "seed-1_method-baseline" in error and re.search(r"lr: there 0\.25, here 0\.1", error)
 
@@ -348,7 +349,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference(tmp_path, capsys
         ("--data ndigits --method tmkt", "--method belongs to the rows"),
         ("--data ndigits -c x.yaml", "Cannot read the config file"),
         (f"--data ndigits -c {RECIPE}", "the settings are those of --data ndigits"),
-        ("--data ndigits --resume", "--resume is for main_transfer.py"),
+        ("--data ndigits --resume", "--resume is for tmkt train"),
         ("--data ndigits --seed 1 1", "names the same value twice"),
         ("--data ndigits --mixup-law truncated --step 1", "cannot be reached by the truncated law"),
         ("--data ndigits --lerning-rate 1", "lerning-rate"),
@@ -357,7 +358,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference(tmp_path, capsys
 )
 def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
-    assert main(["table1", *words.split()]) == 2
+    assert run_table(["table1", *words.split()]) == 2
     assert expected in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -377,32 +378,29 @@ def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatc
 )
 def test_a_table_file_with_mistakes_is_refused(tmp_path, change, expected):
     path = tmp_path / "table2.yaml"
-    path.write_text(
-        yaml.safe_dump(yaml.safe_load((tables.SCRIPTS / "tables" / "table2.yaml").read_text()) | change)
-    )
+    path.write_text(yaml.safe_dump(yaml.safe_load((TABLES / "table2.yaml").read_text()) | change))
     with pytest.raises(UserError, match=re.escape(expected)):
-        load_table(path)
+        load_table(str(path))
 
 
 def test_unknown_commands_and_help(capsys):
-    assert main(["table9"]) == 2
+    assert run_table(["table9"]) == 2
     assert "Did you mean 'table" in capsys.readouterr().err
-    assert main(["--help"]) == 0
+    assert run_table(["--help"]) == 0
     listed = capsys.readouterr().out
-    assert all(f"\n  {name} " in listed for name in COMMANDS)
-    with pytest.raises(SystemExit, match="0"):
-        main(["table1", "--help"])
+    assert all(f"\n  {name} " in listed for name in [*titles(), "sweep", "fewshot"])
+    assert run_table(["table1", "--help"]) == 0
     assert "--slurm" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_table_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tables.SCRIPTS.parent))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     words = ["table3", "--data", "ndigits", *SMALL, "--seed", "1", "--jobs", "2"]
-    assert main([*words, "--dry-run"]) == 0
+    assert run_table([*words, "--dry-run"]) == 0
     assert "6 jobs: 0 finished, 0 begun, 6 new" in capsys.readouterr().out
-    assert main(words) == 0
+    assert run_table(words) == 0
     out = capsys.readouterr().out
     assert "| baseline" in out and "Events are emulated" in out and "torch " in out
     folder = tmp_path / "results" / "tables" / "ndigits"
@@ -411,5 +409,5 @@ def test_a_table_end_to_end(tmp_path, capsys, monkeypatch):
         list(rows["row"]) == ["baseline", "0.3", "0.4", "0.5", "0.6", "0.7"]
         and rows["top1_last"].between(0, 100).all()
     )
-    assert main([*words[:-2], "--dry-run"]) == 0
+    assert run_table([*words[:-2], "--dry-run"]) == 0
     assert "6 jobs: 6 finished, 0 begun, 0 new" in capsys.readouterr().out

@@ -18,11 +18,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.program import run_report
 from tmkt_braincog.analysis.table import COLUMNS, read_csv, summarise
 from tmkt_braincog.engine.environment import read_environment
 from tmkt_braincog.options import identity, parse, resolve
 from tmkt_braincog.report import curves
-from tmkt_braincog.report.__main__ import main
 from tmkt_braincog.report.groups import make_groups
 from tmkt_braincog.report.render import _safe_html
 from tmkt_braincog.report.runs import Run, read_options, read_runs
@@ -130,7 +130,7 @@ def report(place) -> Path:
     """The folder of its report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert main(["results/three"]) == 0
+        assert run_report(["results/three"]) == 0
     return place / "results" / "three" / "report"
 
 
@@ -370,7 +370,7 @@ def test_a_hostile_method_and_folder(tmp_path, monkeypatch):
     ]
     pd.DataFrame(rows).to_csv(folder / "comparison.csv", index=False)
     Image.new("RGB", (3, 2)).save(folder / '"><script>.png')
-    assert main([str(folder), "--output", "out"]) == 0
+    assert run_report([str(folder), "--output", "out"]) == 0
     page = Page((tmp_path / "out" / "report.html").read_text())
     check_safe(page)
     assert any(row[0] == name and row[3] == "51.50 ± 0.71" for row in page.rows)
@@ -400,7 +400,7 @@ def test_unfinished_runs_are_said(place, tmp_path, monkeypatch, capsys):
     pd.read_csv(begun / "log.csv").head(2).to_csv(begun / "log.csv", index=False)
     (folder / "runs" / "event-only-seed2" / "result.json").write_text("{")
     monkeypatch.chdir(tmp_path)
-    assert main(["three", "--output", "out"]) == 0
+    assert run_report(["three", "--output", "out"]) == 0
     page, text = Page(Path("out/report.html").read_text()), Path("out/report.md").read_text()
     words = "3 of 6 runs are not finished: runs/event-only-seed2 (3 of 3 epochs), runs/baseline-seed2 (2 of 3 epochs), runs/tmkt-seed2 (not begun)."
     assert any(words in warning for warning in page.warnings) and words in capsys.readouterr().out
@@ -415,7 +415,7 @@ def test_a_comparison_of_which_only_the_table_was_kept(place, tmp_path, monkeypa
     folder = copy(place, tmp_path / "three")
     shutil.rmtree(folder / "runs")
     monkeypatch.chdir(tmp_path)
-    assert main(["three", "--output", "out"]) == 0
+    assert run_report(["three", "--output", "out"]) == 0
     page = Page(Path("out/report.html").read_text())
     expected = summarise(read_csv(folder / "comparison.csv")).set_index("method")
     for method in METHODS:
@@ -432,7 +432,7 @@ def test_mixed_protocols_are_said(place, tmp_path, monkeypatch, capsys):
     result = folder / "runs" / "tmkt-seed1" / "result.json"
     result.write_text(json.dumps(json.loads(result.read_text()) | {"protocol": "he2024"}))
     monkeypatch.chdir(tmp_path)
-    assert main(["three", "--output", "out"]) == 0
+    assert run_report(["three", "--output", "out"]) == 0
     page = Page(Path("out/report.html").read_text())
     assert any("2 protocols cannot share a table" in warning for warning in page.warnings)
     assert not any(row[1:2] == ["last"] for row in page.rows)
@@ -440,7 +440,7 @@ def test_mixed_protocols_are_said(place, tmp_path, monkeypatch, capsys):
     other = copy(place, tmp_path / "other")
     config = yaml.safe_load((other / "config.yaml").read_text()) | {"protocol": "he2024"}
     (other / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["three", "other", "--output", "both"]) == 0
+    assert run_report(["three", "other", "--output", "both"]) == 0
     page = Page(Path("both/report.html").read_text())
     check_safe(page)
     words = "The folders follow different protocols (three: clean; other: he2024)"
@@ -449,7 +449,7 @@ def test_mixed_protocols_are_said(place, tmp_path, monkeypatch, capsys):
 
 def test_a_folder_of_small_files(tmp_path):
     committed = REPOSITORY / "results" / "nmnist_fewshot"
-    assert main([str(committed), "--output", str(tmp_path)]) == 0
+    assert run_report([str(committed), "--output", str(tmp_path)]) == 0
     page = Page((tmp_path / "report.html").read_text())
     check_safe(page)
     wanted = [row for row in markdown_rows((committed / "fewshot.md").read_text()) if row[0].isdigit()]
@@ -478,14 +478,12 @@ def sweep(place, tmp_path_factory) -> Path:
             result = json.loads((run / "result.json").read_text())
             result["top1_last"] += 3
             (run / "result.json").write_text(json.dumps(result))
-    (folder / "sweep.md").write_text(
-        "# Sweep\n\nMade by `python -m tmkt_braincog.experiments sweep --output x`\n"
-    )
+    (folder / "sweep.md").write_text("# Sweep\n\nMade by `tmkt table sweep --output x`\n")
     return folder
 
 
 def test_jobs_are_grouped_by_what_their_method_takes(sweep, tmp_path):
-    assert main([str(sweep), "--output", str(tmp_path)]) == 0
+    assert run_report([str(sweep), "--output", str(tmp_path)]) == 0
     page = Page((tmp_path / "report.html").read_text())
     check_safe(page)
     results = {
@@ -502,7 +500,7 @@ def test_jobs_are_grouped_by_what_their_method_takes(sweep, tmp_path):
     assert ["0.3", "tmkt", "1"] in [row[:3] for row in page.rows] and ["-", "baseline", "1"] in [
         row[:3] for row in page.rows
     ]
-    assert page.has("python -m tmkt_braincog.experiments sweep --output x")
+    assert page.has("tmkt table sweep --output x")
 
 
 def test_what_differs_between_methods_only_is_in_the_label():
@@ -545,13 +543,13 @@ def test_the_command_line_means_the_same_runs(place, text, monkeypatch):
     options = resolve(parse(line.split()[2:]))[0]
     assert identity(options) == identity(read_options(Path("results/three/config.yaml")))
     assert options.output == "results/three-again"
-    assert "python -m tmkt_braincog.experiments figures results/three" in text
-    assert "python -m tmkt_braincog.report results/three --output results/three/report" in text
+    assert "tmkt figure all results/three" in text
+    assert "tmkt report results/three --output results/three/report" in text
 
 
 def test_the_loop_over_jobs_is_right_for_the_shell(sweep, tmp_path, monkeypatch):
     monkeypatch.chdir(sweep.parent)
-    assert main(["ratios", "--output", str(tmp_path)]) == 0
+    assert run_report(["ratios", "--output", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("for c in")]
     shell = subprocess.run(
@@ -583,7 +581,7 @@ def test_errors_exit_with_2(words, message, place, monkeypatch, capsys):
         Path(name).mkdir(exist_ok=True)
     Path("foreign/report.md").write_text("my own")
     before = sorted(place.rglob("*"))
-    assert main(words.split()) == 2
+    assert run_report(words.split()) == 2
     assert message in capsys.readouterr().err
     assert sorted(place.rglob("*")) == before and Path("foreign/report.md").read_text() == "my own"
 
@@ -592,7 +590,7 @@ def test_a_config_that_cannot_be_read_is_a_warning(place, tmp_path, monkeypatch)
     folder = copy(place, tmp_path / "three")
     (folder / "config.yaml").write_text("mixup_ration: 0.4\n")
     monkeypatch.chdir(tmp_path)
-    assert main(["three", "--output", "out"]) == 0
+    assert run_report(["three", "--output", "out"]) == 0
     page = Page(Path("out/report.html").read_text())
     assert any("unknown option 'mixup_ration'" in warning for warning in page.warnings)
     assert any(row[:2] == ["tmkt", "last"] for row in page.rows)  # from comparison.csv
@@ -601,7 +599,7 @@ def test_a_config_that_cannot_be_read_is_a_warning(place, tmp_path, monkeypatch)
 def test_made_again_it_replaces_itself(report, place, monkeypatch):
     monkeypatch.chdir(place)
     before = {path: path.stat().st_size for path in report.rglob("*.png")}
-    assert main(["results/three"]) == 0
+    assert run_report(["results/three"]) == 0
     assert {path: path.stat().st_size for path in report.rglob("*.png")} == before
     assert not [name for name in os.listdir(report) if name.endswith(".tmp")]
 

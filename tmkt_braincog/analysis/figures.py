@@ -1,11 +1,13 @@
 """The figures that can be drawn from finished runs, by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.train import Trainer
-from ..registry import Registry
+from ..registry import FIGURES
+
+__all__ = ["FIGURES", "Request"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,3 @@ class Request:
     folder: Path
     samples: int = 500
     seed: int = 0
-
-
-# A figure: ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); the first line of its docstring is
-# its help. A UserError where the runs do not allow it.
-FIGURES: Registry[Callable[[Request], list[Path]]] = Registry("figure")

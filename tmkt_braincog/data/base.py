@@ -1,7 +1,7 @@
 """What every data set delivers: recordings, static images, and which of them belong together."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..registry import Registry
+from ..registry import DATASETS
+
+__all__ = ["DATASETS", "NO_TWIN", "DataSet", "PublishedDraw", "TransferData", "cache_root"]
 
 NO_TWIN = -1
 
@@ -89,7 +91,7 @@ class DataSet:
             gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after resizing,
             ``train_portion`` None where the data set's own split is meant.
         sources: the name of its static data set, and others that are understood for it.
-        recipe: option defaults (option name -> value) that suit this data set.
+        recipe: option defaults that suit this data set: the name of a file in ``recipes/``, or option name -> value.
         fetch: ``fetch(root)`` downloads and unpacks what is missing and may be had by a public link, and raises a
             UserError that says what to fetch by hand; None where nothing is needed.
         counts: recordings per class as published, in the order of the classes; empty where there is no such table.
@@ -99,14 +101,11 @@ class DataSet:
 
     load: Callable[..., TransferData]
     sources: tuple[str, ...]
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: str | Mapping[str, Any] = field(default_factory=dict)
     fetch: Callable[[Path], None] | None = None
     counts: tuple[int, ...] = ()
     get: str = "by hand"
     needs: str = "see prepare"
-
-
-DATASETS: Registry[DataSet] = Registry("target data set")
 
 
 def cache_root() -> Path:

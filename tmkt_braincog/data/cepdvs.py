@@ -35,14 +35,6 @@ CLASSES = (
 COUNTS = (500,) * 20  # recordings, and images, per class
 FULL_COUNT = sum(COUNTS)
 
-# The published setting, where it differs from the defaults.
-RECIPE = {
-    "model": "Transfer_ResNet18",
-    "step": 6,
-    "epochs": 200,
-    "augment": "dvs-da",
-    "mixup_ratio": 0.9,
-}
 
 TREE = """Expected:
   <data root>/CEP-DVS/data/MAT/img/<k>.mat          (10000 recordings, or some of them)
@@ -268,11 +260,11 @@ def _check_images(labels: np.ndarray, image_labels: np.ndarray) -> None:
         )
 
 
-DATASETS.register("CEP-DVS", "CEPDVS")(
+DATASETS.register("CEP-DVS")(
     DataSet(
         load=load,
         sources=("RGB-CEP-DVS", "RGBCEPDVS"),
-        recipe=RECIPE,
+        recipe="cepdvs",
         fetch=fetch,
         counts=COUNTS,
         get="by hand",

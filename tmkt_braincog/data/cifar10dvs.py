@@ -5,7 +5,7 @@ Not yet run on the full data set: tested on files written in the real formats.
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,14 +31,12 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 COUNTS = (1000,) * 10  # recordings per class
 FULL_COUNT = sum(COUNTS)
 
-# The defaults are the reference's: VGG, T = 10, 300 epochs, no augmentation, shuffled. TMKT published no setting.
-RECIPE: dict[str, Any] = {}
 
 EXPECTED = """Expected:
   <data root>/CIFAR10DVS/<class>/<name>_<number>.aedat4                         (10000 recordings, or some of them)
   <data root>/cifar-10-batches-py/{data_batch_1 .. 5, test_batch, batches.meta}  (CIFAR-10, 60000 images)
 with the classes airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
-Fetch both with: python -m tmkt_braincog.data prepare CIFAR10-DVS --data-root DIR (or --download), or by hand: CIFAR10-DVS as AEDAT4 from https://figshare.com/ndownloader/files/38023437, CIFAR-10 with torchvision."""
+Fetch both with: tmkt data prepare CIFAR10-DVS --data-root DIR (or --download), or by hand: CIFAR10-DVS as AEDAT4 from https://figshare.com/ndownloader/files/38023437, CIFAR-10 with torchvision."""
 LAYOUT = Layout(CLASSES, "*_0.aedat4", EXPECTED)
 # tonic's own address answers programs with a test for robots (tonic issue 329); this one is said not to (337).
 DIRECT = "https://api.figshare.com/v2/file/download/38023437"
@@ -209,11 +207,11 @@ def read_cifar10(root: Path) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-DATASETS.register("CIFAR10-DVS", "dvsc10")(
+DATASETS.register("CIFAR10-DVS")(
     DataSet(
         load=load,
         sources=("CIFAR10", "cifar10"),
-        recipe=RECIPE,
+        recipe="cifar10dvs",
         fetch=fetch,
         counts=COUNTS,
         get="download",

@@ -27,16 +27,6 @@ TRAIN_PORTION = 0.5
 RECORDED_PORTION = 0.5
 CLASSES = tuple("0123456789")
 IMAGE_SIDE = 28
-# Small enough for a CPU: a minute or so per run.
-RECIPE = {
-    "model": "Transfer_SCNN",
-    "event_size": 28,
-    "batch_size": 32,
-    "epochs": 20,
-    "warmup_epochs": 1,
-    "lr": 0.1,
-    "eval_interval": 2,
-}
 _CHUNK = 64  # recordings simulated together: small enough for the processor's cache
 
 
@@ -207,7 +197,7 @@ DATASETS.register("ndigits")(
     DataSet(
         load=load,
         sources=("digits",),
-        recipe=RECIPE,
+        recipe="ndigits",
         get="built in",
         needs="nothing: its events are emulated from scikit-learn's digits",
     )

@@ -52,14 +52,12 @@ COUNTS = (
 )  # fmt: skip
 FULL_COUNT = sum(COUNTS)
 
-# Where the published recipe differs from the defaults, which are made for this data set.
-RECIPE = {"augment": "crop", "sampling": "balanced"}
 
 EXPECTED = """Expected:
   <data root>/NCALTECH101/Caltech101/<class>/image_<number>.bin             (8709 recordings, or some of them)
   <data root>/caltech101/101_ObjectCategories/<class>/image_<number>.jpg    (8709 images of the same 101 classes)
 with the classes BACKGROUND_Google, Faces_easy, Leopards .. yin_yang; Faces is ignored.
-Fetch both with: python -m tmkt_braincog.data prepare NCALTECH101 --data-root DIR (or --download), or by hand: N-Caltech101 from https://www.garrickorchard.com/datasets/n-caltech101, Caltech-101 from https://data.caltech.edu/records/mzrjq-6wc02."""
+Fetch both with: tmkt data prepare NCALTECH101 --data-root DIR (or --download), or by hand: N-Caltech101 from https://www.garrickorchard.com/datasets/n-caltech101, Caltech-101 from https://data.caltech.edu/records/mzrjq-6wc02."""
 IMAGES_ARCHIVE = Archive(
     "caltech-101.zip",
     ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",),
@@ -212,7 +210,7 @@ DATASETS.register("NCALTECH101")(
     DataSet(
         load=load,
         sources=("CALTECH101",),
-        recipe=RECIPE,
+        recipe="ncaltech",
         fetch=fetch,
         counts=COUNTS,
         get="download",

@@ -25,20 +25,12 @@ FULL_COUNTS = {"Train": 60_000, "Test": 10_000}
 # Recordings per digit, both splits together, as in MNIST.
 COUNTS = (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958)
 
-RECIPE = {
-    "model": "Transfer_SCNN",
-    "event_size": 28,
-    "batch_size": 50,
-    "epochs": 30,
-    "warmup_epochs": 1,
-    "lr": 0.04,
-}
 
 EXPECTED = """Expected:
   <data root>/NMNIST/Train/<digit 0..9>/<number>.bin   (60000 recordings, or some of them)
   <data root>/NMNIST/Test/<digit 0..9>/<number>.bin    (10000 recordings, or some of them)
   <data root>/MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte
-Fetch both (about 1.2 GB) with: python -m tmkt_braincog.data prepare nmnist --data-root DIR (or --download), or by hand: N-MNIST from https://www.garrickorchard.com/datasets/n-mnist, MNIST with torchvision."""
+Fetch both (about 1.2 GB) with: tmkt data prepare nmnist --data-root DIR (or --download), or by hand: N-MNIST from https://www.garrickorchard.com/datasets/n-mnist, MNIST with torchvision."""
 LAYOUT = Layout(CLASSES, "00011.bin", EXPECTED)
 
 
@@ -245,7 +237,7 @@ DATASETS.register("nmnist")(
     DataSet(
         load=load,
         sources=("mnist",),
-        recipe=RECIPE,
+        recipe="nmnist",
         fetch=fetch,
         counts=COUNTS,
         get="download",

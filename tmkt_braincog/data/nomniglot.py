@@ -41,23 +41,6 @@ CHARACTER = "character01"  # a folder's name, for messages
 MAX_CSV = 1 << 16  # bytes; 21 short lines were expected
 NAMED = 8  # missing characters that a message names
 
-RECIPE = {
-    "model": "Transfer_SCNN",
-    "step": 12,
-    "event_size": 28,
-    "batch_size": 16,
-    "epochs": 50,
-    "lr": 1.2,
-    "sched": "step",
-    "decay_epochs": 40,
-    "decay_rate": 0.1,
-    "act_fun": "BackEIGateGrad",
-    "TET_loss": False,
-    "regularization": False,
-    "mixup_ratio": 0.95,
-    "frame_mode": MODE,
-    "theta": "fixed",  # without TET, learned coefficients would fade the alignment out
-}
 
 EXPECTED = """Expected:
   <data root>/NOmniglot/dvs_background/<alphabet>/character<number>/<4 digits>.aedat4 and .csv   (964 characters of 30 alphabets)
@@ -65,7 +48,7 @@ EXPECTED = """Expected:
   <data root>/omniglot-py/images_background/<alphabet>/character<number>/<4 digits>_<01..20>.png (the same characters)
   <data root>/omniglot-py/images_evaluation/<alphabet>/character<number>/<4 digits>_<01..20>.png (the same characters)
 N-Omniglot must be fetched by hand: download dvs_background and dvs_evaluation from https://doi.org/10.6084/m9.figshare.16821427 and unpack both into <data root>/NOmniglot.
-Omniglot: python -m tmkt_braincog.data prepare N-OMNIGLOT --data-root DIR (or --download), or with torchvision."""
+Omniglot: tmkt data prepare N-OMNIGLOT --data-root DIR (or --download), or with torchvision."""
 
 
 class Character(NamedTuple):
@@ -393,11 +376,11 @@ def published_pools(characters: Sequence[Character]) -> list[np.ndarray]:
     return [DRAWINGS * c + np.arange(TRAIN_DRAWINGS) for c in listed]
 
 
-DATASETS.register("N-OMNIGLOT", "nomni")(
+DATASETS.register("N-OMNIGLOT")(
     DataSet(
         load=load,
         sources=("OMNIGLOT", "omni"),
-        recipe=RECIPE,
+        recipe="nomniglot",
         fetch=fetch,
         counts=COUNTS,
         get="by hand",

@@ -4,14 +4,6 @@ import signal
 from types import FrameType, TracebackType
 
 
-class Interrupted(Exception):
-    """Training stopped on a signal after saving; the message says how to resume."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.exit_code = 128 + signum
-
-
 class StopSignal:
     """Context in which SIGINT and SIGTERM set ``received`` instead of ending the process.
 

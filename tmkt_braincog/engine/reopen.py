@@ -13,8 +13,6 @@ from .build import choose_device
 from .compare import DATA_OPTIONS, load_data, single
 from .train import Trainer, same_run
 
-CHECKPOINTS = ("last.pt", "best.pt")
-
 
 def reopen(
     folders: Sequence[Path],

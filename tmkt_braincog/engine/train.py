@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import distributed
-from ..arguments import build_parser
+from ..arguments import build_parser, launch_words
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..files import replacing
 from ..methods import build_method
 from ..mixing import Progress
@@ -27,7 +27,7 @@ from ..teacher.outputs import give_teachers, set_teacher_widths
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .evaluate import Metrics, evaluate
-from .interrupt import Interrupted, StopSignal
+from .interrupt import StopSignal
 from .loggers import EpochLog
 from .memory import peak_mib, reset_peak
 
@@ -299,11 +299,12 @@ class Trainer:
         self._share_statistics()
         self.save("last.pt")
         self.log.close()
+        alone, target = launch_words()
         n = distributed.count()
-        program = "python" if n == 1 else f"torchrun --nproc_per_node={n}"
+        program = alone if n == 1 else f"torchrun --nproc_per_node={n} {target}"
         raise Interrupted(
             f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {len(batches)}; saved in "
-            f"{self.folder / 'last.pt'}.\nContinue with: {program} main_transfer.py -c "
+            f"{self.folder / 'last.pt'}.\nContinue with: {program} -c "
             f"{self.folder.parent.parent / 'config.yaml'} --resume",
             signum,
         )

@@ -10,54 +10,13 @@ import pandas as pd
 import torch
 
 from ..analysis.energy import AC_PJ, MAC_PJ, measure, plot_energy, totals
-from ..arguments import Parser, positive_int
 from ..data.frames import resize_frames
-from ..engine.reopen import CHECKPOINTS, reopen
+from ..engine.reopen import reopen
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
 from ..options import model_text
 from .figures import run_folders
-from .jobs import program
-
-PROGRAM = "python -m tmkt_braincog.experiments energy"
-EPILOG = f"""\
-example:
-  {PROGRAM} results/quickstart --output results/quickstart/energy
-      energy.csv (every run and layer), energy.md (mean and std over seeds), energy.png and energy.pdf."""
-BATCH = 32
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure; returns the exit status."""
-    options = parse(argv)
-    return program(lambda: report(options))
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog=PROGRAM, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="output folder of a comparison, or run folders in it",
-    )
-    add("--output", type=Path, metavar="DIR", help="where it goes (default: energy/ in the first folder)")
-    add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help="(default: %(default)s)")
-    add(
-        "--samples",
-        type=positive_int,
-        default=500,
-        metavar="N",
-        help="most test recordings (default: %(default)s)",
-    )
-    add("--data-root", metavar="DIR", help="where the data are, if they moved since the run")
-    add("--device", default="auto", help="as for main_transfer.py")
-    return parser.parse_args(argv)
 
 
 def report(options: argparse.Namespace) -> str:
@@ -74,6 +33,9 @@ def report(options: argparse.Namespace) -> str:
         sums.append({**run, **totals(layers)})
     layers, summary = pd.concat(tables, ignore_index=True), pd.DataFrame(sums)
     return _write(options.output or options.runs[0] / "energy", trainers[0], layers, summary, options.samples)
+
+
+BATCH = 32
 
 
 def measure_run(trainer: Trainer, samples: int) -> pd.DataFrame:
@@ -174,7 +136,3 @@ def _row(cells: Sequence[str]) -> str:
 def _mean_std(values: pd.Series) -> str:
     mean, std = values.mean(), values.std(ddof=1)
     return f"{mean:.4g}" if pd.isna(std) or std < 1e-9 * abs(mean) or std == 0 else f"{mean:.4g} ± {std:.2g}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,38 +11,8 @@ import pandas as pd
 
 from ..analysis.plots import plot_shots
 from ..analysis.table import read_csv, summarise
-from ..arguments import positive_int
 from ..files import replacing
-from .jobs import Job, check, program, run
-
-RECIPE = Path("run_scripts/nmnist_fewshot.yaml")
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tmkt_braincog.experiments fewshot",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data-root", required=True, help="folder with NMNIST/ and MNIST/")
-    add("--recipe", default=str(RECIPE), help="YAML of the options that all runs share")
-    add("--shots", type=int, nargs="+", default=[1, 2, 5, 10, 50], help="recordings per class")
-    add("--seed", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    add("--method", nargs="+", default=["event-only", "baseline", "tmkt"])
-    add(
-        "--jobs",
-        type=positive_int,
-        default=2,
-        help="processes at once; the CPU cores are shared out among them",
-    )
-    add("--output", default="results/nmnist_fewshot")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    options = parse(argv)
-    return program(lambda: run_all(options))
+from .jobs import Job, check, run
 
 
 def run_all(options: argparse.Namespace) -> str:

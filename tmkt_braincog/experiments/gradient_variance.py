@@ -8,60 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis.gradient_variance import measure, over_seeds, plot_gradient_variance
-from ..arguments import Parser, positive_int
 from ..engine.reopen import reopen
 from ..engine.train import Trainer, same_run
 from ..errors import UserError
 from ..files import replacing
 from ..options import model_text
 from .figures import run_folders
-from .jobs import program
-
-PROGRAM = "python -m tmkt_braincog.experiments gradient-variance"
-EPILOG = f"""\
-example:
-  {PROGRAM} results/quickstart --ratio 0.4 --output results/quickstart/gradient_variance
-      gradient_variance.csv (every run, weights, ratio and strategy), .md (over seeds), .png and .pdf."""
-# What the common loss takes from a run besides its general options.
-LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure; returns the exit status."""
-    options = parse(argv)
-    return program(lambda: report(options))
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog=PROGRAM, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="run folders, or output folders of a comparison, of which the runs of the lowest seed are taken",
-    )
-    add(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where it goes (default: gradient_variance/ in the first folder)",
-    )
-    add("--batches", type=positive_int, default=64, metavar="N", help="batches (default: %(default)s)")
-    add(
-        "--ratio",
-        type=float,
-        nargs="+",
-        default=[0.2, 0.4, 0.6, 0.8],
-        metavar="R_M",
-        help="expected shares of event frames to compare at (default: 0.2 0.4 0.6 0.8)",
-    )
-    add("--data-root", metavar="DIR", help="where the data are, if they moved since the run")
-    add("--device", default="auto", help="as for main_transfer.py")
-    return parser.parse_args(argv)
 
 
 def report(options: argparse.Namespace) -> str:
@@ -78,6 +30,10 @@ def report(options: argparse.Namespace) -> str:
         tables.append(_measured(trainer, f"{trainer.name}, last", options))
     rows = pd.concat(tables, ignore_index=True)
     return _write(options.output or options.runs[0] / "gradient_variance", trainers[0], rows)
+
+
+# What the common loss takes from a run besides its general options.
+LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
 
 
 def _measured(trainer: Trainer, weights: str, options: argparse.Namespace) -> pd.DataFrame:
@@ -162,7 +118,3 @@ def _estimate(row: pd.Series, name: str) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,8 @@
-"""Combinations of main_transfer.py's options as independent jobs, each once."""
+"""Combinations of options of ``tmkt train`` as independent jobs, each once."""
 
-import argparse
 import hashlib
 import re
-from argparse import BooleanOptionalAction, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,34 +10,14 @@ from itertools import chain, compress, product
 from pathlib import Path
 from typing import Any
 
-from ..arguments import GENERAL_GROUPS, build_parser, group_options
+from ..arguments import GENERAL_GROUPS, group_options
 from ..errors import UserError
 from ..methods import METHODS, SYSTEMS, build_method
-from ..options import NOT_IDENTITY, parse, resolve
+from ..options import parse, resolve
+from .axes import Axis, check_fixed, make_axis
 from .jobs import Job
 
 LONGEST_NAME = 120
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A varied option.
-
-    Attributes:
-        name: as on the command line, without dashes.
-        dest: as in the resolved options.
-        choices: for each value the words that give it.
-    """
-
-    name: str
-    dest: str
-    choices: tuple[tuple[str, ...], ...]
-
-    def value(self, options: Namespace) -> str:
-        """What the option is in these options, as text; true or false for a switch."""
-        value = getattr(options, self.dest)
-        (value,) = value if isinstance(value, list) else [value]
-        return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -68,53 +47,6 @@ def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> list[Axis]:
         if len(values) > 1 and name not in names:
             axes.append(make_axis(f"{name}={','.join(values)}"))
     return sorted(axes, key=lambda axis: axis.name != "seed")
-
-
-def check_fixed(words: Sequence[str]) -> Namespace:
-    """The options that go to every run, as given; a UserError for those that make no sense in many runs."""
-    given = parse(list(words))
-    for name in ("eval", "eval_checkpoint", "resume"):
-        if name in given:
-            raise UserError(f"--{name} is for main_transfer.py; a sweep goes on by itself. Leave it away.")
-    return given
-
-
-def make_axis(text: str) -> Axis:
-    """The axis of ``NAME=VALUE,VALUE,...``; a UserError where that is no option or no value of it."""
-    name, _, values = text.partition("=")
-    values = values.split(",")
-    if "" in (name, *values):
-        raise UserError(f"--vary {text}: expected NAME=VALUE,VALUE,..., such as mixup-ratio=0.3,0.4.")
-    if len(set(values)) < len(values):
-        raise UserError(f"--vary {text} names the same value twice.")
-    parser = build_parser()
-    action = _actions(parser).get(name.replace("_", "-"))
-    if action is None:
-        parser.error(f"unrecognized arguments: --{name}")
-    if action.dest in (*NOT_IDENTITY, "help"):
-        raise UserError(f"--vary {text}: --{name} changes no result. Give it as it is, for all jobs.")
-    return Axis(name.replace("_", "-"), action.dest, tuple(_words(action, name, value) for value in values))
-
-
-def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """Options by their long names, without dashes."""
-    return {
-        word[2:]: action
-        for action in parser._actions
-        for word in action.option_strings
-        if word.startswith("--") and not word.startswith("--no-")
-    }
-
-
-def _words(action: argparse.Action, name: str, value: str) -> tuple[str, ...]:
-    name = name.replace("_", "-")
-    if action.nargs != 0:
-        return (f"--{name}={value}",)
-    if value not in ("true", "false"):
-        raise UserError(f"--vary {name}: expected true, false or both, seen {value!r}.")
-    if value == "true":
-        return (f"--{name}",)
-    return (f"--no-{name}",) if isinstance(action, BooleanOptionalAction) else ()
 
 
 def grid(output: Path, axes: Sequence[Axis], fixed: Sequence[str]) -> tuple[list[Run], list[str]]:

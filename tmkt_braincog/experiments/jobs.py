@@ -26,13 +26,12 @@ from ..data.parallel import JOBS_VARIABLE
 from ..data.sampling import epoch_batches
 from ..engine.build import build_model, build_optimizer, build_scheduler
 from ..engine.compare import DATA_OPTIONS, check_output, load_data
-from ..engine.interrupt import Interrupted, StopSignal
-from ..errors import UserError
+from ..engine.interrupt import StopSignal
+from ..errors import Interrupted, UserError
 from ..options import parse, resolve
 from ..teacher import load_teachers
-from ..terminal import guarded
 
-PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog")
+PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
 CLUSTER = "slurm"  # submitit's name of the executor
 PAUSE, SLURM_PAUSE = 0.2, 5.0  # seconds between looks at the running jobs
 # A job's time to save; by submitit's default SLURM warns 90 s before it kills.
@@ -92,20 +91,6 @@ class Job:
         rows = read_csv(table)
         there = set(zip(rows["method"], rows["seed"], strict=True))
         return set(product(self.options.method, self.options.seed)) <= there
-
-
-def program(work: Callable[[], str]) -> int:
-    """Print what ``work`` returns; the command's exit status, 128 + N after signal N."""
-
-    def printed() -> int:
-        try:
-            print(work())
-        except Interrupted as stop:
-            print(f"\n{stop}", file=sys.stderr)
-            return stop.exit_code
-        return 0
-
-    return guarded(printed)
 
 
 def check(jobs: Sequence[Job]) -> None:

@@ -5,36 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import positive_int
 from .jobs import Job, run
-
-
-def add_where(parser: argparse.ArgumentParser) -> None:
-    """Add ``--jobs`` or ``--slurm``, and ``--dry-run`` or ``--collect``."""
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="jobs at once; they share cores and GPUs"
-    )
-    where.add_argument(
-        "--slurm",
-        nargs="+",
-        type=_slurm_parameter,
-        metavar="KEY=VALUE",
-        help="submit a SLURM job array and wait for it; parameters of submitit: time (minutes, of one job), partition, "
-        "gpus_per_node, cpus_per_task, mem, array_parallelism, ...",
-    )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--dry-run", action="store_true", help="print the jobs and what is finished, start nothing"
-    )
-    what.add_argument("--collect", action="store_true", help="only write the table of the finished jobs")
-
-
-def _slurm_parameter(text: str) -> tuple[str, int | str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals and value):
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, such as partition=gpu, seen {text}")
-    return key, int(value) if value.isdigit() else value
 
 
 def plan_text(jobs: Sequence[Job]) -> str:
@@ -45,14 +16,12 @@ def plan_text(jobs: Sequence[Job]) -> str:
 
     states = [state(job) for job in jobs]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "begun", "new"))
-    lines = [
-        f"{s:8}  {shlex.join(['python', *job.command[1:]])}" for s, job in zip(states, jobs, strict=True)
-    ]
+    lines = [f"{s:8}  tmkt train {shlex.join(job.words)}" for s, job in zip(states, jobs, strict=True)]
     return "\n".join([f"{len(jobs)} jobs: {counts}", *lines])
 
 
 def launch(own: argparse.Namespace, output: Path, jobs: Sequence[Job]) -> None:
-    """Run the jobs as the options of :func:`add_where` say; raises what :func:`~.jobs.run` does."""
+    """Run the jobs as the options of :func:`~tmkt_braincog.commands.table.add_where` say; raises what :func:`~.jobs.run` does."""
     print(
         f"{len(jobs)} jobs, {sum(job.finished() for job in jobs)} of them finished; logs in {output}/jobs/*.log"
     )

@@ -1,8 +1,7 @@
-"""Any options of main_transfer.py varied: a grid of independent runs, and one table of them."""
+"""Any options of ``tmkt train`` varied: a grid of independent runs, and one table of them."""
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,38 +11,24 @@ import pandas as pd
 import yaml
 
 from ..analysis.table import COLUMNS, aligned_table, read_csv, summarise
-from ..arguments import Parser
 from ..engine.train import same_run
 from ..errors import UserError
 from ..files import replacing
 from ..options import NOT_IDENTITY, identity
-from .grid import Axis, Run, find_axes, grid
-from .jobs import JobsFailed, check, program
-from .launch import add_where, launch, plan_text, shared_machine
-
-PROGRAM = "python -m tmkt_braincog.experiments sweep"
-REFERENCE = ("method", "baseline")
-DESCRIPTION = """\
-Run main_transfer.py with all combinations of the given values, each as a job of its own, and write one
-table. All words that are not listed below go to every job as they are (see main_transfer.py --help);
-what they say is checked for all jobs before the first one starts. Given again, the command goes on where
-it stopped; more values may be added. The table holds the runs that the command names."""
-EPILOG = f"""\
-examples:
-  {PROGRAM} --output results/ratios --jobs 2 --vary method=baseline,tmkt --vary mixup-ratio=0.3,0.4,0.5 \\
-      --vary seed=42,1024,90210 --target-dataset ndigits
-      The baseline, which has no mixup ratio, runs once per seed and is compared with every ratio.
-  {PROGRAM} --output results/ratios --slurm partition=gpu time=720 gpus_per_node=1 array_parallelism=8 ...
-      The same as a SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
+from .axes import REFERENCE, Axis
+from .grid import Run, find_axes, grid
+from .jobs import JobsFailed, check
+from .launch import launch, plan_text, shared_machine
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run; returns the exit status: 0, 2 for bad input or failed jobs, 128 + N after signal N."""
-    return program(lambda: _main(sys.argv[1:] if argv is None else argv))
+def run(own: argparse.Namespace, fixed: Sequence[str], argv: Sequence[str]) -> str:
+    """Run what is missing and write the table; returns it, or the plan.
 
-
-def _main(argv: list[str]) -> str:
-    own, fixed = sweep_parser().parse_known_args(argv)
+    Args:
+        own: see :func:`~tmkt_braincog.commands.table.sweep_parser`.
+        fixed: words that go to every job.
+        argv: all words, for the caption.
+    """
     output = Path(own.output)
     axes = find_axes(own.vary, fixed)
     runs, remarks = grid(output, axes, fixed)
@@ -64,34 +49,6 @@ def _main(argv: list[str]) -> str:
             print(write_table(output, runs, axes, against, argv))
         raise
     return write_table(output, runs, axes, against, argv)
-
-
-def sweep_parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=PROGRAM,
-        usage="%(prog)s --output DIR --vary NAME=VALUE,VALUE,... [options of main_transfer.py]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the jobs and of the table")
-    parser.add_argument(
-        "--vary",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE,VALUE,...",
-        help="values of an option of main_transfer.py (true, false for a switch), which win over a fixed one; for every "
-        "option that varies",
-    )
-    parser.add_argument(
-        "--against",
-        default="=".join(REFERENCE),
-        metavar="NAME=VALUE",
-        help="what differences are taken to (default: %(default)s)",
-    )
-    add_where(parser)
-    return parser
 
 
 def _reference(text: str, runs: Sequence[Run], axes: Sequence[Axis]) -> tuple[str, str]:
@@ -247,7 +204,7 @@ def _legend(
         missing = [one.job.name for one in runs if one not in finished]
         lines.append(f"- NOT COMPLETE, {len(finished)} of {len(runs)} runs; missing: {', '.join(missing)}.")
     notes = (_notes(one.job.folder) for one in finished)
-    return [*lines, *dict.fromkeys(chain(*notes)), f"- Made by `{PROGRAM} {shlex.join(argv)}`"]
+    return [*lines, *dict.fromkeys(chain(*notes)), f"- Made by `tmkt table sweep {shlex.join(argv)}`"]
 
 
 def _notes(folder: Path) -> list[str]:

@@ -1,15 +1,30 @@
-"""A table as a YAML file: rows of options for main_transfer.py, published values, claims."""
+"""A table as a YAML file: rows of options for ``tmkt train``, published values, claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..errors import UserError
-from .grid import Axis, make_axis
+from ..errors import UserError, unknown_name
+from . import TABLES as OTHERS
+from .axes import Axis, make_axis
+
+TABLES = files("tmkt_braincog") / "tables"
+# --data -> the recipe that all rows share.
+RECIPES = {
+    "ndigits": "quickstart",
+    "nmnist": "nmnist",
+    "nmnist-fewshot": "nmnist_fewshot",
+    "ncaltech101": "ncaltech",
+    "cepdvs": "cepdvs",
+    "nomniglot": "nomniglot",
+    "cifar10dvs": "cifar10dvs",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +33,7 @@ class Row:
 
     Attributes:
         name: unique in the table.
-        options: what it gives to main_transfer.py, by option name; None: not run here, only published.
+        options: what it gives to ``tmkt train``, by option name; None: not run here, only published.
         published: top-1 (%) by data set.
         reference: name of the row that its difference is taken to; None: the table's.
     """
@@ -68,19 +83,33 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def load_table(path: Path) -> Table:
-    """Read and check a table's file.
+def titles() -> dict[str, str]:
+    """The package's tables by name, each with its title."""
+    return {name: load_table(name).title for name in sorted(_known())}
+
+
+def _known() -> dict[str, Traversable]:
+    return {Path(file.name).stem: file for file in TABLES.iterdir()}
+
+
+def load_table(name: str) -> Table:
+    """Read and check a table: one of the package's by its name, or a file of the user's own by its path.
 
     Raises:
-        UserError: no such file, an unknown key, a name that is twice there or nowhere.
+        UserError: no such table, an unknown key, a name that is twice there or nowhere.
     """
+    path: Traversable = Path(name)
+    if not name.endswith((".yaml", ".yml")):
+        if name not in _known():
+            raise UserError(
+                f"{unknown_name('table', name, [*_known(), *OTHERS])} A table of your own is a file that ends in .yaml."
+            )
+        path = _known()[name]
     try:
         text = yaml.safe_load(path.read_text())
-        table = Table(path.stem, **{**text, "rows": tuple(Row(**row) for row in text["rows"])})
+        table = Table(Path(path.name).stem, **{**text, "rows": tuple(Row(**row) for row in text["rows"])})
     except OSError as error:
-        raise UserError(
-            f"Cannot read {path} ({error.strerror}): run from a checkout of the repository."
-        ) from error
+        raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is no table: {error}. Expected title, reference, rows, claims, curve."

@@ -1,7 +1,6 @@
 """The paper's tables, and others made like them: rows of options from a YAML file, for any data set."""
 
 import argparse
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,58 +10,32 @@ from pathlib import Path
 import pandas as pd
 
 from ..analysis.table import read_csv
-from ..arguments import Parser, natural
-from ..errors import UserError, unknown_name
+from ..errors import UserError
 from ..methods import teachers_of
 from ..options import model_text, parse, resolve
 from ..teacher import load_teacher, teacher_path
 from . import paper_table
-from .grid import check_fixed, folder_name, takes
-from .jobs import Job, check, program
-from .launch import add_where, launch, plan_text
-from .table_file import Row, Table, load_table
+from .axes import check_fixed
+from .grid import folder_name, takes
+from .jobs import Job, check
+from .launch import launch, plan_text
+from .table_file import RECIPES, Row, Table
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
-# --data -> the recipe that all rows share, in run_scripts/.
-RECIPES = {
-    "ndigits": "quickstart",
-    "nmnist": "nmnist",
-    "nmnist-fewshot": "nmnist_fewshot",
-    "ncaltech101": "ncaltech",
-    "cepdvs": "cepdvs",
-    "nomniglot": "nomniglot",
-    "cifar10dvs": "cifar10dvs",
-}
-TEACHERS = "--teacher-checkpoint results/static-{seed}.pt results/events-{seed}.pt"
-NO_TEACHERS = (
-    "not run, they need teachers: --teacher-checkpoint (see python -m tmkt_braincog.teacher train --help)"
-)
-DESCRIPTION = """\
-Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,png,pdf}}
-and the curves over epochs into --output. Given again, the command goes on where it stopped; tables share
-the runs that they have in common. Words that are not listed below go to every run (see main_transfer.py --help)."""
-EPILOG = """\
-examples:
-  python -m tmkt_braincog.experiments {name} --data ndigits --jobs 2
-      On the built-in data; no download.
-  python -m tmkt_braincog.experiments {name} --data nmnist-fewshot --data-root DATA --shots 5{extra}
-  python -m tmkt_braincog.experiments {name} --data ncaltech101 --data-root DATA --slurm time=720 gpus_per_node=1"""
+NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher train --help)"
 
 
-def main(argv: Sequence[str]) -> int:
-    """``[name of the table, *options]``; returns the exit status."""
-    return program(lambda: _main(argv[0], list(argv[1:])))
+def run(table: Table, own: argparse.Namespace, fixed: Sequence[str], argv: Sequence[str]) -> str:
+    """Run what is missing and write the table; returns it, or the plan.
 
-
-def _main(name: str, argv: list[str]) -> str:
-    table = load_table(SCRIPTS / "tables" / f"{name}.yaml")
-    own, fixed = table_parser(table).parse_known_args(argv)
-    if own.data not in RECIPES:
-        raise unknown_name("--data", own.data, RECIPES)
+    Args:
+        own: see :func:`~tmkt_braincog.commands.table.table_parser`.
+        fixed: words that go to every run.
+        argv: all words, for the caption.
+    """
     output = Path(own.output or f"results/tables/{own.data}")
     if "config" in check_fixed(fixed):
         raise UserError(f"-c: the settings are those of --data {own.data}. Give what differs as options.")
-    words = ["-c", os.path.relpath(SCRIPTS / f"{RECIPES[own.data]}.yaml"), *fixed]
+    words = ["-c", RECIPES[own.data], *fixed]
     table, lacking = leave_out(table, words, min(own.seed))
     remark = f"\n{', '.join(lacking)}: {NO_TEACHERS}" if lacking else ""
     grid = plan(table, output / "jobs", words, own.seed)
@@ -73,39 +46,9 @@ def _main(name: str, argv: list[str]) -> str:
         return plan_text(jobs) + remark
     if not own.collect:
         launch(own, output, jobs)
-    words = [word for word in argv if word != "--collect"]
-    made_by = f"python -m tmkt_braincog.experiments {shlex.join([name, *words])}"
+    made_by = f"tmkt table {shlex.join([word for word in argv if word != '--collect'])}"
     text = paper_table.write(table, collect(table, grid), logs(grid), origin(grid, made_by), output)
     return text + remark
-
-
-def table_parser(table: Table) -> argparse.ArgumentParser:
-    extra = {
-        "leakage": " --static-images 200",
-        "neighbours": f" {TEACHERS}",
-        "ckd": " --teacher-checkpoint results/static-{seed}.pt",
-    }.get(table.name, "")
-    parser = Parser(
-        prog=f"python -m tmkt_braincog.experiments {table.name}",
-        usage="%(prog)s --data NAME [options] [options of main_transfer.py]",
-        description=DESCRIPTION.format(name=table.name, title=table.title),
-        epilog=EPILOG.format(name=table.name, extra=extra),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--data", required=True, metavar="NAME", help=f"data and recipe: {', '.join(RECIPES)}")
-    add(
-        "--seed",
-        nargs="+",
-        type=natural,
-        default=[1, 2, 3, 4, 5],
-        metavar="N",
-        help="of all rows (default: 1 2 3 4 5)",
-    )
-    add("--output", metavar="DIR", help="folder of runs and tables (default: results/tables/<data>)")
-    add_where(parser)
-    return parser
 
 
 def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, list[str]]:
@@ -142,7 +85,7 @@ def plan(table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int])
     :func:`~tmkt_braincog.experiments.jobs.check`.
 
     Raises:
-        UserError: a row that main_transfer.py would refuse, a seed twice, or a fixed word for what every row sets.
+        UserError: a row that ``tmkt train`` would refuse, a seed twice, or a fixed word for what every row sets.
     """
     given = {word.split("=")[0] for word in fixed}
     for option in {"method"}.union(set.intersection(*(set(row.options) for row in table.run_rows()))):

@@ -1,14 +1,4 @@
-"""Transfer models, registered with timm under the names of the reference: ``Transfer_VGG_SNN``,
-``Transfer_ResNet18``, ``Transfer_SCNN``; and ``Transfer_SEWResNet18``."""
-
-import warnings
-
-with warnings.catch_warnings():
-    # BrainCog re-registers torchvision-like names and imports a deprecated timm path; both are expected.
-    warnings.simplefilter("ignore")
-    import braincog.model_zoo.resnet
-    import braincog.model_zoo.sew_resnet
-    import braincog.model_zoo.vgg_snn  # noqa: F401
+"""The transfer models, which :mod:`~tmkt_braincog.zoo` registers with timm under the names of the reference, and the heads."""
 
 from .heads import MAGHead, MRPHead
 from .resnet import Transfer_ResNet18

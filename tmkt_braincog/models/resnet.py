@@ -1,7 +1,6 @@
 """``Transfer_ResNet18``: BrainCog's spiking ``resnet18`` with a head per stream (CEP-DVS)."""
 
 from braincog.model_zoo.resnet import resnet18
-from timm.models import register_model
 from torch import Tensor, nn
 
 from .narrow import narrow, residual_init
@@ -45,7 +44,6 @@ class TransferResNet(TransferModel):
         return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
 
 
-@register_model
 def Transfer_ResNet18(pretrained: bool = False, **kwargs) -> TransferResNet:
     """BrainCog's resnet18 as a two-stream transfer model, any input size."""
     return TransferResNet(**timm_options(pretrained, kwargs))

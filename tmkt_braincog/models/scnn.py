@@ -1,6 +1,5 @@
 """``Transfer_SCNN``: the small spiking CNN of N-Omniglot, which BrainCog's wheel lacks."""
 
-from timm.models import register_model
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -58,7 +57,6 @@ class TransferSCNN(TransferModel):
         return self.fc2(spikes)
 
 
-@register_model
 def Transfer_SCNN(pretrained: bool = False, **kwargs) -> TransferSCNN:
     """The SCNN of N-Omniglot as a two-stream transfer model; 28 x 28 input unless ``event_size`` says otherwise."""
     return TransferSCNN(**timm_options(pretrained, dict({"event_size": 28}, **kwargs)))

@@ -1,7 +1,6 @@
 """``Transfer_SEWResNet18``: BrainCog's ``sew_resnet18`` with a head per stream."""
 
 from braincog.model_zoo.sew_resnet import sew_resnet18
-from timm.models import register_model
 from torch import Tensor, nn
 
 from .narrow import narrow, residual_init
@@ -52,7 +51,6 @@ class TransferSEWResNet(TransferModel):
         return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
 
 
-@register_model
 def Transfer_SEWResNet18(pretrained: bool = False, **kwargs) -> TransferSEWResNet:
     """BrainCog's sew_resnet18 as a two-stream transfer model, any input size."""
     return TransferSEWResNet(**timm_options(pretrained, kwargs))

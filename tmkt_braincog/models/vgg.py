@@ -1,7 +1,6 @@
 """``Transfer_VGG_SNN``: BrainCog's ``VGG_SNN`` with a head per stream (N-Caltech101)."""
 
 from braincog.model_zoo.vgg_snn import VGG_SNN
-from timm.models import register_model
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -51,7 +50,6 @@ class TransferVGG(TransferModel):
         return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
 
 
-@register_model
 def Transfer_VGG_SNN(pretrained: bool = False, **kwargs) -> TransferVGG:
     """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 input unless ``event_size`` says otherwise."""
     return TransferVGG(**timm_options(pretrained, kwargs))

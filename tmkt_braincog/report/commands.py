@@ -28,7 +28,7 @@ def commands(folder: Path, runs: Sequence[Run], texts: Iterable[str], has_figure
     if has_figures:
         lines += [
             "# the figures",
-            f"python -m tmkt_braincog.experiments figures {shlex.quote(shown(folder))}",
+            f"tmkt figure all {shlex.quote(shown(folder))}",
         ]
     return lines
 

@@ -160,9 +160,7 @@ def _notices(folder: Path, runs: Sequence[Run], found: Found) -> list[str]:
             "that lie in the folder."
         )
     elif (folder / "config.yaml").exists() and not _has_figures(folder):
-        lines.append(
-            f"No figures. They are made by: python -m tmkt_braincog.experiments figures {shown(folder)}"
-        )
+        lines.append(f"No figures. They are made by: tmkt figure all {shown(folder)}")
     silent = sum(not run.environments for run in runs)
     if silent:
         lines.append(f"{silent} of {len(runs)} runs did not keep their environment.")

@@ -1,17 +1,16 @@
 """Pictures for the report: those found in a folder, checked and copied beside it, with captions."""
 
 import base64
-import inspect
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from ..analysis.figures import FIGURES
-from ..experiments import figures  # noqa: F401  (they register)
-from ..experiments.__main__ import COMMANDS
+from .. import experiments
+from ..experiments.table_file import titles
 from ..files import replacing
+from ..registry import FIGURES, caption
 
 # What Pillow raises for files that are no picture, or too large to be one.
 DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -71,10 +70,11 @@ def _size(path: Path) -> tuple[int, int]:
 def _caption(path: Path) -> str:
     """What the command or figure of that name says of itself; otherwise the name in words."""
     name = path.stem.replace("_", "-")
+    about = titles() | experiments.TABLES | experiments.MEASUREMENTS
     known = {
         "comparison": "Every seed, and mean with standard deviation, of each method.",
-        **{command: f"{what}." for command, (_, what) in COMMANDS.items()},
-        **{figure: inspect.getdoc(FIGURES[figure]).splitlines()[0] for figure in FIGURES},
+        **{name: f"{what}." for name, what in about.items()},
+        **{figure: caption(figure) for figure in FIGURES},
     }
     fitting = [start for start in known if f"{name}-".startswith(f"{start}-")]
     start = max(fitting, key=len, default="")

@@ -1,4 +1,4 @@
-"""ANN teachers for distillation: ``python -m tmkt_braincog.teacher train`` makes them, the parts of methods learn from them."""
+"""ANN teachers for distillation: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
 
 from .checkpoint import Teacher, load_teacher, teacher_path
 from .model import build_teacher

@@ -69,9 +69,7 @@ class Teacher:
         Raises:
             UserError: with what differs.
         """
-        again = (
-            f"Train one for this run: python -m tmkt_braincog.teacher train --on {self.on}, with its options."
-        )
+        again = f"Train one for this run: tmkt teacher train --on {self.on}, with its options."
         if self.classes != list(data.classes):
             raise UserError(
                 f"The teacher {path} has other classes: {_few(self.classes)}; here {_few(data.classes)}. {again}"
@@ -139,7 +137,7 @@ def load_teacher(path: Path) -> Teacher:
     """
     if not path.is_file():
         raise UserError(
-            f"There is no teacher checkpoint {path}. Train one: python -m tmkt_braincog.teacher train --teacher-checkpoint {path}, "
+            f"There is no teacher checkpoint {path}. Train one: tmkt teacher train --teacher-checkpoint {path}, "
             "with the options of this run."
         )
     try:
@@ -150,7 +148,5 @@ def load_teacher(path: Path) -> Teacher:
             "Train it again."
         ) from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise UserError(
-            f"{path} is not a teacher ({FORMAT}), as `python -m tmkt_braincog.teacher train` writes it."
-        )
+        raise UserError(f"{path} is not a teacher ({FORMAT}), as `tmkt teacher train` writes it.")
     return Teacher(**state)

@@ -45,7 +45,7 @@ def load_teachers(options: Namespace, methods: Sequence[str], seed: int) -> dict
         have = "; ".join(f"{path} was trained on {other}" for other, (path, _) in found.items())
         raise UserError(
             f"--method {' '.join(methods)} needs a teacher trained on {on}{f' ({have})' if have else ''}: give "
-            f"--teacher-checkpoint FILE. `python -m tmkt_braincog.teacher train --on {on}` makes one, with the options of "
+            f"--teacher-checkpoint FILE. `tmkt teacher train --on {on}` makes one, with the options of "
             "this run."
         )
     return {on: found[on] for on in needed}

@@ -10,9 +10,11 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from ..data import Split, TransferData
+from ..data import Split, TransferData, make_split
+from ..engine.build import choose_device
+from ..engine.compare import load_data
 from ..errors import UserError
-from .checkpoint import Teacher, fingerprint, load_teacher, save_teacher, seen
+from .checkpoint import Teacher, fingerprint, load_teacher, save_teacher, seen, teacher_path
 from .model import build_teacher, input_size
 from .view import teacher_input
 
@@ -20,6 +22,30 @@ WARM_UP = 0.1  # share of the steps in which the learning rate rises
 
 # What is recorded of the command line.
 RECIPE = ("teacher", "teacher_size", "teacher_epochs", "teacher_batch_size", "teacher_lr", "pretrained")
+
+
+def make_teachers(own: Namespace, options: Namespace) -> None:
+    """``tmkt teacher train``: one teacher for each seed.
+
+    Args:
+        own: the teacher's options, see :func:`~tmkt_braincog.commands.teacher.teacher_parser`.
+        options: the run's, which decide data and split.
+    """
+    device, remark = choose_device(options.device)
+    data = load_data(options)
+    if remark:
+        print(remark)
+    for seed in options.seed:
+        split = make_split(data, options, seed)
+        path = teacher_path(own.teacher_checkpoint, seed)
+        print(f"Seed {seed}. {split.audit}")
+        teacher, kept = make_teacher(own, options, data, split, seed, path, device)
+        what = "static images" if own.on == "static" else "recordings"
+        print(
+            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on {len(teacher.trained)} {what}: top-1 "
+            f"{teacher.accuracy:.2f} % on {len(held_out(own.on, data, split))} held out. "
+            f"{'Already there, kept' if kept else 'Written'}: {path}"
+        )
 
 
 def make_teacher(
@@ -34,8 +60,7 @@ def make_teacher(
     """Train and write the teacher of one seed; one that is there already is kept.
 
     Args:
-        own: the teacher's options, see :func:`~tmkt_braincog.teacher.__main__.teacher_parser`.
-        options: the run's, which decide data and split.
+        own, options: see :func:`make_teachers`.
 
     Returns:
         The teacher, and whether it was there already.

@@ -1,68 +1,24 @@
-"""``python -m tmkt_braincog.report results/NAME``: a report of output folders as one HTML page and in Markdown."""
+"""Writes the report of output folders: one page of HTML, and the same in Markdown."""
 
 import argparse
 import re
 import shlex
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import torch
 
-from ..arguments import Parser
 from ..engine.environment import environment
 from ..errors import UserError
 from ..files import replacing
-from ..terminal import guarded
 from ..version import VERSION
 from .page import Section, make_section
 from .render import html, markdown
 from .shown import shown
 
-PROGRAM = "python -m tmkt_braincog.report"
 GENERATOR = f"tmkt_braincog {VERSION} report"
 OURS = re.compile(r"tmkt_braincog \S+ report")
 NAMES = ("report.html", "report.md")
-DESCRIPTION = """\
-Write report.html, one page that holds all its pictures, and report.md, with its pictures beside it: results over seeds,
-curves, figures and tables found in the folders, settings, split audit, environment, and the commands that make everything
-again. What is missing or unfinished is said."""
-EPILOG = f"""\
-examples:
-  {PROGRAM} results/quickstart
-      Writes results/quickstart/report/report.html.
-  {PROGRAM} results/table1 results/nmnist_fewshot --output results/report
-      One page with a section for each folder."""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write the report; returns the exit status: 0, 2 for bad input."""
-
-    def work() -> int:
-        print(write(_parser().parse_args(argv)))
-        return 0
-
-    return guarded(work)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=PROGRAM,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "folders",
-        nargs="+",
-        type=Path,
-        metavar="FOLDER",
-        help="output folder of main_transfer.py, of a sweep or of a table, or one with only tables and pictures",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where it goes (default: report/ in the first folder)"
-    )
-    return parser
 
 
 def write(options: argparse.Namespace) -> str:
@@ -83,7 +39,7 @@ def write(options: argparse.Namespace) -> str:
         "made": datetime.now().astimezone().isoformat(" ", "minutes"),
         "warnings": _across(sections),
         "environment": environment(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-        "command": shlex.join([*PROGRAM.split(), *map(shown, folders), "--output", shown(target)]),
+        "command": shlex.join(["tmkt", "report", *map(shown, folders), "--output", shown(target)]),
     }
     texts = (html(sections, **words), markdown(sections, target, **words))
     for name, text in zip(NAMES, texts, strict=True):
@@ -111,7 +67,3 @@ def _across(sections: list[Section]) -> list[str]:
         return []
     seen = "; ".join(f"{title}: {', '.join(protocols)}" for title, protocols in of.items())
     return [f"The folders follow different protocols ({seen}): do not compare their numbers."]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

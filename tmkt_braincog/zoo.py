@@ -1,0 +1,68 @@
+"""timm's registry: our models and BrainCog's have names of their own there, and timm's names build timm's models."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+import wrapt
+
+# Name in timm's registry -> module of ``models`` that holds the function of that name.
+MODELS = {
+    "Transfer_VGG_SNN": "vgg",
+    "Transfer_ResNet18": "resnet",
+    "Transfer_SEWResNet18": "sew_resnet",
+    "Transfer_SCNN": "scnn",
+}
+# BrainCog's modules that register models, some under names of timm's (``resnet18``, ``wide_resnet101_2``, ...).
+BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")
+PREFIX = "braincog_"
+
+
+def watch() -> None:
+    """Do both as soon as timm and each of BrainCog's modules are imported, or now where they are already."""
+    wrapt.register_post_import_hook(add_models, "timm.models")
+    for name in BRAINCOG:
+        wrapt.register_post_import_hook(rename_models, f"braincog.model_zoo.{name}")
+
+
+def add_models(timm_models: ModuleType) -> None:
+    """Register our models with timm; the network behind a name is imported when it is built."""
+    for name, module in MODELS.items():
+        timm_models.register_model(_entry(name, module))
+
+
+def _entry(name: str, module: str) -> Callable:
+    def create(pretrained: bool = False, **options):
+        return getattr(import_module(f".models.{module}", __package__), name)(pretrained, **options)
+
+    create.__name__ = name
+    return create
+
+
+def rename_models(braincog_module: ModuleType) -> None:
+    """Give BrainCog's models of this module names that begin with ``braincog_``, and timm's names back to timm.
+
+    BrainCog's names that timm does not have stay as they are, too.
+    """
+    import timm.models
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a name is overwritten
+        for name in timm.models.list_models():
+            entry = timm.models.model_entrypoint(name)
+            if entry.__module__ != braincog_module.__name__:
+                continue
+            timm.models.register_model(_renamed(entry))
+            if callable(vars(timm.models).get(name)):
+                timm.models.register_model(vars(timm.models)[name])
+
+
+def _renamed(entry: Callable) -> Callable:
+    @functools.wraps(entry, updated=())
+    def create(pretrained: bool = False, **options):
+        return entry(pretrained=pretrained, **options)
+
+    create.__name__, create.__module__ = PREFIX + entry.__name__, __name__
+    return create
