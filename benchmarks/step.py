@@ -33,6 +33,8 @@ from workload import (
 from tmkt_braincog.methods import Baseline
 from tmkt_braincog.terminal import guarded
 
+# Channels and side of the convolutions, and side of the matrices, that the fastest rate is measured with.
+PROBES, MATRIX = ((256, 24), (512, 12), (512, 6)), 2048
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 EXECUTORS = ("step", "fused")
 UNITS = {"step_time": "s", "peak_memory": "MiB"}
@@ -58,7 +60,7 @@ def flops(workload: Workload) -> float:
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Per second, of the fastest of some plain 3 x 3 convolutions and of a matrix product."""
     found = []
-    for channels, side in ((256, 24), (512, 12), (512, 6)):
+    for channels, side in PROBES:
         x = torch.randn(160, channels, side, side, device=device, dtype=dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
@@ -66,8 +68,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         found.append(
             2 * 9 * x.numel() * channels / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3)
         )
-    a = torch.randn(2048, 2048, device=device, dtype=dtype)
-    return max(*found, 2 * 2048**3 / best(lambda: a @ a, device, 5))
+    a = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
+    return max(*found, 2 * MATRIX**3 / best(lambda: a @ a, device, 5))
 
 
 def measure(workload: Workload, repeat: int) -> list[dict]:

@@ -1,22 +1,54 @@
 #!/usr/bin/env bash
 # Makes .venv in the checkout, or reuses it where it is up to date. The other scripts source this file.
-# PYTHON chooses the interpreter (3.11 or newer). TMKT_SKIP_SETUP=1 uses the active environment as it is.
+# PYTHON chooses the interpreter (3.11 to 3.13); without it the first suitable one is taken.
+# TMKT_SKIP_SETUP=1 uses the active environment as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${TMKT_SKIP_SETUP:-}" ] && return
 
-python="${PYTHON:-python3}"
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "error: '$python' is not Python 3.11 or newer: name one with PYTHON=/path/to/python bash $0" >&2
+# find_python 3.12: prints where an interpreter of this version is; on the PATH, or installed by pyenv but not active.
+find_python() {
+    local path
+    for path in "python$1" "$(pyenv root 2>/dev/null || true)"/versions/"$1".*/bin/python; do
+        if [ "$("$path" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
+            command -v "$path"
+            return
+        fi
+    done
+    return 1
+}
+
+# choose_python: sets $python.
+choose_python() {
+    local supported='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' version
+    if [ -n "${PYTHON:-}" ]; then
+        python="$PYTHON"
+        "$python" -c "$supported" 2>/dev/null && return
+        echo "error: PYTHON=$python is not Python 3.11, 3.12 or 3.13: name another one, or leave PYTHON away." >&2
+        exit 2
+    fi
+    python=python3
+    "$python" -c "$supported" 2>/dev/null && return
+    for version in 3.13 3.12 3.11; do
+        python="$(find_python "$version")" && return
+    done
+    echo "error: found no Python 3.11, 3.12 or 3.13 (python3 is $(python3 --version 2>&1 || true)): install one, or name" \
+        "it with PYTHON=/path/to/python bash ..." >&2
     exit 2
-fi
+}
+
+[ -n "${TMKT_SKIP_SETUP:-}" ] && return
 
 # The stamp is written last: an interrupted installation is taken up again.
 wanted="$(cat requirements.txt pyproject.toml | cksum) $(pwd)"
 if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
-    echo "Setting up .venv (several GB and some minutes the first time) ..."
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+    if [ ! -x .venv/bin/python ]; then
+        choose_python
+        "$python" -m venv .venv
+    fi
+    echo "Setting up .venv with $(.venv/bin/python --version) (several GB and some minutes the first time) ..."
+    install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    command -v uv > /dev/null && install=(uv pip install --quiet --python .venv/bin/python)  # several times faster
+    "${install[@]}" --editable '.[dev]'
     echo "$wanted" > .venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -11,6 +11,11 @@ import tmkt_braincog  # noqa: F401  (first: it keeps BrainCog's import warnings 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_make_parametrize_id(val):
+    """Raw bytes, such as what a compressor made, may differ between processes and machines: no name holds them."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
     """Every test, and every process it starts, caches into a temporary folder."""

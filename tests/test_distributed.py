@@ -1,10 +1,8 @@
 """N processes train like one: float64 equality of losses and gradients, and torchrun from the command line."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,16 +184,8 @@ RUN = [
 ]  # fmt: skip
 
 
-def torchrun(*words: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "main_transfer.py",
-        *words,
-    ]
+def torchrun(*line: str) -> list[str]:
+    return [sys.executable, *["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], *line]
 
 
 def environment() -> dict[str, str]:
@@ -210,7 +200,10 @@ def log(folder: Path, name: str = "tmkt") -> pd.DataFrame:
 def test_torchrun_gives_the_table_of_one_process(tmp_path):
     words = [*RUN, "--epochs", "2", "--method", "baseline", "tmkt"]
     done = subprocess.run(
-        torchrun(*words, "--output", str(tmp_path / "two")), env=environment(), capture_output=True, text=True
+        torchrun("main_transfer.py", *words, "--output", str(tmp_path / "two")),
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Written:") == 1 and done.stderr.count("training images") <= 1
@@ -225,32 +218,32 @@ def test_torchrun_gives_the_table_of_one_process(tmp_path):
 
 @pytest.mark.slow
 def test_stopped_with_two_processes_and_resumed_with_one(tmp_path):
-    words = [*RUN, "--epochs", "12", "--method", "tmkt"]
+    words = [*RUN, "--epochs", "4", "--method", "tmkt", "--output"]
     output = tmp_path / "out"
-    process = subprocess.Popen(
-        torchrun(*words, "--output", str(output)), env=environment(), stderr=subprocess.PIPE, text=True
-    )
-    last = output / "runs" / "tmkt-seed3" / "last.pt"
-    deadline = time.monotonic() + 120
-    while not last.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    message = process.communicate(timeout=60)[1]
-    assert process.returncode != 0
-    position = torch.load(last, weights_only=True)["position"]
-    if position["epoch"] < 12:  # else it was faster than the signal
-        assert "torchrun --nproc_per_node=2 main_transfer.py" in message
-        assert not (last.parent / "result.json").exists()
-    assert run_train([*words, "--output", str(output), "--resume"]) == 0
-    assert run_train([*words, "--output", str(tmp_path / "one")]) == 0
-    pd.testing.assert_frame_equal(log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-3)
+    stopped = run_stopping(torchrun, (1, 2), *words, str(output))
+    assert stopped.returncode != 0
+    assert "torchrun --nproc_per_node=2 -m tmkt_braincog train -c" in stopped.stderr
+    assert "after epoch 1, step 3 of 4" in stopped.stderr
+    folder = output / "runs" / "tmkt-seed3"
+    assert torch.load(folder / "last.pt", weights_only=True)["position"]["epoch"] == 1
+    assert not (folder / "result.json").exists()
+    for where in ((str(output), "--resume"), (str(tmp_path / "one"),)):
+        done = run_stopping(lambda *line: [sys.executable, *line], (-1, -1), *words, *where)
+        assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-8)
+
+
+def run_stopping(launcher, at: tuple[int, int], *words: str) -> subprocess.CompletedProcess:
+    line = launcher("tests/stopping.py", *map(str, at), *words)
+    return subprocess.run(line, env=environment(), capture_output=True, text=True)
 
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_refused_once(tmp_path):
     words = [*RUN, "--batch-size", "9", "--output", str(tmp_path / "out")]
-    done = subprocess.run(torchrun(*words), env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        torchrun("main_transfer.py", *words), env=environment(), capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert done.stderr.count("cannot be shared equally by 2: take 8 or 10") == 1
     assert not (tmp_path / "out").exists()

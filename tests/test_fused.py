@@ -100,9 +100,9 @@ def test_evaluation_mode_and_its_gradients(name):
 @pytest.mark.parametrize(
     ("name", "T", "size", "classes"),
     [
-        ("Transfer_VGG_SNN", 10, 48, 101),
-        ("Transfer_ResNet18", 6, 48, 20),
-        ("Transfer_SEWResNet18", 6, 48, 20),
+        ("Transfer_VGG_SNN", 3, 48, 101),
+        ("Transfer_ResNet18", 3, 48, 20),
+        ("Transfer_SEWResNet18", 3, 48, 20),
         ("Transfer_SCNN", 12, 28, 1623),
     ],
 )
@@ -240,8 +240,9 @@ def test_a_model_that_does_not_fit_falls_back_and_says_so(monkeypatch, caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("leaky", [True, False])
+@pytest.mark.parametrize(
+    ("leaky", "dtype"), [(True, torch.float64), (True, torch.float32), (False, torch.bfloat16)]
+)  # each pair compiles for a quarter of a minute
 def test_compiled_kernels_equal_those_that_run_as_written(monkeypatch, leaky, dtype):
     monkeypatch.setattr(kernels, "COMPILED_FROM", 0)
     g = torch.Generator().manual_seed(0)

@@ -168,7 +168,10 @@ TREES = {
     "ncaltech": lambda root: standin_ncaltech101.write_tree(root, few_events((120, 90))),
     "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150))),
     "nomniglot": lambda root: standin_nomniglot.write_tree(
-        root, random_events(2000, 0, (346, 260), 2_000_000)
+        root,
+        random_events(2000, 0, (346, 260), 2_000_000),
+        characters_background=60,
+        characters_evaluation=40,
     ),
     "cifar10dvs": write_cifar10dvs,
 }
@@ -184,9 +187,9 @@ SAID = {
         "2000 of them excluded",
     ),
     "nomniglot": (
-        "32460 recordings, 32460 images, 1623 classes",
-        "24345 training, 0 validation and 8115 test",
-        "8115 of them excluded",
+        "2000 recordings, 2000 images, 100 classes",
+        "1500 training, 0 validation and 500 test",
+        "500 of them excluded",
     ),
     "cifar10dvs": (
         "10000 recordings, 300 images, 10 classes",
@@ -199,7 +202,7 @@ SAID = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
 def test_a_tree_of_the_real_size_is_trained_to_the_table(tmp_path, monkeypatch, name):
-    """Stand-ins: few events each, but the real numbers of files, names and formats. Two steps of one epoch.
+    """Stand-ins: few events each, but real formats, names and numbers of files (of N-Omniglot 100 characters).
 
     With the small network everywhere: evaluating the large ones takes minutes on a CPU.
     """

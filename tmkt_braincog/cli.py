@@ -8,6 +8,12 @@ from .errors import unknown_name
 from .terminal import guarded
 from .version import VERSION
 
+# A thread of OpenMP that waits for work soon gives its core to others; by default it holds it for milliseconds, and a step on a
+# busy machine takes three times as long (benchmarks/busy.py). OpenMP reads this once, when torch is imported, which is later.
+SPIN_COUNT = "2000"
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
 COMMANDS = {
     "train": "train methods side by side and compare them (also: python main_transfer.py)",
     "data": "list, prepare and look at data sets",
@@ -28,8 +34,6 @@ examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit status: 0, 2 for bad input, 128 + N after signal N."""
-    # Waiting threads of OpenMP must not burn the cores that others need. Read once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return guarded(lambda: _run(sys.argv[1:] if argv is None else list(argv)))
 
 

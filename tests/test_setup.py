@@ -1,0 +1,112 @@
+"""``run_scripts/setup.sh``: which interpreter it takes, what it says, and what it refuses. Stand-ins for the interpreters."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Answers what setup.sh asks an interpreter, as the version in its first line would; -m venv makes an environment that installs nothing.
+STAND_IN = """#!{real}
+version = {version}
+import os, shutil, sys
+if sys.argv[1] == "-c":
+    sys.version_info = (*version, 0, "final", 0)
+    exec(sys.argv[2])
+elif sys.argv[1] == "--version":
+    print("Python %d.%d.0" % version)
+elif sys.argv[1:3] == ["-m", "venv"]:
+    os.makedirs(sys.argv[3] + "/bin")
+    shutil.copy(__file__, sys.argv[3] + "/bin/python")
+else:
+    open("installed.txt", "a").write(" ".join(sys.argv[1:]) + chr(10))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with nothing but what setup.sh reads; ``bin`` is all there is on the PATH besides the system's tools."""
+    (tmp_path / "run_scripts").mkdir()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(REPOSITORY / "run_scripts" / "setup.sh", tmp_path / "run_scripts")
+    for name in ("requirements.txt", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    for tool in ("bash", "cat", "cksum", "dirname"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    return tmp_path
+
+
+def interpreter(path: Path, *version: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    real = os.path.realpath(shutil.which("python3") or "")
+    path.write_text(STAND_IN.format(real=real, version=version))
+    path.chmod(0o755)
+    return path
+
+
+def setup(checkout: Path, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "run_scripts/setup.sh"], cwd=checkout, env={"PATH": str(checkout / "bin"), **variables}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "there, taken",
+    [
+        ({"python3": (3, 12)}, "3.12"),
+        ({"python3": (3, 10), "python3.11": (3, 11)}, "3.11"),
+        ({"python3": (3, 14), "python3.12": (3, 12), "python3.13": (3, 13)}, "3.13"),
+        # A name that lies is not believed.
+        ({"python3": (3, 9), "python3.13": (3, 9), "python3.12": (3, 12)}, "3.12"),
+    ],
+)
+def test_the_first_suitable_interpreter_is_taken_and_named(checkout, there, taken):
+    for name, version in there.items():
+        interpreter(checkout / "bin" / name, *version)
+    done = setup(checkout)
+    assert done.returncode == 0, done.stderr
+    assert f"Setting up .venv with Python {taken}.0" in done.stdout
+    assert "--editable .[dev]" in (checkout / "installed.txt").read_text()
+    again = setup(checkout)
+    assert again.returncode == 0 and again.stdout == ""
+
+
+def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
+    interpreter(checkout / "bin" / "python3", 3, 9)
+    interpreter(checkout / "pyenv" / "versions" / "3.12.7" / "bin" / "python", 3, 12)
+    pyenv = checkout / "bin" / "pyenv"
+    pyenv.write_text(f"#!{shutil.which('bash')}\necho {checkout / 'pyenv'}\n")
+    pyenv.chmod(0o755)
+    done = setup(checkout)
+    assert done.returncode == 0 and "with Python 3.12.0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "there, variables, said",
+    [
+        ({"python3": (3, 10)}, {}, "error: found no Python 3.11, 3.12 or 3.13 (python3 is Python 3.10.0)"),
+        ({}, {}, "error: found no Python 3.11, 3.12 or 3.13"),
+        (
+            {"python3": (3, 12), "old": (3, 8)},
+            {"PYTHON": "old"},
+            "error: PYTHON=old is not Python 3.11, 3.12 or 3.13",
+        ),
+        ({"python3": (3, 12)}, {"PYTHON": "nothing"}, "error: PYTHON=nothing is not Python 3.11"),
+        ({"python3": (3, 12), "new": (3, 14)}, {"PYTHON": "new"}, "error: PYTHON=new is not Python 3.11"),
+    ],
+)
+def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, variables, said):
+    for name, version in there.items():
+        interpreter(checkout / "bin" / name, *version)
+    done = setup(checkout, **variables)
+    assert done.returncode == 2 and said in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_without_a_setup_the_active_environment_is_left_alone(checkout):
+    done = setup(checkout, TMKT_SKIP_SETUP="1")
+    # Sourced by other scripts, it returns; run by itself, bash says that there is nothing to return to.
+    assert not (checkout / ".venv").exists() and "Setting up" not in done.stdout
