@@ -1,6 +1,7 @@
 """Shared fixtures: real data where it is present, a cache folder of the test session's own."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_make_parametrize_id(val):
     """Raw bytes, such as what a compressor made, may differ between processes and machines: no name holds them."""
     return "bytes" if isinstance(val, bytes) else None
+
+
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests first, so that no process is left alone with one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

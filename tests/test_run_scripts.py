@@ -10,7 +10,6 @@ import pytest
 import standin_cepdvs
 import standin_cifar10dvs
 import standin_ncaltech101
-import standin_nomniglot
 from writers import random_events
 
 from tmkt_braincog.data import cifar10dvs
@@ -167,12 +166,6 @@ def write_cifar10dvs(root):
 TREES = {
     "ncaltech": lambda root: standin_ncaltech101.write_tree(root, few_events((120, 90))),
     "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150))),
-    "nomniglot": lambda root: standin_nomniglot.write_tree(
-        root,
-        random_events(2000, 0, (346, 260), 2_000_000),
-        characters_background=60,
-        characters_evaluation=40,
-    ),
     "cifar10dvs": write_cifar10dvs,
 }
 SAID = {
@@ -186,11 +179,6 @@ SAID = {
         "5000 training, 0 validation and 2000 test",
         "2000 of them excluded",
     ),
-    "nomniglot": (
-        "2000 recordings, 2000 images, 100 classes",
-        "1500 training, 0 validation and 500 test",
-        "500 of them excluded",
-    ),
     "cifar10dvs": (
         "10000 recordings, 300 images, 10 classes",
         "9000 training, 0 validation and 1000 test",
@@ -202,7 +190,8 @@ SAID = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
 def test_a_tree_of_the_real_size_is_trained_to_the_table(tmp_path, monkeypatch, name):
-    """Stand-ins: few events each, but real formats, names and numbers of files (of N-Omniglot 100 characters).
+    """Stand-ins: few events each, but real formats, names and numbers of files. N-Omniglot, which takes minutes, is
+    trained on in tests/data/test_nomniglot.py.
 
     With the small network everywhere: evaluating the large ones takes minutes on a CPU.
     """

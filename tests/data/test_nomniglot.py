@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import standin_nomniglot
 import torch
@@ -19,6 +20,7 @@ from tonic.io import read_aedat4 as tonic_read_aedat4
 from tonic.transforms import ToFrame
 from writers import random_events
 
+from tests.program import run_train
 from tmkt_braincog.data import install, nomniglot
 from tmkt_braincog.data.base import DATASETS
 from tmkt_braincog.data.images import read_image
@@ -642,6 +644,18 @@ def test_real_recording_of_the_camera_and_real_drawings(real_data, tmp_path, mon
     expected = F.interpolate(counts.float(), size=[28, 28], mode="bilinear", align_corners=True)
     torch.testing.assert_close(frames[4], expected, rtol=1e-6, atol=1e-6)
     assert data.images.float().mean() > 200 and data.images.min() < 100
+
+
+def test_the_recipe_trains_to_the_table(root, tmp_path, capsys):
+    words = f"-c nomniglot --data-root {root} --epochs 1 --warmup-epochs 0 --batch-size 4 --epoch-size 8 --output {tmp_path / 'out'}"
+    assert run_train([*words.split(), "--no-progress", "--no-tensorboard"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "140 recordings, 140 images, 7 classes" in said and "105 training, 0 validation and 35 test" in said
+    )
+    assert "35 of them excluded" in said and "Audit: 0 static twins" in said
+    row = pd.read_csv(tmp_path / "out" / "comparison.csv").iloc[0]
+    assert row["method"] == "tmkt" and 0 <= row["top1_last"] <= 100
 
 
 @pytest.mark.slow

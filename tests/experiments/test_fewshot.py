@@ -6,6 +6,7 @@ import pytest
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_fewshot
+from tmkt_braincog.commands.table import fewshot_parser
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.experiments import fewshot
 
@@ -68,7 +69,7 @@ def test_table_and_plot(words, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys):
     damaged = tmp_path / "out/shots-1/seed-1"
-    job = fewshot.job(fewshot.parse(words), 1, 1)
+    job = fewshot.job(fewshot_parser().parse_args(words), 1, 1)
     claim(job.folder, job.options)
     (damaged / "runs/tmkt-seed1").mkdir(parents=True)
     (damaged / "runs/tmkt-seed1/last.pt").write_bytes(b"damaged")

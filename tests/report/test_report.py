@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from argparse import Namespace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -602,12 +601,3 @@ def test_made_again_it_replaces_itself(report, place, monkeypatch):
     assert run_report(["results/three"]) == 0
     assert {path: path.stat().st_size for path in report.rglob("*.png")} == before
     assert not [name for name in os.listdir(report) if name.endswith(".tmp")]
-
-
-def test_templates_are_package_data():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["tmkt_braincog.report"]
-    package = REPOSITORY / "tmkt_braincog" / "report"
-    packed = {path for pattern in patterns for path in package.glob(pattern)}
-    others = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert packed == others and len(packed) == 3
