@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # find_python 3.12: prints where an interpreter of this version is; on the PATH, or installed by pyenv but not active.
 find_python() {
     local path
-    for path in "python$1" "$(pyenv root 2>/dev/null || true)"/versions/"$1".*/bin/python; do
+    for path in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python; do
         if [ "$("$path" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$1" ]; then
             command -v "$path"
             return

@@ -51,12 +51,12 @@ def test_every_option_that_is_named_exists():
 @pytest.mark.parametrize("command, named", sorted(set(re.findall(r"\btmkt (\w+) ([\w,-]+)", README))))
 def test_every_command_that_is_named_exists(command, named):
     from tmkt_braincog import experiments
-    from tmkt_braincog.experiments.table_file import titles
+    from tmkt_braincog.experiments.table_file import listed
 
     known = {
         "data": {"list", "prepare", "inspect"},
         "teacher": {"train"},
-        "table": {*titles(), *experiments.TABLES, "--help"},
+        "table": {*listed(), *experiments.TABLES, "--help"},
         "figure": {"all", *FIGURES, *experiments.MEASUREMENTS},
     }
     assert named in known.get(command, {named}) and command in COMMANDS

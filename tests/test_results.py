@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tmkt_braincog.experiments.table_file import load_table, titles
+from tmkt_braincog.experiments.table_file import listed, load_table
 from tmkt_braincog.experiments.tables import leave_out
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TABLES = sorted(REPOSITORY.glob("results/tables/*/*.csv"))
-TABLES = [path for path in TABLES if path.stem in titles()]
+TABLES = [path for path in TABLES if path.stem in listed()]
 
 
 def cells(text: str) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,14 @@ def checkout(tmp_path):
 
 def interpreter(path: Path, *version: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    real = os.path.realpath(shutil.which("python3") or "")
-    path.write_text(STAND_IN.format(real=real, version=version))
+    path.write_text(STAND_IN.format(real=os.path.realpath(sys.executable), version=version))
     path.chmod(0o755)
     return path
 
 
 def setup(checkout: Path, **variables: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        ["bash", "run_scripts/setup.sh"], cwd=checkout, env={"PATH": str(checkout / "bin"), **variables}, capture_output=True,
+        ["bash", "run_scripts/setup.sh"], cwd=checkout, env={"PATH": str(checkout / "bin"), "HOME": str(checkout), **variables}, capture_output=True,
         text=True,
     )  # fmt: skip
 
@@ -77,10 +77,7 @@ def test_the_first_suitable_interpreter_is_taken_and_named(checkout, there, take
 def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
     interpreter(checkout / "bin" / "python3", 3, 9)
     interpreter(checkout / "pyenv" / "versions" / "3.12.7" / "bin" / "python", 3, 12)
-    pyenv = checkout / "bin" / "pyenv"
-    pyenv.write_text(f"#!{shutil.which('bash')}\necho {checkout / 'pyenv'}\n")
-    pyenv.chmod(0o755)
-    done = setup(checkout)
+    done = setup(checkout, PYENV_ROOT=str(checkout / "pyenv"))
     assert done.returncode == 0 and "with Python 3.12.0" in done.stdout
 
 

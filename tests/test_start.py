@@ -192,6 +192,13 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch, 
     assert python("-c", code).stdout.split() == [found, "False"]
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    line = f"{sys.executable} -m tmkt_braincog train --help | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True)
+    usage, status = done.stdout.splitlines()
+    assert usage == "usage: tmkt train [options]" and done.stderr == "" and status in ("0", "141")
+
+
 def test_recipes_are_named_or_files(tmp_path, capsys):
     named, text = parse(["-c", "ncaltech"]), (RECIPES / "ncaltech.yaml").read_text()
     (tmp_path / "own.yaml").write_text(text)

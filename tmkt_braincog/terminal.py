@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,9 @@ def guarded(run: Callable[[], int]) -> int:
     except UserError as error:
         _tell(f"error: {error}", number)
         return 2
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         _tell(f"error: a file could not be read or written: {error}", number)
         return 2

@@ -18,7 +18,7 @@ from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import paper_table, tables
-from tmkt_braincog.experiments.table_file import TABLES, load_table, titles
+from tmkt_braincog.experiments.table_file import TABLES, listed, load_table
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
 
@@ -387,8 +387,8 @@ def test_unknown_commands_and_help(capsys):
     assert run_table(["table9"]) == 2
     assert "Did you mean 'table" in capsys.readouterr().err
     assert run_table(["--help"]) == 0
-    listed = capsys.readouterr().out
-    assert all(f"\n  {name} " in listed for name in [*titles(), "sweep", "fewshot"])
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in [*listed(), "sweep", "fewshot"])
     assert run_table(["table1", "--help"]) == 0
     assert "--slurm" in capsys.readouterr().out
 

@@ -6,7 +6,7 @@ from .. import experiments
 from ..arguments import Parser, natural, positive_int
 from ..errors import unknown_name
 from ..experiments.axes import REFERENCE
-from ..experiments.table_file import RECIPES, Table, load_table, titles
+from ..experiments.table_file import RECIPES, Table, listed, load_table
 
 EXAMPLES = """\
 examples:
@@ -90,7 +90,7 @@ def run(argv: list[str]) -> int:
 
 
 def _help() -> str:
-    about = titles() | experiments.TABLES
+    about = listed() | experiments.TABLES
     lines = [f"  {name:12}{what}" for name, what in about.items()]
     usage = "usage: tmkt table NAME [options]   (tmkt table NAME --help for its options)"
     return "\n".join([usage, "", "tables, or a YAML file of your own:", *lines, "", EXAMPLES])

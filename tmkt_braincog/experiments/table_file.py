@@ -61,6 +61,7 @@ class Table:
         claims: what the rows are held against, see :func:`~tmkt_braincog.experiments.paper_table.verdicts`.
         curve: ``option`` and ``label`` of a number that the rows vary, for a line plot.
         optional_teachers: rows whose teacher is not given are left out; else that is an error.
+        about: what it shows, in a line for lists.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Table:
     claims: tuple[Mapping[str, str], ...] = ()
     curve: Mapping[str, str] | None = None
     optional_teachers: bool = False
+    about: str = ""
 
     def run_rows(self) -> list[Row]:
         return [row for row in self.rows if row.options is not None]
@@ -83,9 +85,9 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def titles() -> dict[str, str]:
-    """The package's tables by name, each with its title."""
-    return {name: load_table(name).title for name in sorted(_known())}
+def listed() -> dict[str, str]:
+    """The package's tables by name, and what each shows."""
+    return {name: load_table(name).about for name in sorted(_known())}
 
 
 def _known() -> dict[str, Traversable]:
