@@ -1,6 +1,7 @@
 """``tmkt figure``: what finished runs look at, how they align the modalities, how they err, what they cost."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from ..arguments import Parser, positive_int
@@ -94,11 +95,7 @@ def _parser(name: str, about: str, examples: str) -> Parser:
     return parser
 
 
-def figures_parser(name: str) -> argparse.ArgumentParser:
-    what = "All figures that the runs allow." if name == "all" else " ".join(map(caption, name.split(",")))
-    parser = _parser(name, what, EXAMPLES)
-    add = parser.add_argument
-    add("--seed", type=int, metavar="N", help="which seed of an output folder (default: its lowest)")
+def _add_samples(add: Callable) -> None:
     add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help="(default: %(default)s)")
     add(
         "--samples",
@@ -107,6 +104,14 @@ def figures_parser(name: str) -> argparse.ArgumentParser:
         metavar="N",
         help="most recordings (default: %(default)s)",
     )
+
+
+def figures_parser(name: str) -> argparse.ArgumentParser:
+    what = "All figures that the runs allow." if name == "all" else " ".join(map(caption, name.split(",")))
+    parser = _parser(name, what, EXAMPLES)
+    add = parser.add_argument
+    add("--seed", type=int, metavar="N", help="which seed of an output folder (default: its lowest)")
+    _add_samples(add)
     return parser
 
 
@@ -127,13 +132,5 @@ def variance_parser() -> argparse.ArgumentParser:
 
 def energy_parser() -> argparse.ArgumentParser:
     parser = _parser("energy", f"Measures {MEASUREMENTS['energy']}.", ENERGY_EXAMPLES)
-    add = parser.add_argument
-    add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help="(default: %(default)s)")
-    add(
-        "--samples",
-        type=positive_int,
-        default=500,
-        metavar="N",
-        help="most test recordings (default: %(default)s)",
-    )
+    _add_samples(parser.add_argument)
     return parser
