@@ -12,8 +12,6 @@ from tmkt_braincog.zoo import BRAINCOG, MODELS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ORDERS = {
-    "timm first": "import timm, tmkt_braincog",
-    "timm last": "import tmkt_braincog, timm",
     "BrainCog first": "import braincog.model_zoo.resnet, tmkt_braincog, timm",
     "BrainCog last": "import tmkt_braincog, timm, braincog.model_zoo.resnet",
     "ours loaded": "import timm, tmkt_braincog.models",
