@@ -100,9 +100,9 @@ def test_evaluation_mode_and_its_gradients(name):
 @pytest.mark.parametrize(
     ("name", "T", "size", "classes"),
     [
-        ("Transfer_VGG_SNN", 3, 48, 101),
-        ("Transfer_ResNet18", 3, 48, 20),
-        ("Transfer_SEWResNet18", 3, 48, 20),
+        ("Transfer_VGG_SNN", 2, 48, 101),
+        ("Transfer_ResNet18", 2, 48, 20),
+        ("Transfer_SEWResNet18", 2, 48, 20),
         ("Transfer_SCNN", 12, 28, 1623),
     ],
 )

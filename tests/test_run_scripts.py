@@ -131,8 +131,9 @@ def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch, me
     assert (
         done.stdout.count("resnet10t at 32 x 32, trained on") == 2 and f"--method {method}" not in done.stderr
     )
-    again = run(f"ndigits_{method}.sh", *words.split())
-    assert again.returncode == 0 and again.stdout.count("Already there, kept") == 2
+    if method == "ckd":
+        again = run(f"ndigits_{method}.sh", *words.split())
+        assert again.returncode == 0 and again.stdout.count("Already there, kept") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """``tmkt data``: what it says about data sets that are known, and what bad input gets."""
 
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -539,15 +537,10 @@ def test_every_set_says_how_it_is_had():
         )
 
 
-def test_list_as_a_program():
-    result = subprocess.run(
-        [sys.executable, "-m", "tmkt_braincog", "data", "list"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert result.returncode == 0, result.stderr
-    rows = [line.split() for line in result.stdout.splitlines()]
+def test_list(capsys):
+    status, out, _ = run(capsys, "list")
+    assert status == 0
+    rows = [line.split() for line in out.splitlines()]
     assert ["nmnist", "mnist", "download", "10", "28", "x", "28", "10", "70,000"] in rows
     assert ["NCALTECH101", "CALTECH101", "download", "10", "48", "x", "48", "101", "8,709"] in rows
     assert ["ndigits", "digits", "built", "in", "10", "28", "x", "28", "-", "-"] in rows

@@ -443,7 +443,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
         "--method",
         "event-only",
     ]
-    words += ["--epochs", "30", "--eval-interval", "30"]
+    words += ["--epochs", "12", "--eval-interval", "12"]
     command = [sys.executable, "-m", "tmkt_braincog", "table", "sweep", *words]
     first, second = (tmp_path / f"out/jobs/seed-{seed}" for seed in (1, 2))
     log, checkpoint = first.with_name("seed-1.log"), first / "runs/event-only-seed1/last.pt"
@@ -460,7 +460,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
     assert done.returncode == 0, done.stderr
     assert log.read_text().count("\n$ ") == 2
     epochs = pd.read_csv(first / "runs/event-only-seed1/log.csv").epoch
-    assert epochs.tolist() == list(range(30))
+    assert epochs.tolist() == list(range(12))
     assert len(pd.read_csv(tmp_path / "out/sweep.csv")) == 2
 
 

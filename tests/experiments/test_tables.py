@@ -393,21 +393,30 @@ def test_unknown_commands_and_help(capsys):
     assert "--slurm" in capsys.readouterr().out
 
 
+OWN = """
+title: Own
+reference: baseline
+rows:
+  - {name: baseline, options: {method: baseline}}
+  - {name: TMKT, options: {method: tmkt}, published: {NCALTECH101: 97.93}}
+claims:
+  - {say: TMKT beats the baseline, better: TMKT, worse: baseline}
+"""
+
+
 @pytest.mark.slow
-def test_a_table_end_to_end(tmp_path, capsys, monkeypatch):
+def test_a_table_of_ones_own_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    words = ["table3", "--data", "ndigits", *SMALL, "--seed", "1", "--jobs", "2"]
+    Path("own.yaml").write_text(OWN)
+    words = ["own.yaml", "--data", "ndigits", *SMALL, "--seed", "1", "--jobs", "2"]
     assert run_table([*words, "--dry-run"]) == 0
-    assert "6 jobs: 0 finished, 0 begun, 6 new" in capsys.readouterr().out
+    assert "2 jobs: 0 finished, 0 begun, 2 new" in capsys.readouterr().out
     assert run_table(words) == 0
     out = capsys.readouterr().out
     assert "| baseline" in out and "Events are emulated" in out and "torch " in out
-    folder = tmp_path / "results" / "tables" / "ndigits"
-    rows = pd.read_csv(folder / "table3.csv", dtype={"row": str})
-    assert (
-        list(rows["row"]) == ["baseline", "0.3", "0.4", "0.5", "0.6", "0.7"]
-        and rows["top1_last"].between(0, 100).all()
-    )
+    assert "Made by `tmkt table own.yaml --data ndigits" in out
+    rows = pd.read_csv(tmp_path / "results" / "tables" / "ndigits" / "own.csv")
+    assert list(rows["row"]) == ["baseline", "TMKT"] and rows["top1_last"].between(0, 100).all()
     assert run_table([*words[:-2], "--dry-run"]) == 0
-    assert "6 jobs: 6 finished, 0 begun, 0 new" in capsys.readouterr().out
+    assert "2 jobs: 2 finished, 0 begun, 0 new" in capsys.readouterr().out
