@@ -16,5 +16,8 @@ __version__ = VERSION
 
 # BrainCog registers under names of timm's and uses deprecated paths of it: nothing that a user could mend.
 warnings.filterwarnings("ignore", module=r"braincog\.")
+warnings.filterwarnings(
+    "ignore", category=SyntaxWarning, module=r".*[/\\](?:braincog|dv)[/\\]"
+)  # by their files
 warnings.filterwarnings("ignore", message=r"Importing from timm\.models\.\w+ is deprecated")
 zoo.watch()
