@@ -44,7 +44,12 @@ def test_every_option_that_is_named_exists():
 
     table = table_parser(load_table("table2"))
     actions = [*build_parser()._actions, *sweep_parser()._actions, *table._actions]
-    known = {o for a in actions for o in a.option_strings} | {"--logdir", "--nproc_per_node", "--help"}
+    known = {o for a in actions for o in a.option_strings} | {
+        "--logdir",
+        "--nproc_per_node",
+        "--no-deps",
+        "--help",
+    }
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
 
 
@@ -57,6 +62,6 @@ def test_every_command_that_is_named_exists(command, named):
         "data": {"list", "prepare", "inspect"},
         "teacher": {"train"},
         "table": {*listed(), *experiments.TABLES, "--help"},
-        "figure": {"all", *FIGURES, *experiments.MEASUREMENTS},
+        "figure": {"all", *FIGURES, *experiments.MEASUREMENTS, "--help"},
     }
     assert named in known.get(command, {named}) and command in COMMANDS
