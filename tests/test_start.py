@@ -194,7 +194,8 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch, 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     line = f"{sys.executable} -m tmkt_braincog train --help | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, env=env, capture_output=True, text=True)
     usage, status = done.stdout.splitlines()
     assert usage == "usage: tmkt train [options]" and done.stderr == "" and status in ("0", "141")
 

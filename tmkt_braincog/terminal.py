@@ -19,7 +19,9 @@ def guarded(run: Callable[[], int]) -> int:
     )
     logging.getLogger("tmkt_braincog").setLevel(logging.ERROR if number else logging.INFO)
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()  # here, where a reader that is gone can be met
+        return status
     except UserError as error:
         _tell(f"error: {error}", number)
         return 2

@@ -538,7 +538,7 @@ def test_what_differs_between_methods_only_is_in_the_label():
 
 def test_the_command_line_means_the_same_runs(place, text, monkeypatch):
     monkeypatch.chdir(place)
-    (line,) = [line for line in text.splitlines() if line.startswith("python main_transfer.py")]
+    (line,) = [line for line in text.splitlines() if line.startswith("tmkt train")]
     options = resolve(parse(line.split()[2:]))[0]
     assert identity(options) == identity(read_options(Path("results/three/config.yaml")))
     assert options.output == "results/three-again"
@@ -552,12 +552,11 @@ def test_the_loop_over_jobs_is_right_for_the_shell(sweep, tmp_path, monkeypatch)
     text = (tmp_path / "report.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("for c in")]
     shell = subprocess.run(
-        ["bash", "-c", f'python() {{ echo "$@"; }}\n{line}'], capture_output=True, text=True, check=True
+        ["bash", "-c", f'tmkt() {{ echo tmkt "$@"; }}\n{line}'], capture_output=True, text=True, check=True
     )
     names = sorted(path.name for path in (sweep / "jobs").iterdir())
     assert shell.stdout.splitlines() == [
-        f"main_transfer.py -c ratios/jobs/{name}/config.yaml --output ratios-again/jobs/{name}"
-        for name in names
+        f"tmkt train -c ratios/jobs/{name}/config.yaml --output ratios-again/jobs/{name}" for name in names
     ]
 
 

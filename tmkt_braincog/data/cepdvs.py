@@ -35,7 +35,6 @@ CLASSES = (
 COUNTS = (500,) * 20  # recordings, and images, per class
 FULL_COUNT = sum(COUNTS)
 
-
 TREE = """Expected:
   <data root>/CEP-DVS/data/MAT/img/<k>.mat          (10000 recordings, or some of them)
   <data root>/CEP-DVS/data/img/<k>.<png, jpg, ...>  (10000 images; image k is what recording k shows)

@@ -31,7 +31,6 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 COUNTS = (1000,) * 10  # recordings per class
 FULL_COUNT = sum(COUNTS)
 
-
 EXPECTED = """Expected:
   <data root>/CIFAR10DVS/<class>/<name>_<number>.aedat4                         (10000 recordings, or some of them)
   <data root>/cifar-10-batches-py/{data_batch_1 .. 5, test_batch, batches.meta}  (CIFAR-10, 60000 images)

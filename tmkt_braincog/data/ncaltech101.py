@@ -52,7 +52,6 @@ COUNTS = (
 )  # fmt: skip
 FULL_COUNT = sum(COUNTS)
 
-
 EXPECTED = """Expected:
   <data root>/NCALTECH101/Caltech101/<class>/image_<number>.bin             (8709 recordings, or some of them)
   <data root>/caltech101/101_ObjectCategories/<class>/image_<number>.jpg    (8709 images of the same 101 classes)

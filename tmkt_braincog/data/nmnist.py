@@ -25,7 +25,6 @@ FULL_COUNTS = {"Train": 60_000, "Test": 10_000}
 # Recordings per digit, both splits together, as in MNIST.
 COUNTS = (6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958)
 
-
 EXPECTED = """Expected:
   <data root>/NMNIST/Train/<digit 0..9>/<number>.bin   (60000 recordings, or some of them)
   <data root>/NMNIST/Test/<digit 0..9>/<number>.bin    (10000 recordings, or some of them)

@@ -41,7 +41,6 @@ CHARACTER = "character01"  # a folder's name, for messages
 MAX_CSV = 1 << 16  # bytes; 21 short lines were expected
 NAMED = 8  # missing characters that a message names
 
-
 EXPECTED = """Expected:
   <data root>/NOmniglot/dvs_background/<alphabet>/character<number>/<4 digits>.aedat4 and .csv   (964 characters of 30 alphabets)
   <data root>/NOmniglot/dvs_evaluation/<alphabet>/character<number>/<4 digits>.aedat4 and .csv   (659 characters of 20 alphabets)

@@ -26,25 +26,22 @@ def commands(folder: Path, runs: Sequence[Run], texts: Iterable[str], has_figure
     if outputs:
         lines += ["# all runs once more, in another folder", *_train(folder, outputs, runs, "-again", [])]
     if has_figures:
-        lines += [
-            "# the figures",
-            f"tmkt figure all {shlex.quote(shown(folder))}",
-        ]
+        lines += ["# the figures", f"tmkt figure all {shlex.quote(shown(folder))}"]
     return lines
 
 
 def _train(
     folder: Path, outputs: Sequence[Path], runs: Sequence[Run], suffix: str, more: Sequence[str]
 ) -> list[str]:
-    """Calls of ``main_transfer.py`` for the runs of ``folder``, into the folder of that name with a suffix."""
+    """Calls of ``tmkt train`` for the runs of ``folder``, into the folder of that name with a suffix."""
     if outputs == [folder]:
-        words = ["python", "main_transfer.py", "-c", shown(folder / "config.yaml")]
+        words = ["tmkt", "train", "-c", shown(folder / "config.yaml")]
         words += ["--method", *dict.fromkeys(run.method for run in runs)]
         words += ["--seed", *dict.fromkeys(str(run.seed) for run in runs)]
         return [shlex.join([*words, "--output", shown(folder) + suffix, *more])]
     here, there = shlex.quote(f"{shown(folder)}/"), shlex.quote(shown(folder) + suffix)
     depths = dict.fromkeys(len(output.relative_to(folder).parts) for output in outputs)
-    call = " ".join(['python main_transfer.py -c "$c" --output', f'{there}/"${{o#{here}}}"', *more])
+    call = " ".join(['tmkt train -c "$c" --output', f'{there}/"${{o#{here}}}"', *more])
     return [
         f"for c in {here}{'*/' * depth}config.yaml; do o=${{c%/config.yaml}}; {call}; done"
         for depth in depths

@@ -65,21 +65,24 @@ def weights_of(name: str) -> PretrainedCfg:
         UserError: timm has no model, or no weights, of this name.
     """
     arch = name.partition(".")[0]
-    ours = [n for n in list_models() if model_entrypoint(n).__module__.startswith("timm.")]
-    if arch not in ours:
-        if is_model(arch):
-            raise UserError(
-                f"--teacher {name} is a spiking network. A teacher is an ANN: one of timm's image models, such as "
-                "wide_resnet101_2, resnet18 or mobilenetv3_small_050."
-            )
-        close = difflib.get_close_matches(arch, ours, n=3)
+    if not is_model(arch):
+        close = difflib.get_close_matches(arch, filter(_is_timms, list_models()), n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise UserError(f"Unknown --teacher {name!r}.{hint} All of timm's: timm.list_models().")
+    if not _is_timms(arch):
+        raise UserError(
+            f"--teacher {name} is a spiking network. A teacher is an ANN: one of timm's image models, such as "
+            "wide_resnet101_2, resnet18 or mobilenetv3_small_050."
+        )
     try:
         return get_pretrained_cfg(name) or PretrainedCfg()
     except RuntimeError as error:
         known = ", ".join(list_pretrained(f"{arch}.*")) or "none"
         raise UserError(f"--teacher {name}: weights of {arch} are {known}.") from error
+
+
+def _is_timms(arch: str) -> bool:
+    return model_entrypoint(arch).__module__.startswith("timm.")
 
 
 def input_size(name: str) -> int:

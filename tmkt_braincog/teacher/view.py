@@ -7,8 +7,6 @@ from torch import Tensor
 
 from ..data import TransferData
 
-VIEWS = ("static", "events")
-
 
 def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> Tensor:
     """Images of these static images or recordings, as a teacher takes them.
