@@ -42,6 +42,8 @@ def guarded(run: Callable[[], int]) -> int:
 
 def _tell(message: str, number: int) -> None:
     if number:
-        time.sleep(3)  # where process 0 fails for the same reason, torchrun ends this one meanwhile
+        # Where process 0 fails for the same reason, it says so, and torchrun ends this one meanwhile.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(60)
         message = f"process {number}: {message}"
     print(message, file=sys.stderr)
