@@ -106,9 +106,10 @@ def show(rows: list[dict]) -> None:
 def run(argv: list[str]) -> int:
     options = parser(__doc__)
     options.add_argument("--model", default="Transfer_VGG_SNN", choices=list_models("Transfer_*"))
+    options.add_argument("--width-divisor", type=int, default=1, metavar="N", help="default: 1")
     add_shape(options)
     options = options.parse_args(argv)
-    workload = Workload(model=options.model, **shape(options))
+    workload = Workload(model=options.model, width_divisor=options.width_divisor, **shape(options))
     prepare(options)
     rows = measure(workload, options.repeat)
     print(f"{workload}; {hardware(options.device)}; torch {torch.__version__}")

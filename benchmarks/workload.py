@@ -37,6 +37,7 @@ class Workload:
     size: int
     classes: int = 101
     model: str = "Transfer_VGG_SNN"
+    width_divisor: int = 1
 
     def __post_init__(self):
         for name, least in (("batch", 2), ("steps", 1), ("size", 1), ("classes", 1)):
@@ -44,15 +45,17 @@ class Workload:
                 raise UserError(f"{name} is {getattr(self, name)}: expected at least {least}.")
 
     def __str__(self) -> str:
+        widths = "" if self.width_divisor == 1 else f" / {self.width_divisor}"
         return (
-            f"{self.model}, batch {self.batch}, T = {self.steps}, {self.size} x {self.size}, "
+            f"{self.model}{widths}, batch {self.batch}, T = {self.steps}, {self.size} x {self.size}, "
             f"{self.classes} classes"
         )
 
     def build(self, executor: str) -> TransferModel:
         """The model with the same initial weights each time."""
         torch.manual_seed(0)
-        model = create_model(self.model, num_classes=self.classes, step=self.steps, event_size=self.size)
+        options = {"num_classes": self.classes, "step": self.steps, "event_size": self.size}
+        model = create_model(self.model, width_divisor=self.width_divisor, **options)
         model.executor = executor
         return model
 

@@ -15,8 +15,8 @@ from timm.models import create_model
 from torch import nn
 
 from tmkt_braincog.methods import Baseline
-from tmkt_braincog.models import kernels
-from tmkt_braincog.models.kernels import SURROGATES, Neuron
+from tmkt_braincog.models import fused, kernels
+from tmkt_braincog.models.kernels import SURROGATES, Affine, Neuron
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -25,7 +25,12 @@ TOLERANCE = {
     torch.float32: 1e-6,
     torch.bfloat16: 1e-6,
 }  # all arithmetic is float32 or wider
-LIF = Neuron(True, 2.5, 0.4, "QGateGrad", 2.0)
+TAU, THRESHOLD, ALPHA, REST = 2.5, 0.4, 2.0, 0.1
+
+
+def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=TAU, alpha=ALPHA):
+    constants = torch.tensor([tau, THRESHOLD, alpha, REST], dtype=kernels.wide(x.dtype), device=x.device)
+    return Neuron(leaky, surrogate, constants)
 
 
 def runs_kernels(test):
@@ -58,37 +63,40 @@ def assert_same(found, expected, tolerance):
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
 
 
-def compare(shape, dtype, neuron, with_membranes=True, with_affine=True):
-    """One call of both kernels against the plain functions; rate of spikes and gradient of the currents."""
+def compare(shape, dtype, with_membranes=True, with_affine=True, **neuron):
+    """One call of every kernel against the plain functions; rate of spikes and gradient of the currents."""
     from tmkt_braincog.models import triton_kernels
 
     g = torch.Generator().manual_seed(0)
-    (S, T, _, C), wide = shape, torch.promote_types(dtype, torch.float32)
+    (S, T, _, C), wide = shape, kernels.wide(dtype)
     x, d_spikes = (torch.randn(shape, generator=g).to(DEVICE, dtype) for _ in range(2))
     d_membranes = torch.randn(shape, generator=g).to(DEVICE, wide) if with_membranes else None
     mean, invstd, shift = (torch.rand(S, T, C, generator=g).to(DEVICE, wide) for _ in range(3))
-    scale = 2 * invstd
-    spikes, fired, membranes = kernels.fire(x, scale, shift, neuron, True)
-    found = triton_kernels.neuron_forward(x, scale, shift, neuron, with_membranes)
-    assert found[0].dtype == dtype and torch.equal(found[0], spikes)
-    assert found[1].dtype == torch.uint8 and torch.equal(found[1], fired)
-    assert torch.equal(fired, spikes.to(torch.uint8))
+    affine = Affine(mean, invstd, 2 * invstd, shift) if with_affine else None
+    neuron = neuron_of(x, **neuron)
+    fired, membranes = kernels.fire(x, affine, neuron, True)
+    found = triton_kernels.fire(x, affine, neuron, with_membranes)
+    assert found[0].dtype == torch.uint8 and torch.equal(found[0], fired)
     if with_membranes:
-        assert_same(found[2], membranes, TOLERANCE[dtype])
+        assert_same(found[1], membranes, TOLERANCE[dtype])
     else:
-        assert found[2] is None
+        assert found[1] is None
 
-    d_current = kernels.d_currents(x, scale, shift, found[1], d_spikes, d_membranes, neuron)
-    arguments = x, (mean, invstd, scale, shift), found[1], d_spikes, d_membranes, neuron, with_affine
-    gradients, again = (triton_kernels.neuron_backward(*arguments) for _ in range(2))
-    assert_same(gradients[0], d_current, TOLERANCE[dtype])
+    arguments = x, affine, neuron, fired, d_spikes, d_membranes
+    expected = kernels.fire_backward(*arguments)
+    gradients, again = (triton_kernels.fire_backward(*arguments) for _ in range(2))
     if with_affine:
-        for ours, expected in zip(gradients[1:], kernels.d_affine(x, mean, invstd, d_current), strict=True):
-            assert_same(ours, expected, TOLERANCE[dtype])
+        for ours, theirs in zip(gradients, expected, strict=True):
+            assert_same(ours, theirs, TOLERANCE[dtype])
         assert all(torch.equal(a, b) for a, b in zip(gradients, again, strict=True))  # repeatable
+        a, b, c = affine[1:]
+        d_x = kernels.d_input(x, mean, expected[0], a, b, c)
+        found = triton_kernels.d_input(x, mean, expected[0].clone(), a, b, c)
+        assert_same(found, d_x, 1e-2 if dtype == torch.bfloat16 else TOLERANCE[dtype])
     else:
+        assert_same(gradients[0], expected[0], TOLERANCE[dtype])
         assert gradients[1:] == (None, None)
-    return spikes.float().mean().item(), d_current
+    return fired.float().mean().item(), expected[0]
 
 
 @runs_kernels
@@ -96,8 +104,8 @@ def compare(shape, dtype, neuron, with_membranes=True, with_affine=True):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("leaky", [True, False])
 def test_every_kind_of_neuron(leaky, surrogate, dtype):
-    neuron = Neuron(leaky, 2.5 if leaky else 0.7, 0.4, surrogate, 2.2)
-    rate, d_current = compare((1, 4, 33, 19), dtype, neuron)
+    neuron = {"leaky": leaky, "surrogate": surrogate, "tau": 2.5 if leaky else 0.7, "alpha": 2.2}
+    rate, d_current = compare((1, 4, 33, 19), dtype, **neuron)
     assert 0.1 < rate < 0.9 and (d_current != 0).float().mean() > 0.3  # a comparison of zeros says nothing
 
 
@@ -116,14 +124,14 @@ def test_every_kind_of_neuron(leaky, surrogate, dtype):
     ids=str,
 )
 def test_ragged_sizes_and_any_number_of_steps(shape):
-    compare(shape, torch.float32, LIF)
+    compare(shape, torch.float32)
 
 
 @runs_kernels
 @pytest.mark.parametrize("with_membranes", [True, False])
 @pytest.mark.parametrize("with_affine", [True, False])
 def test_only_what_is_wanted(with_membranes, with_affine):
-    compare((1, 4, 33, 19), torch.bfloat16, LIF, with_membranes, with_affine)
+    compare((1, 4, 33, 19), torch.bfloat16, with_membranes, with_affine)
 
 
 @runs_kernels
@@ -132,12 +140,16 @@ def test_inputs_need_not_be_contiguous():
 
     x = torch.randn(2, 3, 8, 7, device=DEVICE).transpose(2, 3)
     one = torch.ones(8, device=DEVICE).expand(2, 3, 8)  # as the running statistics of a BatchNorm are
-    spikes, fired, membranes = triton_kernels.neuron_forward(x, one, one, LIF, True)
-    expected = kernels.fire(x, one, one, LIF, True)
-    assert torch.equal(spikes, expected[0])
-    assert_same(membranes, expected[2], 1e-6)
-    d, *_ = triton_kernels.neuron_backward(x, (one, one, one, one), fired, x, None, LIF, False)
-    assert_same(d, kernels.d_currents(x, one, one, fired, x, None, LIF), 1e-6)
+    affine, neuron = Affine(one, one, one, one), neuron_of(x)
+    fired, membranes = triton_kernels.fire(x, affine, neuron, True)
+    expected = kernels.fire(x, affine, neuron, True)
+    assert torch.equal(fired, expected[0])
+    assert_same(membranes, expected[1], 1e-6)
+    arguments = x, affine, neuron, fired, x, None
+    for ours, theirs in zip(
+        triton_kernels.fire_backward(*arguments), kernels.fire_backward(*arguments), strict=True
+    ):
+        assert_same(ours, theirs, 1e-6)
 
 
 def training_step(model, events, static, labels):
@@ -156,7 +168,8 @@ def training_step(model, events, static, labels):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", ["Transfer_VGG_SNN", "Transfer_SCNN"])
 def test_a_step_of_a_whole_model(name, train, monkeypatch):
-    monkeypatch.setattr(kernels, "_triton_broken", [])
+    from tmkt_braincog.models import triton_kernels
+
     size = {"width_divisor": 16, "event_size": 20} if name == "Transfer_VGG_SNN" else {"event_size": 20}
     model = create_model(name, num_classes=5, step=2, threshold=0.4, **size)
     for module in model.modules():
@@ -166,10 +179,9 @@ def test_a_step_of_a_whole_model(name, train, monkeypatch):
     batch = torch.rand(2, 2, 2, 2, 20, 20, device=DEVICE, dtype=torch.float64) * 3
     labels = torch.tensor([1, 4], device=DEVICE)
     results = []
-    for with_triton in (True, False):
-        monkeypatch.setattr(kernels, "_takes_triton", lambda x, yes=with_triton: yes)
+    for these in (triton_kernels, kernels):
+        monkeypatch.setattr(fused, "kernels_for", lambda x, these=these: these)
         results.append(training_step(model, *batch, labels))
-    assert not kernels._triton_broken
     found, expected = results
     assert found.keys() == expected.keys() and expected["event spikes"].any()
     for key, value in expected.items():
@@ -186,13 +198,14 @@ def test_more_values_than_32_bits_count():
 
     S, T, M, C = 2, 2, 2**23 + 5, 64
     x = torch.randn(M, C, device="cuda").bfloat16().expand(S, T, M, C).contiguous()
-    scale, shift = torch.ones(S, T, C, device="cuda"), torch.zeros(S, T, C, device="cuda")
-    spikes, fired, _ = triton_kernels.neuron_forward(x, scale, shift, LIF, False)
-    d, *_ = triton_kernels.neuron_backward(x, (shift, scale, scale, shift), fired, spikes, None, LIF, False)
-    ends = [a[-1:, :, -100:] for a in (x, scale[:, :, None], shift[:, :, None], fired, spikes, d)]
-    end, one, zero = ends[0], scale[-1:], shift[-1:]
-    assert torch.equal(ends[4], kernels.fire(end, one, zero, LIF, False)[0])
-    assert_same(ends[5], kernels.d_currents(end, one, zero, ends[3], ends[4], None, LIF), 1e-6)
+    zero, one = torch.zeros(S, T, C, device="cuda"), torch.ones(S, T, C, device="cuda")
+    affine, neuron = Affine(zero, one, one, zero), neuron_of(x)
+    fired, _ = triton_kernels.fire(x, affine, neuron, False)
+    d, *_ = triton_kernels.fire_backward(x, affine, neuron, fired, x, None)
+    end, fired, d = (a[-1:, :, -100:] for a in (x, fired, d))
+    affine = Affine(*(a[-1:] for a in affine))
+    assert torch.equal(fired, kernels.fire(end, affine, neuron, False)[0])
+    assert_same(d, kernels.fire_backward(end, affine, neuron, fired, end, None)[0], 1e-6)
 
 
 @in_a_normal_process
@@ -206,12 +219,12 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
     from tmkt_braincog.models import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {"x_ptr": dtype, "spikes_ptr": dtype, "d_spikes_ptr": dtype, "fired_ptr": "u8"}
-    constants = {"T": 10, "BLOCK_M": 32, "BLOCK_C": 64}
-    constants |= {name.upper(): value for name, value in LIF._asdict().items()}
+    types = {"x_ptr": dtype, "d_spikes_ptr": dtype, "out_ptr": dtype, "fired_ptr": "u8"}
+    constants = {"T": 10, "BLOCK_M": 32, "BLOCK_C": 64, "LEAKY": True, "SURROGATE": "QGateGrad"}
     if not optional:
-        constants |= dict.fromkeys(("membranes_ptr", "d_membranes_ptr", "d_shift_ptr", "d_scale_ptr"))
-    for kernel in (triton_kernels._fire, triton_kernels._fire_backward):
+        names = ("membranes_ptr", "d_membranes_ptr", "scale_ptr", "shift_ptr", "d_shift_ptr", "d_scale_ptr")
+        constants |= dict.fromkeys(names)
+    for kernel in (triton_kernels._fire, triton_kernels._fire_backward, triton_kernels._d_input):
         signature = dict.fromkeys(kernel.arg_names, "i32")
         for name in signature:
             if name in constants:
@@ -228,35 +241,29 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
         assert not re.search(r"\b(atom|red|fma)\.", built.asm["ptx"])
 
 
-@pytest.mark.skipif(INTERPRETED, reason="it would work there")
+@in_a_normal_process
 def test_where_they_cannot_run_the_plain_functions_do_and_one_line_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(kernels, "_triton_broken", [])
-    monkeypatch.setattr(kernels, "_takes_triton", lambda x: True)
-    x, one = torch.randn(1, 4, 5, 3), torch.ones(1, 4, 3)
-    expected = kernels.fire(x, one, one, LIF, True)
-    for _ in range(2):  # a CPU tensor is what no Triton kernel takes
-        spikes, fired, membranes = kernels.neuron_forward(x, one, one, LIF, True)
-        assert torch.equal(spikes, expected[0]) and torch.equal(membranes, expected[2])
-        assert torch.equal(fired, spikes.to(torch.uint8))
-    d_current, d_shift, d_scale = kernels.neuron_backward(x, (one,) * 4, fired, x, None, LIF, True)
-    assert torch.equal(d_current, kernels.d_currents(x, one, one, fired, x, None, LIF))
-    assert torch.equal(d_shift, d_current.sum(2)) and d_scale.shape == (1, 4, 3)
+    if torch.cuda.is_available():
+        pytest.skip("it would work here")
+    fused._on_gpu.cache_clear()
+    for _ in range(2):  # there is no GPU for the first small call
+        assert fused._on_gpu() is kernels
     assert len(caplog.records) == 1 and "The Triton kernels cannot be used here" in caplog.text
+    fused._on_gpu.cache_clear()
 
 
-def test_a_full_gpu_is_no_reason_to_do_without_them(monkeypatch, caplog):
-    from tmkt_braincog.models import triton_kernels
-
-    def full(*arguments):
+@in_a_normal_process
+def test_a_full_gpu_is_no_reason_to_do_without_them(monkeypatch):
+    def full(*arguments, **options):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(kernels, "_takes_triton", lambda x: True)
-    monkeypatch.setattr(triton_kernels, "neuron_forward", full)
-    one = torch.ones(1, 1, 1, 1)
+    fused._on_gpu.cache_clear()
+    monkeypatch.setattr(torch, "zeros", full)
     with pytest.raises(torch.OutOfMemoryError):
-        kernels.neuron_forward(one, one[0], one[0], LIF, False)
-    assert not kernels._triton_broken and not caplog.records
+        fused._on_gpu()
+    fused._on_gpu.cache_clear()
 
 
 def test_the_cpu_does_without_them():
-    assert not kernels._takes_triton(torch.zeros(1))
+    assert fused.kernels_for(torch.zeros(1)) is fused.cpu_kernels
+    assert fused.kernels_for(torch.zeros(1).half()) is kernels

@@ -2,9 +2,9 @@
 
 from braincog.model_zoo.base_module import BaseConvModule
 from timm.models import register_model
-from torch import Tensor, nn
+from torch import nn
 
-from tmkt_braincog.models.transfer import TransferModel, membrane, timm_options
+from tmkt_braincog.models.transfer import TransferModel, timm_options
 
 
 class TransferSmall(TransferModel):
@@ -25,12 +25,8 @@ class TransferSmall(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.feature[-2].node  # its membrane is what the alignment compares
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = self.feature(x)  # x: one time-step, [B, 2, H, W]
-        return membrane(self.tap_node), pooled.flatten(1)
-
-    def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+    def blocks(self) -> list[nn.Module]:
+        return [self.feature]  # in the order in which a frame passes them
 
 
 @register_model

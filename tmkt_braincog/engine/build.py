@@ -14,6 +14,7 @@ from torch import nn
 from .. import distributed
 from ..errors import UserError, unknown_name
 from ..models import TransferModel
+from ..models.check import difference
 from ..models.global_bn import synchronise
 
 log = logging.getLogger(__name__)
@@ -104,33 +105,16 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
 
 
 def _choose_fused(model: TransferModel) -> None:
-    """Switch to the fused executor if it gives the step loop's outputs on a small batch."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(2, model.step, 2, model.event_size, model.event_size, generator=generator)
-    expected = _outputs(model, x)
+    """Switch to the fused executor if the model can be read apart and gives the step loop's numbers."""
+    model.executor = "fused"
+    why = model.why_step_by_step()
     try:
-        model.executor = "fused"
-        same = all(
-            torch.allclose(a, b, rtol=1e-3, atol=1e-3)
-            for a, b in zip(_outputs(model, x), expected, strict=True)
-        )
-        why = "its outputs differ from those of the step loop"
+        why = why or difference(model)
     except Exception as error:  # whatever a foreign model or neuron does that folded batches do not allow
-        same, why = False, str(error)
-    if not same:
+        why = f"{type(error).__name__}: {error}"
+    if why:
         model.executor = "step"
-        log.warning(
-            "--executor fused does not fit %s (%s): running the step loop.", type(model).__name__, why
-        )
-
-
-@torch.no_grad()
-def _outputs(model: TransferModel, x: torch.Tensor) -> list[torch.Tensor]:
-    model.eval()
-    out = model(x, x / 2)
-    model.reset()
-    model.train()
-    return [f for stream in (out.static, out.event) for f in (stream.logits, stream.tap, stream.spikes)]
+        log.warning("%s runs step by step instead of fused: %s.", type(model).__name__, why)
 
 
 @torch.no_grad()

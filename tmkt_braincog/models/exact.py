@@ -53,7 +53,7 @@ class WideLinear(nn.Linear):
             return super().forward(widen(x))
 
 
-def _state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(widen(x) for x in inputs)
 
 
@@ -67,7 +67,7 @@ def make_exact(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BaseNode):
             module.float()  # NoiseLIFNode's parameters come in float64 and would widen the membrane
-            module.register_forward_pre_hook(_state_in_float32)
+            module.register_forward_pre_hook(state_in_float32)
         if type(module) is nn.Linear:
             module.__class__ = WideLinear
         if type(module) in _FUNCTIONS:

@@ -5,14 +5,15 @@ streams, each with T steps of B samples. Convolutions, pools and linear layers d
 whole batch. BatchNorm does: its statistics stay those of one stream and one step, and its running statistics are
 updated in the loop's order, all steps of the static stream before those of the event stream. Neurons walk over T.
 
-BatchNorm and the LIF neuron behind it are one autograd function that keeps its input and one byte per spike and
+A BatchNorm and the LIF neuron behind it are one autograd function that keeps its input and one byte per spike and
 computes the rest again; a convolution keeps the bytes of its input spikes instead of the floats.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections import deque
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -20,19 +21,15 @@ import torch.nn.functional as F
 from braincog.base.node.node import BaseNode, IFNode, LIFNode
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import distributed
-from .exact import widen
+from . import cpu_kernels, kernels
+from .blocks import Branches, Parts
 from .global_bn import GlobalBatchNorm2d, global_moments
-from .kernels import (
-    SURROGATES,
-    Neuron,
-    d_input,
-    moments,
-    neuron_backward,
-    neuron_forward,
-    run,
-)
+from .kernels import SURROGATES, Affine, Neuron, Pool, wide
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,73 +45,93 @@ class Plan:
         return [list(s) for s in x.view(self.streams, self.steps, self.batch, *x.shape[1:])]
 
 
-class Pending:
-    """The output of a BatchNorm that nobody has needed yet: a neuron takes it apart, all else sees a tensor."""
+class Folded(NamedTuple):
+    """What one layer hands to the next.
 
-    def __init__(self, x: Tensor, bn: nn.BatchNorm2d, plan: Plan):
-        self.x, self.bn, self.plan = x, bn, plan
-        self.dtype = torch.float32  # for hooks that look at it
+    Attributes:
+        x: ``[S T B, ...]``.
+        fired: the spikes that x consists of, one byte each, before pooling; None where x is something else.
+        pool: side of the average pool between ``fired`` and x; 1 for none.
+    """
 
-    def tensor(self) -> Tensor:
-        """The normalised values."""
-        if not self.bn.training:
-            return self.bn.__class__.forward(self.bn, self.x)
-        parts = [
-            self.bn.__class__.forward(self.bn, part) for stream in self.plan.parts(self.x) for part in stream
-        ]
-        return torch.cat(parts)
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        plain = [a.tensor() if isinstance(a, Pending) else a for a in args]
-        named = {k: a.tensor() if isinstance(a, Pending) else a for k, a in (kwargs or {}).items()}
-        return func(*plain, **named)
-
-    def __getattr__(self, name: str):
-        return getattr(self.tensor(), name)
-
-    def __add__(self, other):
-        return self.tensor() + other
-
-    def __radd__(self, other):
-        return other + self.tensor()
+    x: Tensor
+    fired: Tensor | None = None
+    pool: int = 1
 
 
-@contextmanager
-def fused(model: nn.Module, plan: Plan, tap_node: nn.Module | None) -> Iterator[None]:
-    """Within, the layers of ``model`` take folded tensors.
+def run(parts: Parts, value: Folded, plan: Plan, tap_node: nn.Module | None = None) -> Folded:
+    """``value`` through the layers in order.
 
     Args:
         tap_node: the neuron whose membranes are wanted afterwards; its ``mem`` is then ``[S T B, ...]``.
     """
-    patched = []
+    rest = deque(parts)
+    while rest:
+        layer = rest.popleft()
+        if isinstance(layer, Branches):
+            branches = [run(b, value, plan, tap_node).x for b in (layer.main, layer.shortcut)]
+            value = Folded(branches[0] + branches[1])
+        elif _can_normalise(layer, value.x, plan) and rest and supports(rest[0]):
+            value = _fire(rest.popleft(), value.x, layer, _pool_next(rest, value.x), plan, tap_node)
+        elif supports(layer):
+            value = _fire(layer, value.x, None, _pool_next(rest, value.x), plan, tap_node)
+        elif isinstance(layer, BaseNode):
+            value = Folded(_walk(layer, value.x, plan, layer is tap_node))
+        elif _can_normalise(layer, value.x, plan):
+            value = Folded(_normalise(layer, value.x, plan))
+        elif isinstance(layer, _BatchNorm):
+            value = Folded(torch.cat([layer(part) for stream in plan.parts(value.x) for part in stream]))
+        elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
+            value = Folded(_convolve(layer, value))
+        else:
+            value = Folded(layer(value.x))
+    return value
+
+
+def kernels_for(x: Tensor) -> ModuleType:
+    """The module with the fastest kernels for ``x``."""
+    if cpu_kernels.fits(x):
+        return cpu_kernels
+    return _on_gpu() if x.is_cuda else kernels
+
+
+@cache
+def _on_gpu() -> ModuleType:
+    """Triton's kernels, if a first small call of them works."""
     try:
-        for module in model.modules():
-            forward = _forward(module, plan, module is tap_node)
-            if forward is not None:
-                module.forward = forward
-                patched.append(module)
-        yield
-    finally:
-        for module in patched:
-            del module.forward  # the class's own is behind it
+        from . import triton_kernels  # not installed everywhere
+
+        x = torch.zeros(1, 1, 1, 1, device="cuda")
+        triton_kernels.fire(x, None, Neuron(True, "QGateGrad", torch.ones(4, device="cuda")), False)
+        return triton_kernels
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind: no triton, no C compiler, a GPU it does not know
+        log.warning(
+            "The Triton kernels cannot be used here (%s); neurons run as plain PyTorch, which is slower. "
+            "The package triton and a C compiler (gcc) are what it usually lacks.",
+            f"{type(error).__name__}: {error}".splitlines()[0],
+        )
+        return kernels
 
 
-def _forward(module: nn.Module, plan: Plan, is_tap: bool):
-    """What takes the place of ``module.forward``; None where it already is right for folded tensors."""
-    if isinstance(module, BaseNode):
-        if supports(module):
-            return lambda x: _fire(module, x, plan, is_tap)
-        return lambda x: _walk(module, x, plan, is_tap)
-    if type(module) in (nn.BatchNorm2d, GlobalBatchNorm2d) and module.track_running_stats:
-        return lambda x: Pending(x, module, plan)
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return lambda x: torch.cat([type(module).forward(module, p) for s in plan.parts(x) for p in s])
-    if type(module) is nn.Conv2d and module.padding_mode == "zeros":
-        return lambda x: _convolve(module, x)
-    if type(module) is nn.AvgPool2d and _is_plain_pool(module):
-        return lambda x: _pool(x, module.kernel_size)
-    return None
+def _split(x: Tensor, plan: Plan) -> Tensor:
+    """View ``[S, T, M, C]`` of a folded tensor in channels-last memory."""
+    return x.movedim(1, -1).view(plan.streams, plan.steps, -1, x.shape[1])
+
+
+def _joined(x: Tensor, like: Tensor) -> Tensor:
+    """View of ``[S, T, M, C]`` in the shape of the folded tensor it came from."""
+    return x.view(like.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    if x.ndim == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+# Neurons
 
 
 def supports(node: nn.Module) -> bool:
@@ -126,152 +143,183 @@ def supports(node: nn.Module) -> bool:
         and not node.requires_fp
         and not node.requires_mem
         and not node.sigmoid_thres
+        and not node.layer_by_layer
+        and node.groups == 1
         and not node.threshold.requires_grad
         and not node.act_fun.alpha.requires_grad
     )
 
 
-def neuron_of(node: nn.Module) -> Neuron:
-    """The constants of a supported node, read once: reading a parameter waits for a GPU."""
-    version = (node.threshold._version, node.act_fun.alpha._version)
-    known = node.__dict__.get("_neuron")
-    if known is None or known[0] != version:
-        leaky = type(node) is LIFNode
-        constants = (float(node.tau if leaky else node.dt), float(node.threshold))
-        surrogate = node.act_fun
-        known = (version, Neuron(leaky, *constants, type(surrogate).__name__, float(surrogate.alpha)))
-        node.__dict__["_neuron"] = known
-    return known[1]
+def neuron_of(node: nn.Module, x: Tensor) -> Neuron:
+    """The constants of a supported node as they are now, without waiting for a GPU."""
+    leaky = type(node) is LIFNode
+    found = (node.tau if leaky else node.dt, node.threshold, node.act_fun.alpha, node.v_reset)
+    options = {"dtype": wide(x.dtype), "device": x.device}
+    constants = [
+        c.detach().to(**options).reshape(()) if isinstance(c, Tensor) else torch.full((), c, **options)
+        for c in found
+    ]
+    return Neuron(leaky, type(node.act_fun).__name__, torch.stack(constants))
 
 
-def _walk(node: nn.Module, x: Tensor | Pending, plan: Plan, is_tap: bool) -> Tensor:
+def _walk(node: nn.Module, x: Tensor, plan: Plan, is_tap: bool) -> Tensor:
     """BrainCog's own neuron, one step after the other, each stream from rest."""
-    x = widen(x.tensor() if isinstance(x, Pending) else x)
     spikes, membranes = [], []
     for stream in plan.parts(x):
         node.n_reset()
         for part in stream:
-            spikes.append(type(node).forward(node, part))
+            spikes.append(node(part))
             membranes.append(node.mem if is_tap else None)
     if is_tap and isinstance(node.mem, Tensor):
         node.mem = torch.cat(membranes)
     return torch.cat(spikes)
 
 
-# Neurons with a fused form
-
-
-def _fire(node: nn.Module, x: Tensor | Pending, plan: Plan, is_tap: bool) -> Tensor:
-    bn = x.bn if isinstance(x, Pending) else None
-    x = x.x if isinstance(x, Pending) else x
-    affine = (bn.weight, bn.bias) if bn is not None else (None, None)
-    spikes, membranes, fired = _Fire.apply(x, *affine, bn, neuron_of(node), plan, is_tap)
-    if is_tap:
+def _fire(
+    node: nn.Module, x: Tensor, norm: nn.Module | None, pool: int, plan: Plan, tap_node: nn.Module | None
+) -> Folded:
+    affine = (norm.weight, norm.bias) if norm is not None else (None, None)
+    neuron = neuron_of(node, x)
+    spikes, fired, membranes = _Fire.apply(x, *affine, norm, neuron, pool, plan, node is tap_node)
+    if node is tap_node:
         node.mem = membranes
-    spikes.fired = (fired, 1)  # for a convolution to keep: the bytes, and the pool in between
-    return spikes
+    return Folded(spikes, fired, pool)
 
 
-def _split(x: Tensor, plan: Plan) -> Tensor:
-    """View ``[S, T, M, C]`` of a folded tensor in channels-last memory."""
-    return x.movedim(1, -1).view(plan.streams, plan.steps, -1, x.shape[1])
+def _pool_next(rest: deque, x: Tensor) -> int:
+    """Side of the average pool that is next, which is then taken off the list; 1 if there is none."""
+    if not rest or type(rest[0]) is not nn.AvgPool2d or x.ndim != 4 or not _is_plain(rest[0]):
+        return 1
+    return rest.popleft().kernel_size
 
 
-def _joined(x: Tensor, like: Tensor) -> Tensor:
-    """View of ``[S, T, M, C]`` in the shape of the folded tensor it came from."""
-    last = like.movedim(1, -1)
-    return x.view(last.shape).movedim(-1, 1)
+def _is_plain(pool: nn.AvgPool2d) -> bool:
+    return (
+        isinstance(pool.kernel_size, int)
+        and pool.stride == pool.kernel_size
+        and pool.padding == 0
+        and not pool.ceil_mode
+        and pool.divisor_override is None
+    )
+
+
+@lru_cache(maxsize=64)
+def _pool_of(side: int, shape: torch.Size, device: torch.device) -> Pool | None:
+    """For ``[B, C, H, W]``."""
+    if side == 1:
+        return None
+    (B, H, W), (h, w) = (shape[0], *shape[2:]), (shape[2] // side, shape[3] // side)
+    rows = torch.full((B, H, W), -1, device=device)
+    pooled = torch.arange(B * h * w, device=device).view(B, h, 1, w, 1)
+    rows[:, : h * side, : w * side] = pooled.expand(B, h, side, w, side).reshape(B, h * side, w * side)
+    return Pool(side, rows.flatten())
 
 
 class _Fire(torch.autograd.Function):
-    """(BatchNorm and) LIF or IF neuron over T, hard reset, reset detached.
+    """(BatchNorm and) LIF or IF neuron over T, hard reset, reset detached (and average pool).
 
-    ``[S T B, C, ...]`` -> spikes in the input's dtype, membranes after the reset (float32 or wider; None unless
-    wanted), spikes as one byte each. Keeps its input, a byte per spike and the statistics; computes the rest again.
+    ``[S T B, C, ...]`` -> (pooled) spikes in the input's dtype, spikes as one byte each, membranes after the reset (float32
+    or wider; None unless wanted). Keeps its input, a byte per spike and the statistics; computes the rest again.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, bn, neuron, plan, wants_membranes):
+    def forward(ctx, x, weight, bias, norm, neuron, pool, plan, wants_membranes):
         x = _channels_last(x)
         parts = _split(x, plan)
-        affine = _Affine.of(parts, weight, bias, bn)
-        out = neuron_forward(parts, affine.scale, affine.shift, neuron, wants_membranes)
-        spikes, fired, membranes = (None if a is None else _joined(a, x) for a in out)
-        ctx.save_for_backward(x, weight, bias, fired, *affine)
-        ctx.neuron, ctx.plan, ctx.wants_membranes = neuron, plan, wants_membranes
-        ctx.has_bn, ctx.training = bn is not None, bn is not None and bn.training
-        ctx.is_global = isinstance(bn, GlobalBatchNorm2d)
+        affine = _affine(parts, norm) if norm is not None else None
+        out = kernels_for(x).fire(parts, affine, neuron, wants_membranes)
+        fired, membranes = (None if a is None else _joined(a, x) for a in out)
+        ctx.save_for_backward(x, weight, bias, fired, neuron.constants, *(affine or ()))
+        ctx.neuron, ctx.plan, ctx.wants_membranes = neuron._replace(constants=None), plan, wants_membranes
+        ctx.pool, ctx.normalised = pool, (_is_batch(norm), isinstance(norm, GlobalBatchNorm2d))
         ctx.mark_non_differentiable(fired)
-        return spikes, membranes, fired
+        return kernels_for(x).spikes(fired, pool, x.dtype), fired, membranes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_spikes, d_membranes, _):
-        x, weight, bias, fired, *affine = ctx.saved_tensors
-        affine = _Affine(*affine)
-        parts, fired, d_spikes = (_split(_channels_last(a), ctx.plan) for a in (x, fired, d_spikes))
+    def backward(ctx, d_spikes, _, d_membranes):
+        x, weight, bias, fired, constants, *affine = ctx.saved_tensors
+        affine, plan = Affine(*affine) if affine else None, ctx.plan
+        parts, fired, d_spikes = (_split(_channels_last(a), plan) for a in (x, fired, d_spikes))
         if ctx.wants_membranes:
-            d_membranes = _split(_channels_last(d_membranes), ctx.plan)
-        d_current, d_shift, d_scale = neuron_backward(
-            parts, affine, fired, d_spikes, d_membranes, ctx.neuron, ctx.has_bn
+            d_membranes = _split(_channels_last(d_membranes), plan)
+        neuron = ctx.neuron._replace(constants=constants)
+        pool = _pool_of(ctx.pool, (plan.batch, *x.shape[1:]), x.device)
+        arguments = parts, affine, neuron, fired, d_spikes, d_membranes, pool
+        d_current, *sums = kernels_for(x).fire_backward(*arguments)
+        if affine is None:
+            return _joined(d_current.to(x.dtype), x), *[None] * 7
+        d_x, d_weight, d_bias = _affine_backward(parts, affine, d_current, *sums, *ctx.normalised)
+        return (
+            _joined(d_x, x),
+            d_weight if weight is not None else None,
+            d_bias if bias is not None else None,
+            *[None] * 5,
         )
-        if not ctx.has_bn:
-            return _joined(d_current.to(x.dtype), x), *[None] * 6
-        a = affine.scale
-        b = c = torch.zeros_like(a)
-        if ctx.training:  # the statistics depend on the input too
-            sums = torch.stack([affine.invstd * d_scale, d_shift])
-            b, c = -a * (distributed.mean(sums) if ctx.is_global else sums) / parts.shape[2]
-        d_x = _joined(run(d_input, parts, affine.mean, d_current, a, b, c), x)
-        d_weight = d_scale.sum((0, 1)) if weight is not None else None
-        d_bias = d_shift.sum((0, 1)) if bias is not None else None
-        return d_x, d_weight, d_bias, *[None] * 4
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
+# BatchNorm
 
 
-class _Affine(NamedTuple):
-    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: each stream and step has its own statistics."""
+def _is_batch(norm: nn.Module | None) -> bool:
+    """Whether the statistics are those of the batch."""
+    return norm is not None and (norm.training or norm.running_mean is None)
 
-    mean: Tensor
-    invstd: Tensor
-    scale: Tensor
-    shift: Tensor
 
-    @classmethod
-    def of(cls, x: Tensor, weight: Tensor | None, bias: Tensor | None, bn) -> "_Affine":
-        """For ``[S, T, M, C]``; while training, running statistics take S T updates, in the loop's order."""
+def _can_normalise(layer: nn.Module, x: Tensor, plan: Plan) -> bool:
+    if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d, GlobalBatchNorm2d):
+        return False
+    # PyTorch's own refuses what has no variance.
+    return not _is_batch(layer) or x[0, 0].numel() * plan.batch > 1
+
+
+def _affine(x: Tensor, norm: nn.Module) -> Affine:
+    """For ``[S, T, M, C]``; while training, running statistics take S T updates, in the loop's order."""
+    if _is_batch(norm):
+        (mean, var), n = kernels_for(x).moments(x), x.shape[2]
+        if isinstance(norm, GlobalBatchNorm2d):
+            (mean, var), n = global_moments(mean, var), n * distributed.count()
+        if norm.training and norm.track_running_stats:
+            _update(norm, mean.flatten(0, 1), var.flatten(0, 1) * (n / max(n - 1, 1)))
+    else:
         shape = (*x.shape[:2], x.shape[3])
-        if bn is None:
-            one = widen(x.new_ones(shape))
-            return cls(torch.zeros_like(one), one, one, torch.zeros_like(one))
-        if bn.training:
-            (mean, var), n = run(moments, x), x.shape[2]
-            if isinstance(bn, GlobalBatchNorm2d):
-                (mean, var), n = global_moments(mean, var), n * distributed.count()
-            _update(bn, mean.flatten(0, 1), var.flatten(0, 1) * (n / max(n - 1, 1)))
-        else:
-            mean, var = (a.expand(shape) for a in (bn.running_mean, bn.running_var))
-        invstd = (var + bn.eps).rsqrt()
-        scale = invstd if weight is None else invstd * weight
-        return cls(mean, invstd, scale, -mean * scale if bias is None else bias - mean * scale)
+        mean, var = (a.to(wide(x.dtype)).expand(shape) for a in (norm.running_mean, norm.running_var))
+    invstd = (var + norm.eps).rsqrt()
+    scale = invstd if norm.weight is None else invstd * norm.weight
+    return Affine(mean, invstd, scale, -mean * scale if norm.bias is None else norm.bias - mean * scale)
 
 
-def _update(bn: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> None:
+def _affine_backward(
+    x: Tensor,
+    affine: Affine,
+    d_out: Tensor,
+    d_shift: Tensor,
+    d_scale: Tensor,
+    is_batch: bool,
+    is_global: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``[S, T, M, C]``, of the weight and of the bias, from that of the normalised values and its sums."""
+    b = c = torch.zeros_like(affine.scale)
+    if is_batch:  # the statistics depend on the input too
+        sums = torch.stack([affine.invstd * d_scale, d_shift])
+        b, c = -affine.scale * (distributed.mean(sums) if is_global else sums) / x.shape[2]
+    d_x = kernels_for(x).d_input(x, affine.mean, d_out, affine.scale, b, c)
+    return d_x, d_scale.sum((0, 1)), d_shift.sum((0, 1))
+
+
+def _update(norm: nn.Module, mean: Tensor, var: Tensor) -> None:
     """The updates of ``[n, C]`` one after another, as one: the weights of an exponential average are a power series."""
     n = len(mean)
-    if bn.momentum is None:  # the plain average of all so far
-        weight = (n / (bn.num_batches_tracked + n)).to(bn.running_mean.dtype)
+    if norm.momentum is None:  # the plain average of all so far
+        weight = (n / (norm.num_batches_tracked + n)).to(norm.running_mean.dtype)
         mean, var = mean.mean(0), var.mean(0)
     else:
-        weight = 1 - (1 - bn.momentum) ** n
-        weights = _powers(bn.momentum, n, mean.dtype, mean.device)
+        weight = 1 - (1 - norm.momentum) ** n
+        weights = _powers(norm.momentum, n, mean.dtype, mean.device)
         mean, var = weights @ mean, weights @ var
-    bn.num_batches_tracked.add_(n)
-    bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), weight)
-    bn.running_var.lerp_(var.to(bn.running_var.dtype), weight)
+    norm.num_batches_tracked.add_(n)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+    norm.running_var.lerp_(var.to(norm.running_var.dtype), weight)
 
 
 @cache
@@ -281,20 +329,54 @@ def _powers(momentum: float, n: int, dtype: torch.dtype, device: torch.device) -
     return (shares / shares.sum()).to(device, dtype)
 
 
+def _normalise(norm: nn.Module, x: Tensor, plan: Plan) -> Tensor:
+    return _Normalise.apply(x, norm.weight, norm.bias, norm, plan)
+
+
+class _Normalise(torch.autograd.Function):
+    """BatchNorm without a neuron behind it."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, norm, plan):
+        x = _channels_last(x)
+        parts = _split(x, plan)
+        affine = _affine(parts, norm)
+        ctx.save_for_backward(x, weight, bias, *affine)
+        ctx.plan, ctx.normalised = plan, (_is_batch(norm), isinstance(norm, GlobalBatchNorm2d))
+        out = parts * affine.scale[:, :, None] + affine.shift[:, :, None]
+        return _joined(out.to(x.dtype), x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_out):
+        x, weight, bias, *affine = ctx.saved_tensors
+        affine = Affine(*affine)
+        parts, d_out = (_split(_channels_last(a), ctx.plan) for a in (x, d_out))
+        d_out = d_out.to(wide(x.dtype), copy=True)  # its place is taken
+        sums = kernels.d_affine(parts, affine, d_out)
+        d_x, d_weight, d_bias = _affine_backward(parts, affine, d_out, *sums, *ctx.normalised)
+        return (
+            _joined(d_x, x),
+            d_weight if weight is not None else None,
+            d_bias if bias is not None else None,
+            None,
+            None,
+        )
+
+
 # Layers behind a neuron
 
 
-def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    kept = getattr(x, "fired", None)
-    weight, bias = conv.weight, conv.bias
+def _convolve(conv: nn.Conv2d, value: Folded) -> Tensor:
+    x, weight, bias = value.x, conv.weight, conv.bias
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     options = (conv.stride, conv.padding, conv.dilation, conv.groups)
     with torch.autocast(x.device.type, enabled=False):
-        if kept is None or isinstance(conv.padding, str):
+        if value.fired is None or isinstance(conv.padding, str):
             return F.conv2d(x, weight, bias, *options)
-        return _SpikeConv.apply(x, *kept, weight, bias, *options)
+        return _SpikeConv.apply(x, value.fired, value.pool, weight, bias, *options)
 
 
 class _SpikeConv(torch.autograd.Function):
@@ -310,9 +392,7 @@ class _SpikeConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, d_out):
         fired, weight = ctx.saved_tensors
-        x = fired.to(weight.dtype)  # channels last, as it was
-        if ctx.pool > 1:
-            x = F.avg_pool2d(x, ctx.pool)
+        x = kernels_for(weight).spikes(fired, ctx.pool, weight.dtype)  # channels last, as it was
         stride, padding, dilation, groups = ctx.options
         needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[3], ctx.has_bias]
         d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
@@ -320,42 +400,3 @@ class _SpikeConv(torch.autograd.Function):
             [0] * len(stride), groups, needed,
         )  # fmt: skip
         return d_x, None, None, d_weight, d_bias, None, None, None, None
-
-
-def _is_plain_pool(pool: nn.AvgPool2d) -> bool:
-    return (
-        isinstance(pool.kernel_size, int)
-        and pool.stride == pool.kernel_size
-        and pool.padding == 0
-        and not pool.ceil_mode
-        and pool.divisor_override is None
-    )
-
-
-def _pool(x: Tensor, size: int) -> Tensor:
-    kept = getattr(x, "fired", None)
-    pooled = _Pool.apply(x, size)
-    if kept is not None:
-        fired, before = kept
-        pooled.fired = (fired, before * size)
-    return pooled
-
-
-class _Pool(torch.autograd.Function):
-    """Average pool of size = stride that keeps nothing."""
-
-    @staticmethod
-    def forward(ctx, x, size):
-        ctx.size, ctx.shape = size, x.shape
-        return F.avg_pool2d(x, size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d_out):
-        n, (H, W) = ctx.size, ctx.shape[-2:]
-        last = d_out.permute(0, 2, 3, 1) / n**2
-        N, h, w, C = last.shape
-        d_x = (
-            last[:, :, None, :, None].expand(N, h, n, w, n, C).reshape(N, h * n, w * n, C).permute(0, 3, 1, 2)
-        )
-        return F.pad(d_x, (0, W - w * n, 0, H - h * n)) if (h * n, w * n) != (H, W) else d_x, None

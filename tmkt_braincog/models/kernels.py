@@ -1,27 +1,16 @@
 """The elementwise work of a layer over T: normalise, integrate, fire, and back.
 
-All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels last, so that they are
-plain loops over memory. Large ones are compiled (``torch.compile``: C++ on a CPU, Triton on a GPU); without a compiler,
-or with ``TORCH_COMPILE_DISABLE=1``, they run as they stand here. Arithmetic is in float32 or wider.
-
-On a GPU the neuron, there and back, is two kernels of ``triton_kernels.py`` instead, where those can be built.
+All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels last. Here the formulas
+stand in PyTorch; they run as they are where nothing faster fits. On a CPU :mod:`~tmkt_braincog.models.cpu_kernels` does
+the same in compiled loops, on a GPU :mod:`~tmkt_braincog.models.triton_kernels`. Arithmetic is in float32 or wider.
 """
 
-import logging
 import math
-import warnings
-from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-
-log = logging.getLogger(__name__)
-
-COMPILED_FROM = 1 << 22  # elements; below it the seconds of compiling are not worth it
-_broken: list[str] = []  # why compiling failed, once it has
-_triton_broken: list[str] = []  # the same for the kernels written in Triton
 
 
 class Neuron(NamedTuple):
@@ -29,28 +18,43 @@ class Neuron(NamedTuple):
 
     Attributes:
         leaky: LIF; False: IF.
-        tau: membrane time constant (LIF) or step dt (IF).
-        threshold: fires above it.
         surrogate: name in ``SURROGATES``.
-        alpha: the surrogate's sharpness.
+        constants: ``[4]``, on the device of the currents and in the dtype of the membrane: membrane time constant tau (LIF)
+            or step dt (IF); threshold, which a membrane must exceed to fire; the surrogate's sharpness alpha; the
+            membrane before the first step (``v_reset``; after a spike it is 0, as in BrainCog).
     """
 
     leaky: bool
-    tau: float
-    threshold: float
     surrogate: str
-    alpha: float
+    constants: Tensor
 
 
-def _quadratic_gate(u: Tensor, alpha: float) -> Tensor:
+class Affine(NamedTuple):
+    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: each stream and step has its own statistics."""
+
+    mean: Tensor
+    invstd: Tensor
+    scale: Tensor
+    shift: Tensor
+
+
+class Pool(NamedTuple):
+    """An average pool behind the spikes, of ``side`` x ``side`` and as large a stride; ``rows`` is ``[M]`` int64: the row of the
+    pooled values that each row is part of, or -1 for those at the edge that are left out."""
+
+    side: int
+    rows: Tensor
+
+
+def _quadratic_gate(u: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(u.abs() > 1 / alpha, 0.0, -alpha * alpha * u.abs() + alpha)
 
 
-def _gate(u: Tensor, alpha: float) -> Tensor:
+def _gate(u: Tensor, alpha: Tensor) -> Tensor:
     return (u.abs() < 0.5).to(u.dtype)
 
 
-def _atan(u: Tensor, alpha: float) -> Tensor:
+def _atan(u: Tensor, alpha: Tensor) -> Tensor:
     return alpha / 2 / (1 + (alpha * math.pi / 2 * u).square())
 
 
@@ -58,184 +62,101 @@ def _atan(u: Tensor, alpha: float) -> Tensor:
 SURROGATES = {"QGateGrad": _quadratic_gate, "BackEIGateGrad": _gate, "AtanGrad": _atan}
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 for the 16-bit types, otherwise the same."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def _integrate(current: Tensor, m: Tensor | float, neuron: Neuron) -> Tensor:
-    """Membrane before firing."""
-    return m + (current - m) / neuron.tau if neuron.leaky else m + current * neuron.tau
+def _integrate(x: Tensor, affine: Affine | None, t: int, m: Tensor, neuron: Neuron) -> Tensor:
+    """Membrane before firing at step t."""
+    current = x[:, t].to(m.dtype)
+    if affine is not None:
+        current = current * affine.scale[:, t, None] + affine.shift[:, t, None]
+    tau = neuron.constants[0]
+    return m + (current - m) / tau if neuron.leaky else m + current * tau
+
+
+def fire(
+    x: Tensor, affine: Affine | None, neuron: Neuron, wants_membranes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Spikes of the currents x, or ``x * scale + shift``.
+
+    Returns:
+        One byte per spike (uint8, 0 or 1), membranes after the reset in float32 or wider (None unless wanted), both
+        ``[S, T, M, C]``.
+    """
+    _, threshold, _, rest = neuron.constants
+    fired, membranes, m = [], [], rest.expand(x[:, 0].shape)
+    for t in range(x.shape[1]):
+        v = _integrate(x, affine, t, m, neuron)
+        s = v > threshold
+        m = v * (~s).to(v.dtype)
+        fired.append(s.to(torch.uint8))
+        membranes.append(m)
+    return torch.stack(fired, 1), torch.stack(membranes, 1) if wants_membranes else None
+
+
+def fire_backward(
+    x: Tensor,
+    affine: Affine | None,
+    neuron: Neuron,
+    fired: Tensor,
+    d_spikes: Tensor,
+    d_membranes: Tensor | None,
+    pool: Pool | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The way back, from the gradients of the spikes or, with ``pool``, of their means; membranes are computed again, spikes (``fired``) are not. The reset is detached, as in BrainCog.
+
+    Returns:
+        Gradient of the currents ``[S, T, M, C]``, its sum over M, and that of it times the normalised input (``[S, T, C]``;
+        None without an affine).
+    """
+    d_spikes = unpooled(d_spikes, pool)
+    tau, threshold, alpha, rest = neuron.constants
+    vs, m = [], rest.expand(x[:, 0].shape)
+    for t in range(x.shape[1]):
+        v = _integrate(x, affine, t, m, neuron)
+        vs.append(v)
+        m = v * (1 - fired[:, t].to(v.dtype))
+    d_out, carry = [m] * len(vs), torch.zeros_like(m)
+    for t in range(len(vs) - 1, -1, -1):
+        if d_membranes is not None:
+            carry = carry + d_membranes[:, t]
+        d_v = d_spikes[:, t].to(m.dtype) * SURROGATES[neuron.surrogate](vs[t] - threshold, alpha)
+        d_v = d_v + carry * (1 - fired[:, t].to(m.dtype))
+        d_out[t] = d_v / tau if neuron.leaky else d_v * tau
+        carry = d_v - d_out[t] if neuron.leaky else d_v
+    d_current = torch.stack(d_out, 1)
+    return d_current, *(d_affine(x, affine, d_current) if affine is not None else (None, None))
+
+
+def unpooled(d: Tensor, pool: Pool | None) -> Tensor:
+    """``[S, T, m, C]`` -> ``[S, T, M, C]``: gradients of values from those of their means."""
+    if pool is None:
+        return d
+    share = (pool.rows >= 0).to(d.dtype) / pool.side**2
+    return d.index_select(2, pool.rows.clamp(min=0)) * share[:, None]
+
+
+def spikes(fired: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """``[N, C, ...]`` bytes as numbers; with ``side`` above 1, their means over side x side in ``[N, C, H, W]``."""
+    out = fired.to(dtype)
+    return out if side == 1 else F.avg_pool2d(out, side)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance ``[S, T, C]`` of each step."""
-    x = _wide(x)
-    mean = x.mean(2)
-    return mean, (x - mean[:, :, None]).square().mean(2)
+    var, mean = torch.var_mean(x.to(wide(x.dtype)), 2, correction=0)
+    return mean, var
 
 
-def fire(
-    x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Spikes of the currents ``x * scale + shift``; scale, shift ``[S, T, C]``.
-
-    Returns:
-        Spikes in the dtype of x, the same as one byte each (uint8), membranes after the reset in float32 or wider
-        (None unless wanted), all ``[S, T, M, C]``.
-    """
-    spikes, fired, membranes, m = [], [], [], 0.0
-    for t in range(x.shape[1]):
-        v = _integrate(_wide(x[:, t]) * scale[:, t, None] + shift[:, t, None], m, neuron)
-        s = (v > neuron.threshold).to(v.dtype)
-        m = v * (1 - s)
-        spikes.append(s.to(x.dtype))
-        fired.append(s.to(torch.uint8))
-        membranes.append(m)
-    return (
-        torch.stack(spikes, 1),
-        torch.stack(fired, 1),
-        torch.stack(membranes, 1) if wants_membranes else None,
-    )
-
-
-def d_currents(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    fired: Tensor,
-    d_spikes: Tensor,
-    d_membranes: Tensor | None,
-    neuron: Neuron,
-) -> Tensor:
-    """Gradient of the currents ``[S, T, M, C]``; membranes are computed again, spikes (``fired``, 0 or 1) are not.
-
-    The reset is detached, as in BrainCog.
-    """
-    vs, m = [], 0.0
-    for t in range(x.shape[1]):
-        v = _integrate(_wide(x[:, t]) * scale[:, t, None] + shift[:, t, None], m, neuron)
-        vs.append(v)
-        m = v * (1 - fired[:, t].to(v.dtype))
-    d_out, carry = [None] * len(vs), 0.0
-    derivative = SURROGATES[neuron.surrogate]
-    for t in range(len(vs) - 1, -1, -1):
-        if d_membranes is not None:
-            carry = carry + d_membranes[:, t]
-        d_v = _wide(d_spikes[:, t]) * derivative(vs[t] - neuron.threshold, neuron.alpha)
-        d_v = d_v + carry * (1 - fired[:, t].to(d_v.dtype))
-        if neuron.leaky:
-            d_out[t] = d_v / neuron.tau
-            carry = d_v - d_out[t]
-        else:
-            d_out[t], carry = d_v * neuron.tau, d_v
-    return torch.stack(d_out, 1)
-
-
-def d_affine(x: Tensor, mean: Tensor, invstd: Tensor, d_current: Tensor) -> tuple[Tensor, Tensor]:
+def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over M of the gradient and of the gradient times the normalised input, ``[S, T, C]`` each."""
-    normal = (_wide(x) - mean[:, :, None]) * invstd[:, :, None]
-    return d_current.sum(2), (d_current * normal).sum(2)
+    normal = (x.to(d_out.dtype) - affine.mean[:, :, None]) * affine.invstd[:, :, None]
+    return d_out.sum(2), (d_out * normal).sum(2)
 
 
-def d_input(x: Tensor, mean: Tensor, d_current: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """``a d_current + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. Takes the place of ``d_current``."""
-    d_x = d_current * a[:, :, None] + (_wide(x) - mean[:, :, None]) * b[:, :, None] + c[:, :, None]
-    return d_current.copy_(d_x) if d_current.dtype == x.dtype else d_x.to(x.dtype)
-
-
-def neuron_forward(
-    x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """:func:`fire` in the fastest way there is."""
-    done = _by_triton("neuron_forward", x, scale, shift, neuron, wants_membranes)
-    return run(fire, x, scale, shift, neuron, wants_membranes) if done is None else done
-
-
-def neuron_backward(
-    x: Tensor,
-    affine: tuple[Tensor, Tensor, Tensor, Tensor],
-    fired: Tensor,
-    d_spikes: Tensor,
-    d_membranes: Tensor | None,
-    neuron: Neuron,
-    wants_affine: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """:func:`d_currents` and :func:`d_affine` in the fastest way there is.
-
-    Args:
-        affine: mean, invstd, scale, shift, ``[S, T, C]`` each.
-        wants_affine: whether the last two results are needed; they are None otherwise.
-
-    Returns:
-        Gradient of the currents ``[S, T, M, C]``, its sum over M, and that of it times the normalised input.
-    """
-    done = _by_triton("neuron_backward", x, affine, fired, d_spikes, d_membranes, neuron, wants_affine)
-    if done is not None:
-        return done
-    mean, invstd, scale, shift = affine
-    d_current = _d_currents_by_parts(x, scale, shift, fired, d_spikes, d_membranes, neuron)
-    sums = run(d_affine, x, mean, invstd, d_current) if wants_affine else (None, None)
-    return d_current, *sums
-
-
-def _d_currents_by_parts(x, scale, shift, fired, d_spikes, d_membranes, neuron) -> Tensor:
-    """:func:`d_currents`; of large x a quarter of the rows at a time, as it needs its output's memory twice."""
-    if x.numel() < 4 * COMPILED_FROM:
-        return run(d_currents, x, scale, shift, fired, d_spikes, d_membranes, neuron)
-    out = torch.empty_like(x, dtype=scale.dtype)
-    size = -(-x.shape[2] // 4)
-    for start in range(0, x.shape[2], size):
-        part = slice(start, start + size)
-        own = [None if a is None else a[:, :, part] for a in (x, fired, d_spikes, d_membranes)]
-        out[:, :, part] = run(d_currents, own[0], scale, shift, *own[1:], neuron)
-    return out
-
-
-def _takes_triton(x: Tensor) -> bool:
-    return x.is_cuda
-
-
-def _by_triton(name: str, x: Tensor, *args) -> tuple | None:
-    """What the function of this name in ``triton_kernels`` gives; None where it cannot run."""
-    if not _takes_triton(x) or _triton_broken:
-        return None
-    try:
-        from . import triton_kernels  # not installed everywhere
-
-        return getattr(triton_kernels, name)(x, *args)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # of any kind: no triton, no C compiler, a GPU it does not know
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        _triton_broken.append(why)
-        log.warning(
-            "The Triton kernels cannot be used here (%s); neurons run by torch.compile, which is slower. "
-            "The package triton and a C compiler (gcc) are what it usually lacks.",
-            why,
-        )
-        return None
-
-
-@cache
-def _compiled(function: Callable) -> Callable:
-    # Says on every machine without a GPU that there is none.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    return torch.compile(function, dynamic=True)
-
-
-def run(function: Callable, x: Tensor, *args):
-    """``function(x, *args)``, compiled where x is large and a compiler is there."""
-    if x.numel() < COMPILED_FROM or _broken:
-        return function(x, *args)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _compiled(function)(x, *args)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        _broken.append(str(error))
-        log.warning(
-            "torch.compile cannot be used here (%s); neurons run uncompiled, which is slower. A C++ compiler "
-            "(g++) is what it usually lacks.",
-            str(error).strip().splitlines()[0],
-        )
-        return function(x, *args)
+def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """``a d_out + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. May take the place of ``d_out``."""
+    d_x = d_out * a[:, :, None] + (x.to(d_out.dtype) - mean[:, :, None]) * b[:, :, None] + c[:, :, None]
+    return d_x.to(x.dtype)

@@ -1,8 +1,9 @@
 """``Transfer_ResNet18``: BrainCog's spiking ``resnet18`` with a head per stream (CEP-DVS)."""
 
-from braincog.model_zoo.resnet import resnet18
-from torch import Tensor, nn
+from braincog.model_zoo.resnet import BasicBlock, resnet18
+from torch import nn
 
+from .blocks import Branches, Parts, reads
 from .narrow import narrow, residual_init
 from .transfer import TransferModel, timm_options
 
@@ -35,13 +36,15 @@ class TransferResNet(TransferModel):
         self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
         self.finish()
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
-        pooled = self.avgpool(self.bn1(x)).flatten(1)
-        return pooled, pooled
+    def blocks(self) -> list[nn.Module]:
+        return [self.conv1, self.layer1, self.layer2, self.layer3, self.layer4, self.bn1, self.avgpool]
 
-    def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+@reads(BasicBlock)
+def _basic_block(block: BasicBlock) -> Parts:
+    """Pre-activation: norm, neuron, convolution, twice."""
+    main = [block.bn1, block.node1, block.conv1, block.bn2, block.node2, block.conv2]
+    return [Branches(main, [] if block.downsample is None else [block.downsample])]
 
 
 def Transfer_ResNet18(pretrained: bool = False, **kwargs) -> TransferResNet:

@@ -1,9 +1,9 @@
 """``Transfer_SCNN``: the small spiking CNN of N-Omniglot, which BrainCog's wheel lacks."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
-from .transfer import TransferModel, membrane, timm_options
+from .transfer import TransferModel, timm_options
 
 HIDDEN = 300
 CHANNELS = 40
@@ -49,12 +49,11 @@ class TransferSCNN(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.node1
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        spikes = self.node1(self.fc1(self.feature(x).flatten(1)))
-        return membrane(self.tap_node), spikes
+    def blocks(self) -> list[nn.Module]:
+        return [self.feature, nn.Flatten(), self.fc1, self.node1]
 
-    def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        return self.fc2(spikes)
+    def head(self, stream: str) -> nn.Module:
+        return self.fc2
 
 
 def Transfer_SCNN(pretrained: bool = False, **kwargs) -> TransferSCNN:

@@ -1,10 +1,11 @@
 """``Transfer_SEWResNet18``: BrainCog's ``sew_resnet18`` with a head per stream."""
 
-from braincog.model_zoo.sew_resnet import sew_resnet18
-from torch import Tensor, nn
+from braincog.model_zoo.sew_resnet import BasicBlock, sew_resnet18
+from torch import nn
 
+from .blocks import Branches, NotFoldable, Parts, reads
 from .narrow import narrow, residual_init
-from .transfer import TransferModel, membrane, timm_options
+from .transfer import TransferModel, timm_options
 
 
 class TransferSEWResNet(TransferModel):
@@ -42,13 +43,18 @@ class TransferSEWResNet(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.layer4[-1].node2
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.maxpool(self.node1(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return membrane(self.tap_node), self.avgpool(x).flatten(1)
+    def blocks(self) -> list[nn.Module]:
+        first = [self.conv1, self.bn1, self.node1, self.maxpool]
+        return [*first, self.layer1, self.layer2, self.layer3, self.layer4, self.avgpool]
 
-    def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+
+@reads(BasicBlock)
+def _basic_block(block: BasicBlock) -> Parts:
+    """Convolution, norm, neuron, twice; spikes are added to spikes."""
+    if block.cnf != "ADD":
+        raise NotFoldable(f"a BasicBlock joins its branches by {block.cnf}")
+    main = [block.conv1, block.bn1, block.node1, block.conv2, block.bn2, block.node2]
+    return [Branches(main, [] if block.downsample is None else [block.downsample, block.downsample_sn])]
 
 
 def Transfer_SEWResNet18(pretrained: bool = False, **kwargs) -> TransferSEWResNet:

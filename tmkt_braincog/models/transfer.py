@@ -1,17 +1,18 @@
 """Two streams through one spiking backbone, step by step as BrainCog and the reference, or fused to the same numbers."""
 
-from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from braincog.base.node.node import LIFNode
+from braincog.base.node.node import BaseNode, LIFNode
 from braincog.model_zoo.base_module import BaseModule
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks
 from .exact import make_exact, widen
-from .fused import Plan, fused
+from .fused import Folded, Plan, run
 from .names import node_class, surrogate_class
 
 
@@ -44,11 +45,15 @@ class TransferModel(BaseModule):
     Parameters are shared by both streams. The static stream runs first, then, after a reset of all
     neurons, the event stream, each one time-step after another: BatchNorm sees one stream and one
     step at a time, and its running statistics take T updates from each. With ``executor = "fused"`` the same is
-    computed layer by layer (:mod:`~tmkt_braincog.models.fused`); forward hooks then see all streams and steps at once:
-    set ``executor = "step"`` to look inside.
+    computed layer by layer (:mod:`~tmkt_braincog.models.fused`), where every layer is one that can be
+    (:meth:`why_step_by_step`); a model with forward hooks runs step by step, so that they see one time-step at a time.
 
-    Subclasses set ``num_features`` (F) and build their layers after ``super().__init__``, then call
-    :meth:`finish`. Where the tap is a membrane, :attr:`tap_node` names its neuron.
+    After a call neurons are at rest; what BrainCog's ``set_requires_fp`` and ``set_requires_mem`` ask them to collect is
+    that of the event stream, under both executors.
+
+    Subclasses set ``num_features`` (F), build their layers after ``super().__init__``, then call :meth:`finish`, and
+    say by :meth:`blocks` in which order a frame passes them. Where the tap is a membrane, :attr:`tap_node` names its neuron.
+    A network that no order of blocks describes overrides :meth:`features` instead, and runs step by step.
 
     Args:
         num_classes: N.
@@ -91,17 +96,28 @@ class TransferModel(BaseModule):
         """Call at the end of ``__init__``, when all neurons exist."""
         make_exact(self)
 
-    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The modules that a frame passes, in order, up to the spike feature F_t (flattened after the last one)."""
+        raise NotFoldable("it has features() of its own and no blocks()")
+
+    def head(self, stream: str) -> nn.Module:
+        """The linear head of ``stream`` (``static`` or ``event``)."""
+        return self.rgb_fc if stream == "static" else self.dvs_fc
+
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One time-step ``[B, 2, H, W]`` -> (tap ``[B, D]``, spike feature ``[B, F]``)."""
+        for block in self.blocks():
+            x = block(x)
+        spikes = x.flatten(1)
+        return spikes if self.tap_node is None else membrane(self.tap_node), spikes
 
-    @abstractmethod
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        """Spike feature ``[B, F]`` -> logits ``[B, N]`` by the head of ``stream`` (``static`` or ``event``)."""
+        """Spike feature ``[B, F]`` -> logits ``[B, N]`` by the head of ``stream``."""
+        return self.head(stream)(spikes)
 
     @property
     def tap_node(self) -> nn.Module | None:
-        """The neuron whose membrane is the tap; None where the tap is no membrane."""
+        """The neuron whose membrane is the tap; None where the tap is F_t itself."""
         return None
 
     def _check(self, x: Tensor, stream: str) -> None:
@@ -126,22 +142,64 @@ class TransferModel(BaseModule):
         streams = {"event": events} if static is None else {"static": static, "event": events}
         for name, x in streams.items():
             self._check(x, name)
-        if self.executor == "fused":
-            return TransferOutput(**self._run_fused(streams))
-        return TransferOutput(**{name: self.run_stream(x, name) for name, x in streams.items()})
+        parts = self._foldable(streams) if self.executor == "fused" else None
+        if parts is None:
+            outputs = {name: self.run_stream(x, name) for name, x in streams.items()}
+        else:
+            outputs = self._run_fused(streams, *parts)
+        self._rest()
+        return TransferOutput(**outputs)
 
-    def _run_fused(self, streams: dict[str, Tensor]) -> dict[str, StreamOutput]:
+    def why_step_by_step(self) -> str:
+        """Why the model, as it is now, cannot run fused; empty where it can."""
+        try:
+            self._read(("static", "event"))
+        except NotFoldable as reason:
+            return str(reason)
+        return ""
+
+    def _foldable(self, streams: dict[str, Tensor]) -> tuple[Parts, dict[str, Parts]] | None:
+        try:
+            return self._read(streams)
+        except NotFoldable:
+            return None
+
+    def _read(self, streams: Sequence[str]) -> tuple[Parts, dict[str, Parts]]:
+        """Layers of the backbone and of each stream's head."""
+        refuse_global_hooks()
+        for name in ("features", "classify", "run_stream"):
+            if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
+                raise NotFoldable(f"it has a {name}() of its own")
+        backbone = list(self.blocks())
+        heads = {name: self.head(name) for name in streams}
+        layers([*backbone, *{id(head): head for head in heads.values()}.values()])  # no state in both
+        parts = layers(backbone)
+        if self.tap_node is not None and not any(node is self.tap_node for node in leaves(parts)):
+            raise NotFoldable("its tap_node is in none of its blocks()")
+        return parts, {name: layers([head]) for name, head in heads.items()}
+
+    def _run_fused(
+        self, streams: dict[str, Tensor], backbone: Parts, heads: dict[str, Parts]
+    ) -> dict[str, StreamOutput]:
         x = torch.stack([x.transpose(0, 1) for x in streams.values()])
-        plan = Plan(len(streams), *x.shape[1:3])
+        S, T, B = x.shape[:3]
+        x = x.flatten(0, 2).contiguous(memory_format=torch.channels_last)
         self.reset()
-        with fused(self, plan, self.tap_node):
-            tap, spikes = (f.view(*x.shape[:3], -1) for f in self.features(x.flatten(0, 2)))
-        self.reset()
+        spikes = run(backbone, Folded(x), Plan(S, T, B), self.tap_node).x.flatten(1)
+        taps = spikes if self.tap_node is None else membrane(self.tap_node)
         outputs = {}
-        for name, v, f in zip(streams, tap.unbind(), spikes.unbind(), strict=True):
-            logits = self.classify(f.flatten(0, 1), name).view(*f.shape[:2], -1)
-            outputs[name] = StreamOutput(*map(widen, (logits, v, f)))
+        for name, tap, feature in zip(streams, taps.chunk(S), spikes.chunk(S), strict=True):
+            logits = run(heads[name], Folded(feature), Plan(1, T, B)).x
+            outputs[name] = StreamOutput(*(widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature)))
         return outputs
+
+    def _rest(self) -> None:
+        """Reset all neurons, so that no graph stays in them, but leave what they were asked to collect."""
+        for node in self.modules():
+            if isinstance(node, BaseNode):
+                collected = node.feature_map, node.mem_collect
+                node.n_reset()
+                node.feature_map, node.mem_collect = collected
 
 
 # What timm's and BrainCog's create_model calls carry that has no meaning here, and what would

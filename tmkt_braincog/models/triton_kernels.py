@@ -1,4 +1,4 @@
-"""The neuron on a GPU in two Triton kernels: normalise, integrate and fire over T, and the way back.
+"""The neuron on a GPU in three Triton kernels: normalise, integrate and fire over T, and the way back.
 
 The formulas are those of ``kernels.py``, in float32 or wider, and T is a loop that runs on the device: forward reads
 every current once, backward twice. They were tested in Triton's interpreter and built for an A100 and an H100, but
@@ -15,7 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .kernels import Neuron
+from .kernels import Affine, Neuron, Pool, moments, spikes, unpooled, wide
+
+__all__ = ["d_input", "fire", "fire_backward", "moments", "spikes"]  # the last two are few kernels of PyTorch already
 
 BLOCK = 2048  # values per program and time-step, 8 per thread: more would cost registers and so programs at a time
 WARPS = 8
@@ -33,42 +35,45 @@ def _tile(T: tl.constexpr, M, C, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
-def _membrane(x, scale, shift, m, LEAKY: tl.constexpr, TAU: tl.constexpr):
-    """Membrane before firing."""
-    current = x.to(scale.dtype) * scale[None, :] + shift[None, :]
-    return m + (current - m) / TAU if LEAKY else m + current * TAU
+def _membrane(x, scale_ptr, shift_ptr, at, here, m, tau, LEAKY: tl.constexpr):
+    """Membrane before firing; scale and shift stand ``at`` these places, or are None."""
+    current = x.to(m.dtype)
+    if scale_ptr is not None:
+        current = (
+            current * tl.load(scale_ptr + at, here, 0.0)[None, :]
+            + tl.load(shift_ptr + at, here, 0.0)[None, :]
+        )
+    return m + (current - m) / tau if LEAKY else m + current * tau
 
 
 @triton.jit
-def _surrogate(u, NAME: tl.constexpr, ALPHA: tl.constexpr):
+def _surrogate(u, alpha, NAME: tl.constexpr):
     """Derivative of the spike."""
     if NAME == "QGateGrad":
-        return tl.where(tl.abs(u) > 1 / ALPHA, 0.0, -ALPHA * ALPHA * tl.abs(u) + ALPHA)
+        return tl.where(tl.abs(u) > 1 / alpha, 0.0, -alpha * alpha * tl.abs(u) + alpha)
     elif NAME == "BackEIGateGrad":
         return (tl.abs(u) < 0.5).to(u.dtype)
     else:
         tl.static_assert(NAME == "AtanGrad")
-        scaled = ALPHA * PI / 2 * u
-        return ALPHA / 2 / (1 + scaled * scaled)
+        scaled = alpha * PI / 2 * u
+        return alpha / 2 / (1 + scaled * scaled)
 
 
 @triton.jit
 def _fire(
-    x_ptr, scale_ptr, shift_ptr, spikes_ptr, fired_ptr, membranes_ptr, T: tl.constexpr, M, C,
-    LEAKY: tl.constexpr, TAU: tl.constexpr, THRESHOLD: tl.constexpr, SURROGATE: tl.constexpr, ALPHA: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    x_ptr, scale_ptr, shift_ptr, constants_ptr, fired_ptr, membranes_ptr, T: tl.constexpr, M, C,
+    LEAKY: tl.constexpr, SURROGATE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     first, row, channel, here, place, inside = _tile(T, M, C, BLOCK_M, BLOCK_C)
-    m = tl.zeros((BLOCK_M, BLOCK_C), scale_ptr.dtype.element_ty)
+    tau, threshold = tl.load(constants_ptr), tl.load(constants_ptr + 1)
+    m = tl.zeros((BLOCK_M, BLOCK_C), constants_ptr.dtype.element_ty) + tl.load(constants_ptr + 3)
     for t in range(T):
         step = first + t
         at = (step * M + row) * C + place
-        scale = tl.load(scale_ptr + step * C + channel, here, 0.0)
-        shift = tl.load(shift_ptr + step * C + channel, here, 0.0)
-        v = _membrane(tl.load(x_ptr + at, inside, 0.0), scale, shift, m, LEAKY, TAU)
-        spike = (v > THRESHOLD).to(v.dtype)
-        m = v * (1 - spike)
-        tl.store(spikes_ptr + at, spike.to(spikes_ptr.dtype.element_ty), inside)
+        x = tl.load(x_ptr + at, inside, 0.0)
+        v = _membrane(x, scale_ptr, shift_ptr, step * C + channel, here, m, tau, LEAKY)
+        spike = v > threshold
+        m = tl.where(spike, 0.0, v)
         tl.store(fired_ptr + at, spike.to(tl.uint8), inside)
         if membranes_ptr is not None:
             tl.store(membranes_ptr + at, m, inside)
@@ -76,21 +81,20 @@ def _fire(
 
 @triton.jit
 def _fire_backward(
-    x_ptr, mean_ptr, invstd_ptr, scale_ptr, shift_ptr, fired_ptr, d_spikes_ptr, d_membranes_ptr, d_current_ptr,
-    d_shift_ptr, d_scale_ptr, T: tl.constexpr, M, C,
-    LEAKY: tl.constexpr, TAU: tl.constexpr, THRESHOLD: tl.constexpr, SURROGATE: tl.constexpr, ALPHA: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    x_ptr, mean_ptr, invstd_ptr, scale_ptr, shift_ptr, constants_ptr, fired_ptr, d_spikes_ptr, d_membranes_ptr,
+    d_current_ptr, d_shift_ptr, d_scale_ptr, T: tl.constexpr, M, C,
+    LEAKY: tl.constexpr, SURROGATE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     first, row, channel, here, place, inside = _tile(T, M, C, BLOCK_M, BLOCK_C)
-    m = tl.zeros((BLOCK_M, BLOCK_C), scale_ptr.dtype.element_ty)
+    tau, threshold, alpha = tl.load(constants_ptr), tl.load(constants_ptr + 1), tl.load(constants_ptr + 2)
+    m = tl.zeros((BLOCK_M, BLOCK_C), constants_ptr.dtype.element_ty) + tl.load(constants_ptr + 3)
     for t in range(T):
         step = first + t
         at = (step * M + row) * C + place
-        scale = tl.load(scale_ptr + step * C + channel, here, 0.0)
-        shift = tl.load(shift_ptr + step * C + channel, here, 0.0)
-        v = _membrane(tl.load(x_ptr + at, inside, 0.0), scale, shift, m, LEAKY, TAU)
+        x = tl.load(x_ptr + at, inside, 0.0)
+        v = _membrane(x, scale_ptr, shift_ptr, step * C + channel, here, m, tau, LEAKY)
         tl.store(d_current_ptr + at, v, inside)  # kept where the gradient will stand
-        m = v * (1 - tl.load(fired_ptr + at, inside, 0).to(v.dtype))
+        m = tl.where(tl.load(fired_ptr + at, inside, 0) > 0, 0.0, v)
     tl.debug_barrier()  # what a thread has stored, another may load
     carry = tl.zeros_like(m)
     for back in range(T):
@@ -100,9 +104,9 @@ def _fire_backward(
         if d_membranes_ptr is not None:
             carry += tl.load(d_membranes_ptr + at, inside, 0.0)
         d_v = tl.load(d_spikes_ptr + at, inside, 0.0).to(v.dtype)
-        d_v *= _surrogate(v - THRESHOLD, SURROGATE, ALPHA)
-        d_v += carry * (1 - tl.load(fired_ptr + at, inside, 0).to(v.dtype))
-        d_current = d_v / TAU if LEAKY else d_v * TAU
+        d_v *= _surrogate(v - threshold, alpha, SURROGATE)
+        d_v += tl.where(tl.load(fired_ptr + at, inside, 0) > 0, 0.0, carry)
+        d_current = d_v / tau if LEAKY else d_v * tau
         carry = d_v - d_current if LEAKY else d_v
         tl.store(d_current_ptr + at, d_current, inside)
         if d_shift_ptr is not None:  # outside both gradients were loaded as zeros and add nothing
@@ -114,35 +118,64 @@ def _fire_backward(
             tl.store(d_scale_ptr + part, tl.sum(d_current * normal, 0), here)
 
 
-def neuron_forward(
-    x: Tensor, scale: Tensor, shift: Tensor, neuron: Neuron, wants_membranes: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """See :func:`tmkt_braincog.models.kernels.neuron_forward`."""
-    x, scale, shift = (a.contiguous() for a in (x, scale, shift))
-    spikes, fired = torch.empty_like(x), torch.empty_like(x, dtype=torch.uint8)
-    membranes = torch.empty_like(x, dtype=scale.dtype) if wants_membranes else None
-    _launch(_fire, x, neuron, x, scale, shift, spikes, fired, membranes)
-    return spikes, fired, membranes
+@triton.jit
+def _d_input(
+    x_ptr, mean_ptr, d_out_ptr, a_ptr, b_ptr, c_ptr, out_ptr, T: tl.constexpr, M, C,
+    BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    first, row, channel, here, place, inside = _tile(T, M, C, BLOCK_M, BLOCK_C)
+    for t in range(T):
+        at = ((first + t) * M + row) * C + place
+        per_channel = (first + t) * C + channel
+        a = tl.load(a_ptr + per_channel, here, 0.0)[None, :]
+        b = tl.load(b_ptr + per_channel, here, 0.0)[None, :]
+        c = tl.load(c_ptr + per_channel, here, 0.0)[None, :]
+        mean = tl.load(mean_ptr + per_channel, here, 0.0)[None, :]
+        centred = tl.load(x_ptr + at, inside, 0.0).to(a.dtype) - mean
+        d_x = tl.load(d_out_ptr + at, inside, 0.0) * a + centred * b + c
+        tl.store(out_ptr + at, d_x.to(out_ptr.dtype.element_ty), inside)
 
 
-def neuron_backward(
+def fire(
+    x: Tensor, affine: Affine | None, neuron: Neuron, wants_membranes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """See :func:`tmkt_braincog.models.kernels.fire`."""
+    x, fired = x.contiguous(), torch.empty(x.shape, dtype=torch.uint8, device=x.device)
+    membranes = torch.empty_like(x, dtype=wide(x.dtype)) if wants_membranes else None
+    scale_shift = _contiguous(*affine[2:]) if affine is not None else (None, None)
+    _launch(_fire, x, (x, *scale_shift, neuron.constants, fired, membranes), *neuron[:2])
+    return fired, membranes
+
+
+def fire_backward(
     x: Tensor,
-    affine: tuple[Tensor, Tensor, Tensor, Tensor],
+    affine: Affine | None,
+    neuron: Neuron,
     fired: Tensor,
     d_spikes: Tensor,
     d_membranes: Tensor | None,
-    neuron: Neuron,
-    wants_affine: bool,
+    pool: Pool | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """See :func:`tmkt_braincog.models.kernels.neuron_backward`."""
+    """See :func:`tmkt_braincog.models.kernels.fire_backward`."""
     S, T, _, C = x.shape
-    inputs = [None if a is None else a.contiguous() for a in (x, *affine, fired, d_spikes, d_membranes)]
-    d_current = torch.empty_like(inputs[0], dtype=affine[0].dtype)
-    sums = (None, None)
-    if wants_affine:
-        sums = d_current.new_empty(2, _grid(x)[0], S, T, C)
-    _launch(_fire_backward, x, neuron, *inputs, d_current, *sums)
-    return d_current, *(sums.sum(1) if wants_affine else sums)
+    d_spikes = unpooled(d_spikes, pool)
+    inputs = _contiguous(x, *(affine or [None] * 4), neuron.constants, fired, d_spikes, d_membranes)
+    d_current = torch.empty_like(inputs[0], dtype=wide(x.dtype))
+    sums = d_current.new_empty(2, _grid(x)[0], S, T, C) if affine is not None else (None, None)
+    _launch(_fire_backward, x, (*inputs, d_current, *sums), *neuron[:2])
+    return d_current, *(sums.sum(1) if affine is not None else sums)
+
+
+def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """See :func:`tmkt_braincog.models.kernels.d_input`; takes the place of ``d_out`` where their types are the same."""
+    x, mean, d_out, a, b, c = _contiguous(x, mean, d_out, a, b, c)
+    out = d_out if d_out.dtype == x.dtype else torch.empty_like(x)
+    _launch(_d_input, x, (x, mean, d_out, a, b, c, out))
+    return out
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if a is None else a.contiguous() for a in tensors]
 
 
 def _blocks(x: Tensor) -> tuple[int, int]:
@@ -156,11 +189,11 @@ def _grid(x: Tensor) -> tuple[int, int, int]:
     return *(triton.cdiv(n, block) for n, block in zip(x.shape[2:], _blocks(x), strict=True)), x.shape[0]
 
 
-def _launch(kernel, x: Tensor, neuron: Neuron, *pointers: Tensor | None) -> None:
+def _launch(kernel, x: Tensor, pointers: tuple[Tensor | None, ...], *constants) -> None:
     if not x.numel():
         return
     with torch.cuda.device_of(x):
         # Without fused multiply-adds a spike is decided as PyTorch decides it.
         kernel[_grid(x)](
-            *pointers, *x.shape[1:], *neuron, *_blocks(x), num_warps=WARPS, enable_fp_fusion=False
+            *pointers, *x.shape[1:], *constants, *_blocks(x), num_warps=WARPS, enable_fp_fusion=False
         )

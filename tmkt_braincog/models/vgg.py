@@ -1,11 +1,11 @@
 """``Transfer_VGG_SNN``: BrainCog's ``VGG_SNN`` with a head per stream (N-Caltech101)."""
 
 from braincog.model_zoo.vgg_snn import VGG_SNN
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import UserError
 from .narrow import narrow
-from .transfer import TransferModel, membrane, timm_options
+from .transfer import TransferModel, timm_options
 
 POOLINGS = 4
 
@@ -42,12 +42,8 @@ class TransferVGG(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.feature[-2].node
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = self.feature(x)
-        return membrane(self.tap_node), pooled.flatten(1)
-
-    def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        return (self.rgb_fc if stream == "static" else self.dvs_fc)(spikes)
+    def blocks(self) -> list[nn.Module]:
+        return [self.feature]
 
 
 def Transfer_VGG_SNN(pretrained: bool = False, **kwargs) -> TransferVGG:

@@ -1,0 +1,170 @@
+"""What a backbone is made of, read apart into single layers, so that it can also run folded.
+
+Step by step a backbone runs as the modules that it names in ``blocks()``. To run folded, each composite module is read
+apart here, by its exact type; one that is not known, has been given hooks or a ``forward`` of its own, is not guessed at.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from braincog.base.node.node import BaseNode, BiasReLUNode, ReLUNode
+from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .exact import WideLinear, state_in_float32
+
+
+class NotFoldable(Exception):
+    """Why a model runs step by step."""
+
+
+class Residual(nn.Module):
+    """``main(x) + shortcut(x)``; without a shortcut ``main(x) + x``."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module | None = None):
+        super().__init__()
+        self.main, self.shortcut = main, shortcut if shortcut is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x) + self.shortcut(x)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Two ways from one input to one sum; layers of each, in order. An empty shortcut is the input itself."""
+
+    main: list
+    shortcut: list
+
+
+Parts = list[nn.Module | Branches]
+_readers: dict[type, Callable[[nn.Module], Parts]] = {
+    nn.Sequential: list,
+    BaseConvModule: lambda block: [block.conv, block.bn, block.node],
+    BaseLinearModule: lambda block: [block.fc, block.node],
+    Residual: lambda block: [Branches([block.main], [block.shortcut])],
+}
+
+
+def reads(kind: type) -> Callable:
+    """Decorator for a function that says what a module of exactly this type does: its parts in order."""
+
+    def register(reader: Callable[[nn.Module], Parts]) -> Callable[[nn.Module], Parts]:
+        _readers[kind] = reader
+        return reader
+
+    return register
+
+
+# Layers that treat every sample alike and alone, and remember nothing.
+_ALONE = {
+    nn.Conv2d,
+    nn.Linear,
+    WideLinear,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.ReLU,
+    nn.Flatten,
+    nn.Identity,
+}
+
+
+def layers(blocks: Iterable[nn.Module]) -> Parts:
+    """The single layers of ``blocks`` in the order in which they run, and the branches between them.
+
+    Raises:
+        NotFoldable: a module whose effect on folded tensors is not known, named.
+    """
+    found = _read(list(blocks))
+    _refuse_ties(found, False)
+    once = set()
+    for layer in leaves(found):
+        if isinstance(layer, (_BatchNorm, BaseNode)) and id(layer) in once:
+            raise NotFoldable(
+                f"one {type(layer).__name__} is used twice: its state depends on the order of use"
+            )
+        once.add(id(layer))
+    return found
+
+
+def leaves(parts: Parts) -> list[nn.Module]:
+    """All single layers, those of the main branch before those of the shortcut."""
+    found = []
+    for part in parts:
+        found += leaves(part.main) + leaves(part.shortcut) if isinstance(part, Branches) else [part]
+    return found
+
+
+def _read(modules: Parts) -> Parts:
+    found: Parts = []
+    for module in modules:
+        if isinstance(module, Branches):
+            found.append(Branches(_read(module.main), _read(module.shortcut)))
+            continue
+        _refuse_changed(module)
+        if type(module) in _readers:
+            found += _read(_readers[type(module)](module))
+        else:
+            _refuse_unknown(module)
+            found.append(module)
+    return found
+
+
+def _refuse_ties(parts: Parts, exact: bool) -> bool:
+    """A max pool of values that rounding could set apart would pass its gradient elsewhere.
+
+    Args:
+        exact: whether the values that come in are spikes, or sums and means of them that have no rounding error.
+
+    Returns:
+        The same of those that go out.
+    """
+    for part in parts:
+        if isinstance(part, Branches):
+            main, shortcut = (_refuse_ties(branch, exact) for branch in (part.main, part.shortcut))
+            exact = main and shortcut
+        elif isinstance(part, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
+            if not exact:
+                raise NotFoldable(f"a {type(part).__name__} may meet ties that rounding decides")
+        elif isinstance(part, nn.AvgPool2d):
+            exact = exact and part.kernel_size in (1, 2, 4, 8) and part.padding == 0
+        elif not isinstance(part, (nn.Flatten, nn.Identity)):
+            exact = isinstance(part, BaseNode) and not isinstance(part, (ReLUNode, BiasReLUNode))
+    return exact
+
+
+def _refuse_changed(module: nn.Module) -> None:
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    hooks += [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
+    if any(hook is not state_in_float32 for hook in hooks):
+        raise NotFoldable(f"a {type(module).__name__} has hooks, which see one time-step after another")
+    if "forward" in vars(module):
+        raise NotFoldable(f"the forward of a {type(module).__name__} was replaced")
+
+
+def _refuse_unknown(module: nn.Module) -> None:
+    name = type(module).__name__
+    if isinstance(module, (BaseNode, _BatchNorm)):
+        return
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        if module.training and module.p > 0:
+            raise NotFoldable(f"{name} draws other numbers in another order")
+        return
+    if type(module) not in _ALONE:
+        raise NotFoldable(f"what a {name} does to folded tensors is not known")
+    if getattr(module, "inplace", False):
+        raise NotFoldable(f"a {name} works in place")
+    if isinstance(module, nn.Flatten) and module.start_dim < 1:
+        raise NotFoldable("a Flatten mixes samples")
+
+
+def refuse_global_hooks() -> None:
+    """Hooks on all modules see one time-step after another, too."""
+    if torch_module._has_any_global_hook():
+        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
