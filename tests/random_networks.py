@@ -3,7 +3,7 @@
 import random
 
 import torch
-from braincog.base.node.node import BaseNode, IFNode, LIFNode, PLIFNode
+from braincog.base.node.node import IFNode, LIFNode, PLIFNode
 from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
 from torch import nn
 
@@ -59,7 +59,6 @@ class RandomNetwork(TransferModel):
         super().__init__(node_type=node, act_fun=act_fun, tau=self.draw.choice([2.0, 1.3, 3.7]), **options)
         self.strange = self.draw.random() < 0.35  # may have layers that the fused executor must decline
         self.drawn: list[str] = []
-        self.old: list[nn.Module] = []
         self.channels, self.side = 2, size
         self.body = nn.ModuleList([self._first(), *(self._block() for _ in range(self.draw.randint(1, 4)))])
         self.flat = nn.Flatten()
@@ -164,14 +163,11 @@ class RandomNetwork(TransferModel):
         return getattr(self, "_" + kind.replace(" ", "_"))()
 
     def _stack(self):
-        side = self.side
         layers = [
             self._convolution(self.draw.choice([3, 5])),
             *self._main(),
             self._pool() if self.draw.random() < 0.6 else nn.Identity(),
         ]
-        self.old = [layer for layer in layers[:-1] if isinstance(layer, (BaseNode, nn.BatchNorm2d))]
-        self.side_of_old = side
         return nn.Sequential(*layers)
 
     def _residual(self):
@@ -185,9 +181,8 @@ class RandomNetwork(TransferModel):
         return Twice(nn.BatchNorm2d(self.channels), self.node())
 
     def _again(self):
-        if not self.old or self.side_of_old != self.side:
-            return nn.Identity()
-        return nn.Sequential(self.draw.choice(self.old))
+        layer = self.draw.choice([nn.BatchNorm2d(self.channels), self.node()])
+        return nn.Sequential(layer, nn.Conv2d(self.channels, self.channels, 1), layer)
 
     def _dropout(self):
         return nn.Dropout2d(0.3)

@@ -140,7 +140,13 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
 
 # Compiled loops; array types choose between float and bfloat16
 
-_compiled = njit(nogil=True, cache=True, error_model="numpy")  # no test for a division by zero in every turn
+
+def _compiled(function: Callable) -> Callable:
+    options = {"nogil": True, "error_model": "numpy"}  # no test for a division by zero in every turn
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written, neither here nor in the user's cache
+        return njit(**options)(function)
 
 
 def _widened(source, buffer):

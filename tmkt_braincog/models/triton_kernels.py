@@ -17,7 +17,13 @@ from torch import Tensor
 
 from .kernels import Affine, Neuron, Pool, moments, spikes, unpooled, wide
 
-__all__ = ["d_input", "fire", "fire_backward", "moments", "spikes"]  # the last two are few kernels of PyTorch already
+__all__ = [
+    "d_input",
+    "fire",
+    "fire_backward",
+    "moments",
+    "spikes",
+]  # the last two are few kernels of PyTorch already
 
 BLOCK = 2048  # values per program and time-step, 8 per thread: more would cost registers and so programs at a time
 WARPS = 8
