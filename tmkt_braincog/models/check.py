@@ -114,11 +114,11 @@ def _first_layer(model: TransferModel, batch: tuple[Tensor, Tensor]) -> str:
 
     def search(parts: Parts, value: Folded) -> str:
         for part in parts:
-            if isinstance(part, Branches):
-                if name := search(part.main, value) or search(part.shortcut, value):
-                    return name
+            branches = (part.main, part.shortcut) if isinstance(part, Branches) else ()
+            if name := next(filter(None, (search(branch, value) for branch in branches)), ""):
+                return name
             value = run([part], value, plan, model.tap_node)
-            if not isinstance(part, Branches) and not _same(value.x, torch.cat(seen[id(part)])):
+            if not branches and not _same(value.x, torch.cat(seen[id(part)])):
                 return names.get(id(part)) or type(part).__name__
         return ""
 
