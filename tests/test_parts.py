@@ -6,7 +6,6 @@ import torch
 from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.engine.train import same_run
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import grid
 from tmkt_braincog.losses import ela_loss, hint_loss, kd_loss, sta_loss
 from tmkt_braincog.methods import (
     CKD,
@@ -19,6 +18,7 @@ from tmkt_braincog.methods import (
     canonical,
     split_name,
 )
+from tmkt_braincog.methods.names import takes
 from tmkt_braincog.mixing import Progress, SlidingReplacement
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.options import identity, parse, resolve
@@ -223,7 +223,7 @@ def test_a_sweep_knows_what_a_composed_method_takes():
             "teacher_checkpoint",
             "mixup_ratio",
         )
-        return [dest for dest in own if grid.takes(every, dest)]
+        return [dest for dest in own if takes(every, dest)]
 
     assert taken("tmkt") == ["mixup_ratio"]
     assert taken("tmkt+seal") == [

@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if "--debug" in argv:
+        os.environ["TMKT_DEBUG"] = "1"  # the processes that this one starts see it too
+        argv = [word for word in argv if word != "--debug"]
     command, *rest = argv or ["--help"]
     if command in ("-h", "--help"):
         print(_help())
@@ -55,6 +58,9 @@ def _run(argv: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:9}{what}" for name, what in COMMANDS.items()]
-    usage = "usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)"
+    usage = (
+        "usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)\n"
+        "       tmkt COMMAND [options] --debug   (with the traceback behind an error)"
+    )
     about = "Static-to-event transfer for spiking neural networks: TMKT, its baseline and other methods, on BrainCog."
     return "\n".join([usage, "", about, "", "commands:", *lines, "", EXAMPLES])

@@ -9,6 +9,7 @@ Source: TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,11 +127,26 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
 
     # q = 1 - p. The share falls as q grows from 0; conditioned, q may exceed 1.
     log_q_max = 700.0 if law == "truncated" else -1e-15
+    if excess(log_q_max) > 0:
+        raise UserError(
+            f"--mixup-ratio {ratio:g} is too small to be told from 0 at T = {steps}: choose a larger one."
+        )
+    if excess(-36.5) < 0:
+        raise UserError(
+            f"--mixup-ratio {ratio:g} is too near 1 to be told from it at T = {steps}: choose a smaller one."
+        )
     return -math.expm1(brentq(excess, -36.5, log_q_max, xtol=1e-15))
 
 
 class Mixing(ABC):
-    """A mixing strategy: ``strategy(batch, progress) -> Mixed``."""
+    """A mixing strategy: ``strategy(batch, progress) -> Mixed``.
+
+    Args:
+        steps: T.
+    """
+
+    # Further arguments of the constructor, and the options of the command line that give them.
+    options: Mapping[str, str] = {}
 
     def __init__(self, steps: int):
         self.steps = steps
@@ -147,6 +163,10 @@ class Mixing(ABC):
         """
 
     def __call__(self, batch: Pair, progress: Progress = Progress()) -> Mixed:
+        if batch.events.shape[-4] != self.steps:
+            raise UserError(
+                f"{type(self).__name__} was made for {self.steps} time-steps; the batch has {batch.events.shape[-4]}."
+            )
         return mix(batch.static, batch.events, self.event_frames(batch.draws, progress))
 
     def constant(self, draws: Tensor, n: int) -> Tensor:
@@ -165,6 +185,8 @@ class TimeStepMixup(Mixing):
         ratio: r_m in (0, 1), the expected share of event frames.
         law: ``geometric`` (the walk, default) or ``truncated`` (Eq. 8, given that t* <= T).
     """
+
+    options = {"ratio": "mixup_ratio", "law": "mixup_law"}
 
     def __init__(self, steps: int, ratio: float = 0.4, law: str = "geometric"):
         super().__init__(steps)
@@ -187,6 +209,8 @@ class FixedRatio(Mixing):
     For T = 10, r_m = 0.4 that is 3 appearance and 7 event frames: the rule's ratio counts the other
     way round than Eq. 9. Kept, because the published row was made with it. t* is at least 1.
     """
+
+    options = {"ratio": "mixup_ratio"}
 
     def __init__(self, steps: int, ratio: float = 0.4):
         super().__init__(steps)
@@ -223,6 +247,8 @@ class SlidingReplacement(Mixing):
         sliding: False: no replacement in the first half of training, all replaced after it
             (``--no-sliding-training``: what the reference does then).
     """
+
+    options = {"power": "pow", "sliding": "sliding_training"}
 
     def __init__(self, steps: int, power: float = 3, sliding: bool = True):
         super().__init__(steps)

@@ -54,6 +54,17 @@ def parse(argv: list[str] | None = None) -> Namespace:
     return given
 
 
+def typed(argv: list[str]) -> dict[str, Any]:
+    """The options on the command line itself, without those of a recipe."""
+    return vars(_sparse_parser().parse_args(argv))
+
+
+def words_of(given: Mapping[str, Any]) -> list[str]:
+    """Words of a command line that mean these options, by their names in the resolved options."""
+    actions = {action.dest: action for action in build_parser()._actions}
+    return [word for name, value in given.items() for word in _words(actions[name], value, name)]
+
+
 def _sparse_parser() -> ArgumentParser:
     """The parser without defaults: what was not given is not there."""
     parser = build_parser()
@@ -159,8 +170,6 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     options.source_dataset = target.sources[0]
     if options.DVS_DA:
         options.augment = "dvs-da"
-    if options.eval and not options.eval_checkpoint:
-        raise UserError("--eval needs --eval_checkpoint FILE.")
     for name in ("method", "seed"):
         if len(set(getattr(options, name))) < len(getattr(options, name)):
             raise UserError(f"--{name} names the same value twice: {getattr(options, name)}.")

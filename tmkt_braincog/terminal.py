@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from .errors import Interrupted, UserError
@@ -41,6 +42,9 @@ def guarded(run: Callable[[], int]) -> int:
 
 
 def _tell(message: str, number: int) -> None:
+    """The message of the error in hand; with ``TMKT_DEBUG`` its traceback first."""
+    if os.environ.get("TMKT_DEBUG"):
+        traceback.print_exc()
     if number:
         # Where process 0 fails for the same reason, it says so, and torchrun ends this one meanwhile.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from tests.program import run_train
-from tmkt_braincog.engine import train
+from tmkt_braincog.data import DATASETS
+from tmkt_braincog.engine import checkpoint, train
+from tmkt_braincog.models import TransferModel
 
 COMMON = [
     "--shots",
@@ -74,7 +76,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def test_stopped_and_resumed_equals_uninterrupted(
     uninterrupted, tmp_path, monkeypatch, capsys, signum, stop_at
 ):
-    """Stops inside an epoch, after the very first step and at the end of an epoch."""
+    """Stops inside an epoch, after the very first step and at the end of an epoch, before its evaluation."""
     steps = 0
     step = train.Trainer._step
 
@@ -103,6 +105,56 @@ def test_stopped_and_resumed_equals_uninterrupted(
         assert results[0][name] == results[1][name]
 
 
+@pytest.mark.parametrize("where", ["in the middle", "at the very end"])
+def test_stopped_while_evaluating(uninterrupted, tmp_path, monkeypatch, capsys, where):
+    """The signal comes between two batches of an evaluation; the next run of the same command does not start."""
+    calls, forward = 0, TransferModel.forward
+
+    def counted(self, events, static=None):
+        nonlocal calls
+        calls += static is None and len(events) > 2  # not the trial before a run
+        if calls == (2 if where == "in the middle" else at_the_end):
+            calls += 1
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, events, static)
+
+    per_epoch = -(-len(DATASETS["ndigits"].load(None, steps=10, size=28).test) // 32)
+    at_the_end = 4 * per_epoch - 1
+    monkeypatch.setattr(TransferModel, "forward", counted)
+    output = tmp_path / "out"
+    assert run(output, "--method", "tmkt", "baseline") == 128 + signal.SIGTERM
+    epoch = 0 if where == "in the middle" else 3
+    assert f"after epoch {epoch}, step 4 of 4" in capsys.readouterr().err
+    assert not (folder(output) / "result.json").exists() and not (output / "runs/baseline-seed3").exists()
+    monkeypatch.setattr(TransferModel, "forward", forward)
+    assert run(output, "--resume") == 0
+    assert_same(final_state(uninterrupted), final_state(output))
+    pd.testing.assert_frame_equal(log_without_time(uninterrupted), log_without_time(output), check_exact=True)
+
+
+def test_killed_between_the_two_checkpoints(uninterrupted, tmp_path, monkeypatch):
+    """best.pt is there before last.pt speaks of it, and the run goes on to the same end."""
+    save, names = checkpoint.save, []
+
+    def killed(path, state):
+        names.append(path.name)
+        if path.name == "last.pt" and names[-2:-1] == ["best.pt"] and state["position"]["epoch"] > 1:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    best = final_state(uninterrupted)["position"]["best_epoch"]
+    if best == 0:
+        pytest.skip("this machine's rounding finds no better epoch than the first")
+    monkeypatch.setattr(checkpoint, "save", killed)
+    output = tmp_path / "out"
+    assert run(output) == 130
+    monkeypatch.setattr(checkpoint, "save", save)
+    last = final_state(output)["position"]
+    assert last["best_epoch"] < 0 or (folder(output) / "best.pt").exists()
+    assert run(output, "--resume") == 0
+    assert_same(final_state(uninterrupted), final_state(output))
+
+
 def test_log_has_one_header_and_every_epoch_once(uninterrupted):
     lines = (folder(uninterrupted) / "log.csv").read_text().splitlines()
     assert sum(line.startswith("epoch,") for line in lines) == 1
@@ -119,7 +171,7 @@ def test_resume_from_a_named_checkpoint(uninterrupted, tmp_path):
 
 
 def test_finished_runs_are_kept(uninterrupted, monkeypatch):
-    monkeypatch.setattr(train.Trainer, "fit", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(train.Trainer, "fit", lambda self, signal: pytest.fail("trained again"))
     assert run(uninterrupted, "--resume") == 0
 
 

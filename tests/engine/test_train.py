@@ -2,13 +2,15 @@
 
 import errno
 import json
+import os
+import socket
 
 import pandas as pd
 import pytest
 import torch
 
 from tests.program import run_train
-from tmkt_braincog.engine import train
+from tmkt_braincog.engine import finite, owner, train
 from tmkt_braincog.options import parse, resolve
 
 SMALL = [
@@ -109,22 +111,57 @@ def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
     assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capsys):
-    step = train.Trainer._step
+@pytest.mark.parametrize("poison", ["weight", "gradient"])
+def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(tmp_path, monkeypatch, capsys, poison):
+    """A membrane that is NaN never fires: the loss alone stays finite."""
+    step, steps = train.Trainer._step, []
 
     def poisoned(self, batch, progress):
-        if progress.epoch == 1 and progress.batch == 1:
-            with torch.no_grad():
-                self.model.fc2.bias[0] = float("nan")
-        step(self, batch, progress)
+        steps.append((progress.epoch, progress.batch))
+        if steps[-1] == (1, 0):
+            if poison == "weight":
+                with torch.no_grad():
+                    self.model.feature[0].weight[0] = float("nan")
+            else:
+                self.model.fc1.weight.register_hook(lambda grad: grad * float("inf"))
+        return step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", poisoned)
     assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
-    assert "epoch 1, step 1 of 2" in message and "digits/" in message
+    assert "the gradient is not finite at epoch 1, step 0 of 2, first that of model." in message
+    assert "digits/" in message and "The last good checkpoint is kept" in message
+    assert steps[-1] == (1, 0)
     kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
     assert kept["position"]["epoch"] == 1
     assert all(torch.isfinite(v).all() for v in kept["model"].values())
+
+
+def test_a_bad_first_step_names_no_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "gradient_norm", lambda modules, clip: torch.tensor(float("nan")))
+    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    message = capsys.readouterr().err
+    assert "epoch 0, step 0 of 2" in message and "checkpoint" not in message
+
+
+def test_the_watch_on_a_gpu_looks_one_step_later():
+    class OnGPU:
+        is_cuda = True
+
+    watch = finite.FiniteWatch()
+    assert watch.flush() is None
+    assert watch.add(3, torch.tensor(1.0)) is None and watch.add(4, torch.tensor(float("inf"))) == 4
+
+
+def test_a_second_program_with_the_same_output_is_refused(tmp_path, capsys):
+    out = tmp_path / "o"
+    with owner.owned(out):
+        assert run_train([*SMALL, "--output", str(out)]) == 2
+        message = capsys.readouterr().err
+        assert f"process {os.getpid()} on {socket.gethostname()}" in message
+        assert sorted(p.name for p in out.iterdir()) == [owner.LOCK, owner.OWNER]
+    assert run_train([*SMALL, "--output", str(out)]) == 0
+    assert not {owner.LOCK, owner.OWNER} & {p.name for p in out.iterdir()}
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.experiments import grid, launch, sweep
 from tmkt_braincog.methods import METHODS, SYSTEMS
+from tmkt_braincog.methods.names import takes
 from tmkt_braincog.options import parse, resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -83,7 +84,7 @@ OWN |= {
 def test_what_every_method_takes(method):
     options, _ = resolve(parse(["--method", method]))
     all_options = {a.dest for a in build_parser()._actions} - {"help"}
-    taken = {dest for dest in all_options if grid.takes(options, dest)}
+    taken = {dest for dest in all_options if takes(options, dest)}
     assert taken == all_options - (set().union(*OWN.values()) - OWN[method])
 
 

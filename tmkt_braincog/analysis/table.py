@@ -86,8 +86,8 @@ def summarise(df: pd.DataFrame, reference: str = "baseline") -> pd.DataFrame:
     corrected for the number of methods); train_s (mean); peak_mib (maximum).
 
     NaN where there is nothing to say: std, interval and p with one seed; all differences of the
-    reference itself, of methods sharing no seed with it, or when it is absent. If all differences
-    are equal the interval is their mean and p is NaN, for t divides by zero.
+    reference itself, of methods sharing no seed with it, or when it is absent; interval and p where all
+    differences are equal, for t divides by zero.
 
     Raises:
         UserError: as :func:`read_csv`.
@@ -240,8 +240,8 @@ def _paired(ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
     mean = difference.mean() if len(difference) else np.nan
     if len(difference) < 2:
         return {"diff": mean, "low": np.nan, "high": np.nan, "p": np.nan}
-    if np.ptp(difference) < ZERO_SPREAD:
-        return {"diff": mean, "low": mean, "high": mean, "p": np.nan}
+    if np.ptp(difference) < ZERO_SPREAD:  # says nothing about the spread over other seeds
+        return {"diff": mean, "low": np.nan, "high": np.nan, "p": np.nan}
     test = stats.ttest_rel(ours, theirs)
     low, high = test.confidence_interval(0.95)
     return {"diff": mean, "low": low, "high": high, "p": test.pvalue}

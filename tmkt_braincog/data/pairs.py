@@ -138,7 +138,10 @@ class TSMDataset(Dataset):
     def __getitem__(self, index: int | Sequence[int]) -> Pair:
         if np.ndim(index):
             return self._batch([int(i) for i in index])
-        return Pair(*(t[0] for t in self._batch([int(index)])))
+        index = int(index)
+        if not -len(self) <= index:
+            raise IndexError(f"item {index} of {len(self)}")
+        return Pair(*(t[0] for t in self._batch([index % len(self) if index < 0 else index])))
 
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 import warnings
 from argparse import Namespace
 
@@ -97,9 +98,11 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
     except UserError:
         raise
     except Exception as error:  # BrainCog's neurons fail in many ways where they do not fit
+        last = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"--model {options.model} with --node-type {options.node_type} and --act-fun {options.act_fun} cannot "
-            f"be built and run ({error}). Neurons such as LIFNode, IFNode and PLIFNode can."
+            f"--model {options.model} with --node-type {options.node_type} and --act-fun {options.act_fun} cannot be built "
+            f"and run: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}). BrainCog's neurons do not all fit "
+            "all models: LIFNode, IFNode and PLIFNode do. TMKT_DEBUG=1 shows the traceback."
         ) from error
     return model
 

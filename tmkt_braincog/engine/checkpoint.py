@@ -26,13 +26,25 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, with ``weights_only``.
+    """Read a checkpoint of this program onto the CPU, with ``weights_only``.
 
     Raises:
-        UserError: missing, corrupt, or not a checkpoint of this project.
+        UserError: missing, corrupt, or not one of this program's.
+    """
+    state = load_any(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this program (format {FORMAT}).")
+    return state
+
+
+def load_any(path: Path) -> Any:
+    """What :func:`torch.load` finds in a file, on the CPU, with ``weights_only``.
+
+    Raises:
+        UserError: missing or corrupt.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises many types for a damaged file
@@ -41,9 +53,6 @@ def load(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than weights. "
             "Use another one, such as best.pt beside it, or start anew without --resume."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this program (format {FORMAT}).")
-    return state
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path, name: str) -> None:

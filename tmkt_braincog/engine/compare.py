@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from contextlib import ExitStack
 from copy import copy
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +20,11 @@ from ..files import replacing
 from ..methods import METHODS, SYSTEMS
 from ..options import identity, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
-from . import checkpoint
-from .build import build_model, choose_device
+from .build import choose_device
 from .environment import write_environment
-from .evaluate import Metrics, evaluate
+from .interrupt import StopSignal
 from .memory import keep_freed_memory
+from .owner import LOCK, OWNER, owned
 from .train import Result, Trainer, same_run
 
 # What a data set is loaded by.
@@ -84,14 +85,24 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
         check_teachers(options, data, split, seed)
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
-    distributed.on_main(lambda: claim(folder, options))
-    for line in filter(None, (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}")):
-        say(line)
-    for seed, split in splits.items():
-        say(f"Seed {seed}. {split.audit}")
-        for name in options.method:
-            _run(single(options, name, seed), data, split, run_folder(folder, name, seed), device)
-    return distributed.on_main(lambda: _report(options, data, folder, bool(len(split.val)), say))
+    with ExitStack() as held:
+        distributed.on_main(lambda: _hold(held, folder, options))
+        for line in filter(
+            None, (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}")
+        ):
+            say(line)
+        with StopSignal() as signal:
+            for seed, split in splits.items():
+                say(f"Seed {seed}. {split.audit}")
+                for name in options.method:
+                    one = single(options, name, seed)
+                    _run(one, data, split, run_folder(folder, name, seed), device, signal)
+        return distributed.on_main(lambda: _report(options, data, folder, bool(len(split.val)), say))
+
+
+def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
+    held.enter_context(owned(folder))
+    claim(folder, options)
 
 
 def _report(options: Namespace, data: TransferData, folder: Path, validated: bool, say) -> pd.DataFrame:
@@ -151,7 +162,7 @@ def check_output(options: Namespace) -> Path:
                 f"The output folder {folder} already holds this run. Add --resume to keep what is finished and "
                 "go on, or choose another --output."
             )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - {LOCK, OWNER}):
         raise UserError(f"The output folder {folder} holds other files: choose an empty or a new one.")
     return folder
 
@@ -165,7 +176,14 @@ def claim(folder: Path, options: Namespace) -> None:
         raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
 
 
-def _run(options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device) -> Result:
+def _run(
+    options: Namespace,
+    data: TransferData,
+    split: Split,
+    folder: Path,
+    device: torch.device,
+    signal: StopSignal,
+) -> Result:
     finished_file, last = folder / "result.json", folder / "last.pt"
     is_finished, is_begun = distributed.from_main((finished_file.exists(), last.exists()))
     if is_finished:
@@ -176,7 +194,7 @@ def _run(options: Namespace, data: TransferData, split: Split, folder: Path, dev
     elif options.resume and is_begun:
         trainer.restore(last)
     distributed.on_main(lambda: _write_origin(folder, data, split, device))
-    return trainer.fit()
+    return trainer.fit(signal)
 
 
 def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.device) -> None:
@@ -193,24 +211,6 @@ def finished(folder: Path, order: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         sorted(rows, key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
     )
-
-
-def evaluate_checkpoint(options: Namespace, say=print) -> Metrics:
-    """``--eval``: accuracy of ``--eval_checkpoint`` on the test recordings; writes nothing."""
-    device, remark = choose_device(options.device)
-    path = Path(options.eval_checkpoint)
-    state = checkpoint.load(path)
-    data = distributed.main_first(lambda: load_data(options))
-    model = build_model(options, len(data.classes))
-    checkpoint.load_weights(model, state["ema"] or state["model"], path, f"--model {options.model}")
-    split = make_split(data, options, options.seed[0])
-    metrics = evaluate(
-        model.to(device), data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
-    )
-    for line in filter(None, (remark, f"Seed {options.seed[0]}. {split.audit}")):
-        say(line)
-    say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
-    return metrics
 
 
 def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:

@@ -1,5 +1,6 @@
 """Evaluation: the event stream alone, by the event head, mean logits over time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ def evaluate(
     device: torch.device,
     batch_size: int = 32,
     amp: bool = False,
+    between: Callable[[], None] = lambda: None,
 ) -> Metrics:
     """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.
 
@@ -40,12 +42,18 @@ def evaluate(
         frames: ``[R, T, 2, H, W]`` counts, resized to the model's input size.
         labels: ``[R]`` int64.
         recordings: indices to evaluate, at least one.
+        between: called before every batch, equally often in every process.
     """
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     own = np.asarray(distributed.share(recordings))
-    for chunk in np.split(own, range(batch_size, len(own), batch_size)) if len(own) else []:
+    most = -(-len(recordings) // distributed.count())
+    for start in range(0, most, batch_size):
+        between()
+        chunk = own[start : start + batch_size]
+        if not len(chunk):
+            continue
         x = resize_frames(frames[chunk], model.event_size).to(device)
         y = labels[chunk].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):

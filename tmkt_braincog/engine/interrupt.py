@@ -3,6 +3,8 @@
 import signal
 from types import FrameType, TracebackType
 
+from .. import distributed
+
 
 class StopSignal:
     """Context in which SIGINT and SIGTERM set ``received`` instead of ending the process.
@@ -21,6 +23,10 @@ class StopSignal:
         if self.received is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signum
+
+    def wanted(self) -> int | None:
+        """The signal that this process, or another one of the same run, has received; every process must ask."""
+        return -distributed.smallest(-(self.received or 0)) or None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

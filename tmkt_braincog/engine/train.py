@@ -1,5 +1,6 @@
 """Training one method with one seed: the loop, its checkpoints and its log."""
 
+import contextlib
 import json
 import math
 import time
@@ -27,6 +28,7 @@ from ..teacher.outputs import give_teachers, set_teacher_widths
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .evaluate import Metrics, evaluate
+from .finite import FiniteWatch, first_not_finite, gradient_norm
 from .interrupt import StopSignal
 from .loggers import EpochLog
 from .memory import peak_mib, reset_peak
@@ -114,15 +116,16 @@ class Trainer:
         self.at = Position()
         self.sums: dict[str, Tensor] = {}
         self.teachers: dict[str, str] | None = None  # checksums; None before training
-        # The first step of this epoch with a loss that is not finite; lives on the device so that looking
-        # for it costs no synchronisation per step.
-        self.first_bad = torch.tensor(self.steps, device=device)
+        self.watch, self.signal = FiniteWatch(), StopSignal()
 
-    def fit(self) -> Result:
+    def fit(self, signal: StopSignal | None = None) -> Result:
         """Train to the end.
 
+        Args:
+            signal: what is already listening for signals; one of the run's own where None.
+
         Raises:
-            UserError: a loss that is not finite, or a checkpoint that cannot be written.
+            UserError: a gradient that is not finite, or a checkpoint that cannot be written.
             Interrupted: Ctrl-C or SIGTERM, after saving.
         """
         self._give_teachers()
@@ -136,9 +139,11 @@ class Trainer:
             dynamic_ncols=True,
             mininterval=0.5,
         )
-        with StopSignal() as signal, bar:
+        with contextlib.ExitStack() as stack:
+            self.signal = signal or stack.enter_context(StopSignal())
+            stack.enter_context(bar)
             while self.at.epoch < self.options.epochs:
-                self._train_epoch(signal, bar)
+                self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
         return self._finish()
@@ -158,7 +163,7 @@ class Trainer:
         labels = self.data.labels[self.split.train].numpy()
         return epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, self.seed, epoch)
 
-    def _train_epoch(self, signal: StopSignal, bar: tqdm) -> None:
+    def _train_epoch(self, bar: tqdm) -> None:
         batches = self._batches(self.at.epoch)
         self.pairs.set_epoch(self.at.epoch)
         self.model.train()
@@ -177,42 +182,32 @@ class Trainer:
         started = time.perf_counter()
         for batch in loader:
             progress = Progress(self.at.epoch, self.options.epochs, self.at.batch, self.steps)
-            self._step(batch.to(self.device), progress)
+            self._refuse(self._step(batch.to(self.device), progress), batches)
             self.at.batch += 1
             bar.update()
             if self.at.batch % self.options.log_interval == 0:
-                self._check_finite(batches)
                 bar.set_postfix(epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False)
-            signum = self._stop_wanted(signal)
-            if signum is not None:
-                self._add_time(started)
-                self._stop(signum, batches)
-        self._check_finite(batches)
+            if self.at.batch < self.steps:
+                self._stop_if_wanted(started)
+        self._refuse(self.watch.flush(), batches)
         self._add_time(started)
 
-    def _stop_wanted(self, signal: StopSignal) -> int | None:
-        """The signal to stop on. Several processes must stop at the same step: they ask each other now and then."""
-        if distributed.count() == 1:
-            return signal.received
-        if self.at.batch % self.options.log_interval and self.at.batch < self.steps:
-            return None
-        return -distributed.smallest(-(signal.received or 0)) or None
-
-    def _step(self, batch, progress: Progress) -> None:
+    def _step(self, batch, progress: Progress) -> int | None:
+        """Train on one batch; the number of a step whose gradient was not finite."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             losses = self.losses(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        if self.options.clip_grad is not None:
-            nn.utils.clip_grad_norm_(self.modules.parameters(), self.options.clip_grad)
+        bad = self.watch.add(progress.batch, gradient_norm(self.modules, self.options.clip_grad))
+        if bad is not None:
+            return bad
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model)
         with torch.no_grad():
             for name, value in losses.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value.detach().double()
-            bad = ~torch.isfinite(losses["loss"].detach())
-            self.first_bad = self.first_bad.minimum(torch.where(bad, progress.batch, self.steps))
+        return None
 
     def _means(self) -> dict[str, float]:
         means = distributed.mean(torch.stack(list(self.sums.values()))) / self.at.batch
@@ -224,15 +219,17 @@ class Trainer:
         self.at.train_s += time.perf_counter() - started
         self.at.peak_mib = max(self.at.peak_mib, peak_mib(self.device))
 
-    def _check_finite(self, batches: list[list[int]]) -> None:
-        bad = distributed.smallest(self.first_bad)
-        if bad == self.steps:
+    def _refuse(self, bad: int | None, batches: list[list[int]]) -> None:
+        """A UserError, where a step had a gradient that is not finite. In every process it was the same."""
+        if bad is None:
             return
+        last, where = self.folder / "last.pt", first_not_finite(self.modules)
+        kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
         names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batches[bad]]
         raise UserError(
-            f"{self.name}, seed {self.seed}: the loss is not finite at epoch {self.at.epoch}, step {bad} of "
-            f"{len(batches)}; the batch holds {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}. The last good "
-            f"checkpoint is kept ({self.folder / 'last.pt'}). Lower --lr, or set --clip-grad 1."
+            f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, step {bad} of "
+            f"{len(batches)}{f', first that of {where}' if where else ''}; the batch holds {', '.join(names[:4])}"
+            f"{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, or set --clip-grad 1."
         )
 
     def _end_epoch(self, bar: tqdm) -> None:
@@ -248,9 +245,10 @@ class Trainer:
         if self.scheduler is not None:
             self.scheduler.step(epoch + 1)
         self.at.epoch, self.at.batch, self.sums = epoch + 1, 0, {}
-        self.save("last.pt")
+        # The best one first: what last.pt speaks of is then always there.
         if self.at.best_epoch == epoch:
             self.save("best.pt")
+        self.save("last.pt")
 
     def _share_statistics(self) -> None:
         """Give every process the mean of all processes' running statistics.
@@ -277,7 +275,8 @@ class Trainer:
     def evaluate_on(self, recordings) -> Metrics:
         """Evaluate the model (its moving average where there is one) on these recordings."""
         model = self.model if self.ema is None else self.ema.module
-        return evaluate(model, self.data.frames, self.data.labels, recordings, self.device, amp=self.amp)
+        data = self.data.frames, self.data.labels
+        return evaluate(model, *data, recordings, self.device, amp=self.amp, between=self._stop_if_wanted)
 
     def _finish(self) -> Result:
         at = self.at
@@ -294,8 +293,18 @@ class Trainer:
         distributed.on_main(lambda: _write(self.folder / "result.json", asdict(result)))
         return result
 
-    def _stop(self, signum: int, batches: list[list[int]]) -> None:
-        self._check_finite(batches)
+    def _stop_if_wanted(self, started: float | None = None) -> None:
+        """Save and raise :class:`Interrupted` after a signal.
+
+        Args:
+            started: when the training in hand began, whose time is to be counted.
+        """
+        signum = self.signal.wanted()
+        if signum is None:
+            return
+        self._refuse(self.watch.flush(), self._batches(self.at.epoch))
+        if started is not None:
+            self._add_time(started)
         self._share_statistics()
         self.save("last.pt")
         self.log.close()
@@ -303,7 +312,7 @@ class Trainer:
         n = distributed.count()
         program = alone if n == 1 else f"torchrun --nproc_per_node={n} {target}"
         raise Interrupted(
-            f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {len(batches)}; saved in "
+            f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {self.steps}; saved in "
             f"{self.folder / 'last.pt'}.\nContinue with: {program} -c "
             f"{self.folder.parent.parent / 'config.yaml'} --resume",
             signum,

@@ -2,17 +2,13 @@
 
 import hashlib
 import re
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain, compress, product
 from pathlib import Path
-from typing import Any
 
-from ..arguments import GENERAL_GROUPS, group_options
 from ..errors import UserError
-from ..methods import METHODS, SYSTEMS, build_method
+from ..methods.names import takes
 from ..options import parse, resolve
 from .axes import Axis, check_fixed, make_axis
 from .jobs import Job
@@ -88,40 +84,6 @@ def _remarks(taken: dict[str, dict[str, list[bool]]]) -> Iterable[str]:
             yield f"{method} does not take {', '.join(never)}: run once."
         if partly:
             yield f"{method} does not take {', '.join(partly)} in some of the combinations: run once there."
-
-
-def takes(options: Namespace, dest: str) -> bool:
-    """Whether the run of these options depends on this one.
-
-    All do that no registered method or part is built from (such as ``--epochs``), and those of the
-    :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; the others where the run's method reads them.
-    """
-    return dest not in _of_methods() or dest in _reads(options.method[0], options)
-
-
-@cache
-def _of_methods() -> set[str]:
-    defaults, _ = resolve(parse([]))
-    return set().union(*(_reads(name, defaults) for name in (*METHODS, *SYSTEMS))) - group_options(
-        GENERAL_GROUPS
-    )
-
-
-class _Recorder:
-    """Options that remember which of them were read."""
-
-    def __init__(self, options: Namespace):
-        self._options, self.read = options, set()
-
-    def __getattr__(self, name: str) -> Any:
-        self.read.add(name)
-        return getattr(self._options, name)
-
-
-def _reads(method: str, options: Namespace) -> set[str]:
-    recorder = _Recorder(options)
-    teachers = {"teacher_checkpoint"} if build_method(method, recorder, features=1).parts else set()
-    return recorder.read | teachers
 
 
 def folder_name(settings: dict[str, str]) -> str:

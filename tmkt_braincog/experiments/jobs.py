@@ -28,7 +28,8 @@ from ..engine.build import build_model, build_optimizer, build_scheduler
 from ..engine.compare import DATA_OPTIONS, check_output, load_data
 from ..engine.interrupt import StopSignal
 from ..errors import Interrupted, UserError
-from ..options import parse, resolve
+from ..methods.names import idle
+from ..options import parse, resolve, typed, words_of
 from ..teacher import load_teachers
 
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
@@ -68,7 +69,11 @@ class Job:
             UserError: words that ``main_transfer.py`` would refuse.
         """
         words = (*words, "--output", str(folder), "--resume", "--no-progress")
-        return cls(name, words, resolve(parse(list(words)))[0])
+        options, given = resolve(parse(list(words)))[0], typed(list(words))
+        # Fixed words are for all jobs; what this one's methods do not take is not for it.
+        if names := idle(options, given):
+            words = tuple(words_of({dest: value for dest, value in given.items() if dest not in names}))
+        return cls(name, words, options)
 
     @property
     def folder(self) -> Path:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.owner import owned
 from .jobs import Job, run
 
 
@@ -29,7 +30,8 @@ def launch(own: argparse.Namespace, output: Path, jobs: Sequence[Job]) -> None:
         # Their times depend on what else was running.
         _shared_marker(output).parent.mkdir(parents=True, exist_ok=True)
         _shared_marker(output).touch()
-    run(jobs, own.jobs, dict(own.slurm) if own.slurm else None, output / "slurm")
+    with owned(output):
+        run(jobs, own.jobs, dict(own.slurm) if own.slurm else None, output / "slurm")
 
 
 def shared_machine(output: Path) -> bool:

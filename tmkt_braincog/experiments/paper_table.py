@@ -75,14 +75,15 @@ def verdicts(frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[t
     """For every claim its words, its verdict, and the paired difference of top-1 after the last epoch.
 
     A claim ``{say, better, worse}`` holds where the 95 % t-interval of ``better - worse`` over common seeds is above 0, the
-    reverse where it is below 0, and is undecided in between. Not corrected for the number of claims.
+    reverse where it is below 0, and is undecided in between and where all seeds have the same difference. Not corrected for the number of claims.
     """
     out = []
     for claim in claims:
         pair = frame[frame["method"].isin([claim["better"], claim["worse"]])]
         row = summarise(pair, claim["worse"]).set_index("method").loc[claim["better"]]
         low, high = row["last_low"], row["last_high"]
-        verdict = ONE_SEED if pd.isna(low) else HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+        unknown = ONE_SEED if row["n_paired"] < 2 else UNDECIDED
+        verdict = unknown if pd.isna(low) else HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
         out.append((claim["say"], verdict, _difference(row, "last")))
     return out
 

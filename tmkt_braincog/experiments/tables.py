@@ -12,11 +12,12 @@ import pandas as pd
 from ..analysis.table import read_csv
 from ..errors import UserError
 from ..methods import teachers_of
+from ..methods.names import takes
 from ..options import model_text, parse, resolve
 from ..teacher import load_teacher, teacher_path
 from . import paper_table
 from .axes import check_fixed
-from .grid import folder_name, takes
+from .grid import folder_name
 from .jobs import Job, check
 from .launch import launch, plan_text
 from .table_file import RECIPES, Row, Table

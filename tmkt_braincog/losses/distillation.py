@@ -95,7 +95,8 @@ def sta_targets(logits: Tensor) -> Tensor:
     """
     z = _wide(logits.detach())
     log_p = z.log_softmax(dim=-1)
-    confidence = 1 + (log_p.exp() * log_p).sum(dim=-1) / math.log(z.shape[-1])  # [T, B]
+    # [T, B]; with one class always 1
+    confidence = 1 + (log_p.exp() * log_p).sum(dim=-1) / math.log(max(z.shape[-1], 2))
     with torch.autocast(z.device.type, enabled=False):
         unit = F.normalize(z, dim=-1)
         likeness = torch.einsum("ibn,jbn->bij", unit, unit)

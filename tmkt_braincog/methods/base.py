@@ -24,10 +24,17 @@ class Method(nn.Module):
 
     # Whether a static (sliding, mixed) stream is run.
     has_static = True
+    # Options that it reads, other than those of the run, the data and the model; :meth:`taken` where it depends.
+    takes: tuple[str, ...] = ()
 
     def __init__(self):
         super().__init__()
         self.parts = nn.ModuleList()
+
+    @classmethod
+    def taken(cls, options: Namespace) -> set[str]:
+        """Of :attr:`takes` those that have an effect with these options."""
+        return set(cls.takes)
 
     @property
     def least_batch(self) -> int:
@@ -76,6 +83,8 @@ class Part(nn.Module):
     teacher_gives = "logits"
     # Whether it reads the static stream.
     needs_static = False
+    # Options that it reads, as of a :class:`Method`.
+    takes: tuple[str, ...] = ()
     teacher: Tensor | None = None
 
     @classmethod

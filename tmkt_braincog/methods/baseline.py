@@ -31,6 +31,18 @@ class Baseline(Method):
         mixing: replacement schedule of the static stream; sliding, cubic, where None.
     """
 
+    takes = (
+        "TET_loss",
+        "smoothing",
+        "regularization",
+        "theta",
+        "domain_loss",
+        "domain_loss_coefficient",
+        "sliding_training",
+        "pow",
+        "threshold",
+    )
+
     def __init__(
         self,
         steps: int,
@@ -46,6 +58,10 @@ class Baseline(Method):
         self.rda = RDALoss(steps, coefficients, **self.classification)
         self.domain_weight = domain_weight
         self.mixing = mixing or SlidingReplacement(steps)
+
+    @classmethod
+    def taken(cls, options: Namespace) -> set[str]:
+        return super().taken(options) - (set() if options.regularization else {"theta"})
 
     @property
     def least_batch(self) -> int:

@@ -28,6 +28,7 @@ class CKD(Part):
 
     teacher_on = "static"
     needs_static = True
+    takes = ("ckd_k", "ckd_on", "ckd_threshold", "kd_temperature")
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class EventOnly(Method):
     """
 
     has_static = False
+    takes = ("TET_loss", "smoothing")
 
     def __init__(self, tet: bool = True, smoothing: float = 0.0):
         super().__init__()

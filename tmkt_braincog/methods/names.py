@@ -1,8 +1,11 @@
 """What a name on the command line stands for: ``tmkt``, ``tmkt+seal``, or a published system such as ``ckd``."""
 
 from argparse import Namespace
+from collections.abc import Iterable
+from functools import cache
 from itertools import chain
 
+from ..arguments import GENERAL_GROUPS, build_parser, group_options
 from ..errors import UserError, unknown_name
 from .base import METHODS, PARTS, Method
 
@@ -60,6 +63,46 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
             f"--method {name}: {lacking[0]} works on the static stream, which {base} does not have. Join it to another."
         )
     return method
+
+
+def takes(options: Namespace, dest: str) -> bool:
+    """Whether the first of the run's methods depends on this option.
+
+    All do on what no registered method or part reads (such as ``--epochs``) and on the options of the
+    :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; on the others where they read them.
+    """
+    return dest not in _of_methods() or dest in _taken(options.method[0], options)
+
+
+def refuse_idle(options: Namespace, given: Iterable[str]) -> None:
+    """A UserError for options that were given although none of the run's methods reads them."""
+    for dest in idle(options, given):
+        readers = [name for name in (*METHODS, *SYSTEMS) if dest in _taken(name, options)]
+        known = (
+            f"It is an option of {', '.join(readers)}: name one with --method, or" if readers else "Please"
+        )
+        raise UserError(
+            f"--{dest.replace('_', '-')} changes nothing for {', '.join(options.method)}. {known} leave it away."
+        )
+
+
+def idle(options: Namespace, names: Iterable[str]) -> list[str]:
+    """Those of the options that none of the run's methods reads."""
+    taken = set().union(*(_taken(name, options) for name in options.method))
+    return [dest for dest in names if dest in _of_methods() and dest not in taken]
+
+
+def _taken(name: str, options: Namespace) -> set[str]:
+    base, parts = split_name(name)
+    teacher = {"teacher_checkpoint"} if parts else set()
+    return METHODS[base].taken(options).union(teacher, *(PARTS[part].takes for part in parts))
+
+
+@cache
+def _of_methods() -> set[str]:
+    defaults = build_parser().parse_args([])
+    some = set().union(*(_taken(name, defaults) for name in (*METHODS, *SYSTEMS)))
+    return some - group_options(GENERAL_GROUPS)
 
 
 def teachers_of(names: list[str]) -> set[str]:

@@ -21,6 +21,7 @@ class SeAl(Part):
     """
 
     teacher_on = "events"
+    takes = ("seal_alpha", "seal_beta", "kd_temperature")
 
     def __init__(self, alpha: float = 0.6, beta: float = 0.15, temperature: float = 3.0):
         super().__init__()

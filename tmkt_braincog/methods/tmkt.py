@@ -33,6 +33,20 @@ class TMKT(Method):
             is Eq. 6, without the reference's MSE term.
     """
 
+    takes = (
+        "TET_loss",
+        "smoothing",
+        "theta",
+        "domain_loss_coefficient",
+        "rda",
+        "rda_form",
+        "mag",
+        "mrp",
+        "mag_weight",
+        "mrp_weight",
+        "mixup_strategy",
+    )
+
     def __init__(
         self,
         steps: int,
@@ -69,6 +83,10 @@ class TMKT(Method):
             "mag": mag_weight,
             "mrp": mrp_weight,
         }
+
+    @classmethod
+    def taken(cls, options: Namespace) -> set[str]:
+        return super().taken(options) | set(STRATEGIES[options.mixup_strategy].options.values())
 
     @property
     def least_batch(self) -> int:
@@ -117,10 +135,5 @@ class TMKT(Method):
 def mixing_from_options(options: Namespace) -> Mixing:
     """The strategy named by ``--mixup-strategy`` with the options that it takes."""
     strategy = STRATEGIES[options.mixup_strategy]
-    takes = {
-        "tsm": {"ratio": "mixup_ratio", "law": "mixup_law"},
-        "fixed": {"ratio": "mixup_ratio"},
-        "sliding": {"power": "pow", "sliding": "sliding_training"},
-    }
-    names = takes.get(options.mixup_strategy, {})
-    return strategy(options.step, **{name: getattr(options, option) for name, option in names.items()})
+    arguments = {name: getattr(options, option) for name, option in strategy.options.items()}
+    return strategy(options.step, **arguments)

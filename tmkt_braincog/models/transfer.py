@@ -1,5 +1,6 @@
 """Two streams through one spiking backbone, step by step as BrainCog and the reference, or fused to the same numbers."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from braincog.base.node.node import BaseNode, LIFNode
 from braincog.model_zoo.base_module import BaseModule
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks
 from .exact import make_exact, widen
 from .fused import Folded, Plan, run
@@ -89,6 +90,7 @@ class TransferModel(BaseModule):
         self.num_classes = num_classes
         self.event_size = event_size
         self.node_class = node_class(node_type)
+        _refuse_unknown(node_options, self.node_class)
         self.node_options = dict(node_options, threshold=threshold, tau=tau, act_fun=surrogate_class(act_fun))
         self.node = partial(self.node_class, step=step, **self.node_options)
 
@@ -142,6 +144,11 @@ class TransferModel(BaseModule):
         streams = {"event": events} if static is None else {"static": static, "event": events}
         for name, x in streams.items():
             self._check(x, name)
+        if (dtype := next(self.parameters()).dtype) in (torch.bfloat16, torch.float16):
+            raise UserError(
+                f"The model's weights are {dtype}: keep them in float32 and run it under torch.autocast (--amp bf16), which "
+                "leaves neuron state and losses in float32."
+            )
         parts = self._foldable(streams) if self.executor == "fused" else None
         if parts is None:
             outputs = {name: self.run_stream(x, name) for name, x in streams.items()}
@@ -213,6 +220,20 @@ _IGNORED = (
     "adaptive_node",
 )
 _REFUSED = {"layer_by_layer": False, "temporal_flatten": False, "n_groups": 1, "encode_type": "direct"}
+
+
+def _refuse_unknown(node_options: dict, node: type) -> None:
+    """A UserError for a keyword that neither the model nor its neurons have: BrainCog's would swallow it."""
+    known = {"mem_detach", "requires_mem"}  # read out of ``**kwargs`` by BaseNode
+    for kind in node.__mro__:
+        if issubclass(kind, BaseNode):
+            known |= set(inspect.signature(kind.__init__).parameters)
+    own = inspect.signature(TransferModel.__init__).parameters
+    for name in node_options:
+        if name not in known - {"self", "args", "kwargs"}:
+            raise unknown_name(
+                "option of a transfer model", name, [*own, *known - {"self", "args", "kwargs"}]
+            )
 
 
 def timm_options(pretrained: bool, kwargs: dict) -> dict:

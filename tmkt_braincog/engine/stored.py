@@ -1,0 +1,187 @@
+"""``--eval``: stored weights on the test recordings, with the options that they were trained with.
+
+Three kinds of file: checkpoints of this program, which hold all options; timm's container (``state_dict``, ``args``), in
+which the baseline's weights are published; and a bare state dict.
+"""
+
+import argparse
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import distributed
+from ..data import DATASETS, make_split
+from ..errors import UserError
+from ..options import resolve
+from . import checkpoint
+from .build import build_model, choose_device
+from .compare import load_data
+from .evaluate import Metrics, evaluate
+
+# What decides which recordings and images were trained on.
+SPLIT = (
+    "source_dataset",
+    "train_portion",
+    "traindata_ratio",
+    "val_portion",
+    "shots",
+    "leftover",
+    "protocol",
+    "static_images",
+    "pairing",
+    "seed",
+)
+# Of the arguments in a timm container: those that mean the same here.
+PUBLISHED = ("model", "step", "node_type", "act_fun", "threshold", "tau", "event_size", "num_classes")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights from a file.
+
+    Attributes:
+        weights: by parameter name.
+        options: those that they were trained with, as far as the file says.
+        is_own: whether the file is this program's, which says all of them.
+        notes: what the user should know of the file.
+    """
+
+    weights: dict[str, Tensor]
+    options: dict[str, Any]
+    is_own: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def read(path: Path) -> Stored:
+    """The weights in any of the three kinds of file.
+
+    Raises:
+        UserError: missing, damaged, or of another kind.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
+        state = checkpoint.load_any(path)
+    if isinstance(state, dict) and state.get("format") == checkpoint.FORMAT:
+        return Stored(state["ema"] or state["model"], dict(state["identity"]), is_own=True)
+    notes, options, weights = [], {}, state
+    if isinstance(state, dict) and "state_dict" in state:
+        weights = state.get("state_dict_ema") or state["state_dict"]
+        kind = "the moving average of the weights" if state.get("state_dict_ema") else "the weights"
+        epoch = f", epoch {state['epoch']}" if "epoch" in state else ""
+        notes.append(f"{path} is a container of timm ({state.get('arch', 'unnamed')}{epoch}): {kind} in it.")
+        given = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
+        options = {name: given[name] for name in PUBLISHED if given.get(name) is not None}
+    if not isinstance(weights, dict) or not weights or not all(map(torch.is_tensor, weights.values())):
+        raise UserError(
+            f"{path} holds no weights: expected a checkpoint of this program, timm's container with a 'state_dict', or a state "
+            "dict alone."
+        )
+    weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    return Stored(weights, options, is_own=False, notes=notes)
+
+
+def evaluate_stored(given: Namespace, say=print) -> Metrics:
+    """Accuracy of ``--eval-checkpoint`` on the test recordings; writes nothing.
+
+    Options come from the file; what the command line changes is said.
+
+    Args:
+        given: the options on the command line and of its recipe, unresolved.
+
+    Raises:
+        UserError: weights that do not fit, or a change that would evaluate on what was trained on.
+    """
+    if not getattr(given, "eval_checkpoint", None):
+        raise UserError("--eval needs --eval-checkpoint FILE.")
+    path = Path(given.eval_checkpoint)
+    stored = read(path)
+    changed = _changes(given, stored, path)
+    options, _ = resolve(Namespace(**{**stored.options, **vars(given)}))
+    device, remark = choose_device(options.device)
+    data = distributed.main_first(lambda: load_data(options))
+    options.executor = options.executor if stored.is_own else "fused"
+    model = build_model(options, len(data.classes))
+    fitted, notes = _fitted(stored, model.state_dict())
+    checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
+    split = make_split(data, options, options.seed[0])
+    metrics = evaluate(
+        model.to(device), data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
+    )
+    audit = f"Seed {options.seed[0]}. {split.audit}" if stored.is_own else UNKNOWN_SPLIT
+    for line in filter(None, (remark, *stored.notes, *notes, *changed, *data.remarks, audit)):
+        say(line)
+    say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
+    return metrics
+
+
+UNKNOWN_SPLIT = (
+    "The file does not say which recordings it was trained on: if this split is not the one of its training, the accuracy is "
+    "partly that on training recordings."
+)
+
+
+def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
+    """Lines on the options that the command line changes.
+
+    Raises:
+        UserError: a change of what was trained on.
+    """
+    defaults = set(vars(given)) & set(stored.options)
+    changed = {name: (getattr(given, name), stored.options[name]) for name in sorted(defaults)}
+    changed = {name: pair for name, pair in changed.items() if _plain(pair[0]) != _plain(pair[1])}
+    if "target_dataset" in changed:
+        same = DATASETS.canonical(changed["target_dataset"][0]) == changed["target_dataset"][1]
+        if same:
+            del changed["target_dataset"]
+    bad = [name for name in changed if name in SPLIT]
+    if stored.is_own and bad and "target_dataset" not in changed:
+        said = "; ".join(f"{name}: {changed[name][0]} here, {changed[name][1]} in the file" for name in bad)
+        raise UserError(
+            f"--eval of {path}: {said}. With another split the network is asked about recordings that it was trained on: leave "
+            f"{'these options' if len(bad) > 1 else 'this option'} away."
+        )
+    return [f"{name}: {here}, in place of the file's {there}." for name, (here, there) in changed.items()]
+
+
+def _plain(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights with what a foreign file may lack or have too much, and remarks on that."""
+    if stored.is_own:
+        return stored.weights, []
+    weights, notes = dict(stored.weights), []
+    constants = [k for k in own if k.endswith((".threshold", ".act_fun.alpha")) and k not in weights]
+    weights |= {name: own[name] for name in constants}
+    if constants:
+        notes.append(
+            f"The file has no constants of {len(constants)} neurons: those of --threshold are taken."
+        )
+    surplus = sorted(weights.keys() - own.keys())
+    if surplus and not own.keys() - weights.keys():
+        notes.append(f"Not used: {', '.join(surplus)}.")
+        weights = {name: value for name, value in weights.items() if name in own}
+    _explain(weights, own)
+    return weights, notes
+
+
+def _explain(weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """A UserError for the misfits that have a meaning: input channels, classes."""
+    for name, value in weights.items():
+        if name not in own or value.shape == own[name].shape:
+            continue
+        theirs, ours = tuple(value.shape), tuple(own[name].shape)
+        if len(ours) == 4 and theirs[0] == ours[0] and theirs[2:] == ours[2:] and ours[1] == 2:
+            raise UserError(
+                f"The weights take {theirs[1]} input channels ({name}: {theirs}); frames have 2, the polarities. They were not "
+                "trained on events, or with another input layer."
+            )
+        if len(ours) == 2 and theirs[1:] == ours[1:]:
+            raise UserError(
+                f"The weights tell {theirs[0]} classes apart ({name}); the data set has {ours[0]}: choose the data that they were "
+                "trained on with --target-dataset."
+            )
