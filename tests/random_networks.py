@@ -73,7 +73,7 @@ class RandomNetwork(TransferModel):
                     module.v_reset = 0.2
         self.finish()
 
-    def blocks(self):
+    def block_list(self):
         return [*self.body, self.flat, *self.dense]
 
     @property

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import batch_norm
 
+from tmkt_braincog.errors import UserError
 from tmkt_braincog.models import Transfer_VGG_SNN
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1"]
+NARROW = ["--width-divisor", "8"]
 METRICS = ["step_time", "peak_memory", "matmul_share", "tmkt_over_baseline", "data_share"]
 
 
@@ -48,7 +50,7 @@ def test_step_writes_the_documented_rows(scripts, tmp_path, monkeypatch):
     # bfloat16 is emulated, and slow, on processors that have no instructions for it.
     monkeypatch.setattr(step, "PROBES", ((16, 6), (16, 4)))
     monkeypatch.setattr(step, "MATRIX", 64)
-    assert step.run([*TINY, "--json", str(tmp_path / "step.json")]) == 0
+    assert step.run([*TINY, *NARROW, "--json", str(tmp_path / "step.json")]) == 0
     rows = record(tmp_path / "step.json")["rows"]
     assert [(r["metric"], r["dtype"]) for r in rows] == [(m, d) for d in ("float32", "bf16") for m in METRICS]
     for r in rows:
@@ -104,6 +106,7 @@ def test_cost_writes_rows_exponents_and_the_plot(scripts, tmp_path, monkeypatch)
         "steps": 2,
         "size": 20,
         "classes": 10,
+        "width_divisor": 1,
     }
     expected = [(q, v, e) for q, grid in values.items() for v in grid for e in ("step", "fused")]
     assert [(r["quantity"], r["value"], r["executor"]) for r in found["rows"]] == expected
@@ -222,3 +225,32 @@ def test_membranes_under_autocast(jelly, widened, dtype):
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.rand(2, 2, 2, 16, 16))
     assert seen == [dtype]
+
+
+def test_what_needs_a_gpu_says_so_without_one(scripts, monkeypatch, tmp_path):
+    import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="sees no GPU"):
+        gpu.run(["--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_runs_on_a_gpu_is_written_though_a_part_fails(scripts, monkeypatch, tmp_path):
+    import gpu
+
+    def broken():
+        raise RuntimeError("memory grew")
+
+    rows = [{"metric": "step_time", "dtype": "bf16", "step": 2.0, "fused": 0.5, "ratio": 0.25}]
+    monkeypatch.setattr(gpu, "PARTS", {"step": lambda: {"rows": rows}, "memory": broken})
+    monkeypatch.setattr(gpu, "hardware", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu.run(["--output", str(tmp_path), "--only", "step", "memory"]) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["hardware"] == "a card" and found["parts"]["step"]["rows"] == rows
+    text = (tmp_path / "gpu.md").read_text()
+    assert (
+        "- step_time, bf16: step 2, fused 0.5, ratio 0.25" in text
+        and "- error: RuntimeError: memory grew" in text
+    )

@@ -11,6 +11,7 @@ import yaml
 from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_train
+from tmkt_braincog.engine import build
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
@@ -28,7 +29,6 @@ SMALL = [
     "1",
     "--step",
     "4",
-    "--no-progress",
     "--no-tensorboard",
 ]
 PUBLISHED = (
@@ -63,7 +63,7 @@ def test_the_published_line_means_the_baseline_as_it_was():
         300,
     )
     assert (options.lr, options.sched, options.opt, options.weight_decay) == (5e-3, "cosine", "adamw", 0.01)
-    assert (options.warmup_epochs, options.warmup_lr, options.min_lr) == (5, 1e-6, 1e-5)
+    assert options.warmup_epochs == 5 and (build.WARMUP_LR, build.MIN_LR) == (1e-6, 1e-5)
     assert options.domain_loss and options.TET_loss and options.regularization and options.sliding_training
     assert options.domain_loss_coefficient == 0.5 and options.pow == 3 and options.event_size == 48
 
@@ -171,9 +171,21 @@ def bad(capsys, tmp_path, line: str) -> str:
         ("--seed 1 1", "twice"),
         ("--shots 2 --val-portion 0.1", "--val-portion"),
         ("--traindata-ratio 0", "No training recording"),
-        ("--eval", "--eval_checkpoint"),
+        ("--eval", "--eval-checkpoint"),
         ("--eval --eval_checkpoint no/such.pt", "no checkpoint"),
         ("-c no/such.yaml", "Cannot read"),
+        (
+            "--method tmkt --no-domain-loss",
+            "--domain-loss changes nothing for tmkt. It is an option of baseline",
+        ),
+        (
+            "--mixup-strategy sliding --pow 2",
+            "--mixup-strategy changes nothing for baseline. It is an option of tmkt",
+        ),
+        (
+            "--mag-weight 2 --method baseline event-only",
+            "--mag-weight changes nothing for baseline, event-only",
+        ),
         ("--event-size 8", "at least 16 pixels"),
         ("--node-type HHNode", "cannot be built"),
         ("--node-type OnlineLIFNode", "cannot be built and run"),
@@ -300,3 +312,23 @@ def test_config_is_saved_with_the_run(checkpoint):
     assert (
         config["mixup_ratio"] == 0.4 and config["method"] == ["tmkt"] and config["model"] == "Transfer_SCNN"
     )
+
+
+def test_debug_shows_the_traceback(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("TMKT_DEBUG", raising=False)
+    assert "Traceback" not in bad(capsys, tmp_path, "--epochs 0")
+    monkeypatch.setenv("TMKT_DEBUG", "")  # which the program sets
+    assert run_train(["--epochs", "0", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "Traceback" in err
+        and "UserError" in err
+        and err.rstrip().endswith("Run with --help for all options.")
+    )
+
+
+def test_resume_in_a_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("resume: true\nseed: 3\n")
+    assert resolved(f"-c {tmp_path / 'c.yaml'}")[0].resume == "auto"
+    (tmp_path / "c.yaml").write_text("resume: false\n")
+    assert resolved(f"-c {tmp_path / 'c.yaml'}")[0].resume is None

@@ -19,7 +19,9 @@ from tests.program import run_train
 from tmkt_braincog import distributed
 from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.data.sampling import epoch_batches
+from tmkt_braincog.engine.compare import check_share
 from tmkt_braincog.engine.evaluate import evaluate
+from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline, EventOnly
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models.global_bn import synchronise
@@ -179,8 +181,8 @@ def test_shares_are_disjoint_and_whole(monkeypatch, n):
 
 RUN = [
     "--shots", "2", "--batch-size", "8", "--epoch-size", "32", "--warmup-epochs", "1", "--seed", "3",
-    "--model", "Transfer_SCNN", "--event-size", "16", "--step", "3", "--no-progress", "--no-tensorboard",
-    "--device", "cpu", "--log-interval", "1", "--model-ema",
+    "--model", "Transfer_SCNN", "--event-size", "16", "--step", "3", "--no-tensorboard",
+    "--device", "cpu", "--log-interval", "1",
 ]  # fmt: skip
 
 
@@ -238,12 +240,19 @@ def run_stopping(launcher, at: tuple[int, int], *words: str) -> subprocess.Compl
     return subprocess.run(line, env=environment(), capture_output=True, text=True)
 
 
-@pytest.mark.slow
-def test_a_batch_that_cannot_be_shared_is_refused_once(tmp_path):
-    words = [*RUN, "--batch-size", "9", "--output", str(tmp_path / "out")]
-    done = subprocess.run(
-        torchrun("main_transfer.py", *words), env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("cannot be shared equally by 2: take 8 or 10") == 1
-    assert not (tmp_path / "out").exists()
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    check_share(8)
+    with pytest.raises(UserError, match=r"--batch-size 9 .* cannot be shared equally by 2: take 8 or 10"):
+        check_share(9)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_all_processes_refuse_is_said_by_the_first(monkeypatch, capsys, rank):
+    """The others wait for torchrun to end them, and speak only where they alone have failed."""
+    waited = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("time.sleep", waited.append)
+    assert run_train(["--epochs", "0"]) == 2
+    assert len(waited) == int(rank)
+    assert capsys.readouterr().err.startswith("process 1: error: " if rank == "1" else "error: ")

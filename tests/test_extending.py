@@ -71,7 +71,7 @@ def output(examples, data_root, tmp_path_factory) -> Path:
     words = (
         "--target-dataset own --method tmkt tmkt-penalty --model Transfer_Small --mixup-strategy tsm-rising"
     )
-    words += f" --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0 --lr 0.1 --seed 3 --no-progress --no-tensorboard"
+    words += f" --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0 --lr 0.1 --seed 3 --no-tensorboard"
     assert (
         examples.main.main(["train", *words.split(), "--data-root", str(data_root), "--output", str(folder)])
         == 0

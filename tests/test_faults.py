@@ -19,7 +19,7 @@ from tmkt_braincog.data.ncaltech101 import read_shifted
 from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.losses.cka import linear_cka
 
-SMALL = "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-interval=1 --no-progress --no-tensorboard"
+SMALL = "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-interval=1 --no-tensorboard"
 
 
 @pytest.mark.parametrize("words, by", [([], "test_top1"), (["--val-portion", "0.3"], "val_top1")])

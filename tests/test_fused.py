@@ -336,7 +336,7 @@ def test_most_random_networks_run_fused_and_all_kinds_are_drawn():
         "LIFNode is used twice",
     ):
         assert any(words in reason for reason in reasons), (words, reasons)
-    kinds = {type(leaf).__name__ for network in fused for leaf in leaves(layers(network.blocks()))}
+    kinds = {type(leaf).__name__ for network in fused for leaf in leaves(layers(network.block_list()))}
     assert {"IFNode", "LIFNode", "PLIFNode", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm"} <= kinds
 
 

@@ -336,3 +336,17 @@ def test_mix_keeps_float64_and_passes_gradients():
 def test_truncated_law_near_its_lower_limit_at_many_steps(ratio, steps):
     pmf = truncated_pmf(solve_p(ratio, steps, "truncated"), steps)
     assert share_of_event_frames(pmf, steps) == pytest.approx(ratio, abs=1e-12, rel=0)
+
+
+@pytest.mark.parametrize("ratio", [1e-16, 1 - 1e-16])
+def test_a_ratio_next_to_the_ends_is_refused_in_words(ratio):
+    with pytest.raises(UserError, match=r"--mixup-ratio|above 0 and below 1"):
+        solve_p(ratio, 10)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_batch_with_another_number_of_steps_is_refused(name):
+    events = torch.zeros(2, 4, 2, 3, 3)
+    batch = Pair(events, events[:, 0], torch.zeros(2), torch.zeros(2, 10), torch.zeros(2), torch.zeros(2))
+    with pytest.raises(UserError, match="was made for 10 time-steps; the batch has 4"):
+        STRATEGIES[name](10)(batch)

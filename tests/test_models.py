@@ -406,3 +406,18 @@ def test_no_warning_from_building():
         warnings.simplefilter("error")
         model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8)
     assert model.num_features == 64
+
+
+@pytest.mark.parametrize(
+    ("keyword", "near"), [("nun_classes", "num_classes"), ("in_chans", "known"), ("taus", "tau")]
+)
+def test_keywords_that_nobody_knows_are_refused(keyword, near):
+    with pytest.raises(UserError, match=f"(?i)option of a transfer model '{keyword}'.*{near}"):
+        create_model("Transfer_SCNN", **{keyword: 3})
+    create_model("Transfer_SCNN", node_type="IFNode", dt=0.5, v_reset=0.1, mem_detach=True)
+
+
+def test_weights_in_bfloat16_are_refused():
+    model = create_model("Transfer_SCNN", num_classes=3, step=2).to(torch.bfloat16)
+    with pytest.raises(UserError, match=r"torch\.autocast"):
+        model(frames(1, 2, 28))

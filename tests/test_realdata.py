@@ -12,7 +12,7 @@ def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
     """Counts of the split and the audit; learning is well above chance (10 %) after 60 steps."""
     line = (
         f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity --batch-size 32 --lr 0.1 "
-        f"--epoch-size 640 --epochs 3 --warmup-epochs 1 --method baseline --seed 1 --no-progress --output {tmp_path}/o"
+        f"--epoch-size 640 --epochs 3 --warmup-epochs 1 --method baseline --seed 1 --output {tmp_path}/o"
     )
     assert run_train(line.split()) == 0
     out = capsys.readouterr().out

@@ -26,29 +26,29 @@ NAMES = {
 
 # The tables of He et al. (AAAI 2024) as their code runs, and r_m of TMKT.
 COMMON = {
-    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5, "warmup_lr": 1e-6, "smoothing": 0.0,
+    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5, "smoothing": 0.0,
     "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0, "domain_loss": True, "domain_loss_coefficient": 0.5,
-    "sliding_training": True, "pow": 3, "protocol": "clean", "pairing": "class", "traindata_ratio": 1.0, "amp": "none",
+    "sliding_training": True, "pow": 3, "protocol": "clean", "traindata_ratio": 1.0, "amp": "none",
 }  # fmt: skip
 TABLE = {
     "ncaltech": {
         "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300, "lr": 5e-3,
-        "sched": "cosine", "min_lr": 1e-5, "act_fun": "QGateGrad", "TET_loss": True, "regularization": True,
+        "sched": "cosine", "act_fun": "QGateGrad", "TET_loss": True, "regularization": True,
         "augment": "crop", "sampling": "balanced", "mixup_ratio": 0.4, "theta": "learned",
     },
     "cepdvs": {
         "model": "Transfer_ResNet18", "step": 6, "event_size": 48, "batch_size": 120, "epochs": 200, "lr": 5e-3,
-        "sched": "cosine", "min_lr": 1e-5, "act_fun": "QGateGrad", "TET_loss": True, "regularization": True,
+        "sched": "cosine", "act_fun": "QGateGrad", "TET_loss": True, "regularization": True,
         "augment": "dvs-da", "sampling": "shuffle", "mixup_ratio": 0.9, "theta": "learned",
     },
     "nomniglot": {
         "model": "Transfer_SCNN", "step": 12, "event_size": 28, "batch_size": 16, "epochs": 50, "lr": 1.2,
-        "sched": "step", "decay_epochs": 40, "decay_rate": 0.1, "act_fun": "BackEIGateGrad", "TET_loss": False,
+        "sched": "step", "decay_epochs": 40, "act_fun": "BackEIGateGrad", "TET_loss": False,
         "regularization": False, "augment": "none", "sampling": "shuffle", "mixup_ratio": 0.95, "theta": "fixed", "frame_mode": "frequency",
     },
     "cifar10dvs": {
         "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300, "lr": 5e-3,
-        "sched": "cosine", "min_lr": 1e-5, "act_fun": "QGateGrad", "augment": "none", "sampling": "shuffle",
+        "sched": "cosine", "act_fun": "QGateGrad", "augment": "none", "sampling": "shuffle",
     },
 }  # fmt: skip
 
@@ -84,8 +84,6 @@ def test_the_published_line_means_the_script(name):
     line, _ = resolve(parse(PUBLISHED_LINES[name].split()))
     script, _ = resolve(parse(["-c", name, "--method", "baseline"]))
     theirs, ours = identity(line), identity(script)
-    # Said in other words: what the class count is checked against, and the flag that means --augment dvs-da.
-    ours |= {"num_classes": theirs["num_classes"], "DVS_DA": theirs["DVS_DA"]}
     assert theirs == ours
 
 
@@ -116,13 +114,13 @@ def test_the_scripts_that_distil(method, on):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, on", [("ckd", "static"), ("seal", "events")])
-def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch, method, on):
+def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch):
+    method = "ckd"
     monkeypatch.setenv(
         "TMKT_TEACHER", "--teacher resnet10t --teacher-size 32 --teacher-epochs 1 --no-pretrained"
     )
     words = "--seed 1 2 --shots 4 --static-images 12 --step 4 --event-size 28 --batch-size 10 --epoch-size 20 --epochs 2"
-    words += f" --warmup-epochs 0 --no-progress --teacher-checkpoint {tmp_path}/t-{{seed}}.pt --output {tmp_path / 'out'}"
+    words += f" --warmup-epochs 0 --teacher-checkpoint {tmp_path}/t-{{seed}}.pt --output {tmp_path / 'out'}"
     done = run(f"ndigits_{method}.sh", *words.split())
     assert done.returncode == 0, done.stderr[-3000:]
     rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open()))
@@ -131,9 +129,6 @@ def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch, me
     assert (
         done.stdout.count("resnet10t at 32 x 32, trained on") == 2 and f"--method {method}" not in done.stderr
     )
-    if method == "ckd":
-        again = run(f"ndigits_{method}.sh", *words.split())
-        assert again.returncode == 0 and again.stdout.count("Already there, kept") == 2
 
 
 @pytest.mark.parametrize(
@@ -158,31 +153,31 @@ def few_events(sensor_size, n=400):
 
 
 def write_cifar10dvs(root):
-    standin_cifar10dvs.write_tree(root, few_events((128, 128)), images_per_batch=50)
+    standin_cifar10dvs.write_tree(root, few_events((128, 128)), per_class=20, images_per_batch=50)
     # Another process would compare CIFAR-10's files with the real ones' checksums: it finds them in the cache.
     with standin_cifar10dvs.unchecked():
         cifar10dvs.load_cifar10(root, 48)
 
 
 TREES = {
-    "ncaltech": lambda root: standin_ncaltech101.write_tree(root, few_events((120, 90))),
-    "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150))),
+    "ncaltech": lambda root: standin_ncaltech101.write_tree(root, few_events((120, 90)), [10] * 101),
+    "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150)), per_class=20),
     "cifar10dvs": write_cifar10dvs,
 }
 SAID = {
     "ncaltech": (
-        "8709 recordings, 8709 images, 101 classes",
-        "7839 training, 0 validation and 870 test",
-        "870 of all 8709 images are static twins",
+        "1010 recordings, 1010 images, 101 classes",
+        "909 training, 0 validation and 101 test",
+        "101 of all 1010 images are static twins",
     ),
     "cepdvs": (
-        "10000 recordings, 10000 images, 20 classes",
-        "5000 training, 0 validation and 2000 test",
-        "2000 of them excluded",
+        "400 recordings, 400 images, 20 classes",
+        "200 training, 0 validation and 80 test",
+        "80 of them excluded",
     ),
     "cifar10dvs": (
-        "10000 recordings, 300 images, 10 classes",
-        "9000 training, 0 validation and 1000 test",
+        "200 recordings, 300 images, 10 classes",
+        "180 training, 0 validation and 20 test",
         "never published",
     ),
 }
@@ -190,9 +185,9 @@ SAID = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
-def test_a_tree_of_the_real_size_is_trained_to_the_table(tmp_path, monkeypatch, name):
-    """Stand-ins: few events each, but real formats, names and numbers of files. N-Omniglot, which takes minutes, is
-    trained on in tests/data/test_nomniglot.py.
+def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch, name):
+    """Stand-ins: few files with few events each, but real formats, names and classes. N-Omniglot is trained on in
+    tests/data/test_nomniglot.py.
 
     With the small network everywhere: evaluating the large ones takes minutes on a CPU.
     """

@@ -37,7 +37,7 @@ RUN = (
     DATA
     + " --model Transfer_SCNN --event-size 28 --batch-size 10 --epoch-size 20 --epochs 2 --warmup-epochs 0 --lr 0.1"
 )
-RUN += " --eval-interval 2 --no-tensorboard --no-progress"
+RUN += " --eval-interval 2 --no-tensorboard"
 TINY = "--teacher resnet10t --teacher-size 32 --teacher-epochs 1 --no-pretrained"
 METHODS = ("ckd", "seal", "tmkt+seal", "tmkt+ckd")
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def teachers(tmp_path_factory):
     """Folder of static.pt and events.pt."""
     folder = tmp_path_factory.mktemp("teachers")
     for on in ("static", "events"):
-        words = f"train {TINY} --on {on} {DATA} --no-progress --teacher-checkpoint {folder / on}.pt"
+        words = f"train {TINY} --on {on} {DATA} --teacher-checkpoint {folder / on}.pt"
         assert run_teacher(words.split()) == 0
     return folder
 
@@ -159,7 +159,7 @@ def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, dat
 def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, tmp_path, capsys):
     path = teachers / "events.pt"
     before = path.stat().st_mtime_ns
-    words = f"train {TINY} --on events {DATA} --no-progress --teacher-checkpoint {path}".split()
+    words = f"train {TINY} --on events {DATA} --teacher-checkpoint {path}".split()
     assert run_teacher(words) == 0 and "Already there, kept" in capsys.readouterr().out
     assert run_teacher([*words, "--teacher-lr", "0.1"]) == 2
     assert "holds another teacher" in capsys.readouterr().err and path.stat().st_mtime_ns == before

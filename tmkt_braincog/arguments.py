@@ -186,7 +186,6 @@ def _run_options(group) -> None:
     )
     add("-j", "--workers", type=natural, default=0, help="data-loading processes; changes no result")
     add("--tensorboard", action=BooleanOptionalAction, default=True, help="write TensorBoard logs")
-    add("--progress", action=BooleanOptionalAction, default=True, help="show progress bars")
     add(
         "--log-interval",
         type=positive_int,
@@ -272,18 +271,19 @@ def _data_options(group) -> None:
         help="train with N static images per class, chosen by the seed (default: all)",
     )
     add(
-        "--pairing",
-        choices=["class", "twin"],
-        default="class",
-        help="static partner: random of the class, or the image that the recording was made from",
-    )
-    add(
         "--augment",
         choices=["none", "crop", "dvs-da"],
         default="none",
         help="event augmentation: crop (padding 4); dvs-da (crop, flip, 15 degrees)",
     )
-    add("--DVS-DA", action="store_true", dest="DVS_DA", help="same as --augment dvs-da")
+    add(
+        "--DVS-DA",
+        action="store_const",
+        dest="augment",
+        const="dvs-da",
+        default="none",
+        help="same as --augment dvs-da, as published command lines say it",
+    )
     add(
         "--use-hsv",
         action=BooleanOptionalAction,
@@ -419,13 +419,6 @@ def _distillation_options(group) -> None:
         help="of `tmkt teacher train`: one trained on static images for ckd, one on events for seal; {seed} "
         "in a name stands for the run's seed",
     )
-    add(
-        "--kd-temperature",
-        type=positive,
-        default=3.0,
-        metavar="TAU",
-        help="temperature of all distillation",
-    )
     add("--ckd-k", type=non_negative, default=100.0, metavar="K", help="how suddenly ckd ends, per epoch")
     add(
         "--ckd-on",
@@ -439,8 +432,6 @@ def _distillation_options(group) -> None:
         metavar="EPOCH",
         help="e_th, the epoch in which ckd ends, or a share of the epochs such as 25%% (default: half of them)",
     )
-    add("--seal-alpha", type=non_negative, default=0.6, help="weight of seal's error-aware alignment")
-    add("--seal-beta", type=non_negative, default=0.15, help="weight of seal's temporal alignment")
 
 
 def _optimiser_options(group) -> None:
@@ -473,33 +464,21 @@ def _optimiser_options(group) -> None:
         help="learning rate for a batch of 1024; scaled by batch / 1024",
     )
     add("--weight-decay", type=non_negative, default=0.01, help="not applied to one-dimensional parameters")
-    add("--momentum", type=float, default=0.9, help="for optimisers that have one")
     add(
         "--clip-grad", type=non_negative, metavar="NORM", help="clip the gradient norm (default: no clipping)"
     )
-    add("--sched", default="cosine", help="timm scheduler, stepped once an epoch")
+    add(
+        "--sched",
+        default="cosine",
+        help="timm scheduler, stepped once an epoch: cosine to 1e-5, step by 0.1, ...",
+    )
     add(
         "--warmup-epochs",
         type=natural,
         default=5,
-        help="epochs of linear warm-up; epoch 0 runs at --warmup-lr",
-    )
-    add(
-        "--warmup-lr",
-        type=non_negative,
-        default=1e-6,
-        help="learning rate at the start of the warm-up (not scaled)",
-    )
-    add(
-        "--min-lr",
-        type=non_negative,
-        default=1e-5,
-        help="learning rate at the end of the cosine (not scaled)",
+        help="epochs of linear warm-up from a learning rate of 1e-6",
     )
     add("--decay-epochs", type=positive, default=30, help="epochs between decays of the step scheduler")
-    add("--decay-rate", type=float, default=0.1, help="factor of the step scheduler")
-    add("--model-ema", action="store_true", help="evaluate an exponential moving average of the weights")
-    add("--model-ema-decay", type=fraction, default=0.999, help="decay of that average per step")
     add(
         "--eval-interval",
         type=positive_int,

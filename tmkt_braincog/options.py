@@ -38,7 +38,7 @@ NOT_IDENTITY = (
     "tensorboard",
     "data_root",
     "download",
-    "progress",
+    "num_classes",
     "log_interval",
 )
 
@@ -126,6 +126,8 @@ def _words(action: argparse.Action, value: Any, where: str) -> list[str]:
     )
     if value is None:
         return []
+    if action.nargs == "?" and isinstance(value, bool):
+        return [long] if value else []
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise UserError(f"{where}: expected true or false, seen {value!r}.")
@@ -168,8 +170,6 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
             f"{target_name!r}: expected {' or '.join(target.sources)}."
         )
     options.source_dataset = target.sources[0]
-    if options.DVS_DA:
-        options.augment = "dvs-da"
     for name in ("method", "seed"):
         if len(set(getattr(options, name))) < len(getattr(options, name)):
             raise UserError(f"--{name} names the same value twice: {getattr(options, name)}.")

@@ -25,7 +25,7 @@ class TransferSmall(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.feature[-2].node  # its membrane is what the alignment compares
 
-    def blocks(self) -> list[nn.Module]:
+    def block_list(self) -> list[nn.Module]:
         return [self.feature]  # in the order in which a frame passes them
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tmkt_braincog.analysis import features
 from tmkt_braincog.analysis.features import (
     PairedTaps,
     alignment,
@@ -259,9 +258,3 @@ def test_names_that_tell_runs_apart(tmp_path):
     assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a"), run("tmkt", 1, "b")])[1].endswith(
         "baseline-seed1"
     )
-
-
-def test_moving_average_is_what_is_evaluated(runs):
-    average = SimpleNamespace(module="average")
-    assert features.evaluated(SimpleNamespace(model="model", ema=average)) == "average"
-    assert features.evaluated(runs[0]) is runs[0].model

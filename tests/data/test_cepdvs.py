@@ -335,8 +335,6 @@ def test_recipe_is_the_published_one():
         "clip_grad": None,
         "sched": "cosine",
         "warmup_epochs": 5,
-        "warmup_lr": 1e-6,
-        "min_lr": 1e-5,
         "event_size": 48,
         "augment": "dvs-da",
         "sampling": "shuffle",

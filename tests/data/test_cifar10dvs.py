@@ -314,7 +314,6 @@ def test_recipe_is_that_of_the_defaults():
         "batch_size": 120,
         "lr": 5e-3,
         "sched": "cosine",
-        "min_lr": 1e-5,
         "event_size": 48,
         "augment": "none",
         "sampling": "shuffle",

@@ -353,3 +353,11 @@ def test_partners_are_uniform_over_the_class():
         counts += np.bincount(partners(data[range(300)]), minlength=S)
     assert counts.sum() == 3000 == counts[pool].sum()
     assert stats.chisquare(counts[pool]).pvalue > 1e-4
+
+
+def test_items_from_the_end():
+    data = dataset()
+    for a, b in zip(data[-1], data[len(data) - 1], strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(IndexError):
+        data[-len(data) - 1]

@@ -9,7 +9,9 @@ from torch import nn
 
 from tests.program import run_train
 
-RUN = "--shots 2 --batch-size 8 --epoch-size 16 --epochs 1 --warmup-epochs 0 --seed 3 --step 4 --no-progress --no-tensorboard"
+RUN = (
+    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 1 --warmup-epochs 0 --seed 3 --step 4 --no-tensorboard"
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
-from tests.program import run_fewshot
+from tests.program import run_fewshot, run_here
 from tmkt_braincog.commands.table import fewshot_parser
 from tmkt_braincog.engine.compare import claim
-from tmkt_braincog.experiments import fewshot
+from tmkt_braincog.experiments import fewshot, jobs
 
 RECIPE = """
 source-dataset: mnist
@@ -39,7 +39,8 @@ def words(tmp_path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_table_and_plot(words, tmp_path, capsys):
+def test_table_and_plot(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", run_here)
     assert run_fewshot(words) == 0
     rows = pd.read_csv(tmp_path / "out/fewshot.csv")
     assert len(rows) == 8 and set(rows.shots) == {1, 2} and set(rows.method) == {"baseline", "tmkt"}
@@ -67,7 +68,8 @@ def test_table_and_plot(words, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys):
+def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", run_here)
     damaged = tmp_path / "out/shots-1/seed-1"
     job = fewshot.job(fewshot_parser().parse_args(words), 1, 1)
     claim(job.folder, job.options)

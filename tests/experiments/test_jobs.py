@@ -82,7 +82,7 @@ def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
     assert job.command[5:] == [
         *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3")),
-        *("--resume", "--no-progress"),
+        *("--resume"),
     ]
     with pytest.raises(UserError, match="above 0 and below 1"):
         make(tmp_path, 3, "--mixup-ratio", "1.2")
@@ -390,10 +390,10 @@ def test_the_program_itself(tmp_path, capsys):
     good, bad = make(tmp_path, 1, *words), make(tmp_path, 2, *words, "--lr=1e38", "--method=event-only")
     jobs.check([good, bad])
     with pytest.raises(
-        JobsFailed, match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the loss"
+        JobsFailed, match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the gradient"
     ):
         jobs.run([good, bad], workers=2)
     assert good.finished()
-    assert run_train([*words, "--seed", "1", "--no-progress", "--output", str(tmp_path / "direct")]) == 0
+    assert run_train([*words, "--seed", "1", "--output", str(tmp_path / "direct")]) == 0
     tables = [pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")]
     pd.testing.assert_frame_equal(*(table.drop(columns=["train_s", "peak_mib"]) for table in tables))

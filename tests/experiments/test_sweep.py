@@ -15,11 +15,11 @@ import pytest
 import yaml
 from scipy import stats
 
-from tests.program import run_sweep
+from tests.program import run_here, run_sweep
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine.compare import claim
-from tmkt_braincog.experiments import grid, launch, sweep
+from tmkt_braincog.experiments import grid, jobs, launch, sweep
 from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.methods.names import takes
 from tmkt_braincog.options import parse, resolve
@@ -73,10 +73,10 @@ OWN = {
     "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag", "mrp", "rda", "mag_weight", "mrp_weight"}
     | {"rda_form"},
 }  # fmt: skip
-TEACHER = {"teacher_checkpoint", "kd_temperature"}
+TEACHER = {"teacher_checkpoint"}
 OWN |= {
     "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
-    "seal": EVENTS | TEACHER | {"seal_alpha", "seal_beta"},
+    "seal": EVENTS | TEACHER,
 }
 
 
@@ -98,8 +98,8 @@ def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
 
 
 def test_switches_lists_and_files(tmp_path):
-    runs, _ = plan(tmp_path, "mag=true,false model-ema=true,false")
-    seen = [(run.job.options.mag, run.job.options.model_ema) for run in runs]
+    runs, _ = plan(tmp_path, "mag=true,false sync-bn=true,false")
+    seen = [(run.job.options.mag, run.job.options.sync_bn) for run in runs]
     assert seen == [(True, True), (True, False), (False, True), (False, False)]
     assert settings(runs)[0] == "true true"
 
@@ -140,7 +140,7 @@ def test_names_of_folders_are_plain_and_different():
         ("--vary mixup-ratio=0.3,,0.4", "expected NAME=VALUE,VALUE"),
         ("--vary seed=1,2,1", "names the same value twice"),
         ("--vary lr=0.1,1e-1", "gives the same settings twice: lr 0.1"),
-        ("--vary model-ema=true,false --model-ema", "gives the same settings twice: model-ema true"),
+        ("--vary sync-bn=true,false --sync-bn", "gives the same settings twice: sync-bn true"),
         ("--vary seed=1 --vary seed=2", "--vary seed is there twice"),
         ("--vary device=cpu,cuda", "--device changes no result"),
         ("--vary output=a,b", "--output changes no result"),
@@ -392,7 +392,8 @@ def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(output,
 
 
 @pytest.mark.slow
-def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys):
+def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", run_here)
     output = tmp_path / "out"
     words = ["--output", str(output), "--jobs", "2", *SMALL.split()]
     words += ["--vary", "method=baseline,tmkt", "--vary", "mixup-ratio=0.3", "--seed", "1", "2"]

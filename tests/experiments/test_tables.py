@@ -13,11 +13,11 @@ import torch
 import yaml
 from scipy import stats
 
-from tests.program import run_table
+from tests.program import run_here, run_table
 from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import paper_table, tables
+from tmkt_braincog.experiments import jobs, paper_table, tables
 from tmkt_braincog.experiments.table_file import TABLES, listed, load_table
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
@@ -406,6 +406,7 @@ claims:
 
 @pytest.mark.slow
 def test_a_table_of_ones_own_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "_start", run_here)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     Path("own.yaml").write_text(OWN)

@@ -34,7 +34,6 @@ from ..data.pairs import Pair
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
-from ..models.transfer import TransferModel
 from ..options import model_text
 from .figures import FIGURES, Request
 from .plots import COLOURS, _figure, save
@@ -83,7 +82,7 @@ def collect(run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Ten
 
     Runs on the run's device and in its precision, with model and heads in evaluation mode; their mode is restored.
     """
-    modules = [m for m in (run.model, run.method, run.ema) if m is not None]
+    modules = [run.model, run.method]
     modes = [m.training for m in modules]
     for module in modules:
         module.eval()
@@ -102,16 +101,11 @@ def collect(run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Ten
     return tuple(torch.cat(values) for values in zip(*seen, strict=True))
 
 
-def evaluated(run: Trainer) -> TransferModel:
-    """The network that a run's accuracy is that of: its moving average where there is one."""
-    return run.model if run.ema is None else run.ema.module
-
-
 def event_logits(run: Trainer, request: Request) -> tuple[Tensor, Tensor]:
     """Logits ``[R, T, N]`` of test recordings at every time-step, and their labels ``[R]``."""
 
     def look(batch: Pair) -> Sequence[Tensor]:
-        return evaluated(run)(batch.events).event.logits.transpose(0, 1), batch.label
+        return run.model(batch.events).event.logits.transpose(0, 1), batch.label
 
     return collect(run, held_out_pairs(run, request), look)
 
@@ -139,7 +133,7 @@ def paired_taps(run: Trainer, request: Request) -> PairedTaps:
 
     def look(batch: Pair) -> Sequence[Tensor]:
         still = batch.static.unsqueeze(1).expand_as(batch.events)
-        out = evaluated(run)(batch.events, still)
+        out = run.model(batch.events, still)
         return out.event.tap.transpose(0, 1), out.static.tap.transpose(0, 1), batch.label
 
     return PairedTaps(*collect(run, pairs, look), pairs.recordings, pairs.twins[pairs.recordings])

@@ -27,7 +27,7 @@ from ..files import replacing
 from ..methods.event_only import EventOnly
 from ..models import TransferModel
 from . import plots
-from .features import evaluated, run_names, setting
+from .features import run_names, setting
 from .figures import FIGURES, Request
 
 CLASSES = 5  # most classes shown, one recording of each
@@ -155,7 +155,7 @@ def explain(run: Trainer, inputs: Inputs, kind: str) -> Explained:
     """The maps of the true classes on the inputs of this kind."""
     head = "static" if kind == "static" and not isinstance(run.method, EventOnly) else "event"
     x = inputs.streams[kind].to(run.device)
-    maps, logits, covered = class_maps(evaluated(run), x, inputs.labels.tolist(), head)
+    maps, logits, covered = class_maps(run.model, x, inputs.labels.tolist(), head)
     confidence, predicted = logits.softmax(1).max(1)
     steps, mean = _scaled(maps, (1, 2, 3)), _scaled(maps.mean(1), (1, 2))
     return Explained(head, steps, mean, predicted, confidence, covered)

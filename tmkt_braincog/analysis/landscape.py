@@ -22,7 +22,7 @@ from ..engine.evaluate import Metrics, evaluate
 from ..engine.train import Trainer
 from ..files import replacing
 from . import plots
-from .features import evaluated, run_names, setting
+from .features import run_names, setting
 from .figures import FIGURES, Request
 from .gradcam import common_test
 
@@ -111,7 +111,7 @@ def axis() -> np.ndarray:
 
 def look_around(run: Trainer, recordings: np.ndarray, seed: int, bar: tqdm) -> Landscape:
     """Evaluate the run's model on the grid and in the directions of the rise, which follow from the seed."""
-    model, data = evaluated(run), run.data
+    model, data = run.model, run.data
     frames = resize_frames(data.frames[recordings], run.options.event_size).to(run.device)
     labels, everyone = data.labels[recordings].to(run.device), np.arange(len(recordings))
 

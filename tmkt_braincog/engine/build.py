@@ -20,6 +20,10 @@ from ..models.global_bn import synchronise
 
 log = logging.getLogger(__name__)
 
+# As published, in every recipe: start of the warm-up, end of the cosine (neither scaled by the batch), factor of a step.
+WARMUP_LR, MIN_LR, DECAY_RATE = 1e-6, 1e-5, 0.1
+MOMENTUM = 0.9  # of the optimisers that have one
+
 
 def choose_device(name: str) -> tuple[torch.device, str]:
     """The device for ``--device`` and a remark (empty where there is nothing to say).
@@ -135,7 +139,7 @@ def build_optimizer(options: Namespace, modules: nn.Module) -> torch.optim.Optim
     lr = options.lr * options.batch_size / 1024
     try:
         return create_optimizer_v2(
-            modules, opt=options.opt, lr=lr, weight_decay=options.weight_decay, momentum=options.momentum
+            modules, opt=options.opt, lr=lr, weight_decay=options.weight_decay, momentum=MOMENTUM
         )
     except (ValueError, KeyError, AssertionError) as error:
         raise UserError(f"--opt {options.opt}: {error}") from error
@@ -156,9 +160,9 @@ def build_scheduler(options: Namespace, optimizer: torch.optim.Optimizer):
         sched=options.sched,
         num_epochs=options.epochs,
         decay_epochs=options.decay_epochs,
-        decay_rate=options.decay_rate,
-        min_lr=options.min_lr,
-        warmup_lr=options.warmup_lr,
+        decay_rate=DECAY_RATE,
+        min_lr=MIN_LR,
+        warmup_lr=WARMUP_LR,
         warmup_epochs=options.warmup_epochs,
     )
     return scheduler

@@ -43,7 +43,7 @@ def reopen(
     for folder, options in zip(folders, runs, strict=True):
         options.device = device
         options.data_root = data_root or options.data_root
-        options.tensorboard = options.progress = options.download = False
+        options.tensorboard = options.download = False
         key = tuple(getattr(options, name) for name in DATA_OPTIONS)
         if key not in loaded:
             loaded[key] = load_data(options)

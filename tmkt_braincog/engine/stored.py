@@ -32,7 +32,6 @@ SPLIT = (
     "leftover",
     "protocol",
     "static_images",
-    "pairing",
     "seed",
 )
 # Of the arguments in a timm container: those that mean the same here.
@@ -65,7 +64,7 @@ def read(path: Path) -> Stored:
     with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
     if isinstance(state, dict) and state.get("format") == checkpoint.FORMAT:
-        return Stored(state["ema"] or state["model"], dict(state["identity"]), is_own=True)
+        return Stored(state["model"], dict(state["identity"]), is_own=True)
     notes, options, weights = [], {}, state
     if isinstance(state, dict) and "state_dict" in state:
         weights = state.get("state_dict_ema") or state["state_dict"]

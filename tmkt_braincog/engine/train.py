@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3, distribute_bn
+from timm.utils import distribute_bn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -96,7 +96,6 @@ class Trainer:
         self.losses = distributed.data_parallel(self.model, self.method)
         self.optimizer = build_optimizer(options, self.modules)
         self.scheduler = build_scheduler(options, self.optimizer)
-        self.ema = ModelEmaV3(self.model, decay=options.model_ema_decay) if options.model_ema else None
         self.amp = options.amp == "bf16"
         self.pairs = TSMDataset(
             data.frames,
@@ -108,7 +107,6 @@ class Trainer:
             size=options.event_size,
             seed=self.seed,
             augment=options.augment,
-            pairing=options.pairing,
             twins=data.twins,
         )
         self.steps = len(self._batches(0))  # per epoch
@@ -135,7 +133,7 @@ class Trainer:
             total=self.options.epochs * self.steps,
             initial=self.at.epoch * self.steps + self.at.batch,
             desc=f"{self.name} seed {self.seed}",
-            disable=not (self.options.progress and distributed.is_main()),
+            disable=None if distributed.is_main() else True,  # None: where nobody looks, in a file
             dynamic_ncols=True,
             mininterval=0.5,
         )
@@ -202,8 +200,6 @@ class Trainer:
         if bad is not None:
             return bad
         self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update(self.model)
         with torch.no_grad():
             for name, value in losses.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value.detach().double()
@@ -256,8 +252,7 @@ class Trainer:
         They are exponential averages, so that it makes no difference how often.
         """
         if distributed.count() > 1:
-            for model in filter(None, (self.model, self.ema)):
-                distribute_bn(model, distributed.count(), reduce=True)
+            distribute_bn(self.model, distributed.count(), reduce=True)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         row, score = {}, math.nan
@@ -273,10 +268,11 @@ class Trainer:
         return row
 
     def evaluate_on(self, recordings) -> Metrics:
-        """Evaluate the model (its moving average where there is one) on these recordings."""
-        model = self.model if self.ema is None else self.ema.module
+        """Evaluate the model on these recordings."""
         data = self.data.frames, self.data.labels
-        return evaluate(model, *data, recordings, self.device, amp=self.amp, between=self._stop_if_wanted)
+        return evaluate(
+            self.model, *data, recordings, self.device, amp=self.amp, between=self._stop_if_wanted
+        )
 
     def _finish(self) -> Result:
         at = self.at
@@ -328,7 +324,6 @@ class Trainer:
             "identity": identity(self.options),
             "model": self.model.state_dict(),
             "method": self.method.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "teachers": self.teachers,
@@ -352,8 +347,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        if self.ema is not None:
-            checkpoint.load_weights(self.ema.module, state["ema"], path, name)
         self.teachers = state.get("teachers")  # not in checkpoints of older versions
         self.at = Position(**state["position"])
         self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}

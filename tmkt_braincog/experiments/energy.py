@@ -40,7 +40,7 @@ BATCH = 32
 
 def measure_run(trainer: Trainer, samples: int) -> pd.DataFrame:
     """:func:`~tmkt_braincog.analysis.energy.measure` on the run's test recordings, at most ``samples`` evenly spaced ones."""
-    model = trainer.model if trainer.ema is None else trainer.ema.module
+    model = trainer.model
     with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.amp):
         return measure(model, _batches(trainer, samples))
 

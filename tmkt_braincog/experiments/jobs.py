@@ -68,7 +68,7 @@ class Job:
         Raises:
             UserError: words that ``main_transfer.py`` would refuse.
         """
-        words = (*words, "--output", str(folder), "--resume", "--no-progress")
+        words = (*words, "--output", str(folder), "--resume")
         options, given = resolve(parse(list(words)))[0], typed(list(words))
         # Fixed words are for all jobs; what this one's methods do not take is not for it.
         if names := idle(options, given):

@@ -28,7 +28,7 @@ class CKD(Part):
 
     teacher_on = "static"
     needs_static = True
-    takes = ("ckd_k", "ckd_on", "ckd_threshold", "kd_temperature")
+    takes = ("ckd_k", "ckd_on", "ckd_threshold")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class CKD(Part):
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "CKD":
         threshold = _epoch(options.ckd_threshold, options.epochs)
-        return cls(features, threshold, options.ckd_k, options.kd_temperature, options.ckd_on)
+        return cls(features, threshold, options.ckd_k, on=options.ckd_on)
 
     def set_teacher_width(self, width: int) -> None:
         self.map = WideLinear(self.features, width)

@@ -21,7 +21,6 @@ class SeAl(Part):
     """
 
     teacher_on = "events"
-    takes = ("seal_alpha", "seal_beta", "kd_temperature")
 
     def __init__(self, alpha: float = 0.6, beta: float = 0.15, temperature: float = 3.0):
         super().__init__()
@@ -33,7 +32,7 @@ class SeAl(Part):
             raise UserError(
                 "--step 1 with seal: it compares the time-steps of a recording. Take at least 2, or leave seal away."
             )
-        return cls(options.seal_alpha, options.seal_beta, options.kd_temperature)
+        return cls()
 
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
         teacher, student = self.teacher[batch.index], out.event.logits

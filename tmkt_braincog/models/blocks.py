@@ -1,6 +1,6 @@
 """What a backbone is made of, read apart into single layers, so that it can also run folded.
 
-Step by step a backbone runs as the modules that it names in ``blocks()``. To run folded, each composite module is read
+Step by step a backbone runs as the modules that it names in ``block_list()``. To run folded, each composite module is read
 apart here, by its exact type; one that is not known, has been given hooks or a ``forward`` of its own, is not guessed at.
 """
 

@@ -100,7 +100,7 @@ def _same(a: Tensor | None, b: Tensor, scale: float = 1.0) -> bool:
 
 def _first_layer(model: TransferModel, batch: tuple[Tensor, Tensor]) -> str:
     """Name of the first layer of the backbone whose folded output differs; empty if there is none."""
-    parts = layers(model.blocks())
+    parts = layers(model.block_list())
     names = {id(module): name for name, module in model.named_modules()}
     seen: dict[int, list[Tensor]] = {id(leaf): [] for leaf in leaves(parts)}
     hooks = [

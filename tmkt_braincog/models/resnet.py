@@ -36,7 +36,7 @@ class TransferResNet(TransferModel):
         self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
         self.finish()
 
-    def blocks(self) -> list[nn.Module]:
+    def block_list(self) -> list[nn.Module]:
         return [self.conv1, self.layer1, self.layer2, self.layer3, self.layer4, self.bn1, self.avgpool]
 
 

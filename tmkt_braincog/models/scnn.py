@@ -49,10 +49,10 @@ class TransferSCNN(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.node1
 
-    def blocks(self) -> list[nn.Module]:
+    def block_list(self) -> list[nn.Module]:
         return [self.feature, nn.Flatten(), self.fc1, self.node1]
 
-    def head(self, stream: str) -> nn.Module:
+    def head_of(self, stream: str) -> nn.Module:
         return self.fc2
 
 

@@ -43,7 +43,7 @@ class TransferSEWResNet(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.layer4[-1].node2
 
-    def blocks(self) -> list[nn.Module]:
+    def block_list(self) -> list[nn.Module]:
         first = [self.conv1, self.bn1, self.node1, self.maxpool]
         return [*first, self.layer1, self.layer2, self.layer3, self.layer4, self.avgpool]
 

@@ -95,27 +95,36 @@ class TransferModel(BaseModule):
         self.node = partial(self.node_class, step=step, **self.node_options)
 
     def finish(self) -> None:
-        """Call at the end of ``__init__``, when all neurons exist."""
+        """Call at the end of ``__init__``, when all neurons exist.
+
+        Raises:
+            UserError: a layer with the name of a method, which would hide it.
+        """
+        for name in self._modules:
+            if hasattr(type(self), name):
+                raise UserError(
+                    f"{type(self).__name__}: {name} is a method of the transfer models; give the layer another name."
+                )
         make_exact(self)
 
-    def blocks(self) -> Sequence[nn.Module]:
+    def block_list(self) -> Sequence[nn.Module]:
         """The modules that a frame passes, in order, up to the spike feature F_t (flattened after the last one)."""
-        raise NotFoldable("it has features() of its own and no blocks()")
+        raise NotFoldable("it has features() of its own and no block_list()")
 
-    def head(self, stream: str) -> nn.Module:
+    def head_of(self, stream: str) -> nn.Module:
         """The linear head of ``stream`` (``static`` or ``event``)."""
         return self.rgb_fc if stream == "static" else self.dvs_fc
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One time-step ``[B, 2, H, W]`` -> (tap ``[B, D]``, spike feature ``[B, F]``)."""
-        for block in self.blocks():
+        for block in self.block_list():
             x = block(x)
         spikes = x.flatten(1)
         return spikes if self.tap_node is None else membrane(self.tap_node), spikes
 
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
         """Spike feature ``[B, F]`` -> logits ``[B, N]`` by the head of ``stream``."""
-        return self.head(stream)(spikes)
+        return self.head_of(stream)(spikes)
 
     @property
     def tap_node(self) -> nn.Module | None:
@@ -177,12 +186,12 @@ class TransferModel(BaseModule):
         for name in ("features", "classify", "run_stream"):
             if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
                 raise NotFoldable(f"it has a {name}() of its own")
-        backbone = list(self.blocks())
-        heads = {name: self.head(name) for name in streams}
+        backbone = list(self.block_list())
+        heads = {name: self.head_of(name) for name in streams}
         layers([*backbone, *{id(head): head for head in heads.values()}.values()])  # no state in both
         parts = layers(backbone)
         if self.tap_node is not None and not any(node is self.tap_node for node in leaves(parts)):
-            raise NotFoldable("its tap_node is in none of its blocks()")
+            raise NotFoldable("its tap_node is in none of its block_list()")
         return parts, {name: layers([head]) for name, head in heads.items()}
 
     def _run_fused(

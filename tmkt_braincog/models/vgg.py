@@ -42,7 +42,7 @@ class TransferVGG(TransferModel):
     def tap_node(self) -> nn.Module:
         return self.feature[-2].node
 
-    def blocks(self) -> list[nn.Module]:
+    def block_list(self) -> list[nn.Module]:
         return [self.feature]
 
 

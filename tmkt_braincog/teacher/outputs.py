@@ -90,7 +90,7 @@ def give_teachers(
         checksums[on] = _sha256(path)
         which = split.static if on == "static" else split.train
         for part in (p for p in method.parts if p.teacher_on == on):
-            given = (teacher, checksums[on], data, which, device, part.teacher_gives, options.progress)
+            given = (teacher, checksums[on], data, which, device, part.teacher_gives)
             part.teacher = distributed.main_first(lambda: teacher_outputs(*given)).to(device)  # noqa: B023
     return checksums
 
@@ -102,7 +102,6 @@ def teacher_outputs(
     which: np.ndarray,
     device: torch.device,
     gives: str = "logits",
-    progress: bool = False,
 ) -> Tensor:
     """A row for each of the static images, or of the recordings, float32; NaN where not in ``which``.
 
@@ -111,7 +110,6 @@ def teacher_outputs(
         which: int64 indices of those that can be drawn.
         gives: ``logits`` ``[n, N]``; or ``features`` ``[n, D]``, standardised over ``which``, so that the scale of what is
             learned from them does not depend on the teacher.
-        progress: show a bar.
     """
     of = data.images if teacher.on == "static" else data.frames
     inputs = hashlib.sha256(which.tobytes())
@@ -122,7 +120,7 @@ def teacher_outputs(
     def build(out: Writer) -> None:
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
-        bar = dict(desc=f"teacher on {teacher.on}", disable=not progress, dynamic_ncols=True)
+        bar = dict(desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
         chunks = tqdm(_chunks(which), **bar)
         out.add(**{gives: np.concatenate([_forward(forward, teacher, data, c, device) for c in chunks])})
 

@@ -118,9 +118,7 @@ def fit(network: nn.Module, own, options, data, which: np.ndarray, size: int, se
     schedule = OneCycleLR(optimizer, own.teacher_lr, total_steps=steps, pct_start=WARM_UP)
     rng = np.random.default_rng(seed)
     network.train()
-    bar = tqdm(
-        total=steps, desc=f"{own.teacher} on {own.on}", disable=not options.progress, dynamic_ncols=True
-    )
+    bar = tqdm(total=steps, desc=f"{own.teacher} on {own.on}", disable=None, dynamic_ncols=True)
     with bar:
         for epoch in range(own.teacher_epochs):
             total = torch.zeros((), device=device)

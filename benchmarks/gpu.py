@@ -1,0 +1,148 @@
+"""Everything that needs a GPU, within 9 minutes, into one JSON and one Markdown file.
+
+    bash benchmarks/gpu.sh                                   # writes results/performance/gpu.json and gpu.md
+    bash benchmarks/gpu.sh --output /tmp/gpu --only tests step
+
+Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120, beside SpikingJelly where that is
+installed), memory (tensors on the GPU over 200 steps, which must stay the same), training (two epochs of TMKT on a
+stand-in with the names and numbers of files of N-Caltech101). A part that fails is reported, and the others run.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from workload import Bench, Workload, hardware
+
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.files import replacing
+from tmkt_braincog.methods import TMKT
+from tmkt_braincog.terminal import guarded
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STEPS, SETTLED = 200, 20  # steps watched, and after which memory must not grow
+
+
+def tests() -> dict:
+    done = _run([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"])
+    return {"summary": done.strip().splitlines()[-1]}
+
+
+def step() -> dict:
+    script = "spikingjelly_step.py" if find_spec("spikingjelly") else "step.py"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "step.json"
+        _run([sys.executable, f"benchmarks/{script}", "--device", "cuda", "--json", str(file)])
+        return {"rows": json.loads(file.read_text())["rows"]}
+
+
+def memory() -> dict:
+    workload = Workload("cuda", 32, 10, 48)
+    bench = Bench(workload, workload.build("fused"), TMKT, "bf16")
+    seen = []
+    for _ in range(STEPS):
+        bench.step()
+        seen.append(torch.cuda.memory_allocated() / 2**20)
+    settled, last = seen[SETTLED], seen[-1]
+    if last > settled + 1:
+        raise RuntimeError(
+            f"memory grew from {settled:.1f} MiB after step {SETTLED} to {last:.1f} MiB after {STEPS}"
+        )
+    return {"MiB after step 20": settled, "MiB after step 200": last}
+
+
+def training() -> dict:
+    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "data")]
+    import standin_ncaltech101
+    from writers import random_events
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        standin_ncaltech101.write_tree(root, [random_events(2000, seed=k) for k in range(20)])
+        words = [
+            "-c",
+            "ncaltech",
+            "--data-root",
+            folder,
+            "--epochs",
+            "2",
+            "--warmup-epochs",
+            "0",
+            "--amp",
+            "bf16",
+        ]
+        words += ["--device", "cuda", "--output", str(root / "out"), "--no-tensorboard"]
+        _run([sys.executable, "main_transfer.py", *words])
+        (result,) = root.glob("out/runs/*/result.json")
+        found = json.loads(result.read_text())
+    return {"seconds of 2 epochs": found["train_s"], "peak MiB": found["peak_mib"]}
+
+
+PARTS = {part.__name__: part for part in (tests, step, memory, training)}
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"status {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
+    return done.stdout
+
+
+def measure(names: list[str]) -> dict[str, dict]:
+    """The result of every part, with its seconds; ``error`` where it failed."""
+    found = {}
+    for name in names:
+        print(f"{name} ...", flush=True)
+        started = time.perf_counter()
+        try:
+            found[name] = PARTS[name]()
+        except Exception as error:  # the other parts can still say something
+            found[name] = {"error": f"{type(error).__name__}: {error}"}
+        found[name]["seconds"] = round(time.perf_counter() - started, 1)
+    return found
+
+
+def to_markdown(card: str, versions: dict, parts: dict[str, dict]) -> str:
+    lines = [f"# {card}", "", ", ".join(f"{name} {version}" for name, version in versions.items()), ""]
+    for name, part in parts.items():
+        lines += [f"## {name} ({part['seconds']} s)", ""]
+        for row in part.get("rows", ()):
+            values = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, int | float))
+            lines.append(f"- {row['metric']}, {row['dtype']}: {values}")
+        lines += [f"- {key}: {value}" for key, value in part.items() if key not in ("rows", "seconds")]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def run(argv: list[str]) -> int:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="default: all"
+    )
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "results" / "performance", metavar="DIR")
+    options = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        raise UserError(f"torch {torch.__version__} sees no GPU: there is nothing to measure.")
+    parts = measure(options.only)
+    card, versions = hardware("cuda"), {"torch": torch.__version__, "numpy": np.__version__}
+    text = to_markdown(card, versions, parts)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with replacing(options.output / "gpu.json") as temporary:
+        temporary.write_text(
+            json.dumps({"hardware": card, "versions": versions, "parts": parts}, indent=1) + "\n"
+        )
+    with replacing(options.output / "gpu.md") as temporary:
+        temporary.write_text(text)
+    print(text)
+    return 1 if any("error" in part for part in parts.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: run(sys.argv[1:])))
