@@ -63,13 +63,13 @@ def test_trainable_parameters_of_sew_resnet18():
 @pytest.mark.parametrize(
     ("name", "classes", "step", "size", "features", "tap"),
     [
-        ("Transfer_VGG_SNN", 101, 10, 48, 4608, 18432),
+        ("Transfer_VGG_SNN", 101, 4, 48, 4608, 18432),
         ("Transfer_ResNet18", 20, 6, 48, 512, 512),
         ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048),
         ("Transfer_SCNN", 1623, 12, 28, 300, 300),
     ],
 )
-def test_one_step_at_the_papers_size(name, classes, step, size, features, tap):
+def test_one_step_at_the_papers_widths(name, classes, step, size, features, tap):
     model = create_model(name, num_classes=classes, step=step)
     method = TMKT(steps=step, features=model.num_features)
     events = frames(2, step, size)

@@ -7,7 +7,7 @@ then the defaults shown by ``--help``.
 import argparse
 import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -59,10 +59,15 @@ def typed(argv: list[str]) -> dict[str, Any]:
     return vars(_sparse_parser().parse_args(argv))
 
 
-def words_of(given: Mapping[str, Any]) -> list[str]:
-    """Words of a command line that mean these options, by their names in the resolved options."""
-    actions = {action.dest: action for action in build_parser()._actions}
-    return [word for name, value in given.items() for word in _words(actions[name], value, name)]
+def without(words: Sequence[str], names: Container[str]) -> list[str]:
+    """The words of a command line without those of the options of these names."""
+    dests = {option: action.dest for action in build_parser()._actions for option in action.option_strings}
+    kept, dest = [], None
+    for word in words:
+        dest = dests.get(word.split("=")[0], dest)
+        if dest not in names:
+            kept.append(word)
+    return kept
 
 
 def _sparse_parser() -> ArgumentParser:

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from tests.program import run_train
-from tmkt_braincog.data import DATASETS
 from tmkt_braincog.engine import checkpoint, train
-from tmkt_braincog.models import TransferModel
 
 COMMON = [
     "--shots",
@@ -106,26 +104,23 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize("where", ["in the middle", "at the very end"])
 def test_stopped_while_evaluating(uninterrupted, tmp_path, monkeypatch, capsys, where):
-    """The signal comes between two batches of an evaluation; the next run of the same command does not start."""
-    calls, forward = 0, TransferModel.forward
+    """The signal comes when an evaluation begins; the next run of the same command does not start."""
+    calls, evaluate_on = 0, train.Trainer.evaluate_on
 
-    def counted(self, events, static=None):
+    def counted(self, recordings):
         nonlocal calls
-        calls += static is None and len(events) > 2  # not the trial before a run
-        if calls == (2 if where == "in the middle" else at_the_end):
-            calls += 1
+        calls += 1
+        if calls == (1 if where == "in the middle" else 8):  # four epochs, test and validation in each
             os.kill(os.getpid(), signal.SIGTERM)
-        return forward(self, events, static)
+        return evaluate_on(self, recordings)
 
-    per_epoch = -(-len(DATASETS["ndigits"].load(None, steps=10, size=28).test) // 32)
-    at_the_end = 4 * per_epoch - 1
-    monkeypatch.setattr(TransferModel, "forward", counted)
+    monkeypatch.setattr(train.Trainer, "evaluate_on", counted)
     output = tmp_path / "out"
     assert run(output, "--method", "tmkt", "baseline") == 128 + signal.SIGTERM
     epoch = 0 if where == "in the middle" else 3
     assert f"after epoch {epoch}, step 4 of 4" in capsys.readouterr().err
     assert not (folder(output) / "result.json").exists() and not (output / "runs/baseline-seed3").exists()
-    monkeypatch.setattr(TransferModel, "forward", forward)
+    monkeypatch.setattr(train.Trainer, "evaluate_on", evaluate_on)
     assert run(output, "--resume") == 0
     assert_same(final_state(uninterrupted), final_state(output))
     pd.testing.assert_frame_equal(log_without_time(uninterrupted), log_without_time(output), check_exact=True)

@@ -81,8 +81,7 @@ def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     assert job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
     assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
     assert job.command[5:] == [
-        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3")),
-        *("--resume"),
+        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3"), "--resume"),
     ]
     with pytest.raises(UserError, match="above 0 and below 1"):
         make(tmp_path, 3, "--mixup-ratio", "1.2")

@@ -52,8 +52,8 @@ def teachers(tmp_path_factory):
 def write_results(grid, top1):
     """Finished runs without training; ``top1(row, seed)`` in percent. Returns the numbers by row."""
     seen = {}
-    for name, jobs in grid.items():
-        for job in jobs:
+    for name, of_row in grid.items():
+        for job in of_row:
             (seed,), (method,) = job.options.seed, job.options.method
             if not job.finished():
                 claim(job.folder, job.options)

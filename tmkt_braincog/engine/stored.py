@@ -130,7 +130,8 @@ def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
     """
     defaults = set(vars(given)) & set(stored.options)
     changed = {name: (getattr(given, name), stored.options[name]) for name in sorted(defaults)}
-    changed = {name: pair for name, pair in changed.items() if _plain(pair[0]) != _plain(pair[1])}
+    changed = {name: (_plain(here), _plain(there)) for name, (here, there) in changed.items()}
+    changed = {name: (here, there) for name, (here, there) in changed.items() if here != there}
     if "target_dataset" in changed:
         same = DATASETS.canonical(changed["target_dataset"][0]) == changed["target_dataset"][1]
         if same:

@@ -29,7 +29,7 @@ from ..engine.compare import DATA_OPTIONS, check_output, load_data
 from ..engine.interrupt import StopSignal
 from ..errors import Interrupted, UserError
 from ..methods.names import idle
-from ..options import parse, resolve, typed, words_of
+from ..options import parse, resolve, typed, without
 from ..teacher import load_teachers
 
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
@@ -71,9 +71,7 @@ class Job:
         words = (*words, "--output", str(folder), "--resume")
         options, given = resolve(parse(list(words)))[0], typed(list(words))
         # Fixed words are for all jobs; what this one's methods do not take is not for it.
-        if names := idle(options, given):
-            words = tuple(words_of({dest: value for dest, value in given.items() if dest not in names}))
-        return cls(name, words, options)
+        return cls(name, tuple(without(words, idle(options, given))), options)
 
     @property
     def folder(self) -> Path:
