@@ -97,7 +97,7 @@ def test_published_containers(own, tmp_path, capsys, kind):
     if kind == "average":
         assert "the moving average of the weights in it" in text
     if kind == "older":
-        assert "Not used: fc.1.weight." in text and "constants of 3 neurons" in text
+        assert "Not used: fc.1.weight." in text and "no constants of the neurons" in text
 
 
 def test_another_number_of_steps_is_said(own, tmp_path, capsys):

@@ -158,9 +158,8 @@ def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     constants = [k for k in own if k.endswith((".threshold", ".act_fun.alpha")) and k not in weights]
     weights |= {name: own[name] for name in constants}
     if constants:
-        notes.append(
-            f"The file has no constants of {len(constants)} neurons: those of --threshold are taken."
-        )
+        notes.append("The file has no constants of the neurons: --threshold and --act-fun give them.")
+
     surplus = sorted(weights.keys() - own.keys())
     if surplus and not own.keys() - weights.keys():
         notes.append(f"Not used: {', '.join(surplus)}.")
