@@ -26,6 +26,7 @@ or is switched off (TORCH_COMPILE_DISABLE=1). "spikingjelly_neurons" is the impl
 """
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import torch
@@ -140,9 +141,9 @@ def build(workload: Workload, variant: str) -> nn.Module:
     return model
 
 
-def measure(workload: Workload, repeat: int) -> list[dict]:
+def measure(workload: Workload, repeat: int, dtypes: Sequence[str] = ("float32", "bf16")) -> list[dict]:
     rows = []
-    for dtype in ("float32", "bf16"):
+    for dtype in dtypes:
         cost = {v: cost_of(workload, v, dtype, repeat) for v in VARIANTS}
         torch._dynamo.reset()
         for metric, values in zip(UNITS, zip(*cost.values(), strict=True), strict=True):
@@ -187,7 +188,7 @@ def run(argv: list[str]) -> int:
     options = options.parse_args(argv)
     workload = Workload(**shape(options))
     prepare(options)
-    rows = measure(workload, options.repeat)
+    rows = measure(workload, options.repeat, options.dtype)
     neurons = neuron_implementation("lif", torch.device(options.device))["implementation"]
     versions = {"spikingjelly": version("spikingjelly")}
     print(f"{workload}; {hardware(options.device)}")

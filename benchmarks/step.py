@@ -4,7 +4,8 @@
     python benchmarks/step.py --device cuda --json step.json
 
 Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both streams, all losses,
-backward, AdamW), peak_memory of its tensors above what is there between steps, matmul_share: FLOPs of convolutions
+backward, AdamW), first_step (fresh: loading or compiling included), reference_time (in place of our step loop that of the
+reference: BrainCog's neurons as they are and, on a CPU, the allocator's defaults, in a process of its own), peak_memory of its tensors above what is there between steps, matmul_share: FLOPs of convolutions
 and linear layers over the time, as a share of the fastest convolution measured here, data_share: putting a batch together
 with augmentation over the step, tmkt_over_baseline. Times are the best of --repeat, after one step to warm up
 (compiling). On a CPU freed memory is kept by the process, as main_transfer.py does.
@@ -13,6 +14,8 @@ JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ra
 """
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +33,15 @@ from workload import (
     write,
 )
 
-from tmkt_braincog.methods import Baseline
+from tmkt_braincog.methods import TMKT, Baseline
+from tmkt_braincog.models import TransferModel
 from tmkt_braincog.terminal import guarded
 
 # Channels and side of the convolutions, and side of the matrices, that the fastest rate is measured with.
 PROBES, MATRIX = ((256, 24), (512, 12), (512, 6)), 2048
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 EXECUTORS = ("step", "fused")
-UNITS = {"step_time": "s", "peak_memory": "MiB"}
+UNITS = {"step_time": "s", "first_step": "s", "reference_time": "s", "peak_memory": "MiB"}
 
 
 def flops(workload: Workload) -> float:
@@ -72,9 +76,35 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return max(*found, 2 * MATRIX**3 / best(lambda: a @ a, device, 5))
 
 
-def measure(workload: Workload, repeat: int) -> list[dict]:
+def reference_seconds(workload: Workload, dtype: str, repeat: int) -> float:
+    """Of a step of the loop without what this project changes in it."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(_reference_seconds, workload, dtype, repeat).result()
+
+
+def _reference_seconds(workload: Workload, dtype: str, repeat: int) -> float:
+    TransferModel.finish = lambda model: None  # the neurons stay BrainCog's
+    TransferModel._rest = lambda model: None
+    return Bench(workload, workload.build("step"), TMKT, dtype).seconds(repeat)
+
+
+def first_seconds(workload: Workload, executor: str, dtype: str) -> float:
+    """Of the first step of a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(_first_seconds, workload, executor, dtype).result()
+
+
+def _first_seconds(workload: Workload, executor: str, dtype: str) -> float:
+    bench = Bench(workload, workload.build(executor), TMKT, dtype)
+    return best(bench.step, torch.device(workload.device), 1)
+
+
+def measure(workload: Workload, repeat: int, dtypes: list[str]) -> list[dict]:
     device, rows, work = torch.device(workload.device), [], flops(workload)
-    for dtype, kind in DTYPES.items():
+    for dtype in dtypes:
+        kind = DTYPES[dtype]
+        first = [first_seconds(workload, e, dtype) for e in EXECUTORS]
+        reference = reference_seconds(workload, dtype, repeat)
         cost = [time_and_memory(workload, workload.build(e), dtype, repeat) for e in EXECUTORS]
         seconds, memory = zip(*cost, strict=True)
         baseline = [Bench(workload, workload.build(e), Baseline, dtype).seconds(repeat) for e in EXECUTORS]
@@ -82,6 +112,8 @@ def measure(workload: Workload, repeat: int) -> list[dict]:
         data = best(lambda pairs=pairs: pairs[list(range(workload.batch))], device, 5)
         rows += [
             row("step_time", dtype, *seconds),
+            row("first_step", dtype, *first),
+            row("reference_time", dtype, reference, seconds[1]),
             row("peak_memory", dtype, *memory),
             row("matmul_share", dtype, *(work / s / peak for s in seconds)),
             row("tmkt_over_baseline", dtype, *(s / b for s, b in zip(seconds, baseline, strict=True))),
@@ -99,8 +131,10 @@ def show(rows: list[dict]) -> None:
     for r in rows:
         numbers = f"{r['step']:10.4g} {r['fused']:10.4g} {r['ratio']:7.2f}"
         print(f"{r['metric']:20} {r['dtype']:8} {numbers} {UNITS.get(r['metric'], '')}")
-    times = {r["dtype"]: r for r in rows if r["metric"] == "step_time"}
-    print(f"bf16 fused over float32 step loop: {times['bf16']['fused'] / times['float32']['step']:.2f}")
+    times = {r["dtype"]: r for r in rows if r["metric"] == "reference_time"}
+    if len(times) == 2:
+        ratio = times["bf16"]["fused"] / times["float32"]["step"]
+        print(f"bf16 fused over the float32 loop of the reference: {ratio:.2f}")
 
 
 def run(argv: list[str]) -> int:
@@ -111,7 +145,7 @@ def run(argv: list[str]) -> int:
     options = options.parse_args(argv)
     workload = Workload(model=options.model, width_divisor=options.width_divisor, **shape(options))
     prepare(options)
-    rows = measure(workload, options.repeat)
+    rows = measure(workload, options.repeat, options.dtype)
     print(f"{workload}; {hardware(options.device)}; torch {torch.__version__}")
     show(rows)
     if options.json:

@@ -151,6 +151,8 @@ def add_shape(made: ArgumentParser) -> None:
     made.add_argument("--batch", type=int, help="default: 8 on a CPU, 120 on a GPU")
     made.add_argument("--steps", type=int, default=10, help="T (default: 10)")
     made.add_argument("--size", type=int, default=48, help="pixels (default: 48)")
+    both = ("float32", "bf16")
+    made.add_argument("--dtype", nargs="+", choices=both, default=both, help="default: both")
     made.add_argument("--json", type=Path, metavar="FILE")
 
 

@@ -94,9 +94,9 @@ def test_with_a_named_method_the_baseline_is_complete():
 
 def test_yaml_sets_defaults_and_the_command_line_wins(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text("mixup-ratio: 0.6\nmag: false\nseed: [1, 2]\nbatch_size: 16\n")
+    file.write_text("mixup-ratio: 0.6\nmag-weight: 0\nseed: [1, 2]\nbatch_size: 16\n")
     options, _ = resolve(parse(["-c", str(file), "--batch-size", "24"]))
-    assert (options.mixup_ratio, options.mag, options.seed, options.batch_size) == (0.6, False, [1, 2], 24)
+    assert (options.mixup_ratio, options.mag_weight, options.seed, options.batch_size) == (0.6, 0, [1, 2], 24)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_yaml_sets_defaults_and_the_command_line_wins(tmp_path):
     [
         ("mixup-ration: 0.4", "Did you mean"),
         ("batch-size: many", "batch-size"),
-        ("mag: 3", "true or false"),
+        ("sync-bn: 3", "true or false"),
         ("- 1", "option: value"),
         ("a: [", "Cannot read"),
         ("protocol: dirty", "protocol"),

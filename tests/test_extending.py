@@ -123,14 +123,16 @@ def test_the_training_logs_finite_losses_and_the_table_names_the_method(output):
 
 
 def test_method_the_penalty_is_minus_the_entropy(examples):
-    method = examples.method.TMKTPenalty(T, features=5, mag=False, mrp=False)
+    method = examples.method.TMKTPenalty(T, features=5, mag_weight=0, mrp_weight=0)
     logits = torch.randn(T, 3, 6, dtype=torch.float64)
     stream = StreamOutput(logits, torch.randn(T, 3, 7, dtype=torch.float64), torch.randn(T, 3, 5))
     y = torch.tensor([0, 2, 5])
     found = method.losses(TransferOutput(stream, stream), None, y)
     slow = np.mean([[sum(q * math.log(q) for q in p) for p in step] for step in logits.softmax(-1).tolist()])
     assert found["penalty"].item() == pytest.approx(slow, rel=1e-12)
-    plain = TMKT(T, features=5, mag=False, mrp=False).losses(TransferOutput(stream, stream), None, y)["loss"]
+    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0).losses(TransferOutput(stream, stream), None, y)[
+        "loss"
+    ]
     assert found["loss"].item() == pytest.approx(plain.item() + 0.1 * slow, rel=1e-9)
 
 

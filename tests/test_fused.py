@@ -409,7 +409,7 @@ def test_hooks_see_one_step_at_a_time():
         (True, "BackEIGateGrad", torch.bfloat16),
     ],
 )
-@pytest.mark.parametrize("shape", [(2, 5, 33, 19), (1, 1, 1, 1), (2, 3, 5000, 3), (1, 4, 2, 700)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 5, 33, 19), (1, 1, 1, 1), (1, 3, 0, 5), (2, 3, 5000, 3), (1, 4, 2, 700)], ids=str)
 def test_compiled_kernels_equal_the_formulas(shape, leaky, surrogate, dtype, threads):
     g = torch.Generator().manual_seed(0)
     kind = kernels.wide(dtype)

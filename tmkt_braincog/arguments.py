@@ -392,21 +392,25 @@ def _tmkt_options(group) -> None:
         default="geometric",
         help="law of t*: the walk as described, or Eq. 8 (given that a replacement happens)",
     )
-    add("--mag", action=BooleanOptionalAction, default=True, help="modality-aware guidance head")
-    add("--mrp", action=BooleanOptionalAction, default=True, help="mixup-ratio perception head")
-    add(
-        "--rda",
-        action=BooleanOptionalAction,
-        default=True,
-        help="domain alignment; off: a plain event loss of weight 1 is left",
-    )
-    add("--mag-weight", type=non_negative, default=1.0, help="weight of L_MAG")
-    add("--mrp-weight", type=non_negative, default=1.0, help="weight of L_MRP")
+    add("--mag-weight", type=non_negative, default=1.0, help="weight of L_MAG; 0: no such head")
+    add("--mrp-weight", type=non_negative, default=1.0, help="weight of L_MRP; 0: no such head")
     add(
         "--rda-form",
-        choices=["equation", "reference"],
+        choices=["equation", "reference", "off"],
         default="equation",
-        help="lambda acts on alignment and event loss (Eq. 12, 17), or on the alignment only (the baseline's code)",
+        help="lambda acts on alignment and event loss (Eq. 12, 17), or on the alignment only (the baseline's code); off: no "
+        "alignment, a plain event loss of weight 1 is left",
+    )
+    for head in ("mag", "mrp"):
+        help = f"same as --{head}-weight 0"
+        add(f"--no-{head}", action="store_const", dest=f"{head}_weight", const=0.0, default=1.0, help=help)
+    add(
+        "--no-rda",
+        action="store_const",
+        dest="rda_form",
+        const="off",
+        default="equation",
+        help="same as --rda-form off",
     )
 
 

@@ -148,7 +148,7 @@ def test_measured_variance_equals_a_slow_loop(trainer):
     assert all(p.grad is None for p in trainer.model.parameters())
     assert rows.index.tolist() == ["tsm", "fixed", "linear", "nonlinear", "sliding", "input"]
 
-    method = TMKT(4, 300, mixing=TimeStepMixup(4, 0.5), mag=False, mrp=False, coefficients="fixed")
+    method = TMKT(4, 300, mixing=TimeStepMixup(4, 0.5), mag_weight=0, mrp_weight=0, coefficients="fixed")
     method.rda.theta.data.copy_(trainer.method.rda.theta.data)
     assert not torch.equal(method.rda.theta, torch.ones(4))  # the run has learned them
     gradients, shares = (

@@ -70,7 +70,7 @@ SWITCHES = {"domain_loss", "regularization", "sliding_training", "pow"}
 OWN = {
     "event-only": EVENTS,
     "baseline": ALIGNED | SWITCHES,
-    "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag", "mrp", "rda", "mag_weight", "mrp_weight"}
+    "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag_weight", "mrp_weight"}
     | {"rda_form"},
 }  # fmt: skip
 TEACHER = {"teacher_checkpoint"}
@@ -98,8 +98,8 @@ def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
 
 
 def test_switches_lists_and_files(tmp_path):
-    runs, _ = plan(tmp_path, "mag=true,false sync-bn=true,false")
-    seen = [(run.job.options.mag, run.job.options.sync_bn) for run in runs]
+    runs, _ = plan(tmp_path, "TET-loss=true,false sync-bn=true,false")
+    seen = [(run.job.options.TET_loss, run.job.options.sync_bn) for run in runs]
     assert seen == [(True, True), (True, False), (False, True), (False, False)]
     assert settings(runs)[0] == "true true"
 
@@ -135,7 +135,7 @@ def test_names_of_folders_are_plain_and_different():
         ("--vary mixup-ratio=0.3,lots", "mixup-ratio: invalid float value: 'lots'"),
         ("--vary batch-size=8,1", "--batch-size 1: tmkt compares"),
         ("--vary method=tmkt,tmtk", "Did you mean 'tmkt'"),
-        ("--vary mag=true,maybe", "expected true, false or both, seen 'maybe'"),
+        ("--vary sync-bn=true,maybe", "expected true, false or both, seen 'maybe'"),
         ("--vary mixup-ratio", "expected NAME=VALUE,VALUE"),
         ("--vary mixup-ratio=0.3,,0.4", "expected NAME=VALUE,VALUE"),
         ("--vary seed=1,2,1", "names the same value twice"),

@@ -198,7 +198,7 @@ def test_settings_and_what_differs_from_the_defaults_of_the_data_set(page, text)
     assert (
         rows["--epochs"] == "3default: 20" and rows["--method"] == "event-only, baseline, tmktdefault: tmkt"
     )
-    assert rows["--lr"] == "0.1" and rows["--pow"] == "3" and rows["--mag"] == "on"
+    assert rows["--lr"] == "0.1" and rows["--pow"] == "3" and rows["--mag-weight"] == "1"
     assert "| **--epochs** | **3** | 20 |" in text and "| --lr | 0.1 | |" in text
     assert "--output" not in rows and "--resume" not in rows
 

@@ -11,7 +11,7 @@ from ..models.heads import MAGHead, MRPHead
 from ..models.transfer import TransferOutput
 from .base import METHODS, Method, Pair, Progress, total
 
-RDA_FORMS = ("equation", "reference")
+RDA_FORMS = ("equation", "reference", "off")
 
 
 @METHODS.register("tmkt")
@@ -24,11 +24,10 @@ class TMKT(Method):
         mixing: any strategy; TSM with r_m = 0.4 where None.
         lam: lambda, 0.5 in the paper.
         rda_form: where lambda acts. ``equation`` (Eq. 12 and 17): on alignment and event loss;
-            ``reference`` (the baseline's code): on the alignment only, the event loss has weight 1.
-        rda, mag, mrp: switch a part off for the ablations. Without RDA neither alignment nor learned
-            coefficients are left, and the event head learns from a plain event loss of weight 1
-            (it would learn nothing otherwise).
-        mag_weight, mrp_weight: 1 in the paper.
+            ``reference`` (the baseline's code): on the alignment only, the event loss has weight 1; ``off``: neither
+            alignment nor learned coefficients are left, and the event head learns from a plain event loss
+            of weight 1 (it would learn nothing otherwise).
+        mag_weight, mrp_weight: 1 in the paper; 0: no such head.
         tet, coefficients, smoothing: as in :class:`~tmkt_braincog.methods.Baseline`; the TET loss here
             is Eq. 6, without the reference's MSE term.
     """
@@ -38,10 +37,7 @@ class TMKT(Method):
         "smoothing",
         "theta",
         "domain_loss_coefficient",
-        "rda",
         "rda_form",
-        "mag",
-        "mrp",
         "mag_weight",
         "mrp_weight",
         "mixup_strategy",
@@ -54,9 +50,6 @@ class TMKT(Method):
         mixing: Mixing | None = None,
         lam: float = 0.5,
         rda_form: str = "equation",
-        rda: bool = True,
-        mag: bool = True,
-        mrp: bool = True,
         mag_weight: float = 1.0,
         mrp_weight: float = 1.0,
         tet: bool = True,
@@ -66,20 +59,20 @@ class TMKT(Method):
         super().__init__()
         if rda_form not in RDA_FORMS:
             raise unknown_name("--rda-form", rda_form, RDA_FORMS)
-        if rda and rda_form == "equation" and lam == 0:
+        if rda_form == "equation" and lam == 0:
             raise UserError(
                 "--domain-loss-coefficient 0 leaves the event head without any loss (Eq. 17): use --no-rda, or "
                 "--rda-form reference."
             )
         self.mixing = mixing or TimeStepMixup(steps)
         self.classification = dict(tet=tet, smoothing=smoothing)
-        self.align = rda
-        self.rda = RDALoss(steps, coefficients if rda else "off", **self.classification)
-        self.mag = MAGHead(features) if mag else None
-        self.mrp = MRPHead(features) if mrp else None
+        self.align = rda_form != "off"
+        self.rda = RDALoss(steps, coefficients if self.align else "off", **self.classification)
+        self.mag = MAGHead(features) if mag_weight else None
+        self.mrp = MRPHead(features) if mrp_weight else None
         self.weights = {
             "alignment": lam,
-            "cls_event": lam if rda and rda_form == "equation" else 1.0,
+            "cls_event": lam if rda_form == "equation" else 1.0,
             "mag": mag_weight,
             "mrp": mrp_weight,
         }
@@ -100,9 +93,6 @@ class TMKT(Method):
             mixing=mixing_from_options(options),
             lam=options.domain_loss_coefficient,
             rda_form=options.rda_form,
-            rda=options.rda,
-            mag=options.mag,
-            mrp=options.mrp,
             mag_weight=options.mag_weight,
             mrp_weight=options.mrp_weight,
             tet=options.TET_loss,

@@ -233,7 +233,7 @@ def _fire_rows(x, scale, shift, constants, fired, membranes, leaky, s, start, st
     T, C = x.shape[1], x.shape[3]
     tau, threshold, rest = constants[0], constants[1], constants[3]
     zero = constants.dtype.type(0)
-    rows = min(max(1, BLOCK // C), stop - start)
+    rows = max(1, min(BLOCK // C, stop - start))
     state, buffer = np.empty(rows * C, constants.dtype), np.empty(rows * C, constants.dtype)
     affine = scale.size > 0
     scales = _tiled(scale[s], rows) if affine else np.empty((T, 0), constants.dtype)
@@ -328,7 +328,7 @@ def _rows_backward(
     tau, threshold, alpha, rest = constants[0], constants[1], constants[2], constants[3]
     kind = constants.dtype
     zero = kind.type(0)
-    rows = min(max(1, BLOCK // C), stop - start)
+    rows = max(1, min(BLOCK // C, stop - start))
     before = np.empty((T, rows * C), kind)  # membranes before firing
     state, buffer, d = np.empty(rows * C, kind), np.empty(rows * C, kind), np.empty(rows * C, kind)
     affine = scale.size > 0
@@ -409,7 +409,7 @@ def _moments(x, mean, var, steps, first_task, last_task):
 @_compiled
 def _moments_of_step(x, mean, var, s, t):
     M, C = x.shape[2], x.shape[3]
-    rows = min(max(1, BLOCK // C), M)
+    rows = max(1, min(BLOCK // C, M))
     buffer, tiles = np.empty(rows * C, mean.dtype), np.empty((1, rows * C))
     for squared in range(2):
         sums = np.zeros(rows * C)
@@ -443,7 +443,7 @@ def _d_input(x, mean, d_out, a, b, c, out, parts, first_task, last_task):
 @_compiled
 def _d_input_rows(x, mean, d_out, a, b, c, out, s, start, stop):
     T, C = x.shape[1], x.shape[3]
-    rows = min(max(1, BLOCK // C), stop - start)
+    rows = max(1, min(BLOCK // C, stop - start))
     buffer, values = np.empty(rows * C, d_out.dtype), np.empty(rows * C, d_out.dtype)
     one, two, three, means = _tiled(a[s], rows), _tiled(b[s], rows), _tiled(c[s], rows), _tiled(mean[s], rows)
     for t in range(T):
