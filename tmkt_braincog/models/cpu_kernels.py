@@ -89,7 +89,8 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """See :func:`tmkt_braincog.models.kernels.d_input`; takes the place of ``d_out`` where their types are the same."""
-    out = d_out if d_out.dtype == x.dtype else torch.empty_like(x)
+    d_out = d_out.contiguous()  # or what is written would go to a copy
+    out = d_out if d_out.dtype == x.dtype else torch.empty(x.shape, dtype=x.dtype)
     _run(_d_input, x, _parts(x), x, mean, d_out, a, b, c, out)
     return out
 
