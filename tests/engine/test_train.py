@@ -126,9 +126,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(tmp_path, monk
         return step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", poisoned)
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
+    assert run_train([*SMALL, "--clip-grad", "1", "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
-    assert "the gradient is not finite at epoch 1, step 0 of 2, first that of model." in message
+    first = "feature.0.weight" if poison == "weight" else "fc1.weight"
+    assert f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}" in message
     assert "digits/" in message and "The last good checkpoint is kept" in message
     assert steps[-1] == (1, 0)
     kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
@@ -137,7 +138,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(tmp_path, monk
 
 
 def test_a_bad_first_step_names_no_checkpoint(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "gradient_norm", lambda modules, clip: torch.tensor(float("nan")))
+    monkeypatch.setattr(train, "gradient_norm", lambda modules: torch.tensor(float("nan")))
     assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
     assert "epoch 0, step 0 of 2" in message and "checkpoint" not in message

@@ -34,12 +34,9 @@ class FiniteWatch:
         return None if math.isfinite(host) else step
 
 
-def gradient_norm(modules: nn.Module, clip: float | None) -> Tensor:
-    """2-norm of all gradients as they are, which are then scaled down to ``clip``, if that is given."""
-    parameters = [p for p in modules.parameters() if p.grad is not None]
-    if clip is not None:
-        return nn.utils.clip_grad_norm_(parameters, clip)
-    return nn.utils.get_total_norm([p.grad for p in parameters])
+def gradient_norm(modules: nn.Module) -> Tensor:
+    """2-norm of all gradients."""
+    return nn.utils.get_total_norm([p.grad for p in modules.parameters() if p.grad is not None])
 
 
 def first_not_finite(modules: nn.Module) -> str:

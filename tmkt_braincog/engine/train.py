@@ -196,9 +196,12 @@ class Trainer:
             losses = self.losses(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        bad = self.watch.add(progress.batch, gradient_norm(self.modules, self.options.clip_grad))
+        norm = gradient_norm(self.modules)
+        bad = self.watch.add(progress.batch, norm)
         if bad is not None:
             return bad
+        if self.options.clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(self.modules.parameters(), self.options.clip_grad, norm)
         self.optimizer.step()
         with torch.no_grad():
             for name, value in losses.items():
