@@ -192,7 +192,7 @@ def test_every_run_has_its_row(place, page, text):
 
 def test_settings_and_what_differs_from_the_defaults_of_the_data_set(page, text):
     rows = {row[0]: row[1] for row in page.rows if len(row) == 2 and row[0].startswith("--")}
-    changed = {"--method", "--seed", "--tensorboard", "--progress", "--data-root", "--step", "--shots"}
+    changed = {"--method", "--seed", "--tensorboard", "--data-root", "--step", "--shots"}
     changed |= {"--epochs", "--batch-size", "--epoch-size"}
     assert {name for name, value in rows.items() if "default: " in value} == changed
     assert (
