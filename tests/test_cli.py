@@ -327,6 +327,12 @@ def test_debug_shows_the_traceback(tmp_path, capsys, monkeypatch):
     )
 
 
+def test_a_short_switch_in_a_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("no-mag: true\nno-rda: false\nDVS-DA: true\n")
+    options = resolved(f"-c {tmp_path / 'c.yaml'}")[0]
+    assert (options.mag_weight, options.rda_form, options.augment) == (0, "equation", "dvs-da")
+
+
 def test_resume_in_a_file(tmp_path):
     (tmp_path / "c.yaml").write_text("resume: true\nseed: 3\n")
     assert resolved(f"-c {tmp_path / 'c.yaml'}")[0].resume == "auto"

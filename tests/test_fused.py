@@ -11,6 +11,7 @@ from torch import nn
 import tmkt_braincog.models  # noqa: F401
 from tests.random_networks import OwnFeatures, RandomNetwork
 from tmkt_braincog.engine.build import build_model
+from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import cpu_kernels, kernels
@@ -219,6 +220,19 @@ def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, c
     assert "TransferSCNN runs step by step instead of fused: it has a features() of its own." in caplog.text
     options.executor = "step"
     assert build_model(options, 10).executor == "step"
+
+
+def test_an_error_in_a_backbone_names_its_line(monkeypatch):
+    options, _ = resolve(parse(["--target-dataset", "ndigits", "--step", "2"]))
+
+    def features(self, x):
+        return 1 / 0
+
+    monkeypatch.setattr(type(build_model(options, 10)), "features", features)
+    with pytest.raises(
+        UserError, match=r"ZeroDivisionError: division by zero \(.*test_fused\.py, line \d+\)"
+    ):
+        build_model(options, 10)
 
 
 WRONG = {

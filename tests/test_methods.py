@@ -228,7 +228,7 @@ def test_tmkt_defaults_are_the_papers():
 
 
 def test_unknown_names():
-    with pytest.raises(UserError, match=r"'equations'.*equation, reference"):
+    with pytest.raises(UserError, match=r"'equations'.*equation, off, reference"):
         TMKT(T, FEATURES, rda_form="equations")
     with pytest.raises(UserError, match=r"'tmk'.*Did you mean 'tmkt'.*Known: baseline, event-only, tmkt"):
         METHODS["tmk"]

@@ -126,9 +126,8 @@ def _words_of(mapping: Mapping[str, Any], parser: ArgumentParser, where: str) ->
 
 
 def _words(action: argparse.Action, value: Any, where: str) -> list[str]:
-    long = next(
-        o for o in reversed(action.option_strings) if o.startswith("--") and not o.startswith("--no-")
-    )
+    names = [o for o in reversed(action.option_strings) if o.startswith("--")]
+    long = next((o for o in names if not o.startswith("--no-")), names[0])
     if value is None:
         return []
     if action.nargs == "?" and isinstance(value, bool):

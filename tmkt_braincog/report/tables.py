@@ -150,9 +150,11 @@ def all_settings(runs: Sequence[Run]) -> dict[str, list[Setting]]:
     defaults = _defaults(runs[0].options.target_dataset)
     groups = {}
     for group in build_parser()._action_groups:
-        actions = [a for a in group._group_actions if a.dest not in NOT_SHOWN]
+        # The first one that sets an option; others are short for one of its values, such as --no-mag.
+        actions = {a.dest: a for a in reversed(group._group_actions) if a.dest not in NOT_SHOWN}
         if actions:
-            groups[group.title] = [_setting(a.dest, a.option_strings, runs, defaults) for a in actions]
+            own = reversed(actions.values())
+            groups[group.title] = [_setting(a.dest, a.option_strings, runs, defaults) for a in own]
     return groups
 
 
