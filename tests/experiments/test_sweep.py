@@ -435,7 +435,7 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys, m
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
     words = [
         "--output",
         str(tmp_path / "out"),
@@ -458,8 +458,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path):
     assert started.returncode == 143 and "0 of 2 jobs are finished" in said and "same command" in said
     assert "Stopped on a signal" in log.read_text() and not second.exists()
 
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(jobs, "_start", run_here)
+    assert run_sweep(words) == 0
     assert log.read_text().count("\n$ ") == 2
     epochs = pd.read_csv(first / "runs/event-only-seed1/log.csv").epoch
     assert epochs.tolist() == list(range(12))
