@@ -1,7 +1,7 @@
 """Everything that needs a GPU, within 9 minutes, into one JSON and one Markdown file.
 
     bash benchmarks/gpu.sh                                   # writes results/performance/gpu.json and gpu.md
-    bash benchmarks/gpu.sh --output /tmp/gpu --only tests step
+    bash benchmarks/gpu.sh --output results/gpu --only tests step
 
 Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120, beside SpikingJelly where that is
 installed), memory (tensors on the GPU over 200 steps, which must stay the same), training (two epochs of TMKT on a

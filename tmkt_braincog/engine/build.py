@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # As published, in every recipe: start of the warm-up, end of the cosine (neither scaled by the batch), factor of a step.
 WARMUP_LR, MIN_LR, DECAY_RATE = 1e-6, 1e-5, 0.1
 MOMENTUM = 0.9  # of the optimisers that have one
+_verdicts: dict[tuple, str] = {}  # of the check of the fused executor, by model
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -114,14 +115,20 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
 def _choose_fused(model: TransferModel) -> None:
     """Switch to the fused executor if the model can be read apart and gives the step loop's numbers."""
     model.executor = "fused"
-    why = model.why_step_by_step()
-    try:
-        why = why or difference(model)
-    except Exception as error:  # whatever a foreign model or neuron does that folded batches do not allow
-        why = f"{type(error).__name__}: {error}"
-    if why:
+    if why := model.why_step_by_step() or _verdict(model):
         model.executor = "step"
         log.warning("%s runs step by step instead of fused: %s.", type(model).__name__, why)
+
+
+def _verdict(model: TransferModel) -> str:
+    """What :func:`difference` says; it runs the model, so that all runs of a comparison share one answer."""
+    key = type(model), repr(model), model.step, model.event_size, str(model.node_options)
+    if key not in _verdicts:
+        try:
+            _verdicts[key] = difference(model)
+        except Exception as error:  # whatever a foreign model or neuron does that folded batches do not allow
+            _verdicts[key] = f"{type(error).__name__}: {error}"
+    return _verdicts[key]
 
 
 @torch.no_grad()

@@ -38,10 +38,10 @@ def owned(folder: Path) -> Iterator[None]:
             (folder / OWNER).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
         yield
     finally:
-        lock.release()
-        for name in (OWNER, LOCK):
+        for name in (OWNER, LOCK):  # while it is held: afterwards the file may be another program's
             with suppress(OSError):
                 (folder / name).unlink()
+        lock.release()
 
 
 def _owner(folder: Path) -> str:

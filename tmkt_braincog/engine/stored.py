@@ -37,6 +37,11 @@ SPLIT = (
 # Of the arguments in a timm container: those that mean the same here.
 PUBLISHED = ("model", "step", "node_type", "act_fun", "threshold", "tau", "event_size", "num_classes")
 
+UNKNOWN_SPLIT = (
+    "The file does not say which recordings it was trained on: if this split is not the one of its training, the accuracy is "
+    "partly that on training recordings."
+)
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -101,7 +106,6 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     options, _ = resolve(Namespace(**{**stored.options, **vars(given)}))
     device, remark = choose_device(options.device)
     data = distributed.main_first(lambda: load_data(options))
-    options.executor = options.executor if stored.is_own else "fused"
     model = build_model(options, len(data.classes))
     fitted, notes = _fitted(stored, model.state_dict())
     checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
@@ -116,26 +120,19 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     return metrics
 
 
-UNKNOWN_SPLIT = (
-    "The file does not say which recordings it was trained on: if this split is not the one of its training, the accuracy is "
-    "partly that on training recordings."
-)
-
-
 def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
     """Lines on the options that the command line changes.
 
     Raises:
         UserError: a change of what was trained on.
     """
-    defaults = set(vars(given)) & set(stored.options)
-    changed = {name: (getattr(given, name), stored.options[name]) for name in sorted(defaults)}
-    changed = {name: (_plain(here), _plain(there)) for name, (here, there) in changed.items()}
-    changed = {name: (here, there) for name, (here, there) in changed.items() if here != there}
-    if "target_dataset" in changed:
-        same = DATASETS.canonical(changed["target_dataset"][0]) == changed["target_dataset"][1]
-        if same:
-            del changed["target_dataset"]
+    changed = {}
+    for name in sorted(vars(given).keys() & stored.options.keys()):
+        here, there = _plain(getattr(given, name)), _plain(stored.options[name])
+        if name == "target_dataset":
+            here = DATASETS.canonical(here)
+        if here != there:
+            changed[name] = here, there
     bad = [name for name in changed if name in SPLIT]
     if stored.is_own and bad and "target_dataset" not in changed:
         said = "; ".join(f"{name}: {changed[name][0]} here, {changed[name][1]} in the file" for name in bad)

@@ -180,14 +180,14 @@ class Trainer:
         started = time.perf_counter()
         for batch in loader:
             progress = Progress(self.at.epoch, self.options.epochs, self.at.batch, self.steps)
-            self._refuse(self._step(batch.to(self.device), progress), batches)
+            self._refuse(self._step(batch.to(self.device), progress))
             self.at.batch += 1
             bar.update()
             if self.at.batch % self.options.log_interval == 0:
                 bar.set_postfix(epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False)
             if self.at.batch < self.steps:
                 self._stop_if_wanted(started)
-        self._refuse(self.watch.flush(), batches)
+        self._refuse(self.watch.flush())
         self._add_time(started)
 
     def _step(self, batch, progress: Progress) -> int | None:
@@ -218,16 +218,18 @@ class Trainer:
         self.at.train_s += time.perf_counter() - started
         self.at.peak_mib = max(self.at.peak_mib, peak_mib(self.device))
 
-    def _refuse(self, bad: int | None, batches: list[list[int]]) -> None:
+    def _refuse(self, bad: int | None) -> None:
         """A UserError, where a step had a gradient that is not finite. In every process it was the same."""
         if bad is None:
             return
         last, where = self.folder / "last.pt", first_not_finite(self.modules)
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
-        names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batches[bad]]
+        names = [
+            self.data.names[self.split.train[i % len(self.pairs)]] for i in self._batches(self.at.epoch)[bad]
+        ]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, step {bad} of "
-            f"{len(batches)}{f', first that of {where}' if where else ''}; the batch holds {', '.join(names[:4])}"
+            f"{self.steps}{f', first that of {where}' if where else ''}; the batch holds {', '.join(names[:4])}"
             f"{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, or set --clip-grad 1."
         )
 
@@ -301,7 +303,7 @@ class Trainer:
         signum = self.signal.wanted()
         if signum is None:
             return
-        self._refuse(self.watch.flush(), self._batches(self.at.epoch))
+        self._refuse(self.watch.flush())
         if started is not None:
             self._add_time(started)
         self._share_statistics()

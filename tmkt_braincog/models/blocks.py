@@ -83,14 +83,19 @@ def layers(blocks: Iterable[nn.Module]) -> Parts:
     """
     found = _read(list(blocks))
     _refuse_ties(found, False)
+    refuse_shared(leaves(found))
+    return found
+
+
+def refuse_shared(found: Iterable[nn.Module]) -> None:
+    """A layer with a state of its own must not be used twice in one pass."""
     once = set()
-    for layer in leaves(found):
+    for layer in found:
         if isinstance(layer, (_BatchNorm, BaseNode)) and id(layer) in once:
             raise NotFoldable(
                 f"one {type(layer).__name__} is used twice: its state depends on the order of use"
             )
         once.add(id(layer))
-    return found
 
 
 def leaves(parts: Parts) -> list[nn.Module]:

@@ -45,7 +45,7 @@ def let_fire(model: TransferModel, x: Tensor) -> None:
         if node in seen:
             return
         seen.add(node)
-        node.integral(inputs[0].double())
+        node.integral(inputs[0])
         values = torch.as_tensor(node.mem).flatten().unique()
         node.n_reset()
         middle = values[len(values) // 2 : max(len(values) * 5 // 6, len(values) // 2 + 2)]

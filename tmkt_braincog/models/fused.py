@@ -229,16 +229,16 @@ class _Fire(torch.autograd.Function):
         affine = _affine(parts, norm) if norm is not None else None
         out = kernels_for(x).fire(parts, affine, neuron, wants_membranes)
         fired, membranes = (None if a is None else _joined(a, x) for a in out)
-        ctx.save_for_backward(x, weight, bias, fired, neuron.constants, *(affine or ()))
+        ctx.save_for_backward(x, fired, neuron.constants, *(affine or ()))
         ctx.neuron, ctx.plan, ctx.wants_membranes = neuron._replace(constants=None), plan, wants_membranes
-        ctx.pool, ctx.normalised = pool, (_is_batch(norm), isinstance(norm, GlobalBatchNorm2d))
+        ctx.pool, ctx.normalised = pool, _how(norm)
         ctx.mark_non_differentiable(fired)
         return kernels_for(x).spikes(fired, pool, x.dtype), fired, membranes
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_spikes, _, d_membranes):
-        x, weight, bias, fired, constants, *affine = ctx.saved_tensors
+        x, fired, constants, *affine = ctx.saved_tensors
         affine, plan = Affine(*affine) if affine else None, ctx.plan
         parts, fired, d_spikes = (_split(_channels_last(a), plan) for a in (x, fired, d_spikes))
         if ctx.wants_membranes:
@@ -249,13 +249,8 @@ class _Fire(torch.autograd.Function):
         d_current, *sums = kernels_for(x).fire_backward(*arguments)
         if affine is None:
             return _joined(d_current.to(x.dtype), x), *[None] * 7
-        d_x, d_weight, d_bias = _affine_backward(parts, affine, d_current, *sums, *ctx.normalised)
-        return (
-            _joined(d_x, x),
-            d_weight if weight is not None else None,
-            d_bias if bias is not None else None,
-            *[None] * 5,
-        )
+        d_x, *d_parameters = _affine_backward(parts, affine, d_current, *sums, *ctx.normalised)
+        return _joined(d_x, x), *d_parameters, *[None] * 5
 
 
 # BatchNorm
@@ -289,6 +284,12 @@ def _affine(x: Tensor, norm: nn.Module) -> Affine:
     return Affine(mean, invstd, scale, -mean * scale if norm.bias is None else norm.bias - mean * scale)
 
 
+def _how(norm: nn.Module | None) -> tuple[bool, bool, bool, bool]:
+    """Whether the statistics are the batch's, and those of all processes; whether there is a weight, and a bias."""
+    parameters = (norm.weight, norm.bias) if norm is not None else (None, None)
+    return _is_batch(norm), isinstance(norm, GlobalBatchNorm2d), *(p is not None for p in parameters)
+
+
 def _affine_backward(
     x: Tensor,
     affine: Affine,
@@ -297,14 +298,16 @@ def _affine_backward(
     d_scale: Tensor,
     is_batch: bool,
     is_global: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    has_weight: bool,
+    has_bias: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of ``[S, T, M, C]``, of the weight and of the bias, from that of the normalised values and its sums."""
     b = c = torch.zeros_like(affine.scale)
     if is_batch:  # the statistics depend on the input too
         sums = torch.stack([affine.invstd * d_scale, d_shift])
         b, c = -affine.scale * (distributed.mean(sums) if is_global else sums) / x.shape[2]
     d_x = kernels_for(x).d_input(x, affine.mean, d_out, affine.scale, b, c)
-    return d_x, d_scale.sum((0, 1)), d_shift.sum((0, 1))
+    return d_x, d_scale.sum((0, 1)) if has_weight else None, d_shift.sum((0, 1)) if has_bias else None
 
 
 def _update(norm: nn.Module, mean: Tensor, var: Tensor) -> None:
@@ -341,27 +344,21 @@ class _Normalise(torch.autograd.Function):
         x = _channels_last(x)
         parts = _split(x, plan)
         affine = _affine(parts, norm)
-        ctx.save_for_backward(x, weight, bias, *affine)
-        ctx.plan, ctx.normalised = plan, (_is_batch(norm), isinstance(norm, GlobalBatchNorm2d))
+        ctx.save_for_backward(x, *affine)
+        ctx.plan, ctx.normalised = plan, _how(norm)
         out = parts * affine.scale[:, :, None] + affine.shift[:, :, None]
         return _joined(out.to(x.dtype), x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out):
-        x, weight, bias, *affine = ctx.saved_tensors
+        x, *affine = ctx.saved_tensors
         affine = Affine(*affine)
         parts, d_out = (_split(_channels_last(a), ctx.plan) for a in (x, d_out))
         d_out = d_out.to(wide(x.dtype), copy=True)  # its place is taken
         sums = kernels.d_affine(parts, affine, d_out)
-        d_x, d_weight, d_bias = _affine_backward(parts, affine, d_out, *sums, *ctx.normalised)
-        return (
-            _joined(d_x, x),
-            d_weight if weight is not None else None,
-            d_bias if bias is not None else None,
-            None,
-            None,
-        )
+        d_x, *d_parameters = _affine_backward(parts, affine, d_out, *sums, *ctx.normalised)
+        return _joined(d_x, x), *d_parameters, None, None
 
 
 # Layers behind a neuron

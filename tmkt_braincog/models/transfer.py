@@ -11,7 +11,7 @@ from braincog.model_zoo.base_module import BaseModule
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown_name
-from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks
+from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks, refuse_shared
 from .exact import make_exact, widen
 from .fused import Folded, Plan, run
 from .names import node_class, surrogate_class
@@ -186,13 +186,13 @@ class TransferModel(BaseModule):
         for name in ("features", "classify", "run_stream"):
             if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
                 raise NotFoldable(f"it has a {name}() of its own")
-        backbone = list(self.block_list())
-        heads = {name: self.head_of(name) for name in streams}
-        layers([*backbone, *{id(head): head for head in heads.values()}.values()])  # no state in both
-        parts = layers(backbone)
+        parts = layers(self.block_list())
+        heads = {name: layers([self.head_of(name)]) for name in streams}
+        for head in heads.values():
+            refuse_shared([*leaves(parts), *leaves(head)])
         if self.tap_node is not None and not any(node is self.tap_node for node in leaves(parts)):
             raise NotFoldable("its tap_node is in none of its block_list()")
-        return parts, {name: layers([head]) for name, head in heads.items()}
+        return parts, heads
 
     def _run_fused(
         self, streams: dict[str, Tensor], backbone: Parts, heads: dict[str, Parts]
@@ -237,12 +237,11 @@ def _refuse_unknown(node_options: dict, node: type) -> None:
     for kind in node.__mro__:
         if issubclass(kind, BaseNode):
             known |= set(inspect.signature(kind.__init__).parameters)
-    own = inspect.signature(TransferModel.__init__).parameters
+    known -= {"self", "args", "kwargs"}
+    own = inspect.signature(TransferModel.__init__).parameters.keys() - {"self", "node_options"}
     for name in node_options:
-        if name not in known - {"self", "args", "kwargs"}:
-            raise unknown_name(
-                "option of a transfer model", name, [*own, *known - {"self", "args", "kwargs"}]
-            )
+        if name not in known:
+            raise unknown_name("option of a transfer model", name, own | known)
 
 
 def timm_options(pretrained: bool, kwargs: dict) -> dict:
