@@ -176,7 +176,7 @@ def bad(capsys, tmp_path, line: str) -> str:
         ("-c no/such.yaml", "Cannot read"),
         (
             "--method tmkt --no-domain-loss",
-            "--domain-loss changes nothing for tmkt. It is an option of baseline",
+            "--no-domain-loss changes nothing for tmkt. It is an option of baseline",
         ),
         (
             "--mixup-strategy sliding --pow 2",

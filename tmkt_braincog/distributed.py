@@ -53,6 +53,12 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def say(line: str) -> None:
+    """Print in the process that speaks."""
+    if is_main():
+        print(line)
+
+
 def share(items: list[T]) -> list[T]:
     """This process's part of ``items``: every N-th."""
     return items[rank() :: count()]

@@ -54,18 +54,17 @@ def parse(argv: list[str] | None = None) -> Namespace:
     return given
 
 
-def typed(argv: list[str]) -> dict[str, Any]:
-    """The options on the command line itself, without those of a recipe."""
-    return vars(_sparse_parser().parse_args(argv))
+def names_by_word() -> dict[str, str]:
+    """What every word for an option sets, by its name in the resolved options."""
+    return {word: action.dest for action in build_parser()._actions for word in action.option_strings}
 
 
 def without(words: Sequence[str], names: Container[str]) -> list[str]:
     """The words of a command line without those of the options of these names."""
-    dests = {option: action.dest for action in build_parser()._actions for option in action.option_strings}
-    kept, dest = [], None
+    known, kept, name = names_by_word(), [], None
     for word in words:
-        dest = dests.get(word.split("=")[0], dest)
-        if dest not in names:
+        name = known.get(word.split("=")[0], name)
+        if name not in names:
             kept.append(word)
     return kept
 

@@ -1,7 +1,7 @@
 """``tmkt train``, the same as ``main_transfer.py``; its options are in :mod:`~tmkt_braincog.arguments`."""
 
 from ..arguments import build_parser
-from ..options import parse, resolve, typed
+from ..options import parse, resolve
 
 
 def run(argv: list[str]) -> int:
@@ -9,20 +9,21 @@ def run(argv: list[str]) -> int:
         build_parser().print_help()
         return 0
     given = parse(argv)
+    if getattr(given, "eval", False):
+        from .. import distributed
+        from ..engine.stored import evaluate_stored
+
+        with distributed.processes():
+            evaluate_stored(given, distributed.say)
+        return 0
     options, remarks = resolve(given)
     from .. import distributed
     from ..engine.compare import compare
-    from ..engine.stored import evaluate_stored
     from ..methods.names import refuse_idle
 
-    if not options.eval:
-        refuse_idle(options, typed(argv))
+    refuse_idle(options, argv)
     with distributed.processes():
-        say = print if distributed.is_main() else lambda line: None
         for remark in remarks:
-            say(remark)
-        if options.eval:
-            evaluate_stored(given, say)
-        else:
-            compare(options, say)
+            distributed.say(remark)
+        compare(options, distributed.say)
     return 0

@@ -29,7 +29,7 @@ from ..engine.compare import DATA_OPTIONS, check_output, load_data
 from ..engine.interrupt import StopSignal
 from ..errors import Interrupted, UserError
 from ..methods.names import idle
-from ..options import parse, resolve, typed, without
+from ..options import parse, resolve, without
 from ..teacher import load_teachers
 
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
@@ -69,9 +69,9 @@ class Job:
             UserError: words that ``main_transfer.py`` would refuse.
         """
         words = (*words, "--output", str(folder), "--resume")
-        options, given = resolve(parse(list(words)))[0], typed(list(words))
+        options, _ = resolve(parse(list(words)))
         # Fixed words are for all jobs; what this one's methods do not take is not for it.
-        return cls(name, tuple(without(words, idle(options, given))), options)
+        return cls(name, tuple(without(words, idle(options))), options)
 
     @property
     def folder(self) -> Path:

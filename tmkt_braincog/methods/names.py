@@ -7,6 +7,7 @@ from itertools import chain
 
 from ..arguments import GENERAL_GROUPS, build_parser, group_options
 from ..errors import UserError, unknown_name
+from ..options import names_by_word
 from .base import METHODS, PARTS, Method
 
 # Published systems and what they are made of.
@@ -74,22 +75,22 @@ def takes(options: Namespace, dest: str) -> bool:
     return dest not in _of_methods() or dest in _taken(options.method[0], options)
 
 
-def refuse_idle(options: Namespace, given: Iterable[str]) -> None:
-    """A UserError for options that were given although none of the run's methods reads them."""
-    for dest in idle(options, given):
+def refuse_idle(options: Namespace, words: Iterable[str]) -> None:
+    """A UserError for a word of the command line that sets what none of the run's methods reads."""
+    known, unread = names_by_word(), idle(options)
+    for word in (word.split("=")[0] for word in words):
+        if (dest := known.get(word)) not in unread:
+            continue
         readers = [name for name in (*METHODS, *SYSTEMS) if dest in _taken(name, options)]
-        known = (
+        those = (
             f"It is an option of {', '.join(readers)}: name one with --method, or" if readers else "Please"
         )
-        raise UserError(
-            f"--{dest.replace('_', '-')} changes nothing for {', '.join(options.method)}. {known} leave it away."
-        )
+        raise UserError(f"{word} changes nothing for {', '.join(options.method)}. {those} leave it away.")
 
 
-def idle(options: Namespace, names: Iterable[str]) -> list[str]:
-    """Those of the options that none of the run's methods reads."""
-    taken = set().union(*(_taken(name, options) for name in options.method))
-    return [dest for dest in names if dest in _of_methods() and dest not in taken]
+def idle(options: Namespace) -> set[str]:
+    """The options that some method reads, but none of the run's."""
+    return _of_methods().difference(*(_taken(name, options) for name in options.method))
 
 
 def _taken(name: str, options: Namespace) -> set[str]:
