@@ -3,9 +3,10 @@
     bash benchmarks/gpu.sh                                   # writes results/performance/gpu.json and gpu.md
     bash benchmarks/gpu.sh --output results/gpu --only tests step
 
-Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120, beside SpikingJelly where that is
-installed), memory (tensors on the GPU over 200 steps, which must stay the same), training (two epochs of TMKT on a
-stand-in with the names and numbers of files of N-Caltech101). A part that fails is reported, and the others run.
+Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120), small (of SCNN, T = 10, 28 x 28,
+batch 32), spikingjelly (the step of VGG beside SpikingJelly, where that is installed), memory (tensors on the GPU over 200
+steps, which must stay the same), training (two epochs of TMKT on a stand-in with the names and numbers of files of
+N-Caltech101). A part that fails is reported, and the others run.
 """
 
 import json
@@ -35,12 +36,21 @@ def tests() -> dict:
     return {"summary": done.strip().splitlines()[-1]}
 
 
-def step() -> dict:
-    script = "spikingjelly_step.py" if find_spec("spikingjelly") else "step.py"
+def step(script: str = "step.py", *words: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "step.json"
-        _run([sys.executable, f"benchmarks/{script}", "--device", "cuda", "--json", str(file)])
+        _run([sys.executable, f"benchmarks/{script}", "--device", "cuda", "--json", str(file), *words])
         return {"rows": json.loads(file.read_text())["rows"]}
+
+
+def small() -> dict:
+    return step("step.py", "--model", "Transfer_SCNN", "--size", "28", "--batch", "32", "--dtype", "float32")
+
+
+def spikingjelly() -> dict:
+    if not find_spec("spikingjelly"):
+        return {"left out": "SpikingJelly is not installed: pip install -e .[bench]"}
+    return step("spikingjelly_step.py")
 
 
 def memory() -> dict:
@@ -85,7 +95,7 @@ def training() -> dict:
     return {"seconds of 2 epochs": found["train_s"], "peak MiB": found["peak_mib"]}
 
 
-PARTS = {part.__name__: part for part in (tests, step, memory, training)}
+PARTS = {part.__name__: part for part in (tests, step, small, spikingjelly, memory, training)}
 
 
 def _run(command: list[str]) -> str:
@@ -95,30 +105,39 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def measure(names: list[str]) -> dict[str, dict]:
-    """The result of every part, with its seconds; ``error`` where it failed."""
+def measure(names: list[str], output: Path) -> dict[str, dict]:
+    """The result of every part, with its seconds; ``error`` where it failed. Written as each one ends."""
+    card, versions = hardware("cuda"), {"torch": torch.__version__, "numpy": np.__version__}
     found = {}
     for name in names:
-        print(f"{name} ...", flush=True)
         started = time.perf_counter()
         try:
             found[name] = PARTS[name]()
         except Exception as error:  # the other parts can still say something
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         found[name]["seconds"] = round(time.perf_counter() - started, 1)
+        print(to_markdown(name, found[name]), flush=True)
+        record = {"hardware": card, "versions": versions, "parts": found}
+        text = [f"# {card}", "", ", ".join(f"{n} {v}" for n, v in versions.items()), ""]
+        text += [to_markdown(*part) for part in found.items()]
+        _write(output / "gpu.json", json.dumps(record, indent=1) + "\n")
+        _write(output / "gpu.md", "\n".join(text))
     return found
 
 
-def to_markdown(card: str, versions: dict, parts: dict[str, dict]) -> str:
-    lines = [f"# {card}", "", ", ".join(f"{name} {version}" for name, version in versions.items()), ""]
-    for name, part in parts.items():
-        lines += [f"## {name} ({part['seconds']} s)", ""]
-        for row in part.get("rows", ()):
-            values = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, int | float))
-            lines.append(f"- {row['metric']}, {row['dtype']}: {values}")
-        lines += [f"- {key}: {value}" for key, value in part.items() if key not in ("rows", "seconds")]
-        lines.append("")
-    return "\n".join(lines)
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        temporary.write_text(text)
+
+
+def to_markdown(name: str, part: dict) -> str:
+    lines = [f"## {name} ({part['seconds']} s)", ""]
+    for row in part.get("rows", ()):
+        values = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, int | float))
+        lines.append(f"- {row['metric']}, {row['dtype']}: {values}")
+    lines += [f"- {key}: {value}" for key, value in part.items() if key not in ("rows", "seconds")]
+    return "\n".join([*lines, ""])
 
 
 def run(argv: list[str]) -> int:
@@ -130,17 +149,7 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         raise UserError(f"torch {torch.__version__} sees no GPU: there is nothing to measure.")
-    parts = measure(options.only)
-    card, versions = hardware("cuda"), {"torch": torch.__version__, "numpy": np.__version__}
-    text = to_markdown(card, versions, parts)
-    options.output.mkdir(parents=True, exist_ok=True)
-    with replacing(options.output / "gpu.json") as temporary:
-        temporary.write_text(
-            json.dumps({"hardware": card, "versions": versions, "parts": parts}, indent=1) + "\n"
-        )
-    with replacing(options.output / "gpu.md") as temporary:
-        temporary.write_text(text)
-    print(text)
+    parts = measure(options.only, options.output)
     return 1 if any("error" in part for part in parts.values()) else 0
 
 

@@ -1,5 +1,6 @@
 """Small random networks of all that a backbone may be made of, for the fused executor to be right on or to decline."""
 
+import copy
 import random
 
 import torch
@@ -8,6 +9,7 @@ from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
 from torch import nn
 
 from tmkt_braincog.models.blocks import Residual
+from tmkt_braincog.models.check import let_fire
 from tmkt_braincog.models.transfer import TransferModel
 
 
@@ -229,3 +231,43 @@ class OwnFeatures(RandomNetwork):
     def features(self, x):
         _, spikes = super().features(x)
         return spikes / len(x), spikes
+
+
+def outcome(network, executor, batch, train):
+    """Everything that a step leaves, or the kind of error."""
+    model = copy.deepcopy(network).train(train)
+    if train:
+        for name, module in network.named_modules():
+            model.get_submodule(name).training = module.training
+    model.executor = executor
+    found = {}
+    torch.manual_seed(0)  # for dropout
+    try:
+        for k in range(2):
+            out = model(*batch)
+            both = {"event": out.event, "static": out.static}
+            new = {
+                f"{k} {s} {f}": getattr(o, f) for s, o in both.items() for f in ("logits", "tap", "spikes")
+            }
+            sum(
+                (f * torch.linspace(-1, 1, f.numel()).to(f.device).view_as(f)).sum() for f in new.values()
+            ).backward()
+            found |= new
+    except (ValueError, RuntimeError) as error:  # no variance of one value; changed in place
+        return str(error)[:30]
+    found |= {f"gradient {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return found | {f"buffer {n}": b.double() for n, b in model.named_buffers()}
+
+
+def random_network(seed):
+    """A random network that fires, in float64, and a batch."""
+    kind = OwnFeatures if seed % 20 == 0 else RandomNetwork
+    network = kind(seed).double()
+    g = torch.Generator().manual_seed(seed)
+    B = 1 + seed % 4
+    x = torch.randint(
+        0, 4, (2, B, network.step, 2, network.event_size, network.event_size), generator=g
+    ).double()
+    if B > 1:
+        let_fire(network, x[0])
+    return network, x.unbind()

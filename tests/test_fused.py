@@ -9,14 +9,14 @@ from timm.models import create_model
 from torch import nn
 
 import tmkt_braincog.models  # noqa: F401
-from tests.random_networks import OwnFeatures, RandomNetwork
+from tests.random_networks import outcome, random_network
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import cpu_kernels, kernels
 from tmkt_braincog.models.blocks import layers, leaves
-from tmkt_braincog.models.check import difference, let_fire
+from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.fused import Plan, supports
 from tmkt_braincog.models.kernels import Affine, Neuron
 from tmkt_braincog.options import parse, resolve
@@ -262,44 +262,6 @@ def test_the_check_sees_running_statistics(monkeypatch):
     assert difference(model) == "the buffer feature.0.bn.running_mean differs from that of the step loop"
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-
-
-def outcome(network, executor, batch, train):
-    """Everything that a step leaves, or the kind of error."""
-    model = copy.deepcopy(network).train(train)
-    if train:
-        for name, module in network.named_modules():
-            model.get_submodule(name).training = module.training
-    model.executor = executor
-    found = {}
-    torch.manual_seed(0)  # for dropout
-    try:
-        for k in range(2):
-            out = model(*batch)
-            both = {"event": out.event, "static": out.static}
-            new = {
-                f"{k} {s} {f}": getattr(o, f) for s, o in both.items() for f in ("logits", "tap", "spikes")
-            }
-            sum((f * torch.linspace(-1, 1, f.numel()).view_as(f)).sum() for f in new.values()).backward()
-            found |= new
-    except (ValueError, RuntimeError) as error:  # no variance of one value; changed in place
-        return str(error)[:30]
-    found |= {f"gradient {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
-    return found | {f"buffer {n}": b.double() for n, b in model.named_buffers()}
-
-
-def random_network(seed):
-    """A random network that fires, in float64, and a batch."""
-    kind = OwnFeatures if seed % 20 == 0 else RandomNetwork
-    network = kind(seed).double()
-    g = torch.Generator().manual_seed(seed)
-    B = 1 + seed % 4
-    x = torch.randint(
-        0, 4, (2, B, network.step, 2, network.event_size, network.event_size), generator=g
-    ).double()
-    if B > 1:
-        let_fire(network, x[0])
-    return network, x.unbind()
 
 
 @pytest.mark.parametrize("seed", range(240))

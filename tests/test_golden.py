@@ -6,26 +6,32 @@ import numpy as np
 import pytest
 import torch
 from timm.models import create_model
+from torch import Tensor
 
 import tmkt_braincog.models  # noqa: F401
 from tests import golden
 from tmkt_braincog.losses import linear_cka
 from tmkt_braincog.losses.tet import cross_entropy_per_step, mse_per_step
 from tmkt_braincog.methods import Baseline
+from tmkt_braincog.models import StreamOutput, TransferOutput
 
 FIXTURES = Path(__file__).parent / "fixtures"
 B, T, SIZE, CLASSES, SALT = 4, 4, 48, 5, 30
 CASES = [
-    pytest.param((*case, executor), id=f"{case[0]}-{case[1]}-{executor}")
+    pytest.param((*case, executor, device), id=f"{case[0]}-{case[1]}-{executor}-{device}", marks=marks)
+    for device, marks in (("cpu", ()), ("cuda", pytest.mark.gpu))
     for executor in ("step", "fused")
     for case in (("mini", "f64", 1e-10), ("mini", "f32", 1e-5), ("full", "f64", 1e-10))
+    if device == "cpu" or case[1] == "f64"  # a GPU rounds the factors of float32 convolutions
 ]
 
 
 @pytest.fixture(scope="module", params=CASES)
 def run(request):
     """One training step of the baseline's loss and an evaluation after it, with the golden numbers."""
-    tag, precision, tolerance, executor = request.param
+    tag, precision, tolerance, executor, device = request.param
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
     file = np.load(FIXTURES / "golden_vgg.npz", allow_pickle=False)
     expected = {k.split("/", 2)[2]: file[k] for k in file.files if k.startswith(f"{tag}/{precision}/")}
     dtype = torch.float64 if precision == "f64" else torch.float32
@@ -38,13 +44,18 @@ def run(request):
     method = Baseline(steps=T)
     model, method = model.to(dtype).train(), method.to(dtype)
     golden.fill(model, method.rda.theta, SALT)
+    model, method = model.to(device), method.to(device)
     static, events, y = golden.inputs(B, T, SIZE, CLASSES, SALT)
-    out = model(events.to(dtype), static.to(dtype))
+    static, events, y = static.to(device, dtype), events.to(device, dtype), y.to(device)
+    out = model(events, static)
     losses = method.losses(out, y)
     losses["loss"].backward()
     model.eval()
     with torch.no_grad():
-        eval_logits = model(events.to(dtype)).event.logits.mean(0)
+        eval_logits = model(events).event.logits.mean(0).cpu()
+    model, method, y = model.cpu(), method.cpu(), y.cpu()
+    out = TransferOutput(*(StreamOutput(*map(Tensor.cpu, vars(s).values())) for s in (out.event, out.static)))
+    losses = {name: value.cpu() for name, value in losses.items()}
     return dict(locals())
 
 

@@ -116,6 +116,8 @@ def test_every_kind_of_neuron(leaky, surrogate, dtype):
         (1, 1, 1, 1),
         (2, 1, 70, 64),
         (1, 40, 9, 3),
+        (2, 17, 33, 5),
+        (2, 2, 1300, 70),
         (2, 10, 5, 16),
         (1, 4, 70, 70),
         (3, 2, 4097, 1),
@@ -132,6 +134,42 @@ def test_ragged_sizes_and_any_number_of_steps(shape):
 @pytest.mark.parametrize("with_affine", [True, False])
 def test_only_what_is_wanted(with_membranes, with_affine):
     compare((1, 4, 33, 19), torch.bfloat16, with_membranes, with_affine)
+
+
+@runs_kernels
+@pytest.mark.parametrize("steps", [2, 17])  # membranes in registers, and in memory
+@pytest.mark.parametrize("side", [2, 3])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_behind_an_average_pool(dtype, side, steps):
+    """Odd sides leave out pixels at the edge."""
+    from tmkt_braincog.models import triton_kernels
+
+    B, C, H, W = 2, 5, 7, 9
+    g = torch.Generator().manual_seed(0)
+    fired = torch.randint(0, 2, (steps * B, C, H, W), generator=g, dtype=torch.uint8).to(DEVICE)
+    pooled = triton_kernels.spikes(fired, side, dtype)
+    # The interpreter rounds to bf16 by cutting off.
+    assert_same(pooled, kernels.spikes(fired, side, dtype), 1e-2 * (INTERPRETED and dtype == torch.bfloat16))
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+
+    x, d = torch.randn(1, steps, B * H * W, C, generator=g), torch.randn(pooled.shape, generator=g)
+    x, d = x.to(DEVICE, dtype), d.to(DEVICE, dtype).movedim(1, -1).reshape(1, steps, -1, C)
+    neuron, pool = neuron_of(x), fused._pool_of(side, torch.Size((B, C, H, W)), x.device)
+    fired, _ = kernels.fire(x, None, neuron, False)
+    found = triton_kernels.fire_backward(x, None, neuron, fired, d, None, pool)[0]
+    expected = kernels.fire_backward(x, None, neuron, fired, d.to(kernels.wide(dtype)), None, pool)[0]
+    assert_same(found, expected, TOLERANCE[dtype])
+
+
+@runs_kernels
+@pytest.mark.parametrize("rows", [1, 511, 512, 1300])
+def test_moments_of_16_bit_values(rows):
+    from tmkt_braincog.models import triton_kernels
+
+    x = (torch.randn(2, 3, rows, 70) * 0.1 + 5).to(DEVICE, torch.bfloat16)
+    for found, expected in zip(triton_kernels.moments(x), kernels.moments(x.double()), strict=True):
+        assert found.dtype == torch.float32 and found.shape == (2, 3, 70)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
 
 
 @runs_kernels
@@ -219,12 +257,22 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
     from tmkt_braincog.models import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {"x_ptr": dtype, "d_spikes_ptr": dtype, "out_ptr": dtype, "fired_ptr": "u8"}
+    types = {"x_ptr": dtype, "d_spikes_ptr": dtype, "out_ptr": dtype, "fired_ptr": "u8", "rows_ptr": "i64"}
     constants = {"T": 10, "BLOCK_M": 32, "BLOCK_C": 64, "LEAKY": True, "SURROGATE": "QGateGrad"}
+    constants |= {"SIDE": 2 if optional else 1, "KEEP": optional, "ROWS": 16}
     if not optional:
-        names = ("membranes_ptr", "d_membranes_ptr", "scale_ptr", "shift_ptr", "d_shift_ptr", "d_scale_ptr")
+        names = (
+            "membranes_ptr",
+            "d_membranes_ptr",
+            "scale_ptr",
+            "shift_ptr",
+            "d_shift_ptr",
+            "d_scale_ptr",
+            "rows_ptr",
+        )
         constants |= dict.fromkeys(names)
-    for kernel in (triton_kernels._fire, triton_kernels._fire_backward, triton_kernels._d_input):
+    k = triton_kernels
+    for kernel in (k._fire, k._fire_backward, k._d_affine, k._d_input, k._pool, k._moments):
         signature = dict.fromkeys(kernel.arg_names, "i32")
         for name in signature:
             if name in constants:

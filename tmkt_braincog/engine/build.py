@@ -68,8 +68,10 @@ def _own_gpu(name: str) -> tuple[torch.device, str]:
     return torch.device("cuda", number), "" if name in ("auto", "cuda") else remark
 
 
-def build_model(options: Namespace, num_classes: int) -> TransferModel:
-    """The model named by ``--model``, from timm's registry.
+def build_model(
+    options: Namespace, num_classes: int, device: torch.device = torch.device("cpu")
+) -> TransferModel:
+    """The model named by ``--model``, from timm's registry, on ``device``.
 
     Raises:
         UserError: unknown name, no transfer model, or a neuron that the model cannot be built with.
@@ -98,6 +100,7 @@ def build_model(options: Namespace, num_classes: int) -> TransferModel:
                 synchronise(model)
             model.executor = "step"
             _try_out(model)
+            model.to(device)
             if options.executor == "fused":
                 _choose_fused(model)
     except UserError:
@@ -122,7 +125,8 @@ def _choose_fused(model: TransferModel) -> None:
 
 def _verdict(model: TransferModel) -> str:
     """What :func:`difference` says; it runs the model, so that all runs of a comparison share one answer."""
-    key = type(model), repr(model), model.step, model.event_size, str(model.node_options)
+    device = next(model.parameters()).device.type  # its kernels are others
+    key = device, type(model), repr(model), model.step, model.event_size, str(model.node_options)
     if key not in _verdicts:
         try:
             _verdicts[key] = difference(model)

@@ -106,13 +106,11 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     options, _ = resolve(Namespace(**{**stored.options, **vars(given)}))
     device, remark = choose_device(options.device)
     data = distributed.main_first(lambda: load_data(options))
-    model = build_model(options, len(data.classes))
+    model = build_model(options, len(data.classes), device)
     fitted, notes = _fitted(stored, model.state_dict())
     checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])
-    metrics = evaluate(
-        model.to(device), data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
-    )
+    metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=options.amp == "bf16")
     audit = f"Seed {options.seed[0]}. {split.audit}" if stored.is_own else UNKNOWN_SPLIT
     for line in filter(None, (remark, *stored.notes, *notes, *changed, *data.remarks, audit)):
         say(line)

@@ -88,7 +88,7 @@ class Trainer:
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: its initial weights are then the same for all methods.
         torch.manual_seed(self.seed)
-        self.model = build_model(options, len(data.classes)).to(device)
+        self.model = build_model(options, len(data.classes), device)
         self.method = build_method(self.name, options, self.model.num_features)
         set_teacher_widths(self.method, options)  # the optimiser needs all parameters
         self.method.to(device)

@@ -18,13 +18,14 @@ def difference(model: TransferModel) -> str:
     """Where the fused executor departs from the step loop; empty where it does not.
 
     A copy of the model in float64 and training mode sees a random batch, with thresholds at which every neuron
-    fires. Outputs, the gradients of all parameters and all buffers are compared. The model stays as it is.
+    fires. Outputs, the gradients of all parameters and all buffers are compared, on the model's device. The model stays
+    as it is.
     """
     probe = copy.deepcopy(model).double().train()
     probe.step = min(STEPS, model.step)
     batch = _batch(probe)
     let_fire(probe, batch[0])
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[batch[0].device] if batch[0].is_cuda else []):
         expected, found = (_everything(probe, executor, batch) for executor in ("step", "fused"))
     scale = max(1.0, *(value.abs().max().item() for value in expected.values() if value.numel()))
     if not (wrong := [name for name in expected if not _same(found.get(name), expected[name], scale)]):

@@ -1,0 +1,104 @@
+"""What only a GPU can show: both executors, resident data and whole runs on one. Golden numbers: test_golden.py."""
+
+import copy
+import os
+import signal
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.program import run_train
+from tests.random_networks import outcome, random_network
+from tmkt_braincog.engine.finite import FiniteWatch
+from tmkt_braincog.engine.train import Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+SHORT = (
+    "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1 --no-tensorboard"
+)
+
+
+@pytest.mark.parametrize("seed", range(0, 240, 5))
+def test_random_networks_give_the_step_loops_numbers(seed):
+    network, batch = random_network(seed)
+    network, batch = copy.deepcopy(network).cuda(), [x.cuda() for x in batch]
+    for train in (True, False):
+        expected, found = (outcome(network, executor, batch, train) for executor in ("step", "fused"))
+        if isinstance(expected, str):
+            assert found == expected
+            continue
+        assert expected.keys() == found.keys()
+        scale = max(1.0, *(v.detach().abs().max().item() for v in expected.values() if v.numel()))
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9 * scale, msg=name)
+
+
+def run(output, *words: str) -> int:
+    return run_train([*SHORT.split(), "--device", "cuda", "--output", str(output), *words])
+
+
+def log_of(output) -> pd.DataFrame:
+    return pd.read_csv(next(output.glob("runs/*/log.csv"))).drop(columns="train_s")
+
+
+@pytest.mark.parametrize("words", ["", "--amp bf16", "--executor step", "--model Transfer_SCNN --step 4"])
+def test_a_run_and_the_evaluation_of_its_checkpoint(tmp_path, capsys, words):
+    assert run(tmp_path, "--method", "tmkt", *words.split()) == 0
+    log = log_of(tmp_path)
+    assert log.loss.notna().all() and log.loss.iloc[-1] < 10
+    capsys.readouterr()
+    (checkpoint,) = tmp_path.glob("runs/*/last.pt")
+    assert run_train(["--eval", "--eval-checkpoint", str(checkpoint), "--device", "cuda"]) == 0
+    assert f"top-1 {log.test_top1.iloc[-1]:.2f} %" in capsys.readouterr().out
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """Convolutions of a GPU may sum in another order each time: deterministic ones are asked for."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    assert run(tmp_path / "whole", "--method", "tmkt") == 0
+    steps, step = [], Trainer._step
+
+    def counted(self, batch, progress):
+        step(self, batch, progress)
+        steps.append(progress)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_step", counted)
+    assert run(tmp_path / "parts", "--method", "tmkt") == 128 + signal.SIGTERM
+    assert run(tmp_path / "parts", "--method", "tmkt", "--resume") == 0
+    assert len(steps) == 8
+    pd.testing.assert_frame_equal(log_of(tmp_path / "whole"), log_of(tmp_path / "parts"), check_exact=True)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_one_step_later(tmp_path, monkeypatch, capsys):
+    step, steps = Trainer._step, []
+
+    def poisoned(self, batch, progress):
+        steps.append((progress.epoch, progress.batch))
+        if steps[-1] == (1, 0):
+            self.model.fc1.weight.register_hook(lambda grad: grad * float("inf"))
+        return step(self, batch, progress)
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
+    assert run(tmp_path, "--method", "tmkt", "--clip-grad", "1") == 2
+    assert "the gradient is not finite at epoch 1, step 0 of 4" in capsys.readouterr().err
+    assert steps[-1] == (1, 1)
+    (kept,) = tmp_path.glob("runs/*/last.pt")
+    assert all(v.isfinite().all() for v in torch.load(kept, weights_only=True)["model"].values())
+
+
+def test_the_watch_names_the_step_before():
+    watch = FiniteWatch()
+    good, bad = torch.ones((), device="cuda"), torch.full((), float("nan"), device="cuda")
+    assert [watch.add(step, norm) for step, norm in enumerate((good, bad, good, good))] == [
+        None,
+        None,
+        1,
+        None,
+    ]
+    assert watch.add(4, bad) is None and watch.flush() == 4 and watch.flush() is None
