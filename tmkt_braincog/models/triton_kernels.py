@@ -1,4 +1,4 @@
-"""The neuron on a GPU in three Triton kernels: normalise, integrate and fire over T, and the way back.
+"""The elementwise work of a layer on a GPU, in Triton: normalise, integrate and fire over T, the way back, pools, moments.
 
 The formulas are those of ``kernels.py``, in float32 or wider, and T is a loop that runs on the device. On the way back the
 membranes of up to ``KEPT`` steps stay in registers. Run on an H200 (``results/performance/gpu.md``), tested without a GPU
