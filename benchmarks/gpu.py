@@ -32,7 +32,9 @@ STEPS, SETTLED = 200, 20  # steps watched, and after which memory must not grow
 
 
 def tests() -> dict:
-    done = _run([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"])
+    done = _run(
+        [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-n", "4", "-p", "no:cacheprovider", "tests"]
+    )
     return {"summary": done.strip().splitlines()[-1]}
 
 

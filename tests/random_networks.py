@@ -249,9 +249,8 @@ def outcome(network, executor, batch, train):
             new = {
                 f"{k} {s} {f}": getattr(o, f) for s, o in both.items() for f in ("logits", "tap", "spikes")
             }
-            sum(
-                (f * torch.linspace(-1, 1, f.numel()).to(f.device).view_as(f)).sum() for f in new.values()
-            ).backward()
+            weights = (torch.linspace(-1, 1, f.numel(), device=f.device).view_as(f) for f in new.values())
+            sum((f * w).sum() for f, w in zip(new.values(), weights, strict=True)).backward()
             found |= new
     except (ValueError, RuntimeError) as error:  # no variance of one value; changed in place
         return str(error)[:30]
@@ -271,3 +270,23 @@ def random_network(seed):
     if B > 1:
         let_fire(network, x[0])
     return network, x.unbind()
+
+
+def assert_executors_agree(network, batch, tolerance):
+    """In training and in evaluation, to ``tolerance`` of the largest value."""
+    for train in (True, False):
+        expected, found = (outcome(network, executor, batch, train) for executor in ("step", "fused"))
+        if isinstance(expected, str):
+            assert found == expected
+            continue
+        assert expected.keys() == found.keys()
+        # Gradients in front of a BatchNorm cancel to zero: what is left is of the size of their terms.
+        scale = max(1.0, *(v.detach().abs().max().item() for v in expected.values() if v.numel()))
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                found[name],
+                value,
+                rtol=0,
+                atol=tolerance * scale,
+                msg=lambda m, n=name: f"{n}: {m}\n{network}",
+            )

@@ -9,7 +9,7 @@ from timm.models import create_model
 from torch import nn
 
 import tmkt_braincog.models  # noqa: F401
-from tests.random_networks import outcome, random_network
+from tests.random_networks import assert_executors_agree, random_network
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
@@ -266,19 +266,7 @@ def test_the_check_sees_running_statistics(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(240))
 def test_random_networks_give_the_step_loops_numbers(seed):
-    network, batch = random_network(seed)
-    for train in (True, False):
-        expected, found = (outcome(network, executor, batch, train) for executor in ("step", "fused"))
-        if isinstance(expected, str):
-            assert found == expected
-            continue
-        assert expected.keys() == found.keys()
-        # Gradients in front of a BatchNorm cancel to zero: what is left is of the size of their terms.
-        scale = max(1.0, *(v.detach().abs().max().item() for v in expected.values() if v.numel()))
-        for name, value in expected.items():
-            torch.testing.assert_close(
-                found[name], value, rtol=0, atol=1e-11 * scale, msg=lambda m, n=name: f"{n}: {m}\n{network}"
-            )
+    assert_executors_agree(*random_network(seed), 1e-11)
 
 
 def test_most_random_networks_run_fused_and_all_kinds_are_drawn():

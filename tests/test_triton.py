@@ -117,7 +117,7 @@ def test_every_kind_of_neuron(leaky, surrogate, dtype):
         (2, 1, 70, 64),
         (1, 40, 9, 3),
         (2, 17, 33, 5),
-        (2, 2, 1300, 70),
+        (1, 2, 1300, 70),
         (2, 10, 5, 16),
         (1, 4, 70, 70),
         (3, 2, 4097, 1),
@@ -137,9 +137,10 @@ def test_only_what_is_wanted(with_membranes, with_affine):
 
 
 @runs_kernels
-@pytest.mark.parametrize("steps", [2, 17])  # membranes in registers, and in memory
-@pytest.mark.parametrize("side", [2, 3])
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("dtype", "side", "steps"),  # up to 16 steps membranes stay in registers
+    [(torch.float64, 3, 2), (torch.float32, 2, 17), (torch.bfloat16, 2, 2)],
+)
 def test_behind_an_average_pool(dtype, side, steps):
     """Odd sides leave out pixels at the edge."""
     from tmkt_braincog.models import triton_kernels

@@ -83,8 +83,8 @@ def run(parts: Parts, value: Folded, plan: Plan, tap_node: nn.Module | None = No
             value = Folded(torch.cat([layer(part) for stream in plan.parts(value.x) for part in stream]))
         elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
             value = Folded(_convolve(layer, value))
-        elif value.x.is_cuda and isinstance(layer, nn.AvgPool2d):
-            # With padding, gradients of channels-last tensors are wrong on a GPU: pytorch/pytorch#188344.
+        elif value.x.is_cuda and isinstance(layer, nn.AvgPool2d) and layer.padding not in (0, (0, 0)):
+            # Gradients of channels-last tensors are wrong there: pytorch/pytorch#188344.
             value = Folded(layer(value.x.contiguous()))
         else:
             value = Folded(layer(value.x))
