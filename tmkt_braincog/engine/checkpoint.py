@@ -51,7 +51,7 @@ def load_any(path: Path) -> Any:
         reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise UserError(
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than weights. "
-            "Use another one, such as best.pt beside it, or start anew without --resume."
+            "Use another one, such as best.pt beside it, or train anew, without --resume."
         ) from error
 
 
