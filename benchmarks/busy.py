@@ -54,7 +54,8 @@ def trainings(count: int, setting: dict[str, str], seconds: float) -> float:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "MKL_"))}
     line = [sys.executable, str(Path(__file__).resolve()), "--one", str(seconds)]
     running = [
-        subprocess.Popen(line, env=plain | setting, stdout=subprocess.PIPE, text=True) for _ in range(count)
+        subprocess.Popen(line, env=plain | setting, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
     ]
     found = [process.communicate()[0] for process in running]
     return sum(map(float, found)) / count
@@ -95,7 +96,9 @@ def show(rows: list[dict]) -> None:
 def run(argv: list[str]) -> int:
     options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--json", type=Path, metavar="FILE")
-    options.add_argument("--seconds", type=float, default=15, help="of every measurement (default: 15)")
+    options.add_argument(
+        "--seconds", type=float, default=15, help="of every measurement (default: 15)"
+    )
     options.add_argument(
         "--one", type=float, metavar="SECONDS", help="measure in this process and print only that"
     )

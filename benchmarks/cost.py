@@ -30,7 +30,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from workload import Workload, hardware, parser, prepare, time_and_memory, write
 
-from tmkt_braincog.analysis.plots import COLOURS, MARKERS, save
+from tmkt_braincog.plots import COLOURS, MARKERS, save
 from tmkt_braincog.terminal import guarded
 
 BASE = {
@@ -70,9 +70,14 @@ def measure(base: Workload, values: dict[str, tuple[int, ...]], repeat: int) -> 
             point = replace(base, **{quantity: value})
             for executor in EXECUTORS:
                 if (point, executor) not in known:
-                    known[point, executor] = time_and_memory(point, point.build(executor), "float32", repeat)
+                    known[point, executor] = time_and_memory(
+                        point, point.build(executor), "float32", repeat
+                    )
                 seconds, mib = known[point, executor]
-                print(f"{quantity:8} {value:5d} {executor:6} {seconds:8.3f} s {mib:8.0f} MiB", flush=True)
+                print(
+                    f"{quantity:8} {value:5d} {executor:6} {seconds:8.3f} s {mib:8.0f} MiB",
+                    flush=True,
+                )
                 rows.append(
                     {
                         "quantity": quantity,
@@ -85,10 +90,14 @@ def measure(base: Workload, values: dict[str, tuple[int, ...]], repeat: int) -> 
     return rows
 
 
-def line(rows: list[dict], quantity: str, metric: str, executor: str) -> tuple[np.ndarray, np.ndarray]:
+def line(
+    rows: list[dict], quantity: str, metric: str, executor: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Values of the quantity, ascending, and what was measured there."""
     found = sorted(
-        (r["value"], r[metric]) for r in rows if (r["quantity"], r["executor"]) == (quantity, executor)
+        (r["value"], r[metric])
+        for r in rows
+        if (r["quantity"], r["executor"]) == (quantity, executor)
     )
     return tuple(np.array(found, float).T)
 
@@ -136,7 +145,9 @@ def _panel(axes: Axes, rows: list[dict], quantity: str, metric: str) -> None:
         axes.plot(x, y, color=COLOURS[i], marker=MARKERS[i], markersize=4, linestyle="", label=name)
         axes.plot(x, b * x**a, color=COLOURS[i], linewidth=1)
         power = rf"$\propto {SYMBOLS[quantity]}^{{{a:.2f}}}$"
-        axes.text(0.05, 0.96 - 0.13 * i, power, color=COLOURS[i], transform=axes.transAxes, va="top")
+        axes.text(
+            0.05, 0.96 - 0.13 * i, power, color=COLOURS[i], transform=axes.transAxes, va="top"
+        )
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(x, [f"{v:g}" for v in x])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -148,7 +159,11 @@ def _panel(axes: Axes, rows: list[dict], quantity: str, metric: str) -> None:
 def run(argv: list[str]) -> int:
     options = parser(__doc__)
     options.add_argument(
-        "--output", type=Path, default=Path("results/performance"), metavar="DIR", help="default: %(default)s"
+        "--output",
+        type=Path,
+        default=Path("results/performance"),
+        metavar="DIR",
+        help="default: %(default)s",
     )
     options = options.parse_args(argv)
     prepare(options)

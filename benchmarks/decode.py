@@ -69,10 +69,14 @@ def main() -> None:
             "events": len(read_bin(path)["t"]),
             "tonic_ms": milliseconds(with_tonic, path, options.steps, repeat=options.repeat),
             "ours_ms": milliseconds(with_this, path, options.steps, repeat=options.repeat),
-            "resize_ms": milliseconds(resize_frames, torch.from_numpy(ours), 48, repeat=options.repeat),
+            "resize_ms": milliseconds(
+                resize_frames, torch.from_numpy(ours), 48, repeat=options.repeat
+            ),
         }
         rows.append(row | {"ratio": row["tonic_ms"] / row["ours_ms"]})
-    print(f"{'file':36} {'events':>8} {'tonic ms':>9} {'ours ms':>8} {'ratio':>6} {'resize ms':>10}")
+    print(
+        f"{'file':36} {'events':>8} {'tonic ms':>9} {'ours ms':>8} {'ratio':>6} {'resize ms':>10}"
+    )
     for row in rows:
         print(
             f"{row['file']:36} {row['events']:8d} {row['tonic_ms']:9.2f} {row['ours_ms']:8.2f} {row['ratio']:6.1f} "

@@ -33,7 +33,19 @@ STEPS, SETTLED = 200, 20  # steps watched, and after which memory must not grow
 
 def tests() -> dict:
     done = _run(
-        [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-n", "4", "-p", "no:cacheprovider", "tests"]
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-m",
+            "gpu",
+            "-q",
+            "-n",
+            "4",
+            "-p",
+            "no:cacheprovider",
+            "tests",
+        ]
     )
     return {"summary": done.strip().splitlines()[-1]}
 
@@ -41,12 +53,24 @@ def tests() -> dict:
 def step(script: str = "step.py", *words: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "step.json"
-        _run([sys.executable, f"benchmarks/{script}", "--device", "cuda", "--json", str(file), *words])
+        _run(
+            [
+                sys.executable,
+                f"benchmarks/{script}",
+                "--device",
+                "cuda",
+                "--json",
+                str(file),
+                *words,
+            ]
+        )
         return {"rows": json.loads(file.read_text())["rows"]}
 
 
 def small() -> dict:
-    return step("step.py", "--model", "Transfer_SCNN", "--size", "28", "--batch", "32", "--dtype", "float32")
+    return step(
+        "step.py", "--model", "Transfer_SCNN", "--size", "28", "--batch", "32", "--dtype", "float32"
+    )
 
 
 def spikingjelly() -> dict:
@@ -147,7 +171,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="default: all"
     )
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "results" / "performance", metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, default=REPOSITORY / "results" / "performance", metavar="DIR"
+    )
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         raise UserError(f"torch {torch.__version__} sees no GPU: there is nothing to measure.")

@@ -43,7 +43,8 @@ try:
     from spikingjelly.activation_based.functional import neuron_implementation
 except ImportError as error:
     print(
-        f"error: SpikingJelly 2 cannot be imported ({error}). Run: pip install -e .[bench]", file=sys.stderr
+        f"error: SpikingJelly 2 cannot be imported ({error}). Run: pip install -e .[bench]",
+        file=sys.stderr,
     )
     raise SystemExit(2) from None
 
@@ -141,7 +142,9 @@ def build(workload: Workload, variant: str) -> nn.Module:
     return model
 
 
-def measure(workload: Workload, repeat: int, dtypes: Sequence[str] = ("float32", "bf16")) -> list[dict]:
+def measure(
+    workload: Workload, repeat: int, dtypes: Sequence[str] = ("float32", "bf16")
+) -> list[dict]:
     rows = []
     for dtype in dtypes:
         cost = {v: cost_of(workload, v, dtype, repeat) for v in VARIANTS}
@@ -151,7 +154,9 @@ def measure(workload: Workload, repeat: int, dtypes: Sequence[str] = ("float32",
     return rows
 
 
-def cost_of(workload: Workload, variant: str, dtype: str, repeat: int) -> tuple[float | None, float | None]:
+def cost_of(
+    workload: Workload, variant: str, dtype: str, repeat: int
+) -> tuple[float | None, float | None]:
     """Seconds and MiB; None where the variant cannot run here."""
     if variant == "compiled" and torch._dynamo.config.disable:
         return None, None
@@ -171,7 +176,9 @@ def row(metric: str, dtype: str, values: dict[str, float | None]) -> dict:
 def show(rows: list[dict]) -> None:
     print(f"{'':20} {'SpikingJelly':>46} {'fused over':>22}")
     heads = [f"{h:>12}" for h in ("step", "fused", "as written", "compiled")]
-    print(f"{'metric':11} {'dtype':8} {''.join(heads)}     {'step':>8} {'written':>8} {'compiled':>8}")
+    print(
+        f"{'metric':11} {'dtype':8} {''.join(heads)}     {'step':>8} {'written':>8} {'compiled':>8}"
+    )
     for r in rows:
         values = "".join(_number(r[v], "12.4g") for v in VARIANTS)
         ratios = " ".join(_number(r[f"fused_over_{v}"], "8.2f") for v in VARIANTS if v != "fused")
@@ -192,7 +199,9 @@ def run(argv: list[str]) -> int:
     neurons = neuron_implementation("lif", torch.device(options.device))["implementation"]
     versions = {"spikingjelly": version("spikingjelly")}
     print(f"{workload}; {hardware(options.device)}")
-    print(f"torch {torch.__version__}, spikingjelly {versions['spikingjelly']} (neurons: {neurons})")
+    print(
+        f"torch {torch.__version__}, spikingjelly {versions['spikingjelly']} (neurons: {neurons})"
+    )
     show(rows)
     print(NOTE)
     if options.json:

@@ -70,7 +70,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
         F.conv2d(x, w, padding=1)
         found.append(
-            2 * 9 * x.numel() * channels / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3)
+            2
+            * 9
+            * x.numel()
+            * channels
+            / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3)
         )
     a = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
     return max(*found, 2 * MATRIX**3 / best(lambda: a @ a, device, 5))
@@ -107,7 +111,9 @@ def measure(workload: Workload, repeat: int, dtypes: list[str]) -> list[dict]:
         reference = reference_seconds(workload, dtype, repeat)
         cost = [time_and_memory(workload, workload.build(e), dtype, repeat) for e in EXECUTORS]
         seconds, memory = zip(*cost, strict=True)
-        baseline = [Bench(workload, workload.build(e), Baseline, dtype).seconds(repeat) for e in EXECUTORS]
+        baseline = [
+            Bench(workload, workload.build(e), Baseline, dtype).seconds(repeat) for e in EXECUTORS
+        ]
         peak, pairs = peak_flops(device, kind), workload.pairs()
         data = best(lambda pairs=pairs: pairs[list(range(workload.batch))], device, 5)
         rows += [
@@ -116,7 +122,11 @@ def measure(workload: Workload, repeat: int, dtypes: list[str]) -> list[dict]:
             row("reference_time", dtype, reference, seconds[1]),
             row("peak_memory", dtype, *memory),
             row("matmul_share", dtype, *(work / s / peak for s in seconds)),
-            row("tmkt_over_baseline", dtype, *(s / b for s, b in zip(seconds, baseline, strict=True))),
+            row(
+                "tmkt_over_baseline",
+                dtype,
+                *(s / b for s, b in zip(seconds, baseline, strict=True)),
+            ),
             row("data_share", dtype, *(data / s for s in seconds)),
         ]
     return rows

@@ -63,8 +63,12 @@ class Workload:
         g = torch.Generator().manual_seed(0)
         labels = torch.arange(self.batch) % self.classes
         frames = torch.rand(self.batch, self.steps, 2, self.size, self.size, generator=g) * 3
-        images = torch.randint(0, 256, (self.batch, self.size, self.size), generator=g, dtype=torch.uint8)
-        return TSMDataset(frames.to(self.device), labels, images.to(self.device), labels, augment="crop")
+        images = torch.randint(
+            0, 256, (self.batch, self.size, self.size), generator=g, dtype=torch.uint8
+        )
+        return TSMDataset(
+            frames.to(self.device), labels, images.to(self.device), labels, augment="crop"
+        )
 
 
 class Bench:
@@ -130,7 +134,9 @@ def best(function, device: torch.device, repeat: int) -> float:
     return min(times)
 
 
-def time_and_memory(workload: Workload, model: nn.Module, dtype: str, repeat: int) -> tuple[float, float]:
+def time_and_memory(
+    workload: Workload, model: nn.Module, dtype: str, repeat: int
+) -> tuple[float, float]:
     """Seconds and peak MiB of a TMKT step of ``model``; what was measured before is freed first, this afterwards."""
     gc.collect()
     if workload.device == "cuda":

@@ -52,6 +52,8 @@ def comparison(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("comparison") / "runs-of-three"
     words = "--method event-only baseline tmkt --seed 1 2 --model Transfer_SCNN --step 4 --event-size 28 --shots 4"
-    words += " --batch-size 20 --epoch-size 40 --epochs 3 --warmup-epochs 1 --lr 0.1 --no-tensorboard"
+    words += (
+        " --batch-size 20 --epoch-size 40 --epochs 3 --warmup-epochs 1 --lr 0.1 --no-tensorboard"
+    )
     assert run_train([*words.split(), "--output", str(folder)]) == 0
     return folder

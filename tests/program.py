@@ -13,7 +13,11 @@ def command(*first: str) -> Callable[[Sequence[str]], int]:
 
 
 run_train, run_data, run_teacher = command("train"), command("data"), command("teacher")
-run_table, run_sweep, run_fewshot = command("table"), command("table", "sweep"), command("table", "fewshot")
+run_table, run_sweep, run_fewshot = (
+    command("table"),
+    command("table", "sweep"),
+    command("table", "fewshot"),
+)
 run_figure, run_report = command("figure"), command("report")
 
 

@@ -58,11 +58,17 @@ class RandomNetwork(TransferModel):
         options = {"num_classes": 3, "step": self.draw.choice([1, 2, 3, 5]), "event_size": size}
         node = self.draw.choice([LIFNode, LIFNode, IFNode, PLIFNode])
         act_fun = self.draw.choice(["QGateGrad", "AtanGrad", "BackEIGateGrad", "EIGrad"])
-        super().__init__(node_type=node, act_fun=act_fun, tau=self.draw.choice([2.0, 1.3, 3.7]), **options)
-        self.strange = self.draw.random() < 0.35  # may have layers that the fused executor must decline
+        super().__init__(
+            node_type=node, act_fun=act_fun, tau=self.draw.choice([2.0, 1.3, 3.7]), **options
+        )
+        self.strange = (
+            self.draw.random() < 0.35
+        )  # may have layers that the fused executor must decline
         self.drawn: list[str] = []
         self.channels, self.side = 2, size
-        self.body = nn.ModuleList([self._first(), *(self._block() for _ in range(self.draw.randint(1, 4)))])
+        self.body = nn.ModuleList(
+            [self._first(), *(self._block() for _ in range(self.draw.randint(1, 4)))]
+        )
         self.flat = nn.Flatten()
         self.num_features = self.channels * self.side**2
         self.dense = nn.ModuleList(self._dense() if self.draw.random() < 0.5 else [])
@@ -94,7 +100,9 @@ class RandomNetwork(TransferModel):
         bias, groups = self.draw.random() < 0.5, self.draw.choice([1, 1, self.channels])
         mode = self.draw.choice(["zeros", "zeros", "zeros", "reflect"])
         out = out if groups == 1 else self.channels * 2
-        conv = nn.Conv2d(self.channels, out, 3, padding=1, bias=bias, groups=groups, padding_mode=mode)
+        conv = nn.Conv2d(
+            self.channels, out, 3, padding=1, bias=bias, groups=groups, padding_mode=mode
+        )
         self.channels = out
         return conv
 
@@ -135,7 +143,9 @@ class RandomNetwork(TransferModel):
     def _main(self) -> list[nn.Module]:
         """Layers that keep channels and side."""
         c = self.channels
-        conv = nn.Conv2d(c, c, self.draw.choice([1, 3]), padding="same", bias=self.draw.random() < 0.5)
+        conv = nn.Conv2d(
+            c, c, self.draw.choice([1, 3]), padding="same", bias=self.draw.random() < 0.5
+        )
         ways = [
             [self._norm(), self.node(), conv],
             [conv, self._norm(), self.node()],
@@ -173,7 +183,9 @@ class RandomNetwork(TransferModel):
         return nn.Sequential(*layers)
 
     def _residual(self):
-        shortcut = self.draw.choice([None, nn.Conv2d(self.channels, self.channels, 1), self._norm()])
+        shortcut = self.draw.choice(
+            [None, nn.Conv2d(self.channels, self.channels, 1), self._norm()]
+        )
         return Residual(nn.Sequential(*self._main()), shortcut)
 
     def _in_place(self):
@@ -222,7 +234,9 @@ class RandomNetwork(TransferModel):
 
     def _head(self) -> nn.Module:
         linear = nn.Linear(self.num_features, self.num_classes)
-        return self.draw.choice([linear, linear, nn.Sequential(linear, nn.BatchNorm1d(self.num_classes))])
+        return self.draw.choice(
+            [linear, linear, nn.Sequential(linear, nn.BatchNorm1d(self.num_classes))]
+        )
 
 
 class OwnFeatures(RandomNetwork):
@@ -247,9 +261,13 @@ def outcome(network, executor, batch, train):
             out = model(*batch)
             both = {"event": out.event, "static": out.static}
             new = {
-                f"{k} {s} {f}": getattr(o, f) for s, o in both.items() for f in ("logits", "tap", "spikes")
+                f"{k} {s} {f}": getattr(o, f)
+                for s, o in both.items()
+                for f in ("logits", "tap", "spikes")
             }
-            weights = (torch.linspace(-1, 1, f.numel(), device=f.device).view_as(f) for f in new.values())
+            weights = (
+                torch.linspace(-1, 1, f.numel(), device=f.device).view_as(f) for f in new.values()
+            )
             sum((f * w).sum() for f, w in zip(new.values(), weights, strict=True)).backward()
             found |= new
     except (ValueError, RuntimeError) as error:  # no variance of one value; changed in place
@@ -275,7 +293,9 @@ def random_network(seed):
 def assert_executors_agree(network, batch, tolerance):
     """In training and in evaluation, to ``tolerance`` of the largest value."""
     for train in (True, False):
-        expected, found = (outcome(network, executor, batch, train) for executor in ("step", "fused"))
+        expected, found = (
+            outcome(network, executor, batch, train) for executor in ("step", "fused")
+        )
         if isinstance(expected, str):
             assert found == expected
             continue

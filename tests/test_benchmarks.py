@@ -64,7 +64,9 @@ def test_step_writes_the_documented_rows(scripts, tmp_path, monkeypatch):
         monkeypatch.setattr(step, name, getattr(step, f"_{name}"))
     assert step.run([*TINY, *NARROW, "--json", str(tmp_path / "step.json")]) == 0
     rows = record(tmp_path / "step.json")["rows"]
-    assert [(r["metric"], r["dtype"]) for r in rows] == [(m, d) for d in ("float32", "bf16") for m in METRICS]
+    assert [(r["metric"], r["dtype"]) for r in rows] == [
+        (m, d) for d in ("float32", "bf16") for m in METRICS
+    ]
     for r in rows:
         assert r["step"] > 0 and r["ratio"] == pytest.approx(r["fused"] / r["step"])
 
@@ -83,7 +85,11 @@ def test_flops_are_those_of_the_layers(scripts):
 
 @pytest.mark.parametrize(
     "arguments, says",
-    [(["--batch", "1"], "batch is 1"), (["--steps", "0"], "steps is 0"), (["--repeat", "0"], "--repeat 0")],
+    [
+        (["--batch", "1"], "batch is 1"),
+        (["--steps", "0"], "steps is 0"),
+        (["--repeat", "0"], "--repeat 0"),
+    ],
 )
 def test_bad_numbers_are_refused(scripts, capsys, arguments, says):
     import step
@@ -125,9 +131,15 @@ def test_cost_writes_rows_exponents_and_the_plot(scripts, tmp_path, monkeypatch)
     assert all(r["seconds"] > 0 and r["peak_mib"] > 0 for r in found["rows"])
     assert len(measured) == 2 * 5  # the base point once
     keys = [(e["quantity"], e["metric"], e["executor"]) for e in found["exponents"]]
-    assert keys == [(q, m, e) for q in values for m in ("seconds", "peak_mib") for e in ("step", "fused")]
-    memory = {(r["quantity"], r["value"]): r["peak_mib"] for r in found["rows"] if r["executor"] == "step"}
-    assert memory["size", 28] > memory["size", 20] and memory["classes", 100] > memory["classes", 10]
+    assert keys == [
+        (q, m, e) for q in values for m in ("seconds", "peak_mib") for e in ("step", "fused")
+    ]
+    memory = {
+        (r["quantity"], r["value"]): r["peak_mib"] for r in found["rows"] if r["executor"] == "step"
+    }
+    assert (
+        memory["size", 28] > memory["size", 20] and memory["classes", 100] > memory["classes", 10]
+    )
     assert (tmp_path / "cost_cpu.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "cost_cpu.pdf").read_bytes().startswith(b"%PDF")
 
@@ -136,7 +148,13 @@ def test_exponents_are_slopes_in_log_log(scripts):
     import cost
 
     rows = [
-        {"quantity": "batch", "value": b, "executor": e, "seconds": 3 * b**a, "peak_mib": 7 * b ** (2 * a)}
+        {
+            "quantity": "batch",
+            "value": b,
+            "executor": e,
+            "seconds": 3 * b**a,
+            "peak_mib": 7 * b ** (2 * a),
+        }
         for e, a in (("step", 1.5), ("fused", 0.25))
         for b in (8, 2, 4)
     ]
@@ -164,7 +182,9 @@ def streams():
 
 
 def gradients(model, out) -> list[torch.Tensor]:
-    parts = [s for stream in (out.static, out.event) for s in (stream.logits, stream.tap, stream.spikes)]
+    parts = [
+        s for stream in (out.static, out.event) for s in (stream.logits, stream.tap, stream.spikes)
+    ]
     sum(part.sin().sum() for part in parts).backward()
     return [p.grad for p in model.parameters() if p.grad is not None]
 
@@ -189,7 +209,9 @@ def test_spikingjelly_folds_time_into_batchnorm(pair, streams):
     x = torch.randn(3, 4, 8, 6, 6, dtype=torch.float64) + torch.arange(3).view(3, 1, 1, 1, 1)
     mean = x.mean((0, 1, 3, 4))
     before = jelly_bn.running_mean.clone()
-    folded = batch_norm(x.flatten(0, 1), None, None, jelly_bn.weight, jelly_bn.bias, True).view_as(x)
+    folded = batch_norm(x.flatten(0, 1), None, None, jelly_bn.weight, jelly_bn.bias, True).view_as(
+        x
+    )
     by_step = torch.stack([batch_norm(s, None, None, our_bn.weight, our_bn.bias, True) for s in x])
     torch.testing.assert_close(jelly_bn(x), folded)
     assert (folded - by_step).abs().max() > 1
@@ -229,7 +251,9 @@ def test_spikingjelly_is_compiled(jelly):
 @pytest.mark.parametrize("widened, dtype", [(False, torch.bfloat16), (True, torch.float32)])
 def test_membranes_under_autocast(jelly, widened, dtype):
     """bf16 as SpikingJelly is written; float32, as ours, where the benchmark asks for it."""
-    model = jelly.SpikingJellyVGG(Transfer_VGG_SNN(num_classes=5, step=2, event_size=16, width_divisor=8))
+    model = jelly.SpikingJellyVGG(
+        Transfer_VGG_SNN(num_classes=5, step=2, event_size=16, width_divisor=8)
+    )
     if widened:
         jelly.widen_membranes(model)
     seen = []

@@ -62,9 +62,19 @@ def test_the_published_line_means_the_baseline_as_it_was():
         120,
         300,
     )
-    assert (options.lr, options.sched, options.opt, options.weight_decay) == (5e-3, "cosine", "adamw", 0.01)
+    assert (options.lr, options.sched, options.opt, options.weight_decay) == (
+        5e-3,
+        "cosine",
+        "adamw",
+        0.01,
+    )
     assert options.warmup_epochs == 5 and (build.WARMUP_LR, build.MIN_LR) == (1e-6, 1e-5)
-    assert options.domain_loss and options.TET_loss and options.regularization and options.sliding_training
+    assert (
+        options.domain_loss
+        and options.TET_loss
+        and options.regularization
+        and options.sliding_training
+    )
     assert options.domain_loss_coefficient == 0.5 and options.pow == 3 and options.event_size == 48
 
 
@@ -75,14 +85,18 @@ def test_in_a_published_line_absent_switches_are_off():
     assert "TET-loss off" in remarks[0] and "domain-loss on" in remarks[0]
 
 
-@pytest.mark.parametrize("switch", ["--domain-loss", "--regularization", "--no-sliding-training", "--pow 2"])
+@pytest.mark.parametrize(
+    "switch", ["--domain-loss", "--regularization", "--no-sliding-training", "--pow 2"]
+)
 def test_every_switch_of_the_baseline_selects_it(switch):
     assert resolved(switch)[0].method == ["baseline"]
     assert resolved(f"{switch} --method tmkt")[0].method == ["tmkt"]
 
 
 def test_other_published_flags():
-    options, _ = resolved("--DVS-DA --no-use-hsv --train-portion 0.8 --event-size 32 --eval-interval 3")
+    options, _ = resolved(
+        "--DVS-DA --no-use-hsv --train-portion 0.8 --event-size 32 --eval-interval 3"
+    )
     assert options.augment == "dvs-da" and not options.use_hsv
     assert options.train_portion == 0.8 and options.event_size == 32 and options.method == ["tmkt"]
 
@@ -96,7 +110,12 @@ def test_yaml_sets_defaults_and_the_command_line_wins(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("mixup-ratio: 0.6\nmag-weight: 0\nseed: [1, 2]\nbatch_size: 16\n")
     options, _ = resolve(parse(["-c", str(file), "--batch-size", "24"]))
-    assert (options.mixup_ratio, options.mag_weight, options.seed, options.batch_size) == (0.6, 0, [1, 2], 24)
+    assert (options.mixup_ratio, options.mag_weight, options.seed, options.batch_size) == (
+        0.6,
+        0,
+        [1, 2],
+        24,
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +137,10 @@ def test_bad_yaml(tmp_path, text, expected):
 
 def test_help_is_grouped_and_teaches():
     done = subprocess.run(
-        [sys.executable, "main_transfer.py", "--help"], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "main_transfer.py", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0
     for words in (
@@ -302,7 +324,9 @@ def test_corrupt_checkpoint(capsys, tmp_path, checkpoint, damage):
     if damage == "code":
         torch.save({"format": 1, "model": Path("run-me")}, file)
     else:
-        file.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage])
+        file.write_bytes(
+            {"truncated": content[: len(content) // 2], "empty": b"", "text": b"hello"}[damage]
+        )
     assert run_train([*SMALL, "--eval", "--eval_checkpoint", str(file)]) == 2
     assert "cannot be read" in capsys.readouterr().err
 
@@ -310,7 +334,9 @@ def test_corrupt_checkpoint(capsys, tmp_path, checkpoint, damage):
 def test_config_is_saved_with_the_run(checkpoint):
     config = yaml.safe_load((checkpoint.parents[2] / "config.yaml").read_text())
     assert (
-        config["mixup_ratio"] == 0.4 and config["method"] == ["tmkt"] and config["model"] == "Transfer_SCNN"
+        config["mixup_ratio"] == 0.4
+        and config["method"] == ["tmkt"]
+        and config["model"] == "Transfer_SCNN"
     )
 
 

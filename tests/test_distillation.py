@@ -54,7 +54,8 @@ def kl(target, z, tau):
 def test_kd_is_the_mean_of_the_samples(teacher, student):
     z = student.mean(0)
     expected = (
-        math.fsum(TAU**2 * kl(a, b, TAU) for a, b in zip(teacher.tolist(), z.tolist(), strict=True)) / B
+        math.fsum(TAU**2 * kl(a, b, TAU) for a, b in zip(teacher.tolist(), z.tolist(), strict=True))
+        / B
     )
     assert kd_loss(teacher, z, TAU).item() == pytest.approx(expected, **EXACT)
     assert expected > 0 and kd_loss(teacher, teacher, TAU).item() == pytest.approx(0, abs=1e-14)
@@ -71,11 +72,15 @@ def test_kd_sees_no_common_shift_and_has_the_gradient_of_soft_labels(teacher):
 
 def test_phase_weight_is_one_before_and_nothing_after_the_threshold():
     """CKD on N-Caltech101: k = 100, e_th = 150; on CEP-DVS k = 0.001: hardly a phase at all."""
-    assert [phase_weight(e, 150, 100) for e in (0, 149, 150, 151, 299)] == pytest.approx([1, 1, 0.5, 0, 0])
+    assert [phase_weight(e, 150, 100) for e in (0, 149, 150, 151, 299)] == pytest.approx(
+        [1, 1, 0.5, 0, 0]
+    )
     assert phase_weight(149, 150, 100) < 1 or math.exp(-100) < 2**-52
     assert phase_weight(10**9, 0, 100) == 0.0  # no overflow
     for e in (0, 3, 90, 199):
-        assert phase_weight(e, 90, 0.001) == pytest.approx(1 / (1 + math.exp(0.001 * (e - 90))), **EXACT)
+        assert phase_weight(e, 90, 0.001) == pytest.approx(
+            1 / (1 + math.exp(0.001 * (e - 90))), **EXACT
+        )
     assert phase_weight(5, 9, 0.0) == 0.5
 
 
@@ -85,14 +90,18 @@ def test_features_are_held_against_those_of_a_learned_map(teacher):
     errors = []
     for b in range(B):
         for n in range(N):
-            mapped = math.fsum(weight[n, f].item() * features[b, f].item() for f in range(3)) + bias[n].item()
+            mapped = (
+                math.fsum(weight[n, f].item() * features[b, f].item() for f in range(3))
+                + bias[n].item()
+            )
             errors.append((mapped - teacher[b, n].item()) ** 2)
     learned = WideLinear(3, N).double()
     learned.load_state_dict({"weight": weight, "bias": bias})
     loss = hint_loss(teacher, learned(features))
     assert loss.item() == pytest.approx(math.fsum(errors) / (B * N), **EXACT)
     assert gradcheck(
-        lambda f, w, b: hint_loss(teacher, torch.nn.functional.linear(f, w, b)), (features, weight, bias)
+        lambda f, w, b: hint_loss(teacher, torch.nn.functional.linear(f, w, b)),
+        (features, weight, bias),
     )
 
 
@@ -104,7 +113,9 @@ def test_standardised_features():
         column = x[:, d].tolist()
         mean = math.fsum(column) / 7
         std = math.sqrt(math.fsum((v - mean) ** 2 for v in column) / 7)
-        assert z[:, d].tolist() == pytest.approx([(v - mean) / std for v in column], rel=1e-9, abs=1e-9)
+        assert z[:, d].tolist() == pytest.approx(
+            [(v - mean) / std for v in column], rel=1e-9, abs=1e-9
+        )
     assert torch.equal(z[:, 2], torch.zeros(7, dtype=torch.float64))
     # Predicting nothing costs 1, and a teacher on another scale is the same teacher.
     assert hint_loss(z[:, :2], torch.zeros_like(z[:, :2])).item() == pytest.approx(1, **EXACT)
@@ -130,7 +141,9 @@ def slow_ela(teacher, student, y):
 def test_ela(teacher, student, y):
     right = student.argmax(-1) == y
     assert 0 < right.sum() < right.numel()
-    assert ela_loss(teacher, student, y, TAU).item() == pytest.approx(slow_ela(teacher, student, y), **EXACT)
+    assert ela_loss(teacher, student, y, TAU).item() == pytest.approx(
+        slow_ela(teacher, student, y), **EXACT
+    )
 
 
 def test_where_every_step_is_right_ela_is_plain_distillation_of_every_step(teacher, student, y):

@@ -48,7 +48,9 @@ def batch() -> Pair:
     )
 
 
-def training_step(model_name: str, executor: str, method_name: str, sync: bool) -> dict[str, torch.Tensor]:
+def training_step(
+    model_name: str, executor: str, method_name: str, sync: bool
+) -> dict[str, torch.Tensor]:
     """Losses, gradients and buffers of this process's share of the batch."""
     torch.manual_seed(1)
     model = create_model(model_name, num_classes=4, step=T, **MODELS[model_name]).double()
@@ -59,7 +61,9 @@ def training_step(model_name: str, executor: str, method_name: str, sync: bool) 
     model.executor = executor
     features = {"features": model.num_features} if method_name == "TMKT" else {}
     steps = {} if method_name == "EventOnly" else {"steps": T}
-    method = {"TMKT": TMKT, "Baseline": Baseline, "EventOnly": EventOnly}[method_name](**steps, **features)
+    method = {"TMKT": TMKT, "Baseline": Baseline, "EventOnly": EventOnly}[method_name](
+        **steps, **features
+    )
     method.double()
     losses = distributed.data_parallel(model, method)
     own = torch.tensor(distributed.share(list(range(B))))
@@ -71,7 +75,9 @@ def training_step(model_name: str, executor: str, method_name: str, sync: bool) 
         out["loss"].backward()
         found |= {f"{k} {name}": distributed.mean(value) for name, value in out.items()}
         for module in (model, method):
-            found |= {f"{k} grad {n}": p.grad for n, p in module.named_parameters() if p.grad is not None}
+            found |= {
+                f"{k} grad {n}": p.grad for n, p in module.named_parameters() if p.grad is not None
+            }
     found |= {f"buffer {n}": b.double() for n, b in model.named_buffers()}
     return {name: value.detach().clone() for name, value in found.items()}
 
@@ -81,14 +87,19 @@ def evaluation() -> torch.Tensor:
     model = create_model("Transfer_SCNN", num_classes=4, step=T, event_size=16).double()
     g = torch.Generator().manual_seed(3)
     frames, labels = torch.randint(0, 9, (7, T, 2, 16, 16), generator=g), torch.arange(7) % 4
-    seen = [evaluate(model.float(), frames, labels, np.arange(n), torch.device("cpu"), 2) for n in (7, 1)]
+    seen = [
+        evaluate(model.float(), frames, labels, np.arange(n), torch.device("cpu"), 2)
+        for n in (7, 1)
+    ]
     return torch.tensor([[m.top1, m.top5, m.loss] for m in seen])
 
 
 def worker(rank: int, folder: str) -> None:
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", "0"
     store = dist.FileStore(f"{folder}/store", 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(minutes=2))
+    dist.init_process_group(
+        "gloo", store=store, rank=rank, world_size=2, timeout=timedelta(minutes=2)
+    )
     torch.set_num_threads(1)
     found = {(*case, sync): training_step(*case, sync) for case in CASES for sync in (True, False)}
     found["evaluation"] = evaluation()
@@ -149,7 +160,9 @@ def test_statistics_are_each_process_s_own_by_default(two):
 
 def test_a_head_that_is_not_used_gets_no_gradient(two):
     event_only = two[0][("Transfer_VGG_SNN", "fused", "EventOnly", True)]
-    assert any("grad dvs_fc" in k for k in event_only) and not any("grad rgb_fc" in k for k in event_only)
+    assert any("grad dvs_fc" in k for k in event_only) and not any(
+        "grad rgb_fc" in k for k in event_only
+    )
 
 
 def test_evaluation_is_shared_out(two):
@@ -187,7 +200,11 @@ RUN = [
 
 
 def torchrun(*line: str) -> list[str]:
-    return [sys.executable, *["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], *line]
+    return [
+        sys.executable,
+        *["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+        *line,
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -209,10 +226,14 @@ def test_torchrun_gives_the_table_of_one_process(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Written:") == 1 and done.stderr.count("training images") <= 1
-    assert "2 processes; BatchNorm statistics over each process's part" in " ".join(done.stdout.split())
+    assert "2 processes; BatchNorm statistics over each process's part" in " ".join(
+        done.stdout.split()
+    )
     assert run_train([*words, "--output", str(tmp_path / "one")]) == 0
     for name in ("baseline", "tmkt"):
-        pd.testing.assert_frame_equal(log(tmp_path / "two", name), log(tmp_path / "one", name), rtol=1e-4)
+        pd.testing.assert_frame_equal(
+            log(tmp_path / "two", name), log(tmp_path / "one", name), rtol=1e-4
+        )
     runs = tmp_path / "two" / "runs" / "tmkt-seed3"
     files = {"best.pt", "last.pt", "log.csv", "result.json", "split.json", "environment.json"}
     assert {p.name for p in runs.iterdir()} == files
@@ -232,7 +253,9 @@ def test_stopped_with_two_processes_and_resumed_with_one(tmp_path):
     for where in ((str(output), "--resume"), (str(tmp_path / "one"),)):
         done = run_stopping(lambda *line: [sys.executable, *line], (-1, -1), *words, *where)
         assert done.returncode == 0, done.stderr
-    pd.testing.assert_frame_equal(log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-8)
+    pd.testing.assert_frame_equal(
+        log(output).iloc[:, :6], log(tmp_path / "one").iloc[:, :6], rtol=1e-8
+    )
 
 
 def run_stopping(launcher, at: tuple[int, int], *words: str) -> subprocess.CompletedProcess:
@@ -243,7 +266,9 @@ def run_stopping(launcher, at: tuple[int, int], *words: str) -> subprocess.Compl
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "count", lambda: 2)
     check_share(8)
-    with pytest.raises(UserError, match=r"--batch-size 9 .* cannot be shared equally by 2: take 8 or 10"):
+    with pytest.raises(
+        UserError, match=r"--batch-size 9 .* cannot be shared equally by 2: take 8 or 10"
+    ):
         check_share(9)
 
 

@@ -19,11 +19,11 @@ from tonic.transforms import ToFrame
 from writers import random_events
 
 from tests.test_fused import assert_same
-from tmkt_braincog.analysis.figures import FIGURES
 from tmkt_braincog.data import DATASETS
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.figures import FIGURES
 from tmkt_braincog.methods import METHODS, TMKT
 from tmkt_braincog.mixing import STRATEGIES, Progress
 from tmkt_braincog.models import StreamOutput, TransferOutput
@@ -68,12 +68,12 @@ def data_root(tmp_path_factory) -> Path:
 def output(examples, data_root, tmp_path_factory) -> Path:
     """Output folder of a training with the example method, strategy, backbone and data set together."""
     folder = tmp_path_factory.mktemp("output") / "run"
-    words = (
-        "--target-dataset own --method tmkt tmkt-penalty --model Transfer_Small --mixup-strategy tsm-rising"
-    )
+    words = "--target-dataset own --method tmkt tmkt-penalty --model Transfer_Small --mixup-strategy tsm-rising"
     words += f" --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0 --lr 0.1 --seed 3 --no-tensorboard"
     assert (
-        examples.main.main(["train", *words.split(), "--data-root", str(data_root), "--output", str(folder)])
+        examples.main.main(
+            ["train", *words.split(), "--data-root", str(data_root), "--output", str(folder)]
+        )
         == 0
     )
     return folder
@@ -103,7 +103,9 @@ def test_a_process_of_its_own_knows_the_names_before_it_reads_its_options():
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Unknown method 'tmkt-penalt'. Did you mean 'tmkt-penalty'")
+    assert done.stderr.startswith(
+        "error: Unknown method 'tmkt-penalt'. Did you mean 'tmkt-penalty'"
+    )
     assert "Warning" not in done.stderr
 
 
@@ -128,11 +130,13 @@ def test_method_the_penalty_is_minus_the_entropy(examples):
     stream = StreamOutput(logits, torch.randn(T, 3, 7, dtype=torch.float64), torch.randn(T, 3, 5))
     y = torch.tensor([0, 2, 5])
     found = method.losses(TransferOutput(stream, stream), None, y)
-    slow = np.mean([[sum(q * math.log(q) for q in p) for p in step] for step in logits.softmax(-1).tolist()])
+    slow = np.mean(
+        [[sum(q * math.log(q) for q in p) for p in step] for step in logits.softmax(-1).tolist()]
+    )
     assert found["penalty"].item() == pytest.approx(slow, rel=1e-12)
-    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0).losses(TransferOutput(stream, stream), None, y)[
-        "loss"
-    ]
+    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0).losses(
+        TransferOutput(stream, stream), None, y
+    )["loss"]
     assert found["loss"].item() == pytest.approx(plain.item() + 0.1 * slow, rel=1e-9)
 
 
@@ -169,7 +173,9 @@ def test_backbone_the_command_line_runs_it_fused(examples):
 def test_dataset_frames_twins_and_split(examples, data_root):
     data = DATASETS["own"].load(data_root, steps=T, size=SIZE)
     assert data.classes == CLASSES and data.frames.shape == (2 * PER_CLASS, T, 2, SIZE, SIZE)
-    assert data.names[11] == "events/dog/0002.npy" and data.labels[11] == 1 and data.file_ids[11] == 2
+    assert (
+        data.names[11] == "events/dog/0002.npy" and data.labels[11] == 1 and data.file_ids[11] == 2
+    )
     events = np.load(data_root / "own" / data.names[11])
     expected = ToFrame(sensor_size=SENSOR, n_time_bins=T)(events)
     torch.testing.assert_close(

@@ -19,14 +19,18 @@ from tmkt_braincog.data.ncaltech101 import read_shifted
 from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.losses.cka import linear_cka
 
-SMALL = "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-interval=1 --no-tensorboard"
+SMALL = (
+    "--batch-size=8 --epoch-size=16 --epochs=3 --warmup-epochs=0 --eval-interval=1 --no-tensorboard"
+)
 
 
 @pytest.mark.parametrize("words, by", [([], "test_top1"), (["--val-portion", "0.3"], "val_top1")])
 def test_fault_5_best_and_last_are_both_reported_and_a_validation_set_chooses(tmp_path, words, by):
     out = tmp_path / "o"
     assert (
-        run_train([*SMALL.split(), "--method", "event-only", "--seed", "1", *words, "--output", str(out)])
+        run_train(
+            [*SMALL.split(), "--method", "event-only", "--seed", "1", *words, "--output", str(out)]
+        )
         == 0
     )
     log = pd.read_csv(out / "runs/event-only-seed1/log.csv")
@@ -40,7 +44,9 @@ def test_fault_5_best_and_last_are_both_reported_and_a_validation_set_chooses(tm
     assert not set(split["val"]) & {*split["train"], *split["test"]}
 
 
-def test_fault_7_the_cache_is_keyed_by_all_that_shapes_the_frames_and_holds_one_copy(tmp_path, monkeypatch):
+def test_fault_7_the_cache_is_keyed_by_all_that_shapes_the_frames_and_holds_one_copy(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
     files = [write_bin(tmp_path / f"{i}.bin", random_events(100, seed=i)) for i in range(2)]
     seen = [

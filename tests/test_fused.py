@@ -26,7 +26,9 @@ def inputs(model, B, dtype, seed=0):
     g = torch.Generator().manual_seed(seed)
     T, size = model.step, model.event_size
     events = torch.randint(0, 4, (B, T, 2, size, size), generator=g).to(dtype)
-    static = mix(torch.rand(B, 2, size, size, generator=g).to(dtype), events, torch.arange(B) % (T + 1) + 1)
+    static = mix(
+        torch.rand(B, 2, size, size, generator=g).to(dtype), events, torch.arange(B) % (T + 1) + 1
+    )
     return events, static.frames, torch.arange(B) % model.num_classes
 
 
@@ -44,9 +46,14 @@ def step(model, executor, B=3, dtype=torch.float64, train=True):
         model.zero_grad()
         loss.backward()
         for name in ("event", "static"):
-            found |= {f"{k} {name} {f}": getattr(getattr(out, name), f) for f in ("logits", "tap", "spikes")}
+            found |= {
+                f"{k} {name} {f}": getattr(getattr(out, name), f)
+                for f in ("logits", "tap", "spikes")
+            }
         found |= {f"{k} loss": loss}
-        found |= {f"{k} grad {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found |= {
+            f"{k} grad {n}": p.grad for n, p in model.named_parameters() if p.grad is not None
+        }
         found |= {f"{k} buffer {n}": b.double() for n, b in model.named_buffers()}
     return {name: value.detach().clone() for name, value in found.items()}
 
@@ -63,7 +70,10 @@ def assert_same(model, tolerance=1e-12, **options):
 
 
 SMALL = {
-    "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},  # 20, 10, 5, 2: a pool that drops a row
+    "Transfer_VGG_SNN": {
+        "width_divisor": 16,
+        "event_size": 20,
+    },  # 20, 10, 5, 2: a pool that drops a row
     "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
     "Transfer_SEWResNet18": {
         "width_divisor": 8,
@@ -79,7 +89,14 @@ SMALL = {
 def test_a_training_step(name, node, act_fun):
     torch.manual_seed(0)
     model = create_model(
-        name, num_classes=5, step=4, node_type=node, act_fun=act_fun, tau=2.5, threshold=0.4, **SMALL[name]
+        name,
+        num_classes=5,
+        step=4,
+        node_type=node,
+        act_fun=act_fun,
+        tau=2.5,
+        threshold=0.4,
+        **SMALL[name],
     )
     if name == "Transfer_SCNN":
         model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
@@ -216,9 +233,14 @@ def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, c
     assert model.executor == "fused" and not model.why_step_by_step()
     scnn = type(model)
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(scnn, "features", lambda self, x, f=scnn.features: f(self, x + len(x)))  # mixes samples
+        patch.setattr(
+            scnn, "features", lambda self, x, f=scnn.features: f(self, x + len(x))
+        )  # mixes samples
         assert build_model(options, 10).executor == "step"
-    assert "TransferSCNN runs step by step instead of fused: it has a features() of its own." in caplog.text
+    assert (
+        "TransferSCNN runs step by step instead of fused: it has a features() of its own."
+        in caplog.text
+    )
     options.executor = "step"
     assert build_model(options, 10).executor == "step"
 
@@ -250,7 +272,9 @@ def test_the_check_finds_a_wrong_kernel_and_names_the_layer(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(cpu_kernels, "fire", flipped)
         assert difference(model) == "feature.1 gives other numbers than in the step loop"
-    monkeypatch.setattr(cpu_kernels, "fire_backward", lambda *a: (fire_backward(*a)[0] * 1.001, None, None))
+    monkeypatch.setattr(
+        cpu_kernels, "fire_backward", lambda *a: (fire_backward(*a)[0] * 1.001, None, None)
+    )
     assert difference(model) == "the gradient of fc1.bias differs from that of the step loop"
 
 
@@ -259,7 +283,10 @@ def test_the_check_sees_running_statistics(monkeypatch):
     assert difference(model) == ""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     monkeypatch.setattr("tmkt_braincog.models.fused._update", lambda *a: None)
-    assert difference(model) == "the buffer feature.0.bn.running_mean differs from that of the step loop"
+    assert (
+        difference(model)
+        == "the buffer feature.0.bn.running_mean differs from that of the step loop"
+    )
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -275,7 +302,16 @@ def test_most_random_networks_run_fused_and_all_kinds_are_drawn():
     fused = [network for network in networks if not network.why_step_by_step()]
     assert len(fused) > 120
     drawn = {kind for network in fused for kind in network.drawn}
-    assert {"residual", "stack", "average", "three", "max", "overlapping", "cumulative", "untracked"} <= drawn
+    assert {
+        "residual",
+        "stack",
+        "average",
+        "three",
+        "max",
+        "overlapping",
+        "cumulative",
+        "untracked",
+    } <= drawn
     assert not {"twice", "in place", "mixes", "own", "hooked", "replaced"} & drawn
     reasons = {network.why_step_by_step() for network in networks}
     for words in (
@@ -292,8 +328,18 @@ def test_most_random_networks_run_fused_and_all_kinds_are_drawn():
         "LIFNode is used twice",
     ):
         assert any(words in reason for reason in reasons), (words, reasons)
-    kinds = {type(leaf).__name__ for network in fused for leaf in leaves(layers(network.block_list()))}
-    assert {"IFNode", "LIFNode", "PLIFNode", "BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm"} <= kinds
+    kinds = {
+        type(leaf).__name__ for network in fused for leaf in leaves(layers(network.block_list()))
+    }
+    assert {
+        "IFNode",
+        "LIFNode",
+        "PLIFNode",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "GroupNorm",
+        "LayerNorm",
+    } <= kinds
 
 
 def firing(model, x):
@@ -304,7 +350,9 @@ def firing(model, x):
 
 
 def test_braincogs_tools_work_under_both_executors():
-    model = create_model("Transfer_VGG_SNN", num_classes=3, step=3, width_divisor=16, event_size=16).double()
+    model = create_model(
+        "Transfer_VGG_SNN", num_classes=3, step=3, width_divisor=16, event_size=16
+    ).double()
     x = torch.rand(2, 3, 2, 16, 16, dtype=torch.float64) * 3
     found = {}
     for executor in ("step", "fused"):
@@ -365,11 +413,15 @@ def test_hooks_see_one_step_at_a_time():
         (True, "BackEIGateGrad", torch.bfloat16),
     ],
 )
-@pytest.mark.parametrize("shape", [(2, 5, 33, 19), (1, 1, 1, 1), (2, 3, 5000, 3), (1, 4, 2, 700)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 5, 33, 19), (1, 1, 1, 1), (2, 3, 5000, 3), (1, 4, 2, 700)], ids=str
+)
 def test_compiled_kernels_equal_the_formulas(shape, leaky, surrogate, dtype, threads):
     g = torch.Generator().manual_seed(0)
     kind = kernels.wide(dtype)
-    neuron = Neuron(leaky, surrogate, torch.tensor([2.5 if leaky else 0.7, 0.4, 2.2, 0.1], dtype=kind))
+    neuron = Neuron(
+        leaky, surrogate, torch.tensor([2.5 if leaky else 0.7, 0.4, 2.2, 0.1], dtype=kind)
+    )
     x, d = (torch.randn(shape, generator=g).to(dtype) for _ in range(2))
     S, T, _, C = shape
     d_membranes = torch.randn(shape, generator=g).to(kind)
@@ -380,7 +432,9 @@ def test_compiled_kernels_equal_the_formulas(shape, leaky, surrogate, dtype, thr
         for a in (affine, None):
             fired, membranes = cpu_kernels.fire(x, a, neuron, True)
             expected = kernels.fire(x, a, neuron, True)
-            assert torch.equal(fired, expected[0]) and cpu_kernels.fire(x, a, neuron, False)[1] is None
+            assert (
+                torch.equal(fired, expected[0]) and cpu_kernels.fire(x, a, neuron, False)[1] is None
+            )
             close(membranes, expected[1])
             for taps in (d_membranes, None):
                 found = cpu_kernels.fire_backward(x, a, neuron, fired, d, taps)
@@ -412,9 +466,13 @@ def close(ours, theirs, tolerance=None):
 
 
 def test_bfloat16_is_rounded_as_pytorch_does():
-    x = torch.tensor([1.0, -2.5, 1e-40, 3.0e38, float("inf"), float("nan"), 1.00390625, 1.01171875, 0.3])
+    x = torch.tensor(
+        [1.0, -2.5, 1e-40, 3.0e38, float("inf"), float("nan"), 1.00390625, 1.01171875, 0.3]
+    )
     zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-    out = cpu_kernels.d_input(torch.zeros(1, 1, 9, 1).bfloat16(), zero, x.view(1, 1, 9, 1), one, zero, zero)
+    out = cpu_kernels.d_input(
+        torch.zeros(1, 1, 9, 1).bfloat16(), zero, x.view(1, 1, 9, 1), one, zero, zero
+    )
     torch.testing.assert_close(out.flatten(), x.bfloat16(), rtol=0, atol=0, equal_nan=True)
 
 

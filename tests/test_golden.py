@@ -18,7 +18,9 @@ from tmkt_braincog.models import StreamOutput, TransferOutput
 FIXTURES = Path(__file__).parent / "fixtures"
 B, T, SIZE, CLASSES, SALT = 4, 4, 48, 5, 30
 CASES = [
-    pytest.param((*case, executor, device), id=f"{case[0]}-{case[1]}-{executor}-{device}", marks=marks)
+    pytest.param(
+        (*case, executor, device), id=f"{case[0]}-{case[1]}-{executor}-{device}", marks=marks
+    )
     for device, marks in (("cpu", ()), ("cuda", pytest.mark.gpu))
     for executor in ("step", "fused")
     for case in (("mini", "f64", 1e-10), ("mini", "f32", 1e-5), ("full", "f64", 1e-10))
@@ -33,7 +35,9 @@ def run(request):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     file = np.load(FIXTURES / "golden_vgg.npz", allow_pickle=False)
-    expected = {k.split("/", 2)[2]: file[k] for k in file.files if k.startswith(f"{tag}/{precision}/")}
+    expected = {
+        k.split("/", 2)[2]: file[k] for k in file.files if k.startswith(f"{tag}/{precision}/")
+    }
     dtype = torch.float64 if precision == "f64" else torch.float32
     names = {k: file[f"{tag}/f64/{k}"] for k in ("grad_names", "bn_names")}
 
@@ -54,14 +58,18 @@ def run(request):
     with torch.no_grad():
         eval_logits = model(events).event.logits.mean(0).cpu()
     model, method, y = model.cpu(), method.cpu(), y.cpu()
-    out = TransferOutput(*(StreamOutput(*map(Tensor.cpu, vars(s).values())) for s in (out.event, out.static)))
+    out = TransferOutput(
+        *(StreamOutput(*map(Tensor.cpu, vars(s).values())) for s in (out.event, out.static))
+    )
     losses = {name: value.cpu() for name, value in losses.items()}
     return dict(locals())
 
 
 def assert_close(actual, expected, tolerance):
     actual = (
-        actual.detach().double().numpy() if isinstance(actual, torch.Tensor) else np.asarray(actual, float)
+        actual.detach().double().numpy()
+        if isinstance(actual, torch.Tensor)
+        else np.asarray(actual, float)
     )
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
@@ -79,26 +87,37 @@ def test_taps(run, stream, name):
     # Sums run over 18,432 terms at full width: the tolerance is relative to the sum of magnitudes.
     scale = tap.detach().abs().sum(-1).max().item()
     np.testing.assert_allclose(
-        tap.detach().double().sum(-1), run["expected"][f"{name}_sum"], atol=run["tolerance"] * scale, rtol=0
+        tap.detach().double().sum(-1),
+        run["expected"][f"{name}_sum"],
+        atol=run["tolerance"] * scale,
+        rtol=0,
     )
     assert_close(tap.square().sum(-1), run["expected"][f"{name}_sq"], run["tolerance"])
 
 
 def test_cka_of_every_step(run):
     assert_close(
-        linear_cka(run["out"].static.tap, run["out"].event.tap), run["expected"]["cka"], run["tolerance"]
+        linear_cka(run["out"].static.tap, run["out"].event.tap),
+        run["expected"]["cka"],
+        run["tolerance"],
     )
 
 
 def test_every_loss_term(run):
     y, out, e, tolerance = run["y"], run["out"], run["expected"], run["tolerance"]
     weight = 1 - run["method"].rda.sigma
-    assert_close(cross_entropy_per_step(out.static.logits, y).mean(), e["rgb_tet_loss_first"], tolerance)
+    assert_close(
+        cross_entropy_per_step(out.static.logits, y).mean(), e["rgb_tet_loss_first"], tolerance
+    )
     assert_close(mse_per_step(out.static.logits, 0.5).mean(), e["rgb_tet_loss_second"], tolerance)
     assert_close(
-        (weight * cross_entropy_per_step(out.event.logits, y)).mean(), e["dvs_tet_loss_first"], tolerance
+        (weight * cross_entropy_per_step(out.event.logits, y)).mean(),
+        e["dvs_tet_loss_first"],
+        tolerance,
     )
-    assert_close((weight * mse_per_step(out.event.logits, 0.5)).mean(), e["dvs_tet_loss_second"], tolerance)
+    assert_close(
+        (weight * mse_per_step(out.event.logits, 0.5)).mean(), e["dvs_tet_loss_second"], tolerance
+    )
     assert_close(run["losses"]["cls_static"], e["loss_rgb"], tolerance)
     assert_close(run["losses"]["cls_event"], e["loss_dvs"], tolerance)
     assert_close(run["losses"]["alignment"], e["domain_loss"], tolerance)

@@ -16,9 +16,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-SHORT = (
-    "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1 --no-tensorboard"
-)
+SHORT = "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1 --no-tensorboard"
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 5))
@@ -35,7 +33,9 @@ def log_of(output) -> pd.DataFrame:
     return pd.read_csv(next(output.glob("runs/*/log.csv"))).drop(columns="train_s")
 
 
-@pytest.mark.parametrize("words", ["", "--amp bf16", "--executor step", "--model Transfer_SCNN --step 4"])
+@pytest.mark.parametrize(
+    "words", ["", "--amp bf16", "--executor step", "--model Transfer_SCNN --step 4"]
+)
 def test_a_run_and_the_evaluation_of_its_checkpoint(tmp_path, capsys, words):
     assert run(tmp_path, "--method", "tmkt", *words.split()) == 0
     log = log_of(tmp_path)
@@ -62,7 +62,9 @@ def test_a_resumed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert run(tmp_path / "parts", "--method", "tmkt") == 128 + signal.SIGTERM
     assert run(tmp_path / "parts", "--method", "tmkt", "--resume") == 0
     assert len(steps) == 8
-    pd.testing.assert_frame_equal(log_of(tmp_path / "whole"), log_of(tmp_path / "parts"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        log_of(tmp_path / "whole"), log_of(tmp_path / "parts"), check_exact=True
+    )
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_one_step_later(tmp_path, monkeypatch, capsys):

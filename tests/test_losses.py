@@ -55,12 +55,16 @@ def test_cross_entropy_per_step(smoothing):
     logits, y = 3 * normal(T, B, N), labels()
     ours = cross_entropy_per_step(logits, y, smoothing)
     assert ours.shape == (T,) and ours.dtype == torch.float64
-    assert ours.tolist() == pytest.approx([slow_step(logits[t], y, smoothing) for t in range(T)], **EXACT)
+    assert ours.tolist() == pytest.approx(
+        [slow_step(logits[t], y, smoothing) for t in range(T)], **EXACT
+    )
 
 
 def test_mse_per_step():
     logits = normal(T, B, N)
-    assert mse_per_step(logits, 0.5).tolist() == pytest.approx([slow_mse(z, 0.5) for z in logits], **EXACT)
+    assert mse_per_step(logits, 0.5).tolist() == pytest.approx(
+        [slow_mse(z, 0.5) for z in logits], **EXACT
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -69,7 +73,9 @@ def test_mse_per_step():
 def test_classification_loss_with_tet(smoothing, lamb, weighted):
     logits, y = normal(T, B, N), labels()
     weight = torch.tensor([0.2, 0.5, 1.7], dtype=torch.float64) if weighted else None
-    ours = classification_loss(logits, y, lamb=lamb, threshold=0.4, weight=weight, smoothing=smoothing)
+    ours = classification_loss(
+        logits, y, lamb=lamb, threshold=0.4, weight=weight, smoothing=smoothing
+    )
     slow = [
         (weight[t].item() if weighted else 1)
         * ((1 - lamb) * slow_step(logits[t], y, smoothing) + lamb * slow_mse(logits[t], 0.4))
@@ -102,7 +108,9 @@ def test_classification_loss_gradient(tet):
     y = labels()
     logits = normal(T, B, N).requires_grad_()
     if tet:
-        assert gradcheck(lambda z, w: classification_loss(z, y, lamb=0.1, weight=w), (logits, weight))
+        assert gradcheck(
+            lambda z, w: classification_loss(z, y, lamb=0.1, weight=w), (logits, weight)
+        )
     else:
         assert gradcheck(lambda z: classification_loss(z, y, tet=False), (logits,))
 
@@ -131,7 +139,8 @@ SHAPES = [(4, 7, 7), (5, 2, 30), (12, 300, 4), (33, 9, 9)]
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "e", "debiased"), [(2, 3, 3, False), *((*s, kind) for s in SHAPES for kind in (False, True))]
+    ("n", "d", "e", "debiased"),
+    [(2, 3, 3, False), *((*s, kind) for s in SHAPES for kind in (False, True))],
 )
 def test_cka_against_the_textbook(n, d, e, debiased):
     x = 3 * normal(n, d, seed=1) + 1
@@ -196,7 +205,9 @@ def test_cka_of_a_batch_of_steps_is_that_of_every_step():
     x, y = normal(T, B, D, seed=1), normal(T, B, D + 2, seed=2)
     batched = linear_cka(x, y)
     assert batched.shape == (T,)
-    assert batched.tolist() == pytest.approx([linear_cka(x[t], y[t]).item() for t in range(T)], **EXACT)
+    assert batched.tolist() == pytest.approx(
+        [linear_cka(x[t], y[t]).item() for t in range(T)], **EXACT
+    )
     assert linear_cka(x[None], y[None], debiased=True).shape == (1, T)
 
 
@@ -271,7 +282,9 @@ def test_rda_values(coefficients, lamb):
         event += (1 if s is None else 1 - s) * loss / T
     assert rda.alignment(x, y).item() == pytest.approx(alignment, **EXACT)
     assert rda.event_classification(logits, targets).item() == pytest.approx(event, **EXACT)
-    diagnostics = {} if coefficients == "off" else {f"sigma_{t}": s for t, s in enumerate(sigma, start=1)}
+    diagnostics = (
+        {} if coefficients == "off" else {f"sigma_{t}": s for t, s in enumerate(sigma, start=1)}
+    )
     assert rda.diagnostics() == pytest.approx(diagnostics, **EXACT)
 
 

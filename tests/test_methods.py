@@ -24,7 +24,9 @@ SIGMA = [1 / (1 + math.exp(-v)) for v in THETA]
 def stream(seed):
     g = torch.Generator().manual_seed(seed)
     shapes = ((T, B, N), (T, B, D), (T, B, FEATURES))
-    return StreamOutput(*(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes))
+    return StreamOutput(
+        *(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes)
+    )
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def with_theta(method):
 def cross_entropy(logits, y):
     """Mean over the batch of ``-log softmax``, sample by sample."""
     losses = [
-        math.log(sum(map(math.exp, z))) - z[c] for z, c in zip(logits.tolist(), y.tolist(), strict=True)
+        math.log(sum(map(math.exp, z))) - z[c]
+        for z, c in zip(logits.tolist(), y.tolist(), strict=True)
     ]
     return math.fsum(losses) / len(losses)
 
@@ -105,7 +108,9 @@ def test_total_is_the_weighted_sum_in_front_of_the_plain_terms():
 @pytest.mark.parametrize("use_tet", [True, False])
 def test_event_only(out, y, use_tet):
     samples = torch.arange(B)
-    batch = Pair(torch.zeros(B, T, 2, 1, 1), torch.zeros(B, 2, 1, 1), y, torch.zeros(B, T), samples, samples)
+    batch = Pair(
+        torch.zeros(B, T, 2, 1, 1), torch.zeros(B, 2, 1, 1), y, torch.zeros(B, T), samples, samples
+    )
     calls = []
 
     def model(*streams):
@@ -122,7 +127,9 @@ def test_event_only(out, y, use_tet):
 @pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
 @pytest.mark.parametrize("domain_weight", [0.5, 0.0, 2.0])
 def test_baseline(out, y, coefficients, domain_weight):
-    method = with_theta(Baseline(T, coefficients=coefficients, domain_weight=domain_weight, threshold=0.4))
+    method = with_theta(
+        Baseline(T, coefficients=coefficients, domain_weight=domain_weight, threshold=0.4)
+    )
     sigma = [1.0] * T if coefficients == "off" else SIGMA
     rest = [1.0] * T if coefficients == "off" else [1 - s for s in SIGMA]
     terms = {
@@ -164,7 +171,9 @@ def test_tmkt(out, y, mixed, form, mag, mrp, lam):
     if rda:
         terms["cls_event"] = tet(out.event, y, weight=[1 - s for s in SIGMA])
         terms["alignment"] = misalignment(out, SIGMA)
-        expected += lam * terms["alignment"] + (lam if form == "equation" else 1) * terms["cls_event"]
+        expected += (
+            lam * terms["alignment"] + (lam if form == "equation" else 1) * terms["cls_event"]
+        )
     else:
         terms["cls_event"] = tet(out.event, y)
         expected += terms["cls_event"]
@@ -182,7 +191,11 @@ def test_tmkt(out, y, mixed, form, mag, mrp, lam):
     assert set(method.diagnostics()) == ({f"sigma_{t}" for t in range(1, T + 1)} if rda else set())
 
     losses["loss"].backward()
-    heads = {n.split(".")[0] for n, p in method.named_parameters() if p.requires_grad and p.grad is not None}
+    heads = {
+        n.split(".")[0]
+        for n, p in method.named_parameters()
+        if p.requires_grad and p.grad is not None
+    }
     assert heads == {name for name, on in (("rda", rda), ("mag", mag), ("mrp", mrp)) if on}
     assert (out.event.logits.grad.abs().sum(dim=(1, 2)) > 0).all()
     assert (out.static.logits.grad.abs().sum(dim=(1, 2)) > 0).all()
@@ -230,7 +243,9 @@ def test_tmkt_defaults_are_the_papers():
 def test_unknown_names():
     with pytest.raises(UserError, match=r"'equations'.*equation, off, reference"):
         TMKT(T, FEATURES, rda_form="equations")
-    with pytest.raises(UserError, match=r"'tmk'.*Did you mean 'tmkt'.*Known: baseline, event-only, tmkt"):
+    with pytest.raises(
+        UserError, match=r"'tmk'.*Did you mean 'tmkt'.*Known: baseline, event-only, tmkt"
+    ):
         METHODS["tmk"]
 
 
@@ -308,7 +323,9 @@ def test_losses_are_those_of_the_mixed_stream_through_the_model():
     with torch.no_grad():
         expected = method.losses(model(batch.events, mixed.frames), mixed, batch.label)
         assert values(method(model, batch)) == values(expected)
-        logits = torch.stack(list(model(mixed.frames).event.logits))  # SCNN: one head for both streams
+        logits = torch.stack(
+            list(model(mixed.frames).event.logits)
+        )  # SCNN: one head for both streams
     step_losses = [F.cross_entropy(logits[t], batch.label).item() for t in range(T)]
     assert expected["cls_mixed"].item() == pytest.approx(sum(step_losses) / T, rel=1e-6)
 
@@ -346,8 +363,12 @@ def test_heads_read_every_step_of_every_sample():
     assert logits.shape == (T, B, 2) and ratio.shape == (T, B)
     for t in range(T):
         for b in range(B):
-            torch.testing.assert_close(logits[t, b], method.mag.weight @ spikes[t, b] + method.mag.bias)
-            torch.testing.assert_close(ratio[t, b], method.mrp.weight[0] @ spikes[t, b] + method.mrp.bias[0])
+            torch.testing.assert_close(
+                logits[t, b], method.mag.weight @ spikes[t, b] + method.mag.bias
+            )
+            torch.testing.assert_close(
+                ratio[t, b], method.mrp.weight[0] @ spikes[t, b] + method.mrp.bias[0]
+            )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = TMKT(T, FEATURES)
         assert half.mag(spikes.float()).dtype == half.mrp(spikes.float()).dtype == torch.float32

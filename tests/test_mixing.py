@@ -179,7 +179,9 @@ def test_truncated_draw_inverts_the_distribution_function(steps, ratio):
     draws = uniform(3000, steps, seed=8)
     draws[0], draws[1] = 0.0, 1 - 2**-53
     draws[2 : 1 + steps, 0] = torch.tensor(cdf[:-1], dtype=torch.float64)  # exactly on the borders
-    for u, n in zip(draws[:, 0].tolist(), strategy.event_frames(draws, Progress()).tolist(), strict=True):
+    for u, n in zip(
+        draws[:, 0].tolist(), strategy.event_frames(draws, Progress()).tolist(), strict=True
+    ):
         t_star = next((t for t, mass in enumerate(cdf, start=1) if u < mass), steps)
         assert n == steps + 1 - t_star
         assert 1 <= n <= steps
@@ -199,7 +201,9 @@ def test_truncated_ratio_that_needs_less_than_one_frame():
         ):
             TimeStepMixup(10, ratio, "truncated")
         assert 0 < TimeStepMixup(10, ratio).p < 1
-    with pytest.raises(UserError, match="geometric law at T = 10: choose a ratio above 0 and below 1"):
+    with pytest.raises(
+        UserError, match="geometric law at T = 10: choose a ratio above 0 and below 1"
+    ):
         TimeStepMixup(10, 0.0)
 
 
@@ -213,7 +217,9 @@ def test_unknown_names():
     assert STRATEGIES.names() == ["fixed", "linear", "nonlinear", "sliding", "tsm"]
 
 
-@pytest.mark.parametrize(("steps", "ratio"), [*PAPER, (10, 0.05), (10, 0.99), (7, 3 / 7), (100, 0.29)])
+@pytest.mark.parametrize(
+    ("steps", "ratio"), [*PAPER, (10, 0.05), (10, 0.99), (7, 3 / 7), (100, 0.29)]
+)
 def test_fixed_ratio_is_the_literal_rule(steps, ratio):
     n = FixedRatio(steps, ratio).event_frames(uniform(5, steps), Progress()).tolist()
     t_star = max(1, math.floor(Fraction(ratio).limit_denominator(1000) * steps))
@@ -221,7 +227,9 @@ def test_fixed_ratio_is_the_literal_rule(steps, ratio):
 
 
 def test_fixed_ratio_of_the_paper_has_three_appearance_frames():
-    mixed = mix(torch.ones(1, 2, 1, 1), torch.zeros(1, 10, 2, 1, 1), torch.tensor([FixedRatio(10, 0.4).n]))
+    mixed = mix(
+        torch.ones(1, 2, 1, 1), torch.zeros(1, 10, 2, 1, 1), torch.tensor([FixedRatio(10, 0.4).n])
+    )
     assert mixed.t_star.tolist() == [4]
     assert mixed.frames[0, :, 0, 0, 0].tolist() == [1] * 3 + [0] * 7
 
@@ -246,7 +254,9 @@ def test_nonlinear_schedule(steps, epochs, batches):
     for epoch in range(epochs):
         for batch in range(batches):
             n = strategy.event_frames(draws, Progress(epoch, epochs, batch, batches)).tolist()
-            assert n == [round(steps * Fraction(batch + epoch * batches, epochs * batches) ** 3)] * 2
+            assert (
+                n == [round(steps * Fraction(batch + epoch * batches, epochs * batches) ** 3)] * 2
+            )
             assert n[0] >= last
             last = n[0]
     assert last >= steps - 1
@@ -284,14 +294,18 @@ def test_mix_against_a_loop(sequence):
     static = torch.rand((T + 1, T, 2, 3, 4) if sequence else (T + 1, 2, 3, 4), generator=g)
     events = torch.rand(T + 1, T, 2, 3, 4, generator=g)
     mixed = mix(static, events, n_event)
-    assert mixed.frames.shape == events.shape and mixed.y_s.dtype == mixed.t_star.dtype == torch.int64
+    assert (
+        mixed.frames.shape == events.shape and mixed.y_s.dtype == mixed.t_star.dtype == torch.int64
+    )
     for b, n in enumerate(n_event.tolist()):
         t_star = T + 1 - n
         assert mixed.t_star[b] == t_star
         assert mixed.y_m[b] == torch.tensor((t_star - 1) / T)
         for t in range(1, T + 1):
             appearance = t < t_star
-            source = (static[b, t - 1] if sequence else static[b]) if appearance else events[b, t - 1]
+            source = (
+                (static[b, t - 1] if sequence else static[b]) if appearance else events[b, t - 1]
+            )
             assert torch.equal(mixed.frames[b, t - 1], source)
             assert mixed.y_s[b, t - 1] == int(appearance)
 
@@ -347,6 +361,8 @@ def test_a_ratio_that_rounding_makes_0_is_refused_in_words():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_batch_with_another_number_of_steps_is_refused(name):
     events = torch.zeros(2, 4, 2, 3, 3)
-    batch = Pair(events, events[:, 0], torch.zeros(2), torch.zeros(2, 10), torch.zeros(2), torch.zeros(2))
+    batch = Pair(
+        events, events[:, 0], torch.zeros(2), torch.zeros(2, 10), torch.zeros(2), torch.zeros(2)
+    )
     with pytest.raises(UserError, match="was made for 10 time-steps; the batch has 4"):
         STRATEGIES[name](10)(batch)

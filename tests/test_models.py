@@ -54,7 +54,9 @@ def test_trainable_parameters_of_sew_resnet18():
 
     count = 2 * 64 * 49 + norm(64)
     for c_in, c in ((64, 64), (64, 128), (128, 256), (256, 512)):
-        count += 9 * c_in * c + 3 * 9 * c * c + 4 * norm(c) + (c_in * c + norm(c) if c_in != c else 0)
+        count += (
+            9 * c_in * c + 3 * 9 * c * c + 4 * norm(c) + (c_in * c + norm(c) if c_in != c else 0)
+        )
     count += 2 * (512 * 20 + 20)
     assert trainable(create_model("Transfer_SEWResNet18", num_classes=20)) == count
 
@@ -80,16 +82,22 @@ def test_one_step_at_the_papers_widths(name, classes, step, size, features, tap)
     assert out.event.logits.shape == (step, 2, classes)
     assert out.static.spikes.shape == (step, 2, features) and out.event.tap.shape == (step, 2, tap)
     # Untrained, every class is about as likely: each classification term starts near log N.
-    assert losses["cls_mixed"].item() == pytest.approx(torch.log(torch.tensor(classes)).item(), rel=0.25)
+    assert losses["cls_mixed"].item() == pytest.approx(
+        torch.log(torch.tensor(classes)).item(), rel=0.25
+    )
     for module in (model, method):
         assert all(
-            p.grad is not None and p.grad.isfinite().all() for p in module.parameters() if p.requires_grad
+            p.grad is not None and p.grad.isfinite().all()
+            for p in module.parameters()
+            if p.requires_grad
         )
 
 
 def test_vgg_is_braincogs_own():
     ours = create_model("Transfer_VGG_SNN", num_classes=7, step=2)
-    theirs = VGG_SNN(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad)
+    theirs = VGG_SNN(
+        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad
+    )
     theirs.feature.load_state_dict(ours.feature.state_dict())
     theirs.fc[1].load_state_dict(ours.dvs_fc[1].state_dict())
     ours.executor = "step"
@@ -105,7 +113,9 @@ def test_vgg_is_braincogs_own():
 )
 def test_resnets_are_braincogs_own(name, theirs, own):
     ours = create_model(name, num_classes=7, step=2)
-    theirs = theirs(num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, **own)
+    theirs = theirs(
+        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, **own
+    )
     shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
     shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
     theirs.load_state_dict(shared)
@@ -128,14 +138,20 @@ def test_sew_resnet_features_are_sums_of_spikes_and_the_tap_the_membrane_before_
     sums = torch.stack(sums)  # [T, B, C, 2, 2]
     assert torch.equal(sums, sums.round()) and sums.min() == 0 and sums.max() > 1
     torch.testing.assert_close(out.event.spikes, sums.mean(dim=(3, 4)))
-    assert torch.equal(out.event.tap, torch.stack(membranes)) and out.event.tap.shape == (4, 3, 64 * 4)
+    assert torch.equal(out.event.tap, torch.stack(membranes)) and out.event.tap.shape == (
+        4,
+        3,
+        64 * 4,
+    )
     assert out.event.tap.std() > 0.01 and model.num_features == 64
 
 
 @pytest.mark.parametrize("name", ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"])
 def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(name):
     torch.manual_seed(0)
-    full, small = (create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4))
+    full, small = (
+        create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4)
+    )
     layers = dict(small.named_modules())
     for path, layer in full.named_modules():
         ours = layers.pop(path)
@@ -144,7 +160,15 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
             first = path in ("conv1", "feature.0.conv")  # sees the two polarities
             assert ours.in_channels == (2 if first else layer.in_channels // 4)
             assert ours.out_channels == layer.out_channels // 4
-            kept = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
+            kept = (
+                "kernel_size",
+                "stride",
+                "padding",
+                "dilation",
+                "groups",
+                "padding_mode",
+                "bias",
+            )
             assert all(getattr(ours, k) == getattr(layer, k) for k in kept)
         if isinstance(layer, torch.nn.BatchNorm2d):
             assert ours.num_features == layer.num_features // 4
@@ -162,7 +186,10 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
             "Transfer_VGG_SNN",
             lambda conv: 1 / (3 * conv.in_channels * 9),
         ),  # PyTorch's: uniform in +- 1 / sqrt(fan in)
-        ("Transfer_ResNet18", lambda conv: 2 / (conv.out_channels * 9)),  # He et al., normal, fan out
+        (
+            "Transfer_ResNet18",
+            lambda conv: 2 / (conv.out_channels * 9),
+        ),  # He et al., normal, fan out
         ("Transfer_SEWResNet18", lambda conv: 2 / (conv.out_channels * 9)),
     ],
 )
@@ -170,7 +197,9 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
 def test_initial_weights_follow_the_width(name, fan, divisor):
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, step=2, width_divisor=divisor)
-    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    convolutions = [
+        m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
+    ]
     for conv in convolutions[1:]:
         assert conv.weight.var().item() == pytest.approx(fan(conv), rel=0.1)
 
@@ -273,10 +302,14 @@ def test_resnet_features_are_the_pooled_output_of_the_last_norm():
 
 
 def test_streams_use_their_own_heads_and_do_not_leak_state():
-    model = create_model("Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16).eval()
+    model = create_model(
+        "Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16
+    ).eval()
     x, other = frames(2, 2, 16), frames(2, 2, 16, seed=1)
     alone, after_another = model(x).event, model(x, other).event
-    assert torch.equal(alone.logits, after_another.logits) and torch.equal(alone.tap, after_another.tap)
+    assert torch.equal(alone.logits, after_another.logits) and torch.equal(
+        alone.tap, after_another.tap
+    )
     both = model(x, x)
     assert torch.equal(both.event.spikes, both.static.spikes)
     assert not torch.equal(both.event.logits, both.static.logits)
@@ -300,12 +333,17 @@ def test_neurons_of_braincog(node):
     out = model(frames(4, 3, 16), torch.rand(4, 3, 2, 16, 16))
     (out.event.logits.square().mean() + out.static.tap.mean()).backward()
     assert out.event.logits.dtype == torch.float32
-    assert model.feature[0].weight.grad.isfinite().all() and model.feature[0].weight.grad.abs().sum() > 0
+    assert (
+        model.feature[0].weight.grad.isfinite().all()
+        and model.feature[0].weight.grad.abs().sum() > 0
+    )
     assert type(model.node1).__name__ == (node if isinstance(node, str) else node.__name__)
 
 
 def test_node_options_reach_the_neurons():
-    model = create_model("Transfer_SCNN", threshold=0.7, tau=3.0, act_fun="AtanGrad", step=4, mem_detach=True)
+    model = create_model(
+        "Transfer_SCNN", threshold=0.7, tau=3.0, act_fun="AtanGrad", step=4, mem_detach=True
+    )
     assert model.node1.threshold.item() == pytest.approx(0.7)
     assert model.node1.tau == 3.0 and model.node1.mem_detach and model.node1.step == 4
     assert type(model.node1.act_fun).__name__ == "AtanGrad"
@@ -397,7 +435,9 @@ def test_importing_is_quiet():
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-c", "import tmkt_braincog"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import tmkt_braincog"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
 
 

@@ -34,7 +34,9 @@ def options(line=""):
 def stream(seed):
     g = torch.Generator().manual_seed(seed)
     shapes = ((T, B, N), (T, B, D), (T, B, FEATURES))
-    return StreamOutput(*(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes))
+    return StreamOutput(
+        *(torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes)
+    )
 
 
 OUT = TransferOutput(event=stream(1), static=stream(2))
@@ -110,7 +112,9 @@ def test_ckd_adds_its_term_in_the_first_half_of_the_epochs(name, base, epoch, ga
     plain, joined = (built(n)(model, BATCH, progress) for n in (base, name))
     term = kd_loss(TEACHER[BATCH.image], OUT.static.logits.mean(0), 3.0)
     assert list(joined) == [*plain, "ckd"] and joined["ckd"].item() == term.item()
-    assert joined["loss"].item() == pytest.approx(plain["loss"].item() + gamma * term.item(), rel=1e-9)
+    assert joined["loss"].item() == pytest.approx(
+        plain["loss"].item() + gamma * term.item(), rel=1e-9
+    )
     assert all(joined[k].item() == plain[k].item() for k in plain if k != "loss")
 
 
@@ -130,7 +134,9 @@ def test_ckd_on_features_learns_a_map_to_the_teachers(name, base, epoch, gamma):
     plain, joined = plain(model, BATCH, progress), joined(model, BATCH, progress)
     term = hint_loss(TEACHER[BATCH.image], part.map(OUT.static.spikes.mean(0)))
     assert list(joined) == [*plain, "ckd"] and joined["ckd"].item() == term.item()
-    assert joined["loss"].item() == pytest.approx(plain["loss"].item() + gamma * term.item(), rel=1e-9)
+    assert joined["loss"].item() == pytest.approx(
+        plain["loss"].item() + gamma * term.item(), rel=1e-9
+    )
     (gradient,) = torch.autograd.grad(joined["loss"], part.map.weight)
     (expected,) = torch.autograd.grad(term, part.map.weight)
     torch.testing.assert_close(gradient, gamma * expected, rtol=1e-9, atol=1e-15)
@@ -161,7 +167,9 @@ def test_seal_adds_its_terms_on_the_event_stream(name, base):
     sta = sta_loss(OUT.event.logits, 3.0).item()
     assert list(joined) == [*plain, "ela", "sta"]
     assert (joined["ela"].item(), joined["sta"].item()) == (ela, sta)
-    assert joined["loss"].item() == pytest.approx(plain["loss"].item() + 0.6 * ela + 0.15 * sta, rel=1e-9)
+    assert joined["loss"].item() == pytest.approx(
+        plain["loss"].item() + 0.6 * ela + 0.15 * sta, rel=1e-9
+    )
 
 
 def test_both_parts_add_up():
@@ -179,7 +187,9 @@ def test_published_settings_and_those_of_the_command_line():
     ckd = CKD.from_options(options("--epochs 300"), 1)
     assert (ckd.threshold, ckd.k, ckd.teacher_gives) == (150, 100, "logits")
     for share, epoch in (("0%", 0), ("25%", 75), ("12.5%", 37.5), ("50%", 150), ("100%", 300)):
-        assert CKD.from_options(options(f"--epochs 300 --ckd-threshold {share}"), 1).threshold == epoch
+        assert (
+            CKD.from_options(options(f"--epochs 300 --ckd-threshold {share}"), 1).threshold == epoch
+        )
     ckd = CKD.from_options(options("--epochs 200 --ckd-threshold 90 --ckd-k 0.001"), 1)
     assert (ckd.threshold, ckd.k, ckd.temperature) == (90, 0.001, 3)
     seal = SeAl.from_options(options(), 1)
@@ -210,13 +220,7 @@ def test_settings_that_make_no_sense(line, message):
 def test_a_sweep_knows_what_a_composed_method_takes():
     def taken(name):
         every = options(f"--method {name}")
-        own = (
-            "ckd_k",
-            "ckd_on",
-            "ckd_threshold",
-            "teacher_checkpoint",
-            "mixup_ratio",
-        )
+        own = ("ckd_k", "ckd_on", "ckd_threshold", "teacher_checkpoint", "mixup_ratio")
         return [dest for dest in own if takes(every, dest)]
 
     assert taken("tmkt") == ["mixup_ratio"]
@@ -227,7 +231,9 @@ def test_a_sweep_knows_what_a_composed_method_takes():
 
 def test_without_a_part_that_has_a_teacher_none_is_named():
     """So that runs with and without the option are the same run."""
-    assert options("--method baseline tmkt --teacher-checkpoint a.pt b.pt").teacher_checkpoint is None
+    assert (
+        options("--method baseline tmkt --teacher-checkpoint a.pt b.pt").teacher_checkpoint is None
+    )
     assert options("--method baseline ckd --teacher-checkpoint a.pt b.pt").teacher_checkpoint == [
         "a.pt",
         "b.pt",

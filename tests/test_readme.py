@@ -25,7 +25,9 @@ def test_the_loop_of_your_own():
     exec(compile(code, "README.md", "exec"), given)
     model, method = given["model"], given["method"]
     trained = {
-        n: p.grad for n, p in (*model.named_parameters(), *method.named_parameters()) if p.requires_grad
+        n: p.grad
+        for n, p in (*model.named_parameters(), *method.named_parameters())
+        if p.requires_grad
     }
     assert all(g is not None and torch.isfinite(g).all() for g in trained.values())
     assert {"fc2.weight", "mag.weight", "mrp.weight", "rda.theta"} <= set(trained)
@@ -53,7 +55,9 @@ def test_every_option_that_is_named_exists():
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
 
 
-@pytest.mark.parametrize("command, named", sorted(set(re.findall(r"\btmkt (\w+) ([\w,-]+)", README))))
+@pytest.mark.parametrize(
+    "command, named", sorted(set(re.findall(r"\btmkt (\w+) ([\w,-]+)", README)))
+)
 def test_every_command_that_is_named_exists(command, named):
     from tmkt_braincog import experiments
     from tmkt_braincog.experiments.table_file import listed

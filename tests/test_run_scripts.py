@@ -100,7 +100,10 @@ def run(script, *words):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     return subprocess.run(
-        ["bash", str(SCRIPTS / script), *map(str, words)], env=environment, capture_output=True, text=True
+        ["bash", str(SCRIPTS / script), *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -127,16 +130,14 @@ def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch):
     assert [(row["method"], row["seed"]) for row in rows] == [(method, "1"), (method, "2")]
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["t-1.pt", "t-2.pt"]
     assert (
-        done.stdout.count("resnet10t at 32 x 32, trained on") == 2 and f"--method {method}" not in done.stderr
+        done.stdout.count("resnet10t at 32 x 32, trained on") == 2
+        and f"--method {method}" not in done.stderr
     )
 
 
 @pytest.mark.parametrize(
     "script, said",
-    [
-        ("cepdvs_tmkt.sh", "CEP-DVS/data/MAT/img"),
-        ("nomniglot_compare.sh", "dvs_background"),
-    ],
+    [("cepdvs_tmkt.sh", "CEP-DVS/data/MAT/img"), ("nomniglot_compare.sh", "dvs_background")],
 )
 def test_a_manual_download_is_explained(tmp_path, script, said):
     if "nomniglot" in script:  # its images have a public link, which is not tried here
@@ -160,7 +161,9 @@ def write_cifar10dvs(root):
 
 
 TREES = {
-    "ncaltech": lambda root: standin_ncaltech101.write_tree(root, few_events((120, 90)), [10] * 101),
+    "ncaltech": lambda root: standin_ncaltech101.write_tree(
+        root, few_events((120, 90)), [10] * 101
+    ),
     "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150)), per_class=20),
     "cifar10dvs": write_cifar10dvs,
 }
@@ -194,7 +197,18 @@ def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
     TREES[name](tmp_path)
     out = tmp_path / "out"
-    words = ["--epochs", 1, "--warmup-epochs", 0, "--batch-size", 4, "--epoch-size", 8, "--output", out]
+    words = [
+        "--epochs",
+        1,
+        "--warmup-epochs",
+        0,
+        "--batch-size",
+        4,
+        "--epoch-size",
+        8,
+        "--output",
+        out,
+    ]
     words += ["--model", "Transfer_SCNN"]
     done = run(f"{name}_tmkt.sh", tmp_path, *words)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -205,4 +219,6 @@ def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch
     assert (folder / "last.pt").is_file() and "Audit" in (folder / "split.json").read_text()
     if name == "ncaltech":
         again = run("ncaltech_tmkt.sh", tmp_path, *words)
-        assert again.returncode == 0 and "to frames" in done.stderr and "to frames" not in again.stderr
+        assert (
+            again.returncode == 0 and "to frames" in done.stderr and "to frames" not in again.stderr
+        )

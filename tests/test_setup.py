@@ -84,7 +84,11 @@ def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
 @pytest.mark.parametrize(
     "there, variables, said",
     [
-        ({"python3": (3, 10)}, {}, "error: found no Python 3.11, 3.12 or 3.13 (python3 is Python 3.10.0)"),
+        (
+            {"python3": (3, 10)},
+            {},
+            "error: found no Python 3.11, 3.12 or 3.13 (python3 is Python 3.10.0)",
+        ),
         ({}, {}, "error: found no Python 3.11, 3.12 or 3.13"),
         (
             {"python3": (3, 12), "old": (3, 8)},
@@ -92,7 +96,11 @@ def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
             "error: PYTHON=old is not Python 3.11, 3.12 or 3.13",
         ),
         ({"python3": (3, 12)}, {"PYTHON": "nothing"}, "error: PYTHON=nothing is not Python 3.11"),
-        ({"python3": (3, 12), "new": (3, 14)}, {"PYTHON": "new"}, "error: PYTHON=new is not Python 3.11"),
+        (
+            {"python3": (3, 12), "new": (3, 14)},
+            {"PYTHON": "new"},
+            "error: PYTHON=new is not Python 3.11",
+        ),
     ],
 )
 def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, variables, said):

@@ -19,10 +19,27 @@ from tmkt_braincog.options import RECIPES, parse
 from tmkt_braincog.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "torchvision", "timm", "braincog", "sklearn", "matplotlib", "pandas", "scipy", "numpy")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "braincog",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "numpy",
+)
 QUICK = {
     0: [
-        *("--help", "--version", "train --help", "data --help", "data prepare --help", "data inspect --help"),
+        *(
+            "--help",
+            "--version",
+            "train --help",
+            "data --help",
+            "data prepare --help",
+            "data inspect --help",
+        ),
         *(
             "teacher --help",
             "teacher train --help",
@@ -48,7 +65,13 @@ QUICK = {
             "train -c ncaltek",
             "train --seed x",
         ),
-        *("data", "data prepare nmnst", "data lst", "teacher trian", "teacher train --target-dataset nmnst"),
+        *(
+            "data",
+            "data prepare nmnst",
+            "data lst",
+            "teacher trian",
+            "teacher train --target-dataset nmnst",
+        ),
         *(
             "table tabel1",
             "table table1",
@@ -92,11 +115,15 @@ def quick():
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("status, line", [(s, line) for s, lines in QUICK.items() for line in lines])
+@pytest.mark.parametrize(
+    "status, line", [(s, line) for s, lines in QUICK.items() for line in lines]
+)
 def test_a_line_that_starts_no_work_imports_nothing_heavy(quick, status, line):
     found, err, heavy = quick[line]
     assert found == status and heavy == []
-    assert err == "" if status == 0 or not line or line in ("figure",) else err.startswith("error: ")
+    assert (
+        err == "" if status == 0 or not line or line in ("figure",) else err.startswith("error: ")
+    )
 
 
 def test_importing_the_package_imports_nothing_heavy_and_names_come_when_used():
@@ -128,7 +155,9 @@ def test_help_names_itself_and_shows_three_examples(words, capsys):
     command = words.split()[0]
     # In the help of a group the usage holds the placeholder of its commands.
     assert re.match(rf"usage: tmkt {words} ", out), out
-    examples = re.findall(rf"^  (?:tmkt|torchrun .* -m tmkt_braincog) {command} (?:[^\n\\]|\\\n)*", out, re.M)
+    examples = re.findall(
+        rf"^  (?:tmkt|torchrun .* -m tmkt_braincog) {command} (?:[^\n\\]|\\\n)*", out, re.M
+    )
     assert len(examples) >= 3
     for example in examples:
         accepted(re.sub(r"\s*\\\n\s*", " ", example).replace("...", ""))
@@ -169,7 +198,10 @@ def test_the_version_and_the_commands(capsys):
 
 @pytest.mark.parametrize(
     "words, program",
-    [(["main_transfer.py"], "python main_transfer.py"), (["-m", "tmkt_braincog", "train"], "tmkt train")],
+    [
+        (["main_transfer.py"], "python main_transfer.py"),
+        (["-m", "tmkt_braincog", "train"], "tmkt train"),
+    ],
 )
 def test_both_ways_to_train_name_themselves(words, program):
     done = python(*words, "--help")
@@ -186,16 +218,16 @@ def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(monkeypatch, 
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    code = (
-        "import os, sys, tmkt_braincog.cli; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
-    )
+    code = "import os, sys, tmkt_braincog.cli; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     assert python("-c", code).stdout.split() == [found, "False"]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     line = f"{sys.executable} -m tmkt_braincog train --help | head -n 1; echo ${{PIPESTATUS[0]}}"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=REPOSITORY, env=env, capture_output=True, text=True
+    )
     usage, status = done.stdout.splitlines()
     assert usage == "usage: tmkt train [options]" and done.stderr == "" and status in ("0", "141")
 

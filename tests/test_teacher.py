@@ -72,7 +72,9 @@ def trained(teachers, tmp_path_factory):
     """Output folder of all four methods, two epochs each."""
     folder = tmp_path_factory.mktemp("trained") / "out"
     words = f"{RUN} --method {' '.join(METHODS)} --output {folder} --teacher-checkpoint"
-    assert run_train([*words.split(), str(teachers / "static.pt"), str(teachers / "events.pt")]) == 0
+    assert (
+        run_train([*words.split(), str(teachers / "static.pt"), str(teachers / "events.pt")]) == 0
+    )
     return folder
 
 
@@ -81,7 +83,10 @@ def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
     normalise, net = build_teacher(name, 7)
     assert type(net).__module__.startswith("timm.")
     assert not any("braincog" in type(m).__module__ for m in net.modules())
-    assert net.get_classifier().out_features == 7 and tuple(normalise.mean) == timm.data.IMAGENET_DEFAULT_MEAN
+    assert (
+        net.get_classifier().out_features == 7
+        and tuple(normalise.mean) == timm.data.IMAGENET_DEFAULT_MEAN
+    )
 
 
 def test_where_the_weights_of_the_published_teacher_are():
@@ -112,7 +117,8 @@ def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(
-        UserError, match=r"no route to host.*--teacher-weights FILE.*timm/resnet10t.c3_in1k.*--no-pretrained"
+        UserError,
+        match=r"no route to host.*--teacher-weights FILE.*timm/resnet10t.c3_in1k.*--no-pretrained",
     ):
         build_teacher("resnet10t", 10, pretrained=True)
     with pytest.raises(UserError, match="there is no such file"):
@@ -134,7 +140,9 @@ def test_what_a_teacher_sees(data):
     assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
     x = teacher_input(data, "events", np.array([2, 7]), 34)
     counts = data.frames[7].double().mean(0)
-    expected = torch.stack([counts[0], counts[1], counts[0] + counts[1]]) / (counts[0] + counts[1]).max()
+    expected = (
+        torch.stack([counts[0], counts[1], counts[0] + counts[1]]) / (counts[0] + counts[1]).max()
+    )
     torch.testing.assert_close(x[1].double(), expected, rtol=1e-6, atol=1e-6)
     small = teacher_input(data, "static", np.array([5]), 16)
     assert small.shape == (1, 3, 16, 16) and 0 <= small.min() and small.max() <= 1
@@ -150,7 +158,9 @@ def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, dat
     rest = np.setdiff1d(np.arange(len(data.images)), split.static)
     network = static.network()
     with torch.no_grad():
-        logits = torch.cat([network(teacher_input(data, "static", c, 32)) for c in np.array_split(rest, 10)])
+        logits = torch.cat(
+            [network(teacher_input(data, "static", c, 32)) for c in np.array_split(rest, 10)]
+        )
     assert static.accuracy == pytest.approx(
         100 * (logits.argmax(-1) == data.image_labels[rest]).double().mean().item()
     )
@@ -168,8 +178,14 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("train --seed 1 2 --teacher-checkpoint one.pt", "put {seed} into --teacher-checkpoint one.pt"),
-        ("train --teacher VGG_SNN --no-pretrained --teacher-checkpoint one.pt", "is a spiking network"),
+        (
+            "train --seed 1 2 --teacher-checkpoint one.pt",
+            "put {seed} into --teacher-checkpoint one.pt",
+        ),
+        (
+            "train --teacher VGG_SNN --no-pretrained --teacher-checkpoint one.pt",
+            "is a spiking network",
+        ),
         ("train --teacher-epochs 0", "at least 1"),
         ("train --teecher resnet18", "unrecognized"),
         ("trian", "Unknown command 'trian'. Did you mean 'train'"),
@@ -210,11 +226,14 @@ def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, s
     assert varying.sum() > 100
     expected = (raw - raw.mean(0)) / raw.std(0, correction=0)
     rows = table[torch.from_numpy(which)]
-    torch.testing.assert_close(rows[:, varying].double(), expected[:, varying], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        rows[:, varying].double(), expected[:, varying], rtol=1e-3, atol=1e-3
+    )
     assert table[torch.from_numpy(np.setdiff1d(np.arange(len(table)), which))].isnan().all()
     monkeypatch.setattr(outputs, "_forward", None)  # both are there now, each under its own key
     again = [
-        teacher_outputs(teacher, "test both", data, which, CPU, gives) for gives in ("logits", "features")
+        teacher_outputs(teacher, "test both", data, which, CPU, gives)
+        for gives in ("logits", "features")
     ]
     for new, old in zip(again, (logits, table), strict=True):
         assert torch.equal(new.nan_to_num(7e7), old.nan_to_num(7e7))
@@ -309,7 +328,9 @@ def test_a_run_does_not_go_on_with_another_teacher(trained, teachers):
 
 def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp_path, monkeypatch):
     def run(name, *words):
-        line = f"{RUN} --method ckd --ckd-on features --output {tmp_path / name} --teacher-checkpoint"
+        line = (
+            f"{RUN} --method ckd --ckd-on features --output {tmp_path / name} --teacher-checkpoint"
+        )
         return run_train([*line.split(), str(teachers / "static.pt"), *words])
 
     def state(name):
@@ -326,7 +347,9 @@ def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp
 
     monkeypatch.setattr(train.Trainer, "_step", stopping)
     assert run("stopped") == 128 + signal.SIGTERM
-    torch.testing.assert_close(state("stopped")["method"]["parts.0.map.weight"], steps[-1], rtol=0, atol=0)
+    torch.testing.assert_close(
+        state("stopped")["method"]["parts.0.map.weight"], steps[-1], rtol=0, atol=0
+    )
     assert run("stopped", "--resume") == 0 and len(steps) == 4
     assert all((a != b).any() for a, b in pairwise(steps))
     whole, stopped = state("whole"), state("stopped")
@@ -375,7 +398,9 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
     job = Job.from_words(
         "one", tmp_path / "job", f"{RUN} --method tmkt+seal --teacher-checkpoint {static}".split()
     )
-    with pytest.raises(UserError, match=r"one: --method tmkt.seal needs a teacher trained on events"):
+    with pytest.raises(
+        UserError, match=r"one: --method tmkt.seal needs a teacher trained on events"
+    ):
         check([job])
     assert load_teacher(events).on == "events"
 
@@ -386,8 +411,14 @@ def test_teachers_of_other_classes_sizes_or_splits(teachers, data, split, tmp_pa
     teacher = load_teacher(path)
     teacher.check(path, o, data, split)
     for other, message in (
-        (replace(teacher, classes=[*teacher.classes[:9], "ten"]), "has other classes: 10 [(]0, 1, 2, ...[)]"),
-        (replace(teacher, seen={**teacher.seen, "event_size": 48}), "event_size: there 48, here 28"),
+        (
+            replace(teacher, classes=[*teacher.classes[:9], "ten"]),
+            "has other classes: 10 [(]0, 1, 2, ...[)]",
+        ),
+        (
+            replace(teacher, seen={**teacher.seen, "event_size": 48}),
+            "event_size: there 48, here 28",
+        ),
         (replace(teacher, fingerprint="0"), "trained on other files of ndigits"),
     ):
         with pytest.raises(UserError, match=message):
@@ -395,13 +426,18 @@ def test_teachers_of_other_classes_sizes_or_splits(teachers, data, split, tmp_pa
     # Another seed holds other recordings out, whose twins this teacher has seen.
     said = refused(capsys, tmp_path, f"--method ckd --seed 4 --teacher-checkpoint {path}")
     assert "static images (of 120) that this run may not train on" in said and "{seed}" in said
-    said = refused(capsys, tmp_path, f"--method seal --seed 4 --teacher-checkpoint {teachers / 'events.pt'}")
+    said = refused(
+        capsys, tmp_path, f"--method seal --seed 4 --teacher-checkpoint {teachers / 'events.pt'}"
+    )
     assert "recordings (of 40) that this run may not train on" in said
 
 
 def test_a_teacher_is_no_checkpoint_of_a_run(teachers, tmp_path, capsys):
     words = f"{RUN} --method tmkt --output {tmp_path / 'out'} --resume {teachers / 'static.pt'}"
-    assert run_train(words.split()) == 2 and "is not a checkpoint of this program" in capsys.readouterr().err
+    assert (
+        run_train(words.split()) == 2
+        and "is not a checkpoint of this program" in capsys.readouterr().err
+    )
 
 
 def test_yaml_keeps_a_method_with_a_plus(tmp_path):

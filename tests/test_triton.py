@@ -29,7 +29,9 @@ TAU, THRESHOLD, ALPHA, REST = 2.5, 0.4, 2.0, 0.1
 
 
 def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=TAU, alpha=ALPHA):
-    constants = torch.tensor([tau, THRESHOLD, alpha, REST], dtype=kernels.wide(x.dtype), device=x.device)
+    constants = torch.tensor(
+        [tau, THRESHOLD, alpha, REST], dtype=kernels.wide(x.dtype), device=x.device
+    )
     return Neuron(leaky, surrogate, constants)
 
 
@@ -106,7 +108,9 @@ def compare(shape, dtype, with_membranes=True, with_affine=True, **neuron):
 def test_every_kind_of_neuron(leaky, surrogate, dtype):
     neuron = {"leaky": leaky, "surrogate": surrogate, "tau": 2.5 if leaky else 0.7, "alpha": 2.2}
     rate, d_current = compare((1, 4, 33, 19), dtype, **neuron)
-    assert 0.1 < rate < 0.9 and (d_current != 0).float().mean() > 0.3  # a comparison of zeros says nothing
+    assert (
+        0.1 < rate < 0.9 and (d_current != 0).float().mean() > 0.3
+    )  # a comparison of zeros says nothing
 
 
 @runs_kernels
@@ -150,7 +154,9 @@ def test_behind_an_average_pool(dtype, side, steps):
     fired = torch.randint(0, 2, (steps * B, C, H, W), generator=g, dtype=torch.uint8).to(DEVICE)
     pooled = triton_kernels.spikes(fired, side, dtype)
     # The interpreter rounds to bf16 by cutting off.
-    assert_same(pooled, kernels.spikes(fired, side, dtype), 1e-2 * (INTERPRETED and dtype == torch.bfloat16))
+    assert_same(
+        pooled, kernels.spikes(fired, side, dtype), 1e-2 * (INTERPRETED and dtype == torch.bfloat16)
+    )
     assert pooled.is_contiguous(memory_format=torch.channels_last)
 
     x, d = torch.randn(1, steps, B * H * W, C, generator=g), torch.randn(pooled.shape, generator=g)
@@ -158,7 +164,9 @@ def test_behind_an_average_pool(dtype, side, steps):
     neuron, pool = neuron_of(x), fused._pool_of(side, torch.Size((B, C, H, W)), x.device)
     fired, _ = kernels.fire(x, None, neuron, False)
     found = triton_kernels.fire_backward(x, None, neuron, fired, d, None, pool)[0]
-    expected = kernels.fire_backward(x, None, neuron, fired, d.to(kernels.wide(dtype)), None, pool)[0]
+    expected = kernels.fire_backward(x, None, neuron, fired, d.to(kernels.wide(dtype)), None, pool)[
+        0
+    ]
     assert_same(found, expected, TOLERANCE[dtype])
 
 
@@ -178,7 +186,9 @@ def test_inputs_need_not_be_contiguous():
     from tmkt_braincog.models import triton_kernels
 
     x = torch.randn(2, 3, 8, 7, device=DEVICE).transpose(2, 3)
-    one = torch.ones(8, device=DEVICE).expand(2, 3, 8)  # as the running statistics of a BatchNorm are
+    one = torch.ones(8, device=DEVICE).expand(
+        2, 3, 8
+    )  # as the running statistics of a BatchNorm are
     affine, neuron = Affine(one, one, one, one), neuron_of(x)
     fired, membranes = triton_kernels.fire(x, affine, neuron, True)
     expected = kernels.fire(x, affine, neuron, True)
@@ -209,11 +219,17 @@ def training_step(model, events, static, labels):
 def test_a_step_of_a_whole_model(name, train, monkeypatch):
     from tmkt_braincog.models import triton_kernels
 
-    size = {"width_divisor": 16, "event_size": 20} if name == "Transfer_VGG_SNN" else {"event_size": 20}
+    size = (
+        {"width_divisor": 16, "event_size": 20}
+        if name == "Transfer_VGG_SNN"
+        else {"event_size": 20}
+    )
     model = create_model(name, num_classes=5, step=2, threshold=0.4, **size)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.01, 0.1)  # so that neurons fire in evaluation mode too
+            nn.init.uniform_(
+                module.running_var, 0.01, 0.1
+            )  # so that neurons fire in evaluation mode too
     model.to(DEVICE, torch.float64).train(train).executor = "fused"
     batch = torch.rand(2, 2, 2, 2, 20, 20, device=DEVICE, dtype=torch.float64) * 3
     labels = torch.tensor([1, 4], device=DEVICE)
@@ -258,7 +274,13 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
     from tmkt_braincog.models import triton_kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {"x_ptr": dtype, "d_spikes_ptr": dtype, "out_ptr": dtype, "fired_ptr": "u8", "rows_ptr": "i64"}
+    types = {
+        "x_ptr": dtype,
+        "d_spikes_ptr": dtype,
+        "out_ptr": dtype,
+        "fired_ptr": "u8",
+        "rows_ptr": "i64",
+    }
     constants = {"T": 10, "BLOCK_M": 32, "BLOCK_C": 64, "LEAKY": True, "SURROGATE": "QGateGrad"}
     constants |= {"SIDE": 2 if optional else 1, "KEEP": optional, "ROWS": 16}
     if not optional:

@@ -50,7 +50,9 @@ def plain():
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_names_that_both_know_are_timms(order, plain):
-    modules, cfgs, pretrained, ours, resnet18 = printed(PROBE.format(order=ORDERS[order], modules=BRAINCOG))
+    modules, cfgs, pretrained, ours, resnet18 = printed(
+        PROBE.format(order=ORDERS[order], modules=BRAINCOG)
+    )
     both = [name for name in plain[0] if f"braincog_{name}" in modules]
     assert {"resnet18", "resnet50", "wide_resnet101_2", "resnext50_32x4d"} <= set(both)
     assert all(modules[name].startswith("timm.") for name in plain[0])
@@ -68,6 +70,11 @@ def test_braincogs_models_are_built_by_their_own_names():
     from timm.models import create_model
 
     net = create_model(
-        "braincog_resnet18", num_classes=7, step=2, node_type=LIFNode, act_fun=QGateGrad, dataset="cifar10"
+        "braincog_resnet18",
+        num_classes=7,
+        step=2,
+        node_type=LIFNode,
+        act_fun=QGateGrad,
+        dataset="cifar10",
     )
     assert type(net) is braincog.model_zoo.resnet.ResNet and net.fc.out_features == 7

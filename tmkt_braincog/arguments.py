@@ -175,7 +175,9 @@ def _run_options(group) -> None:
         help="continue the runs in --output where they stopped (finished ones are kept); with a file: "
         "continue from that checkpoint",
     )
-    add("--eval", action="store_true", help="only evaluate --eval_checkpoint on the test recordings")
+    add(
+        "--eval", action="store_true", help="only evaluate --eval_checkpoint on the test recordings"
+    )
     add("--eval_checkpoint", "--eval-checkpoint", metavar="FILE", help="checkpoint for --eval")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, or the number of a GPU")
     add(
@@ -184,7 +186,9 @@ def _run_options(group) -> None:
         default="none",
         help="bf16: convolutions in bfloat16; neuron state and losses stay float32",
     )
-    add("-j", "--workers", type=natural, default=0, help="data-loading processes; changes no result")
+    add(
+        "-j", "--workers", type=natural, default=0, help="data-loading processes; changes no result"
+    )
     add("--tensorboard", action=BooleanOptionalAction, default=True, help="write TensorBoard logs")
     add(
         "--log-interval",
@@ -197,7 +201,11 @@ def _run_options(group) -> None:
 
 def _data_options(group) -> None:
     add = group.add_argument
-    add("--source-dataset", metavar="NAME", help="static images (default: those that belong to the target)")
+    add(
+        "--source-dataset",
+        metavar="NAME",
+        help="static images (default: those that belong to the target)",
+    )
     add(
         "--target-dataset",
         default="ndigits",
@@ -378,7 +386,12 @@ def _baseline_options(group) -> None:
 
 def _tmkt_options(group) -> None:
     add = group.add_argument
-    add("--mixup-strategy", default="tsm", metavar="NAME", help="tsm, fixed, linear, nonlinear or sliding")
+    add(
+        "--mixup-strategy",
+        default="tsm",
+        metavar="NAME",
+        help="tsm, fixed, linear, nonlinear or sliding",
+    )
     add(
         "--mixup-ratio",
         type=float,
@@ -403,7 +416,14 @@ def _tmkt_options(group) -> None:
     )
     for head in ("mag", "mrp"):
         help = f"same as --{head}-weight 0"
-        add(f"--no-{head}", action="store_const", dest=f"{head}_weight", const=0.0, default=1.0, help=help)
+        add(
+            f"--no-{head}",
+            action="store_const",
+            dest=f"{head}_weight",
+            const=0.0,
+            default=1.0,
+            help=help,
+        )
     add(
         "--no-rda",
         action="store_const",
@@ -423,7 +443,13 @@ def _distillation_options(group) -> None:
         help="of `tmkt teacher train`: one trained on static images for ckd, one on events for seal; {seed} "
         "in a name stands for the run's seed",
     )
-    add("--ckd-k", type=non_negative, default=100.0, metavar="K", help="how suddenly ckd ends, per epoch")
+    add(
+        "--ckd-k",
+        type=non_negative,
+        default=100.0,
+        metavar="K",
+        help="how suddenly ckd ends, per epoch",
+    )
     add(
         "--ckd-on",
         choices=["logits", "features"],
@@ -467,9 +493,17 @@ def _optimiser_options(group) -> None:
         default=5e-3,
         help="learning rate for a batch of 1024; scaled by batch / 1024",
     )
-    add("--weight-decay", type=non_negative, default=0.01, help="not applied to one-dimensional parameters")
     add(
-        "--clip-grad", type=non_negative, metavar="NORM", help="clip the gradient norm (default: no clipping)"
+        "--weight-decay",
+        type=non_negative,
+        default=0.01,
+        help="not applied to one-dimensional parameters",
+    )
+    add(
+        "--clip-grad",
+        type=non_negative,
+        metavar="NORM",
+        help="clip the gradient norm (default: no clipping)",
     )
     add(
         "--sched",
@@ -482,7 +516,12 @@ def _optimiser_options(group) -> None:
         default=5,
         help="epochs of linear warm-up from a learning rate of 1e-6",
     )
-    add("--decay-epochs", type=positive, default=30, help="epochs between decays of the step scheduler")
+    add(
+        "--decay-epochs",
+        type=positive,
+        default=30,
+        help="epochs between decays of the step scheduler",
+    )
     add(
         "--eval-interval",
         type=positive_int,

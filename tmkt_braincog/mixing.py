@@ -192,11 +192,17 @@ class TimeStepMixup(Mixing):
         super().__init__(steps)
         self.law = law
         self.p = solve_p(ratio, steps, law)
-        self._cdf = torch.from_numpy(np.cumsum(truncated_pmf(self.p, steps))) if law == "truncated" else None
+        self._cdf = (
+            torch.from_numpy(np.cumsum(truncated_pmf(self.p, steps)))
+            if law == "truncated"
+            else None
+        )
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         if self._cdf is not None:
-            passed = torch.searchsorted(self._cdf.to(draws.device), draws[:, 0].contiguous(), right=True)
+            passed = torch.searchsorted(
+                self._cdf.to(draws.device), draws[:, 0].contiguous(), right=True
+            )
             return self.steps - passed.clamp_(max=self.steps - 1)
         # Event frames are those from the first hit on: the running "was hit" flags, counted.
         return (draws < self.p).long().cummax(dim=1).values.sum(dim=1)

@@ -56,7 +56,9 @@ def parse(argv: list[str] | None = None) -> Namespace:
 
 def names_by_word() -> dict[str, str]:
     """What every word for an option sets, by its name in the resolved options."""
-    return {word: action.dest for action in build_parser()._actions for word in action.option_strings}
+    return {
+        word: action.dest for action in build_parser()._actions for word in action.option_strings
+    }
 
 
 def without(words: Sequence[str], names: Container[str]) -> list[str]:
@@ -81,7 +83,9 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     """The options of a recipe, by name, as a file or as a mapping, checked exactly like a command line."""
     parser = _sparse_parser()
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    return parser.parse_args(_words_of(mapping, parser, recipe if isinstance(recipe, str) else "recipe"))
+    return parser.parse_args(
+        _words_of(mapping, parser, recipe if isinstance(recipe, str) else "recipe")
+    )
 
 
 def _is_published_line(given: Namespace) -> bool:
@@ -99,27 +103,35 @@ def load_recipe(name: str) -> dict[str, Any]:
     if not name.endswith((".yaml", ".yml")):
         known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
         if name not in known:
-            raise UserError(f"-c: {unknown_name('recipe', name, known)} A file of your own ends in .yaml.")
+            raise UserError(
+                f"-c: {unknown_name('recipe', name, known)} A file of your own ends in .yaml."
+            )
         path = known[name]
     try:
         mapping = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"Cannot read the config file {path}: {error}") from error
     if not isinstance(mapping, dict):
-        raise UserError(f"{path}: expected lines of 'option: value', seen {type(mapping).__name__}.")
+        raise UserError(
+            f"{path}: expected lines of 'option: value', seen {type(mapping).__name__}."
+        )
     return mapping
 
 
 def _words_of(mapping: Mapping[str, Any], parser: ArgumentParser, where: str) -> list[str]:
     """Options as words of the command line."""
-    actions = {o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings}
+    actions = {
+        o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
+    }
     words: list[str] = []
     for key, value in mapping.items():
         action = actions.get(str(key).replace("-", "_"))
         if action is None or action.dest in ("help", "config"):
             close = difflib.get_close_matches(str(key).replace("-", "_"), actions, n=2)
             hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-            raise UserError(f"{where}: unknown option {key!r}.{hint} Run with --help for all options.")
+            raise UserError(
+                f"{where}: unknown option {key!r}.{hint} Run with --help for all options."
+            )
         words += _words(action, value, f"{where}: {key}")
     return words
 
@@ -149,7 +161,11 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
-    from .methods import build_method, canonical, teachers_of  # imports torch: after the cheap checks
+    from .methods import (
+        build_method,
+        canonical,
+        teachers_of,
+    )  # imports torch: after the cheap checks
 
     target = DATASETS[target_name]
     for layer in (vars(_recipe(target.recipe)), vars(given)):
@@ -190,7 +206,10 @@ def _methods(given: Namespace, options: Namespace, remarks: list[str]) -> list[s
             setattr(options, flag, False)
     remarks.append(
         "No --method, but switches of the published baseline: running --method baseline, with "
-        + ", ".join(f"{f.replace('_', '-')} {'on' if getattr(options, f) else 'off'}" for f in BASELINE_FLAGS)
+        + ", ".join(
+            f"{f.replace('_', '-')} {'on' if getattr(options, f) else 'off'}"
+            for f in BASELINE_FLAGS
+        )
         + "."
     )
     return ["baseline"]

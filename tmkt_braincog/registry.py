@@ -12,8 +12,8 @@ from .errors import unknown_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .analysis.figures import Request
     from .data.base import DataSet
+    from .figures.figures import Request
 
 T = TypeVar("T")
 
@@ -32,7 +32,10 @@ class Registry(Generic[T]):
     """
 
     def __init__(
-        self, kind: str, homes: Mapping[str, str] | None = None, aliases: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        homes: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ):
         self.kind = kind
         self._homes, self._aliases = homes or {}, aliases or {}
@@ -42,7 +45,9 @@ class Registry(Generic[T]):
         """Decorator that gives the entry this name."""
 
         def add(entry: T) -> T:
-            self._load(name)  # a name of the package's is taken, even where nobody has asked for it yet
+            self._load(
+                name
+            )  # a name of the package's is taken, even where nobody has asked for it yet
             if name in self._entries or name in self._aliases:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry
@@ -97,16 +102,16 @@ DATASETS: Registry[DataSet] = Registry(
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
     "figure",
     {
-        "confusion": "analysis.confusion",
-        "tsne": "analysis.features",
-        "gradcam": "analysis.gradcam",
-        "mag": "analysis.heads",
-        "mrp": "analysis.heads",
-        "t-star": "analysis.heads",
-        "landscape": "analysis.landscape",
-        "cka": "analysis.time_steps",
-        "theta": "analysis.time_steps",
-        "accuracy-over-time": "analysis.time_steps",
+        "confusion": "figures.confusion",
+        "tsne": "figures.features",
+        "gradcam": "figures.gradcam",
+        "mag": "figures.heads",
+        "mrp": "figures.heads",
+        "t-star": "figures.heads",
+        "landscape": "figures.landscape",
+        "cka": "figures.time_steps",
+        "theta": "figures.time_steps",
+        "accuracy-over-time": "figures.time_steps",
     },
 )
 # What they show, for help and captions; that of a figure of a user's own is the first line of its docstring.

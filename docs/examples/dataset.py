@@ -23,7 +23,9 @@ def load(root, steps, size, train_portion=None, use_hsv=True, mode="count") -> T
     classes = tuple(sorted(p.name for p in (folder / "images").glob("[!.]*")))
     events = find_files(folder / "events", Layout(classes, "0001.npy", __doc__))
     images = find_files(folder / "images", Layout(classes, "0001.png", __doc__))
-    labels, image_labels = (torch.tensor([file.label for file in files]) for files in (events, images))
+    labels, image_labels = (
+        torch.tensor([file.label for file in files]) for files in (events, images)
+    )
     spec = FrameSpec(read, steps, size, mode)
     frames, statistics = load_recordings([e.path for e in events], spec, "own", folder)
     pixels = load_images([i.path for i in images], size, "own", folder, use_hsv)
@@ -36,4 +38,6 @@ def load(root, steps, size, train_portion=None, use_hsv=True, mode="count") -> T
         static_test=np.intersect1d(every, twins[test]), statistics=statistics)  # fmt: skip
 
 
-DATASETS.register("own")(DataSet(load, ("own-images",), recipe={"event_size": 32, "batch_size": 16}))
+DATASETS.register("own")(
+    DataSet(load, ("own-images",), recipe={"event_size": 32, "batch_size": 16})
+)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tmkt_braincog.analysis.features import event_logits, publish, run_names
-from tmkt_braincog.analysis.figures import FIGURES, Request
-from tmkt_braincog.analysis.plots import COLOURS, MARKERS
+from tmkt_braincog.figures.features import event_logits, publish, run_names
+from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.plots import COLOURS, MARKERS
 
 
 @FIGURES.register("calibration")
@@ -31,9 +31,17 @@ def draw(points: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--")
-    for (name, p), colour, marker in zip(points.groupby("run", sort=False), COLOURS, MARKERS, strict=False):
+    for (name, p), colour, marker in zip(
+        points.groupby("run", sort=False), COLOURS, MARKERS, strict=False
+    ):
         error = (p.n * (p.sure - p.right).abs()).sum() / p.n.sum()
-        axes.plot(p.sure, p.right, color=colour, marker=marker, label=f"{name} (mean distance {error:.3f})")
+        axes.plot(
+            p.sure,
+            p.right,
+            color=colour,
+            marker=marker,
+            label=f"{name} (mean distance {error:.3f})",
+        )
     axes.set(xlabel="confidence", ylabel="accuracy")
     figure.legend(loc="outside lower center")
     return figure

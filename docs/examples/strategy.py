@@ -15,4 +15,6 @@ class RisingTimeStepMixup(Mixing):
         """``[B, T]`` uniform draws -> ``[B]`` int64 number of event frames, the last ones of each sample."""
         p = solve_p(FIRST + (LAST - FIRST) * progress.fraction, self.steps)
         hit = (draws < p).long()
-        return hit.cummax(dim=1).values.sum(dim=1)  # from the first hit on, all frames are event frames
+        return hit.cummax(dim=1).values.sum(
+            dim=1
+        )  # from the first hit on, all frames are event frames

@@ -40,14 +40,18 @@ def write_aedat4(
     text = description(sensor_size, streams)
     position = len(header(text, 0)) + len(packets) if table else NO_TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(header(text, position) + packets + (prefixed(b"FTAB", vector(0)) if table else b""))
+    path.write_bytes(
+        header(text, position) + packets + (prefixed(b"FTAB", vector(0)) if table else b"")
+    )
     return path
 
 
 def header(text: str, table_position: int, compression: int = 0) -> bytes:
     """Magic line and ``IOHE``; compression 0 none, 1 LZ4, 3 Zstandard."""
     raw = text.encode()
-    table = struct.pack("<5H2xiiqiI", 10, 20, 4, 8, 16, 12, compression, table_position, 4, len(raw))
+    table = struct.pack(
+        "<5H2xiiqiI", 10, 20, 4, 8, 16, 12, compression, table_position, 4, len(raw)
+    )
     return MAGIC + prefixed(b"IOHE", table + raw + b"\0", root=20)
 
 
@@ -78,7 +82,9 @@ def packet(stream: int, payload: bytes) -> bytes:
 def description(sensor_size: tuple[int, int], streams: Sequence[tuple[int, str]]) -> str:
     """The XML that names the streams."""
     width, height = sensor_size
-    size = f'<attr key="sizeX" type="int">{width}</attr><attr key="sizeY" type="int">{height}</attr>'
+    size = (
+        f'<attr key="sizeX" type="int">{width}</attr><attr key="sizeY" type="int">{height}</attr>'
+    )
     nodes = "".join(
         f'<node name="{number}" path="/mainloop/Recorder/outInfo/{number}/">'
         '<attr key="compression" type="string">NONE</attr>'

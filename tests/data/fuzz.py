@@ -52,10 +52,14 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
             for i in rng.integers(0, len(data), int(rng.integers(1, 20))):
                 data[i] ^= 1 << int(rng.integers(8))
         elif kind == 2:
-            number = int(rng.choice([0, -1, 2**31 - 1, -(2**31), 2**30, 2**24, int(rng.integers(2**31))]))
+            number = int(
+                rng.choice([0, -1, 2**31 - 1, -(2**31), 2**30, 2**24, int(rng.integers(2**31))])
+            )
             data[at : at + 4] = struct.pack(rng.choice(["<i", ">i"]), number)
         elif kind == 3:
-            data[at : at + 8] = struct.pack("<d", float(rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5])))
+            data[at : at + 8] = struct.pack(
+                "<d", float(rng.choice([np.nan, np.inf, -1.0, 1e300, 0.5]))
+            )
         elif kind == 4:
             data[at:at] = rng.bytes(int(rng.integers(1, 64)))
         elif kind == 5:
@@ -77,7 +81,9 @@ def columns(rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
     if rng.random() < 0.5:
         name = str(rng.choice(list(table)))
-        table[name][int(rng.integers(300))] = rng.choice([np.nan, np.inf, -5, 7, 1e18, -1e300, 0.5, 2**40])
+        table[name][int(rng.integers(300))] = rng.choice(
+            [np.nan, np.inf, -5, 7, 1e18, -1e300, 0.5, 2**40]
+        )
     if rng.random() < 0.1:
         table.pop(str(rng.choice(list(table))))
     return {name: column[:, None] for name, column in table.items()}
@@ -91,9 +97,9 @@ def mat(rng: np.random.Generator) -> bytes:
 
 def picture(form: str, mode: str) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)).convert(mode).save(
-        out, form
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)).convert(
+        mode
+    ).save(out, form)
     return out.getvalue()
 
 
@@ -124,13 +130,19 @@ def cases(folder: Path, real: Path | None) -> dict:
     t = events["t"]
     rows = [f"{k},{t[150 * k]},{t[min(150 * k + 150, 2999)]}" for k in range(20)]
     (folder / "drawn.csv").write_text("index,start,end\n" + "\n".join(rows) + "\n")
-    write_aedat4(small_aedat, random_events(3000, sensor_size=cifar10dvs.SENSOR_SIZE), cifar10dvs.SENSOR_SIZE)
+    write_aedat4(
+        small_aedat, random_events(3000, sensor_size=cifar10dvs.SENSOR_SIZE), cifar10dvs.SENSOR_SIZE
+    )
     moving = small_aedat.read_bytes()
     found = {
         ".bin to frames": (lambda rng: small_bin, "a.bin", lambda path: decode(path, frames)),
         ".mat": (mat, "a.mat", read_mat),
         ".aedat4 (written)": (lambda rng: aedat, "a.aedat4", read_aedat4),
-        "drawings to frames": (lambda rng: aedat, "drawn.aedat4", lambda path: decode(path, drawings)),
+        "drawings to frames": (
+            lambda rng: aedat,
+            "drawn.aedat4",
+            lambda path: decode(path, drawings),
+        ),
         "CIFAR10-DVS to frames": (lambda rng: moving, "c.aedat4", lambda path: decode(path, whole)),
         "drawings .csv": (lambda rng: drawing_table(), "a.csv", nomniglot.read_times),
         "pathFile.csv": (lambda rng: path_file(), "pathFile.csv", read_path_file),
@@ -147,7 +159,9 @@ def cases(folder: Path, real: Path | None) -> dict:
 def read_path_file(path: Path) -> list[int]:
     """The classes of 40 recordings."""
     rows = cepdvs.read_rows(path)
-    return [cepdvs._label(rows, File(0, k, path.with_name(f"{k}.mat")), path.parent) for k in range(40)]
+    return [
+        cepdvs._label(rows, File(0, k, path.with_name(f"{k}.mat")), path.parent) for k in range(40)
+    ]
 
 
 def fuzz(name: str, case, n: int, folder: Path, seed: int) -> list[str]:

@@ -18,7 +18,10 @@ IMAGE_SIZE = 32
 
 
 def write_tree(
-    root: Path, events: Sequence[np.ndarray], per_class: int = 500, labels: Sequence[int] | None = None
+    root: Path,
+    events: Sequence[np.ndarray],
+    per_class: int = 500,
+    labels: Sequence[int] | None = None,
 ) -> Path:
     """``root/CEP-DVS`` with recordings and images 0, 1, ... and their table; returns that folder.
 

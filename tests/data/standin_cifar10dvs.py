@@ -66,7 +66,8 @@ def write_cifar10(root: Path, per_batch: int, seed: int = 0) -> tuple[np.ndarray
 def unchecked() -> Iterator[None]:
     """Let torchvision read files with other checksums than those of the real CIFAR-10."""
     lists = {
-        name: [[file, None] for file, _ in getattr(CIFAR10, name)] for name in ("train_list", "test_list")
+        name: [[file, None] for file, _ in getattr(CIFAR10, name)]
+        for name in ("train_list", "test_list")
     }
     with mock.patch.multiple(CIFAR10, **lists, meta={**CIFAR10.meta, "md5": None}):
         yield

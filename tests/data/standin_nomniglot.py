@@ -19,7 +19,10 @@ ALPHABETS = {"background": 30, "evaluation": 20}
 
 
 def write_tree(
-    root: Path, events: np.ndarray, characters_background: int = 964, characters_evaluation: int = 659
+    root: Path,
+    events: np.ndarray,
+    characters_background: int = 964,
+    characters_evaluation: int = 659,
 ) -> None:
     """``root/NOmniglot`` and ``root/omniglot-py``.
 
@@ -27,7 +30,10 @@ def write_tree(
         events: ``[E]`` x, y, t, p of the DAVIS346, sorted; each of a recording's 20 drawings gets E / 20 of them.
         characters_background, characters_evaluation: over at most 30 and 20 alphabets.
     """
-    recordings, table = [recording(mirrored(events, v)) for v in range(4)], times_table(drawing_times(events))
+    recordings, table = (
+        [recording(mirrored(events, v)) for v in range(4)],
+        times_table(drawing_times(events)),
+    )
     images = [[png(stroke(v, drawer)) for drawer in range(DRAWINGS)] for v in range(4)]
     number = 0
     for part, n in (("background", characters_background), ("evaluation", characters_evaluation)):

@@ -36,7 +36,9 @@ def write(path, packets, compression=0, text=None, position=None):
     text = description(SENSOR, ((0, "EVTS"),)) if text is None else text
     packets = b"".join(packet(stream, PACK[compression](payload)) for stream, payload in packets)
     end = len(header(text, 0)) + len(packets)
-    path.write_bytes(header(text, end if position is None else position(end), compression) + packets)
+    path.write_bytes(
+        header(text, end if position is None else position(end), compression) + packets
+    )
     return path
 
 
@@ -59,7 +61,9 @@ def of_dv(path):
         packets = [p for p in file["events"].numpy()]  # list() would ask for a length
         size = file["events"].size
     names = {"x": "x", "y": "y", "t": "timestamp", "p": "polarity"}
-    return {name: np.concatenate([p[of] for p in packets]) for name, of in names.items()}, size[::-1]
+    return {name: np.concatenate([p[of] for p in packets]) for name, of in names.items()}, size[
+        ::-1
+    ]
 
 
 @pytest.mark.parametrize("per_packet", [1000, 700, 699, 64, 1])
@@ -83,7 +87,11 @@ def test_every_compression(tmp_path, compression):
 
 def test_extreme_values(tmp_path):
     events = np.zeros(3, EVENTS.dtype)
-    events["t"], events["x"], events["y"] = [0, 2**62, 1_633_953_690_975_950], [0, 32767, -1], [1, 2, 3]
+    events["t"], events["x"], events["y"] = (
+        [0, 2**62, 1_633_953_690_975_950],
+        [0, 32767, -1],
+        [1, 2, 3],
+    )
     assert_events(write_aedat4(tmp_path / "a.aedat4", events), events)
 
 
@@ -102,7 +110,11 @@ def test_a_file_that_ends_early_is_never_read(tmp_path, table):
     text = header(description(SENSOR, ((0, "EVTS"),)), 0)
     ends = [len(text) + (8 + 32 + 300 * 16) * n for n in range(3)]
     end = len(whole) - 32 * table
-    cuts = {*range(0, len(whole), 97), *range(len(text) + 12), *(e + i for e in ends for i in range(-5, 20))}
+    cuts = {
+        *range(0, len(whole), 97),
+        *range(len(text) + 12),
+        *(e + i for e in ends for i in range(-5, 20)),
+    }
     for cut in sorted(c for c in cuts if c < end):
         path = tmp_path / "cut.aedat4"
         path.write_bytes(whole[:cut])
@@ -116,7 +128,9 @@ def test_a_file_that_ends_early_is_never_read(tmp_path, table):
 
 
 def deep_xml(levels):
-    return description(SENSOR, ((0, "EVTS"),)).replace("</dv>", "<a>" * levels + "</a>" * levels + "</dv>")
+    return description(SENSOR, ((0, "EVTS"),)).replace(
+        "</dv>", "<a>" * levels + "</a>" * levels + "</dv>"
+    )
 
 
 WHOLE = (0, event_packet(EVENTS))
@@ -239,7 +253,9 @@ def mutated(whole, rng):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     elif kind < 3:
         at = rng.choice([14, first])
-        number = rng.choice([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20, rng.randrange(1 << 32)])
+        number = rng.choice(
+            [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 20, rng.randrange(1 << 32)]
+        )
         struct.pack_into("<I", data, at + rng.randrange(48), number)
     elif kind == 3:
         at = rng.randrange(14, len(data))
@@ -251,7 +267,9 @@ def mutated(whole, rng):
 
 
 @pytest.mark.parametrize("compression", [0, 1, 3])
-def test_damage_is_a_user_error_or_other_events_and_never_costs_memory(tmp_path, compression, capfd):
+def test_damage_is_a_user_error_or_other_events_and_never_costs_memory(
+    tmp_path, compression, capfd
+):
     whole = write(tmp_path / "a", [(0, event_packet(EVENTS[:50]))] * 4, compression).read_bytes()
     rng, path, refused = random.Random(compression), tmp_path / "b.aedat4", 0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -69,7 +69,9 @@ def one_by_one(x, u, kind):
 @pytest.mark.parametrize("size", [(28, 28), (34, 34), (48, 48), (128, 128), (13, 20), (21, 12)])
 def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
     edges = list(itertools.product((0, 0.5, 1 - 2**-53), repeat=4))
-    u = np.concatenate([edges, np.random.default_rng(size).random((100 if size[0] > 48 else 600, 4))])
+    u = np.concatenate(
+        [edges, np.random.default_rng(size).random((100 if size[0] > 48 else 600, 4))]
+    )
     pixels = torch.arange(1.0, 2 * size[0] * size[1] + 1).view(
         1, 1, 2, *size
     )  # each tells where it came from

@@ -67,7 +67,9 @@ def test_contract(root):
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
     for name in ("file_ids", "twins", "train", "test", "static_train", "static_test"):
         assert getattr(data, name).dtype == np.int64
-    assert data.statistics["width"].tolist() == [int(np.ptp(events_of(k)["x"])) + 1 for k in range(19)]
+    assert data.statistics["width"].tolist() == [
+        int(np.ptp(events_of(k)["x"])) + 1 for k in range(19)
+    ]
     assert DATASETS["CEP-DVS"].counts == (500,) * 20
 
 
@@ -87,7 +89,10 @@ def test_frames_are_those_of_tonic_shifted_and_interpolated_by_torch(root):
 def test_images_are_the_v_channel_resized_afterwards(root):
     data, blue = load(root, 2, 20), load(root, 2, 20, use_hsv=False)
     for k, label in enumerate(LABELS):
-        for found, channel in ((data, picture(k, label).max(-1)), (blue, picture(k, label)[..., 2])):
+        for found, channel in (
+            (data, picture(k, label).max(-1)),
+            (blue, picture(k, label)[..., 2]),
+        ):
             expected = Image.fromarray(np.ascontiguousarray(channel)).resize(
                 (20, 20), Image.Resampling.BILINEAR
             )
@@ -192,7 +197,9 @@ def test_other_kinds_of_images_and_clutter(root):
     (recording(root, 0).parent / "._0.mat").write_bytes(b"x")
     data = load(root, 2, 32)
     assert data.twins.tolist() == list(range(19))
-    assert (data.images[5].int() - torch.from_numpy(picture(5, 0).max(-1)).int()).abs().float().mean() < 20
+    assert (
+        data.images[5].int() - torch.from_numpy(picture(5, 0).max(-1)).int()
+    ).abs().float().mean() < 20
 
 
 def test_a_recording_without_image_and_an_image_without_recording(root):
@@ -204,7 +211,9 @@ def test_a_recording_without_image_and_an_image_without_recording(root):
     assert data.labels.tolist() == [LABELS[k] for k in data.file_ids]
     images = [k for k in range(19) if k not in (6, 12)]
     assert data.image_labels.tolist() == [LABELS[k] for k in images]
-    assert data.twins.tolist() == [images.index(k) if k in images else NO_TWIN for k in data.file_ids]
+    assert data.twins.tolist() == [
+        images.index(k) if k in images else NO_TWIN for k in data.file_ids
+    ]
     assert data.static_train.tolist() == [
         images.index(data.file_ids[r]) for r in data.train if data.twins[r] != NO_TWIN
     ]
@@ -252,7 +261,10 @@ def replace_row(k, row):
             r"No training recording .* image in data/img: aquatic_mammals\. Add.*Expected:",
         ),
         (lambda root: table(root).unlink(), r"There is no file .*pathFile\.csv\.\nExpected:"),
-        (lambda root: table(root).write_bytes(b"\xff\xfe\x00\x9f" * 9), r"Cannot read .*pathFile\.csv"),
+        (
+            lambda root: table(root).write_bytes(b"\xff\xfe\x00\x9f" * 9),
+            r"Cannot read .*pathFile\.csv",
+        ),
         (
             lambda root: write_table(root / "CEP-DVS", LABELS[:18]),
             r"pathFile\.csv has 18 rows behind its header.*MAT/img/18\.mat, which needs row 18",
@@ -272,14 +284,26 @@ def replace_row(k, row):
             lambda root: recording(root, 3).rename(recording(root, "a3")),
             r"Found .*a3\.mat; a name like 0\.mat",
         ),
-        (lambda root: image(root, 3).rename(image(root, "x")), r"Found .*x\.png; a name like 0\.png"),
+        (
+            lambda root: image(root, 3).rename(image(root, "x")),
+            r"Found .*x\.png; a name like 0\.png",
+        ),
         (
             lambda root: recording(root, 3).rename(recording(root, "04")),
             r"Both .*04\.mat and .*4\.mat have number 4",
         ),
-        (lambda root: image(root, 3).rename(image(root, 4).with_suffix(".jpg")), r"Both .* have number 4"),
-        (lambda root: recording(root, 0).parent.rename(root / "x"), r"no folder .*data/MAT/img\.\nExpected:"),
-        (lambda root: image(root, 0).parent.rename(root / "x"), r"no folder .*data/img\.\nExpected:"),
+        (
+            lambda root: image(root, 3).rename(image(root, 4).with_suffix(".jpg")),
+            r"Both .* have number 4",
+        ),
+        (
+            lambda root: recording(root, 0).parent.rename(root / "x"),
+            r"no folder .*data/MAT/img\.\nExpected:",
+        ),
+        (
+            lambda root: image(root, 0).parent.rename(root / "x"),
+            r"no folder .*data/img\.\nExpected:",
+        ),
         (
             lambda root: [recording(root, k).unlink() for k in range(19)],
             r"Found 0 files of the kind \.mat in",
@@ -312,7 +336,9 @@ def test_decoded_once(root, monkeypatch):
     before = load(root, 2, 8)
     real = cepdvs.read_mat
     monkeypatch.setattr(cepdvs, "read_mat", lambda path: calls.append(path) or real(path))
-    monkeypatch.setattr(Image, "open", lambda path, real=Image.open: calls.append(path) or real(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, real=Image.open: calls.append(path) or real(path)
+    )
     assert torch.equal(load(root, 2, 8).frames, before.frames) and not calls
     # A corrected table changes labels, not what was decoded.
     write_table(root / "CEP-DVS", [1] * 10 + [2] * 9)

@@ -26,7 +26,13 @@ from tmkt_braincog.data.splits import make_split
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
-RECORDINGS = [("airplane", 0), ("airplane", 2), *(("cat", n) for n in range(10)), ("truck", 7), ("truck", 10)]
+RECORDINGS = [
+    ("airplane", 0),
+    ("airplane", 2),
+    *(("cat", n) for n in range(10)),
+    ("truck", 7),
+    ("truck", 10),
+]
 TEST = [11]  # the last of ten cats; of two, round(0.9 * 2) = 2 train
 PER_BATCH = 20
 
@@ -62,7 +68,9 @@ def test_contract(root, caplog):
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
     for name in ("file_ids", "twins", "train", "test", "static_train", "static_test"):
         assert getattr(data, name).dtype == np.int64
-    assert set(data.statistics["width"].tolist()) == set(data.statistics["height"].tolist()) == {128}
+    assert (
+        set(data.statistics["width"].tolist()) == set(data.statistics["height"].tolist()) == {128}
+    )
     assert "CIFAR10-DVS: 14 of 10000 recordings, in 3 of 10 classes" in caplog.text
     assert DATASETS["CIFAR10-DVS"].counts == (1000,) * 10
 
@@ -79,7 +87,10 @@ def test_frames_are_those_of_tonic_interpolated_by_torch(root):
     for r, (_, number) in enumerate(RECORDINGS):
         counts = ToFrame(sensor_size=(*SENSOR_SIZE, 2), n_time_bins=10)(events_of(number))
         expected = F.interpolate(
-            torch.tensor(counts, dtype=torch.float), size=[48, 48], mode="bilinear", align_corners=True
+            torch.tensor(counts, dtype=torch.float),
+            size=[48, 48],
+            mode="bilinear",
+            align_corners=True,
         )
         torch.testing.assert_close(data.frames[r], expected, rtol=1e-6, atol=1e-6)
 
@@ -102,7 +113,10 @@ def test_split_and_static_pool(root):
     assert sorted([*data.train, *data.test]) == list(range(14))
     assert data.static_train.tolist() == list(range(120)) and not len(data.static_test)
     assert set(data.twins.tolist()) == {NO_TWIN}
-    assert len(data.remarks) == 1 and "may show the same picture as a test recording" in data.remarks[0]
+    assert (
+        len(data.remarks) == 1
+        and "may show the same picture as a test recording" in data.remarks[0]
+    )
     options, _ = resolve(parse(["--target-dataset", "CIFAR10-DVS"]))
     made = make_split(data, options, seed=42)
     assert made.static.tolist() == list(range(120))
@@ -184,7 +198,8 @@ def test_pictures_with_other_checksums_are_refused(tmp_path):
     write_aedat4(recording_path(tmp_path, "cat", 1), events_of(1), SENSOR_SIZE)
     write_cifar10(tmp_path, PER_BATCH)
     with pytest.raises(
-        UserError, match=r"(?s)Cannot read CIFAR-10 in .*cifar-10-batches-py: .*corrupted.*Expected:"
+        UserError,
+        match=r"(?s)Cannot read CIFAR-10 in .*cifar-10-batches-py: .*corrupted.*Expected:",
     ):
         load(tmp_path, 2, 8, train_portion=0.5)
 
@@ -205,13 +220,18 @@ def outside(root):
     [
         (break_recording, r"cat/cifar10_cat_3\.aedat4"),
         (outside, r"cifar10_cat_3\.aedat4: 1 of 150 events lie outside the 128 x 128 sensor"),
-        (lambda root: recordings_folder(root).rename(root / "x"), r"no folder .*CIFAR10DVS\.\nExpected:"),
+        (
+            lambda root: recordings_folder(root).rename(root / "x"),
+            r"no folder .*CIFAR10DVS\.\nExpected:",
+        ),
         (
             lambda root: (recordings_folder(root) / "cat").rename(recordings_folder(root) / "Cat"),
             r"the folders Cat, which are none of the 10 classes.*Expected:",
         ),
         (
-            lambda root: recording_path(root, "cat", 3).rename(recordings_folder(root) / "cat" / "a.aedat4"),
+            lambda root: recording_path(root, "cat", 3).rename(
+                recordings_folder(root) / "cat" / "a.aedat4"
+            ),
             r"Found .*cat/a\.aedat4; a name like \*_0\.aedat4",
         ),
         (
@@ -220,13 +240,22 @@ def outside(root):
             ),
             r"Both .* and .* have number 4",
         ),
-        (lambda root: batch(root).unlink(), r"Found no data_batch_3 in .*cifar-10-batches-py\.\nExpected:"),
+        (
+            lambda root: batch(root).unlink(),
+            r"Found no data_batch_3 in .*cifar-10-batches-py\.\nExpected:",
+        ),
         (
             lambda root: shutil.rmtree(batch(root).parent),
             r"Found no data_batch_1, .*batches\.meta in .*Expected:",
         ),
-        (lambda root: batch(root).write_bytes(b"\x80\x04no pickle"), r"Cannot read CIFAR-10 in .*Expected:"),
-        (lambda root: batch(root, "batches.meta").write_bytes(b""), r"Cannot read CIFAR-10 in .*Expected:"),
+        (
+            lambda root: batch(root).write_bytes(b"\x80\x04no pickle"),
+            r"Cannot read CIFAR-10 in .*Expected:",
+        ),
+        (
+            lambda root: batch(root, "batches.meta").write_bytes(b""),
+            r"Cannot read CIFAR-10 in .*Expected:",
+        ),
     ],
 )
 def test_faults_are_named(root, change, said):
@@ -236,9 +265,7 @@ def test_faults_are_named(root, change, said):
 
 
 def test_missing_parts_print_the_expected_tree(tmp_path):
-    tree = (
-        r"(?s)Expected:.*CIFAR10DVS/<class>/<name>_<number>\.aedat4.*cifar-10-batches-py.*prepare CIFAR10-DVS"
-    )
+    tree = r"(?s)Expected:.*CIFAR10DVS/<class>/<name>_<number>\.aedat4.*cifar-10-batches-py.*prepare CIFAR10-DVS"
     for given in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=tree):
             load(given)
@@ -334,6 +361,9 @@ def test_real_events_in_this_format(real_data, tmp_path):
         shown = events[(int(data.labels[r]) + int(data.file_ids[r])) % 3]
         counts = ToFrame(sensor_size=(*SENSOR_SIZE, 2), n_time_bins=10)(shown)
         expected = F.interpolate(
-            torch.tensor(counts, dtype=torch.float), size=[48, 48], mode="bilinear", align_corners=True
+            torch.tensor(counts, dtype=torch.float),
+            size=[48, 48],
+            mode="bilinear",
+            align_corners=True,
         )
         torch.testing.assert_close(data.frames[r], expected, rtol=1e-6, atol=1e-6)

@@ -137,7 +137,10 @@ def test_prepare_says_what_is_there_and_what_is_missing(root, capsys):
         "0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; 7 classes have no recording: 2, 4, 5, 6, 7, 8, 9 ok"
     ) in flat(out)
     assert "ok no recording is empty" in flat(out)
-    assert "look 14 images, 4 to 6 per class; 7 classes have no image: 2, 4, 5, 6, 7, 8, 9 ok" in flat(out)
+    assert (
+        "look 14 images, 4 to 6 per class; 7 classes have no image: 2, 4, 5, 6, 7, 8, 9 ok"
+        in flat(out)
+    )
     assert "ok 7 of 7 recordings have the image that they show" in flat(out)
     assert "Audit: 0 static twins of validation or test recordings can be trained on." in flat(out)
     last = out.splitlines()[-3:]
@@ -162,7 +165,10 @@ def test_a_complete_set_is_called_so(root, capsys, registered):
     registered("nmnist", counts=(3, 2, 0, 2, 0, 0, 0, 0, 0, 0))
     status, out, _ = run(capsys, "prepare", "nmnist", "--data-root", root, "--no-download")
     assert status == 0
-    assert "  ok    all 7 recordings in 10 classes, as published\n" in out and "\nReady: nmnist.\n" in out
+    assert (
+        "  ok    all 7 recordings in 10 classes, as published\n" in out
+        and "\nReady: nmnist.\n" in out
+    )
 
 
 def test_of_the_differing_classes_every_one_is_named(photographs, capsys):
@@ -170,7 +176,10 @@ def test_of_the_differing_classes_every_one_is_named(photographs, capsys):
     status, out, _ = run(capsys, "prepare", "NCALTECH101", *words, "--no-download")
     assert status == 0
     assert "24 of 8,709 recordings, in 3 of 101 classes" in out
-    assert "table: accordion: 10 of 55, dolphin: 10 of 65, yin_yang: 4 of 60; 98 classes have no" in flat(out)
+    assert (
+        "table: accordion: 10 of 55, dolphin: 10 of 65, yin_yang: 4 of 60; 98 classes have no"
+        in flat(out)
+    )
     assert "BACKGROUND_Google, Faces_easy, Leopards" in flat(out) and "and 88 more" in flat(out)
     assert "look 23 of 24 recordings have the image that they show" in flat(out)
     assert out.endswith("--step 2 --event-size 12 --train-portion 0.5\n")
@@ -183,7 +192,10 @@ def test_one_class_short():
         False,
         "4 of 5 recordings, in 2 of 2 classes; these classes differ from the published table: class_1: 2 of 3",
     )
-    assert report.completeness(data, (2, 2)) == (True, "all 4 recordings in 2 classes, as published")
+    assert report.completeness(data, (2, 2)) == (
+        True,
+        "all 4 recordings in 2 classes, as published",
+    )
     assert report.completeness(data, ())[0]
 
 
@@ -191,9 +203,21 @@ def test_one_class_short():
     ("name", "values", "said"),
     [
         ("n_events", [1000, 0, 0, 1000], "2 recordings are empty: r1.bin, r2.bin"),
-        ("duration_us", [3, 3, 2, 9], "1 recording lasts less than 3 us, too short for 3 frames: r2.bin"),
-        ("n_events", [1000, 9, 1000, 1000], "1 recording has less than 1/100 or more than 100 times the"),
-        ("n_events", [10, 10, 1001, 10], "1 recording has less than 1/100 or more than 100 times the"),
+        (
+            "duration_us",
+            [3, 3, 2, 9],
+            "1 recording lasts less than 3 us, too short for 3 frames: r2.bin",
+        ),
+        (
+            "n_events",
+            [1000, 9, 1000, 1000],
+            "1 recording has less than 1/100 or more than 100 times the",
+        ),
+        (
+            "n_events",
+            [10, 10, 1001, 10],
+            "1 recording has less than 1/100 or more than 100 times the",
+        ),
         (
             "n_unsorted",
             [7, 0, 0, 5],
@@ -210,7 +234,9 @@ def test_odd_recordings_are_named(name, values, said):
     assert len(odd) == 1 and odd[0].startswith(said)
 
 
-@pytest.mark.parametrize(("n_events", "ok"), [(10, True), (9, False), (100_000, True), (100_001, False)])
+@pytest.mark.parametrize(
+    ("n_events", "ok"), [(10, True), (9, False), (100_000, True), (100_001, False)]
+)
 def test_an_outlier_is_a_hundred_times_off_the_median(n_events, ok):
     data = small_data()
     data.statistics["n_events"][3] = n_events
@@ -231,7 +257,10 @@ def test_unsorted_timestamps_reach_the_report(root, capsys):
     events[[at, at + 1]] = events[[at + 1, at]]
     write_bin(root / "NMNIST/Train/1/00002.bin", events)
     _, out, _ = run(capsys, "prepare", "nmnist", "--data-root", root, "--no-download")
-    assert "look 1 recording had timestamps out of order (1 events; sorted): Train/1/00002.bin" in flat(out)
+    assert (
+        "look 1 recording had timestamps out of order (1 events; sorted): Train/1/00002.bin"
+        in flat(out)
+    )
 
 
 def test_fetch_runs_first_in_a_folder_that_is_made(tmp_path, root, capsys, registered):
@@ -251,9 +280,13 @@ def test_fetch_runs_first_in_a_folder_that_is_made(tmp_path, root, capsys, regis
 
 
 def test_without_download_no_folder_is_made(tmp_path, capsys):
-    status, out, err = run(capsys, "prepare", "nmnist", "--data-root", tmp_path / "new", "--no-download")
+    status, out, err = run(
+        capsys, "prepare", "nmnist", "--data-root", tmp_path / "new", "--no-download"
+    )
     assert status == 2 and not out and not (tmp_path / "new").exists()
-    assert err.count("error: ") == 1 and "There is no folder" in err and "NMNIST/Train/<digit" in err
+    assert (
+        err.count("error: ") == 1 and "There is no folder" in err and "NMNIST/Train/<digit" in err
+    )
 
 
 def test_what_has_to_be_got_by_hand_is_said(tmp_path, capsys, registered):
@@ -269,7 +302,9 @@ def test_what_has_to_be_got_by_hand_is_said(tmp_path, capsys, registered):
 def test_a_root_that_cannot_be_made_is_one_message(tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     status, _, err = run(capsys, "prepare", "nmnist", "--data-root", tmp_path / "file" / "data")
-    assert status == 2 and err.startswith("error: Cannot make the data root") and "--data-root" in err
+    assert (
+        status == 2 and err.startswith("error: Cannot make the data root") and "--data-root" in err
+    )
 
 
 def test_damaged_files_are_listed_one_by_one(root, capsys):
@@ -283,7 +318,9 @@ def test_damaged_files_are_listed_one_by_one(root, capsys):
     lines = err[err.index("error:") :].splitlines()
     assert (status, out) == (2, "")
     assert lines[0] == "error: 2 of 7 files cannot be used:"
-    assert lines[1].startswith(f"  {one} is truncated") and lines[2].startswith(f"  {other} is empty")
+    assert lines[1].startswith(f"  {one} is truncated") and lines[2].startswith(
+        f"  {other} is empty"
+    )
     assert len(lines) == 3
 
 
@@ -298,11 +335,15 @@ def test_a_set_that_cannot_be_trained_on_is_not_ready(root, capsys):
 
 def test_inspect_prints_the_sizes_and_both_audits(root, tmp_path, capsys):
     path = tmp_path / "new" / "picture.png"
-    status, out, _ = run(capsys, "inspect", "nmnist", "--data-root", root, "--step", 4, "--output", path)
+    status, out, _ = run(
+        capsys, "inspect", "nmnist", "--data-root", root, "--step", 4, "--output", path
+    )
     assert status == 0
     table = flat(out)
     assert out.startswith("mnist -> nmnist\n")
-    assert "classes 3 of 10 have recordings: 0, 1, 3 recordings 7 images 14 of 28 x 28 pixels" in table
+    assert (
+        "classes 3 of 10 have recordings: 0, 1, 3 recordings 7 images 14 of 28 x 28 pixels" in table
+    )
     assert four(out, "events") == numbers(list(N_EVENTS.values()))
     assert "sensor 34 x 34 pixels frames [7, 4, 2, 34, 34] uint8, 64.7 kB" in table
     assert "split 5 train, 2 test, 0 unused static pool 7 of 14 images, 2 to 3 per class" in table
@@ -338,10 +379,7 @@ def test_inspect_the_built_in_set(tmp_path, capsys, monkeypatch):
         assert [str(c), str(int(here.sum()))] in [line.split()[:2] for line in out.splitlines()]
     status, out, _ = run(capsys, "prepare", "ndigits")
     assert status == 0 and "no published table to compare with" in flat(out)
-    assert out.splitlines()[-2:] == [
-        "Ready: ndigits.",
-        "Next: tmkt train --target-dataset ndigits",
-    ]
+    assert out.splitlines()[-2:] == ["Ready: ndigits.", "Next: tmkt train --target-dataset ndigits"]
 
 
 def test_inspect_a_set_of_several_sensor_sizes(photographs, tmp_path, capsys):
@@ -354,8 +392,9 @@ def test_inspect_a_set_of_several_sensor_sizes(photographs, tmp_path, capsys):
     assert len(set(zip(width.tolist(), height.tolist(), strict=True))) == 10
     ranges = f"{width.min()} to {width.max()} x {height.min()} to {height.max()}"
     assert f"sensor 10 sizes, {ranges} pixels" in flat(out)
-    assert "[24, 2, 2, 12, 12] float32, 55.3 kB" in out and "static twins known for 23 recordings" in flat(
-        out
+    assert (
+        "[24, 2, 2, 12, 12] float32, 55.3 kB" in out
+        and "static twins known for 23 recordings" in flat(out)
     )
     rows = [line.split() for line in out.splitlines()]
     assert ["dolphin", "10", "65", "5", "5", "9", "4"] in rows
@@ -375,7 +414,10 @@ def test_of_many_classes_the_smallest_and_largest_are_shown():
         twins=every * 0 + NO_TWIN,
     )
     options, _ = resolve(parse([]))
-    rows = [line.split() for line in report.class_table(data, (), make_split(data, options, 0)).splitlines()]
+    rows = [
+        line.split()
+        for line in report.class_table(data, (), make_split(data, options, 0)).splitlines()
+    ]
     assert rows[0] == ["class", "recordings", "train", "test", "images", "static", "pool"]
     assert [row[0] for row in rows[2:]] == [
         *(f"class_{c}" for c in (24, 23, 22, 21, 20)),
@@ -386,7 +428,8 @@ def test_of_many_classes_the_smallest_and_largest_are_shown():
 
 
 @pytest.mark.parametrize(
-    ("values", "text"), [(999, "999 bytes"), (57_800_000, "57.8 MB"), (1_600_000_000_000, "1,600.0 GB")]
+    ("values", "text"),
+    [(999, "999 bytes"), (57_800_000, "57.8 MB"), (1_600_000_000_000, "1,600.0 GB")],
 )
 def test_bytes_are_readable(values, text):
     assert report.bytes_text(values) == text
@@ -398,8 +441,13 @@ def test_a_picture_is_never_overwritten(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(compare, "load_data", None)  # refused before anything is loaded
     status, out, err = run(capsys, "inspect", "ndigits", "--output", path)
     assert (status, out, path.read_text()) == (2, "", "mine")
-    assert err == f"error: {path} exists. Give --force to replace it, or another name with --output.\n"
-    for name, said in ((tmp_path / "x.jpg", "expected a name in .png, .pdf, .svg"), (tmp_path, "expected")):
+    assert (
+        err == f"error: {path} exists. Give --force to replace it, or another name with --output.\n"
+    )
+    for name, said in (
+        (tmp_path / "x.jpg", "expected a name in .png, .pdf, .svg"),
+        (tmp_path, "expected"),
+    ):
         status, _, err = run(capsys, "inspect", "ndigits", "--output", name)
         assert status == 2 and said in err
 
@@ -407,7 +455,9 @@ def test_a_picture_is_never_overwritten(tmp_path, capsys, monkeypatch):
 def test_force_replaces_it(root, tmp_path, capsys):
     path = tmp_path / "x.svg"
     path.write_text("mine")
-    status, _, _ = run(capsys, "inspect", "nmnist", "--data-root", root, "--output", path, "--force")
+    status, _, _ = run(
+        capsys, "inspect", "nmnist", "--data-root", root, "--output", path, "--force"
+    )
     assert status == 0 and "<svg" in path.read_text()
 
 
@@ -438,7 +488,10 @@ def test_the_picture_shows_twin_and_frames():
         shown = np.stack([axes.images[0].get_array() for axes in frames])
         np.testing.assert_allclose(shown, expected, atol=1e-6)
     assert figure.texts[0].get_text() == "small, T = 3"
-    assert picture.draw(small_data(emulated=True)).texts[0].get_text() == "small, T = 3, events emulated"
+    assert (
+        picture.draw(small_data(emulated=True)).texts[0].get_text()
+        == "small, T = 3, events emulated"
+    )
 
 
 def test_without_twin_the_first_image_of_the_class_stands_in():
@@ -468,12 +521,20 @@ def test_one_very_active_pixel_does_not_bleach_the_rest():
 
 
 def test_no_text_is_cut_off_or_overlaps():
-    data = small_data(4, classes=("a", "BACKGROUND_Google", "windsor_chair", "a_name_of_many_short_words"))
+    data = small_data(
+        4, classes=("a", "BACKGROUND_Google", "windsor_chair", "a_name_of_many_short_words")
+    )
     figure = picture.draw(data)
     renderer = figure.canvas.get_renderer()
     page = figure.bbox
-    texts = [*figure.texts, *(t for axes in figure.axes for t in (*axes.texts, axes.title)), *figure.legends]
-    boxes = [t.get_window_extent(renderer) for t in texts if not hasattr(t, "get_text") or t.get_text()]
+    texts = [
+        *figure.texts,
+        *(t for axes in figure.axes for t in (*axes.texts, axes.title)),
+        *figure.legends,
+    ]
+    boxes = [
+        t.get_window_extent(renderer) for t in texts if not hasattr(t, "get_text") or t.get_text()
+    ]
     assert len(boxes) == 2 + 4 + 4 + 1
     for box in boxes:
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
@@ -491,7 +552,10 @@ def test_no_text_is_cut_off_or_overlaps():
         ("inspect nothing", "Known: "),
         ("prepare nmnist", "nmnist needs a data root (--data-root); none was given.\nExpected:"),
         ("inspect NCALTECH101", "NCALTECH101 needs a data root"),
-        ("inspect ndigits --outputt x.png", "unrecognized arguments: --outputt x.png. Did you mean --output"),
+        (
+            "inspect ndigits --outputt x.png",
+            "unrecognized arguments: --outputt x.png. Did you mean --output",
+        ),
         ("prepare ndigits --step 0", "expected an integer of at least 1, seen 0"),
         ("prepare ndigits --train-portion 2", "expected a number from 0 to 1, seen 2"),
         ("prepare nmnist --train-portion 0.5 --data-root x --no-download", "has its own split"),
@@ -510,7 +574,11 @@ def test_bad_words_get_one_message(words, said, capsys, tmp_path, monkeypatch):
     ("error", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
-        (PermissionError(13, "Permission denied", "f"), 2, "error: a file could not be read or written: "),
+        (
+            PermissionError(13, "Permission denied", "f"),
+            2,
+            "error: a file could not be read or written: ",
+        ),
     ],
 )
 def test_what_interrupts(error, status, said, capsys, monkeypatch):

@@ -7,7 +7,13 @@ from sklearn.datasets import load_digits
 
 from tmkt_braincog.data import digits, emulator
 from tmkt_braincog.data.base import DATASETS
-from tmkt_braincog.data.digits import digit_images, emulated_stream, enlarge_thrice, recording, split_in_order
+from tmkt_braincog.data.digits import (
+    digit_images,
+    emulated_stream,
+    enlarge_thrice,
+    recording,
+    split_in_order,
+)
 from tmkt_braincog.data.emulator import DURATION_US, SensorModel, emulate, position
 from tmkt_braincog.errors import UserError
 
@@ -40,7 +46,10 @@ def test_images_are_centred_and_full_range():
 def test_enlargement_is_bilinear():
     images = np.random.default_rng(0).integers(0, 17, (3, 8, 8))
     reference = torch.nn.functional.interpolate(
-        torch.from_numpy(images)[None].double(), scale_factor=3, mode="bilinear", align_corners=False
+        torch.from_numpy(images)[None].double(),
+        scale_factor=3,
+        mode="bilinear",
+        align_corners=False,
     )[0]
     np.testing.assert_allclose(enlarge_thrice(images), 9 * reference.numpy(), atol=1e-9)
 
@@ -70,7 +79,9 @@ def test_every_recording_is_sorted_and_shows_both_polarities(stream):
 
 
 def test_events_are_the_same_on_every_machine():
-    digest = hashlib.sha256(b"".join(e.tobytes() for e in emulate(digit_images()[0][:4]))).hexdigest()
+    digest = hashlib.sha256(
+        b"".join(e.tobytes() for e in emulate(digit_images()[0][:4]))
+    ).hexdigest()
     assert digest == FIRST_FOUR
 
 
@@ -96,7 +107,9 @@ def edge_image():
 def test_bright_edge_moving_right_gives_on_events_then_off_events():
     quiet = SensorModel(noise_hz=0)
     events = emulate(edge_image(), model=quiet)[0]
-    events = events[(events["x"] >= 12) & (events["x"] < 22) & (events["y"] > 10) & (events["y"] < 22)]
+    events = events[
+        (events["x"] >= 12) & (events["x"] < 22) & (events["y"] > 10) & (events["y"] < 22)
+    ]
     right, left = events["t"] < 210_000, events["t"] > 212_500
     assert events["p"][right].mean() > 0.99
     assert events["p"][left].mean() < 0.01
@@ -108,7 +121,9 @@ def test_bright_edge_moving_right_gives_on_events_then_off_events():
 def test_no_contrast_gives_noise_only():
     flat = np.zeros((1, 28, 28), np.uint8)
     assert len(emulate(flat, model=SensorModel(noise_hz=0))[0]) == 0
-    n = np.mean([len(emulate(flat, first_id=i, model=SensorModel(noise_hz=10))[0]) for i in range(20)])
+    n = np.mean(
+        [len(emulate(flat, first_id=i, model=SensorModel(noise_hz=10))[0]) for i in range(20)]
+    )
     assert n == pytest.approx(10 * 34 * 34 * 0.315, rel=0.02)
 
 
@@ -158,7 +173,9 @@ def test_contract(data):
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
     assert data.names[0] == "digits/0000" and len(set(data.names)) == 1797
     np.testing.assert_array_equal(data.twins, np.arange(1797))
-    np.testing.assert_array_equal(np.sort(np.concatenate([data.static_train, data.test])), np.arange(1797))
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([data.static_train, data.test])), np.arange(1797)
+    )
     assert set(data.train) < set(data.static_train)
     for digit in range(10):
         n = int((data.labels == digit).sum())

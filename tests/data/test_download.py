@@ -39,8 +39,14 @@ class Handler(BaseHTTPRequestHandler):
             status = server.sick.pop(0)
         if status != 200:
             return self._head(status, {"Content-Length": "0"})
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
-        same = not server.if_range or self.headers.get("If-Range") in (None, server.etag, server.date)
+        start = (
+            int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
+        )
+        same = not server.if_range or self.headers.get("If-Range") in (
+            None,
+            server.etag,
+            server.date,
+        )
         if start >= len(server.data):
             return self._head(416, {"Content-Length": "0"})
         if start and same:
@@ -213,7 +219,8 @@ def test_next_call_asks_for_the_missing_bytes_only(server, folder):
 
 
 @pytest.mark.parametrize(
-    "etag, date, validator", [(None, DATE, DATE), ('W/"weak"', DATE, DATE), ('W/"weak"', None, None)]
+    "etag, date, validator",
+    [(None, DATE, DATE), ('W/"weak"', DATE, DATE), ('W/"weak"', None, None)],
 )
 def test_date_stands_in_for_a_strong_etag(server, folder, etag, date, validator):
     server.etag, server.date = etag, date
@@ -233,7 +240,9 @@ def test_without_validator_and_checksum_it_starts_over(server, folder):
 
 def test_killed_process_leaves_a_part_that_is_carried_on(server, folder):
     server.breaks, server.how = 1, "stall"
-    process = multiprocessing.get_context("fork").Process(target=get, args=(an_archive(server), folder))
+    process = multiprocessing.get_context("fork").Process(
+        target=get, args=(an_archive(server), folder)
+    )
     process.start()
     part = folder / "a.zip.part"
     deadline = time.monotonic() + 20

@@ -74,7 +74,9 @@ def test_events_outside_the_sensor_are_counted(tmp_path):
     events = random_events(20)
     events["x"][5], events["y"][9] = 34, 200
     path = write_bin(tmp_path / "wide.bin", events)
-    said = r"wide\.bin: 2 of 20 events lie outside the 34 x 34 sensor; the first is event 5 with x=34"
+    said = (
+        r"wide\.bin: 2 of 20 events lie outside the 34 x 34 sensor; the first is event 5 with x=34"
+    )
     with pytest.raises(UserError, match=said):
         read_bin(path, SENSOR)
 

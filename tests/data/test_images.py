@@ -19,7 +19,8 @@ def test_v_is_that_of_hsv(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     v = read_image(tmp_path / "a.png", 12)
     expected = [
-        [round(colorsys.rgb_to_hsv(*(c / 255 for c in rgb))[2] * 255) for rgb in row] for row in pixels
+        [round(colorsys.rgb_to_hsv(*(c / 255 for c in rgb))[2] * 255) for rgb in row]
+        for row in pixels
     ]
     assert v.tolist() == expected
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", 12, use_hsv=False), pixels[..., 2])
@@ -38,9 +39,13 @@ def test_before_or_after_resizing(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
 def test_other_kinds_of_pixels(tmp_path, mode):
-    image = Image.fromarray(np.random.default_rng(1).integers(0, 2, (10, 10), np.uint8) * 255).convert(mode)
+    image = Image.fromarray(
+        np.random.default_rng(1).integers(0, 2, (10, 10), np.uint8) * 255
+    ).convert(mode)
     image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 10), np.asarray(image.convert("L")))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.png", 10), np.asarray(image.convert("L"))
+    )
 
 
 def test_load_caches_by_file_size_and_channel(tmp_path, monkeypatch):
@@ -50,7 +55,9 @@ def test_load_caches_by_file_size_and_channel(tmp_path, monkeypatch):
     for i, path in enumerate(files):
         np.testing.assert_array_equal(images[i], read_image(path, 16))
     calls = []
-    monkeypatch.setattr(Image, "open", lambda path, real=Image.open: calls.append(path) or real(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, real=Image.open: calls.append(path) or real(path)
+    )
     np.testing.assert_array_equal(load_images(files, 16, "test", tmp_path), images)
     assert not calls
     for changed in ({"size": 17}, {"use_hsv": False}, {"resize_first": False}):

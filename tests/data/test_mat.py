@@ -57,7 +57,12 @@ def refused(path, content, said):
 
 
 def assert_equal(found, events):
-    assert {c: found[c].dtype for c in "xytp"} == {"x": np.int16, "y": np.int16, "t": np.int64, "p": np.uint8}
+    assert {c: found[c].dtype for c in "xytp"} == {
+        "x": np.int16,
+        "y": np.int16,
+        "t": np.int64,
+        "p": np.uint8,
+    }
     for c in "xytp":
         np.testing.assert_array_equal(found[c], events[c])
 
@@ -108,7 +113,9 @@ def element(name, array, order="<", kind=6, claims=None, number_type=None, shape
     claims = len(data) if claims is None else claims
     shape = shape or (array.size, 1)
     body = struct.pack(f"{order}IIII", 6, 8, kind, 0)
-    body += struct.pack(f"{order}II{len(shape)}i", 5, 4 * len(shape), *shape) + bytes(-4 * len(shape) % 8)
+    body += struct.pack(f"{order}II{len(shape)}i", 5, 4 * len(shape), *shape) + bytes(
+        -4 * len(shape) % 8
+    )
     if len(name) <= 4:  # the short form
         first = struct.pack(f"{order}I", len(name) << 16 | 1)
         body += first + name.encode().ljust(4, b"\0")
@@ -203,7 +210,9 @@ def test_missing_file_and_folder(path):
 def test_any_truncation_is_noticed(path, compress):
     content = mat_bytes(EVENTS, compress)
     for n in sorted({*range(1, 400, 7), *range(400, len(content), 97), len(content) - 1}):
-        refused(path, content[:n], "truncated|damaged|not a MATLAB file|holds no variable|once each")
+        refused(
+            path, content[:n], "truncated|damaged|not a MATLAB file|holds no variable|once each"
+        )
 
 
 def test_any_flipped_bit_of_packed_data_is_noticed(path):
@@ -281,7 +290,9 @@ def mutated(rng, content):
         case 3:
             # Mostly where the tags are: behind the header.
             at = at // 4 * 4 if rng.random() < 0.3 else 128 + 4 * rng.randrange(20)
-            word = rng.choice([0, 1, 9, 14, 15, 2**30, 2**31, 2**32 - 1, MAX_EVENTS, rng.randrange(2**32)])
+            word = rng.choice(
+                [0, 1, 9, 14, 15, 2**30, 2**31, 2**32 - 1, MAX_EVENTS, rng.randrange(2**32)]
+            )
             data[at : at + 4] = struct.pack("<I", word)
         case 4:
             data[at:at] = data[at : at + rng.randrange(1, 200)]
@@ -311,7 +322,10 @@ def test_mutated_files_give_events_or_one_message_fast(path):
             assert str(path) in str(error)
             outcomes["refused"] += 1
         else:
-            assert len({len(events[c]) for c in "xytp"}) == 1 and set(events["p"].tolist()) <= {0, 1}
+            assert len({len(events[c]) for c in "xytp"}) == 1 and set(events["p"].tolist()) <= {
+                0,
+                1,
+            }
             assert events["x"].min() >= 0 and events["y"].min() >= 0
             outcomes["read"] += 1
         assert time.process_time() - begin < 1

@@ -74,7 +74,13 @@ def test_contract(root):
     assert data.frames.shape == (13, 4, 2, 24, 24) and data.frames.dtype == torch.float32
     assert data.images.shape == (13, 24, 24) and data.images.dtype == torch.uint8
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
-    assert data.file_ids.dtype == data.twins.dtype == data.train.dtype == data.static_train.dtype == np.int64
+    assert (
+        data.file_ids.dtype
+        == data.twins.dtype
+        == data.train.dtype
+        == data.static_train.dtype
+        == np.int64
+    )
 
 
 def test_twins_are_of_the_same_class_and_number(root):
@@ -112,7 +118,9 @@ def test_split_is_the_first_nine_tenths_of_every_class(root):
     # round(0.9 * 2) = 2, round(0.9 * 1) = 1, and 9 of the 10 dolphins.
     assert data.train.tolist() == list(range(12)) and data.test.tolist() == [12]
     assert data.static_test.tolist() == [IMAGES.index(("dolphin", 10))]
-    assert data.static_train.tolist() == list(range(12))  # accordion 3, which has no recording, among them
+    assert data.static_train.tolist() == list(
+        range(12)
+    )  # accordion 3, which has no recording, among them
     half = load(root, 2, 8, train_portion=0.5)
     assert [data.names[r] for r in half.test] == [
         "Faces_easy/image_0002.bin",
@@ -137,12 +145,14 @@ def test_class_table_is_that_of_braincog(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
     theirs = NCALTECH101(str(tmp_path))
-    assert {Path(p).parent.name: label for p, label in zip(theirs.data, theirs.targets, strict=True)} == {
-        name: label for label, name in enumerate(CLASSES)
-    }
+    assert {
+        Path(p).parent.name: label for p, label in zip(theirs.data, theirs.targets, strict=True)
+    } == {name: label for label, name in enumerate(CLASSES)}
     assert len(CLASSES) == len(NCALTECH101.cls_count) == 101
     assert sum(NCALTECH101.cls_count) == ncaltech101.FULL_COUNT
-    assert CLASSES[:2] == ("BACKGROUND_Google", "Faces_easy") and list(CLASSES[2:]) == sorted(CLASSES[2:])
+    assert CLASSES[:2] == ("BACKGROUND_Google", "Faces_easy") and list(CLASSES[2:]) == sorted(
+        CLASSES[2:]
+    )
 
 
 def test_split_of_the_full_data_set_has_the_published_counts():
@@ -200,7 +210,9 @@ def test_decoded_once_until_a_file_the_steps_or_the_size_change(root, monkeypatc
     real = ncaltech101.read_bin
     before = load(root, 2, 8)
     monkeypatch.setattr(ncaltech101, "read_bin", lambda path: calls.append(path) or real(path))
-    monkeypatch.setattr(Image, "open", lambda path, real=Image.open: calls.append(path) or real(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, real=Image.open: calls.append(path) or real(path)
+    )
     again = load(root, 2, 8)
     assert not calls
     assert torch.equal(again.frames, before.frames) and torch.equal(again.images, before.images)
@@ -252,12 +264,18 @@ def rename(folder, old, new):
             rename(recordings_folder, "dolphin", "Dolphin"),
             r"folders Dolphin, which are none of .*101 classes",
         ),
-        (rename(images_folder, "dolphin", "shark"), r"101_ObjectCategories holds the folders shark"),
+        (
+            rename(images_folder, "dolphin", "shark"),
+            r"101_ObjectCategories holds the folders shark",
+        ),
         (
             rename(recordings_folder, "dolphin/image_0003.bin", "dolphin/3.bin"),
             r"a name like image_0001\.bin",
         ),
-        (rename(images_folder, "dolphin/image_0003.jpg", "dolphin/a.jpg"), r"a name like image_0001\.jpg"),
+        (
+            rename(images_folder, "dolphin/image_0003.jpg", "dolphin/a.jpg"),
+            r"a name like image_0001\.jpg",
+        ),
         (
             rename(recordings_folder, "dolphin/image_0003.bin", "dolphin/image_4.bin"),
             r"Both .*dolphin.* and .*dolphin.* have number 4",
@@ -267,7 +285,10 @@ def rename(folder, old, new):
             r"recordings in .*NCALTECH101/Caltech101 .*no image in .*101_ObjectCategories: dolphin\. Add",
         ),
         (rename(recordings_folder, "", "../Gone"), r"There is no folder .*Caltech101\.\nExpected:"),
-        (rename(images_folder, "", "../Gone"), r"There is no folder .*101_ObjectCategories\.\nExpected:"),
+        (
+            rename(images_folder, "", "../Gone"),
+            r"There is no folder .*101_ObjectCategories\.\nExpected:",
+        ),
     ],
 )
 def test_faults_are_named(root, change, said):
@@ -277,9 +298,7 @@ def test_faults_are_named(root, change, said):
 
 
 def test_missing_parts_print_the_expected_tree(tmp_path):
-    tree = (
-        r"(?s)Expected:.*NCALTECH101/Caltech101/<class>.*caltech101/101_ObjectCategories.*prepare NCALTECH101"
-    )
+    tree = r"(?s)Expected:.*NCALTECH101/Caltech101/<class>.*caltech101/101_ObjectCategories.*prepare NCALTECH101"
     for given in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=tree):
             load(given)
@@ -302,7 +321,9 @@ def test_fetch_unpacks_both_archives(root, monkeypatch, tmp_path):
         """The folder in an archive in an archive, as both are distributed."""
         outer = archives / name / Path(name).stem
         outer.mkdir(parents=True)
-        made = shutil.make_archive(str(archives / "inner"), kind, inner_folder.parent, inner_folder.name)
+        made = shutil.make_archive(
+            str(archives / "inner"), kind, inner_folder.parent, inner_folder.name
+        )
         Path(made).rename(outer / inner)
         shutil.make_archive(str(archives / name / "outer"), "zip", archives / name, outer.name)
         shutil.rmtree(inner_folder)
@@ -383,7 +404,9 @@ def test_fault_1_the_first_test_image_of_every_class_is_drawn(tmp_path):
     assert set(clean.static.tolist()) == set(data.twins[data.train].tolist())
 
 
-def test_fault_2_recordings_are_split_in_directory_order_so_that_twins_of_test_recordings_train(tmp_path):
+def test_fault_2_recordings_are_split_in_directory_order_so_that_twins_of_test_recordings_train(
+    tmp_path,
+):
     write_class(tmp_path, "dolphin", 40)
     data = load(tmp_path, 2, 8)
     published, clean = split_of(data, "he2024"), split_of(data, "clean")
@@ -393,7 +416,10 @@ def test_fault_2_recordings_are_split_in_directory_order_so_that_twins_of_test_r
     assert sorted(order[36:]) == published.test.tolist()
     leaked = len(set(data.twins[published.test].tolist()) & set(published.static.tolist()))
     assert leaked > 0
-    assert f"Audit: {leaked} static twins" in published.audit and "Audit: 0 static twins" in clean.audit
+    assert (
+        f"Audit: {leaked} static twins" in published.audit
+        and "Audit: 0 static twins" in clean.audit
+    )
 
 
 def test_published_line_runs_the_baseline_with_the_published_recipe():
@@ -465,8 +491,13 @@ def test_real_recording_and_photographs(real_data, tmp_path):
     assert len(data.images) == len(photographs) and data.images.float().std() > 30
     events = read_mnist_file(str(real), np.dtype([(c, int) for c in "xytp"]))
     assert len(events) == 67_445
-    assert [events[c].min() for c in "xy"] == [0, 0] and [events[c].max() for c in "xy"] == [150, 172]
-    counts = torch.tensor(ToFrame(sensor_size=(151, 173, 2), n_time_bins=10)(events), dtype=torch.float)
+    assert [events[c].min() for c in "xy"] == [0, 0] and [events[c].max() for c in "xy"] == [
+        150,
+        172,
+    ]
+    counts = torch.tensor(
+        ToFrame(sensor_size=(151, 173, 2), n_time_bins=10)(events), dtype=torch.float
+    )
     assert counts.sum() > 67_000
     expected = F.interpolate(counts, size=[48, 48], mode="bilinear", align_corners=True)
     for frames in data.frames:

@@ -17,7 +17,14 @@ from tmkt_braincog.errors import UserError
 
 TRAIN_LABELS = [5, 0, 4, 1, 9, 2, 1]
 TEST_LABELS = [7, 2, 1, 0]
-FILES = [("Train", 0, 2), ("Train", 1, 4), ("Train", 1, 7), ("Train", 5, 1), ("Test", 2, 2), ("Test", 7, 1)]
+FILES = [
+    ("Train", 0, 2),
+    ("Train", 1, 4),
+    ("Train", 1, 7),
+    ("Train", 5, 1),
+    ("Test", 2, 2),
+    ("Test", 7, 1),
+]
 
 
 def images(n, seed):
@@ -33,7 +40,9 @@ def write_mnist(root):
 def root(tmp_path):
     # Written in an order that is not the sorted one.
     order = [FILES[i] for i in (4, 2, 0, 5, 3, 1)]
-    write_nmnist_tree(tmp_path, {file: random_events(200, seed=FILES.index(file)) for file in order})
+    write_nmnist_tree(
+        tmp_path, {file: random_events(200, seed=FILES.index(file)) for file in order}
+    )
     write_mnist(tmp_path)
     return tmp_path
 
@@ -48,7 +57,9 @@ def test_contract(root):
     assert data.image_labels.tolist() == TRAIN_LABELS + TEST_LABELS
     assert torch.equal(data.image_labels[data.twins], data.labels)
     assert data.train.tolist() == [0, 1, 2, 3] and data.test.tolist() == [4, 5]
-    assert data.static_train.tolist() == list(range(7)) and data.static_test.tolist() == list(range(7, 11))
+    assert data.static_train.tolist() == list(range(7)) and data.static_test.tolist() == list(
+        range(7, 11)
+    )
     np.testing.assert_array_equal(data.images.numpy(), np.concatenate([images(7, 0), images(4, 1)]))
 
 
@@ -119,7 +130,9 @@ def test_one_warning_for_unsorted_events_also_from_the_cache(root, caplog):
         caplog.clear()
         load(root, 4)
         warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        assert warnings == ["nmnist: 3 events in 2 recordings were out of order in time; they were sorted."]
+        assert warnings == [
+            "nmnist: 3 events in 2 recordings were out of order in time; they were sorted."
+        ]
 
 
 def break_with(content):
@@ -145,9 +158,15 @@ def cut_mnist(root):
     [
         (break_with(b""), r"00004\.bin is empty"),
         (break_with(b"1234567"), r"00004\.bin is truncated: 7 bytes"),
-        (break_with(bytes([34, 0, 0, 0, 1])), r"00004\.bin: 1 of 1 events lie outside the 34 x 34 sensor"),
+        (
+            break_with(bytes([34, 0, 0, 0, 1])),
+            r"00004\.bin: 1 of 1 events lie outside the 34 x 34 sensor",
+        ),
         (move("Train/5", "Train/ten"), r"folders ten, which are none of the 10 classes"),
-        (move("Train/1/00004.bin", "Train/1/four.bin"), r"four\.bin; a name like 00011\.bin was expected"),
+        (
+            move("Train/1/00004.bin", "Train/1/four.bin"),
+            r"four\.bin; a name like 00011\.bin was expected",
+        ),
         (
             move("Train/1/00004.bin", "Train/1/00003.bin"),
             r"class 1, but image 3 of MNIST's Train set.* is a 4",
@@ -194,7 +213,9 @@ def test_fetch_leaves_alone_what_is_there_and_asks_for_the_rest(root, monkeypatc
     import torchvision.datasets
 
     asked = []
-    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda folder, download: asked.append(folder))
+    monkeypatch.setattr(
+        torchvision.datasets, "MNIST", lambda folder, download: asked.append(folder)
+    )
     monkeypatch.setattr(install, "fetch", lambda archive, folder: asked.append(archive.name))
     monkeypatch.setattr(nmnist, "install", install.install)
     nmnist.fetch(root)

@@ -95,10 +95,16 @@ def test_contract(tree):
     assert data.classes == CLASSES
     assert data.frames.shape == (140, 3, 2, 28, 28) and data.frames.dtype == torch.float32
     assert data.images.shape == (140, 28, 28) and data.images.dtype == torch.uint8
-    assert data.labels.tolist() == data.image_labels.tolist() == [c for c in range(7) for _ in range(20)]
+    assert (
+        data.labels.tolist()
+        == data.image_labels.tolist()
+        == [c for c in range(7) for _ in range(20)]
+    )
     assert data.labels.dtype == data.image_labels.dtype == torch.int64
     assert data.file_ids.tolist() == [*range(1, 21)] * 7
-    assert data.names[:2] == [f"background/{CLASSES[0]}/{recording(tree).stem}_{d}" for d in ("01", "02")]
+    assert data.names[:2] == [
+        f"background/{CLASSES[0]}/{recording(tree).stem}_{d}" for d in ("01", "02")
+    ]
     assert data.names[-1] == f"evaluation/{CLASSES[6]}/{recording(tree, 6).stem}_20"
     assert len(set(data.names)) == 140
     for name in ("file_ids", "twins", "train", "test", "static_train", "static_test"):
@@ -213,7 +219,9 @@ def test_decoded_once_until_a_recording_or_its_table_changes(root, monkeypatch):
     before = load(root, 3, 28)
     real = nomniglot.read_aedat4
     monkeypatch.setattr(nomniglot, "read_aedat4", lambda path: calls.append(path) or real(path))
-    monkeypatch.setattr(Image, "open", lambda path, real=Image.open: calls.append(path) or real(path))
+    monkeypatch.setattr(
+        Image, "open", lambda path, real=Image.open: calls.append(path) or real(path)
+    )
     again = load(root, 3, 28)
     assert not calls
     assert torch.equal(again.frames, before.frames) and torch.equal(again.images, before.images)
@@ -285,7 +293,9 @@ def test_fault_9_at_full_size():
     from tmkt_braincog.data.nomniglot import Character
 
     characters = [
-        Character("background", f"{a:02d}", n, Path()) for a in range(30) for n in range(1, 21 + a % 24)
+        Character("background", f"{a:02d}", n, Path())
+        for a in range(30)
+        for n in range(1, 21 + a % 24)
     ]
     pools = published_pools(characters)
     assert sorted(np.concatenate(pools).tolist()) == [
@@ -312,13 +322,17 @@ def test_unknown_mode_is_refused(tree):
 
 
 def test_missing_parts_print_the_expected_tree(tmp_path, tree):
-    expected = r"Expected:.*NOmniglot/dvs_background/<alphabet>.*omniglot-py/images_.*figshare.*16821427"
+    expected = (
+        r"Expected:.*NOmniglot/dvs_background/<alphabet>.*omniglot-py/images_.*figshare.*16821427"
+    )
     for given in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=f"(?s){expected}"):
             load(given)
     for part in ("NOmniglot/dvs_background", "omniglot-py/images_evaluation"):
         target = tmp_path / part.replace("/", "_")
-        shutil.copytree(tree, target, ignore=lambda folder, names: [n for n in names if n.endswith(".png")])
+        shutil.copytree(
+            tree, target, ignore=lambda folder, names: [n for n in names if n.endswith(".png")]
+        )
         shutil.rmtree(target / part)
         with pytest.raises(UserError, match=f"(?s)There is no folder .*{part}\\.\n{expected}"):
             load(target)
@@ -481,8 +495,14 @@ def test_tables_as_other_programs_write_them(tmp_path, change):
 @pytest.mark.parametrize(
     "times, said",
     [
-        (lambda t: t - 2000, r"row 1: the drawing from -?\d+ to \d+ us is not all in the recording"),
-        (lambda t: t + 2000, r"row 20: .* is not all in the recording 0001\.aedat4, which has events from"),
+        (
+            lambda t: t - 2000,
+            r"row 1: the drawing from -?\d+ to \d+ us is not all in the recording",
+        ),
+        (
+            lambda t: t + 2000,
+            r"row 20: .* is not all in the recording 0001\.aedat4, which has events from",
+        ),
         (lambda t: np.where(t == t[3, 1], t[3, 0] + 1, t), None),
     ],
 )
@@ -506,7 +526,9 @@ def test_a_drawing_without_events_is_named(tmp_path):
     times[3] = t[gap] + 1, t[gap + 1]
     path = write_aedat4(tmp_path / "0001.aedat4", EVENTS)
     path.with_suffix(".csv").write_text(times_table(times))
-    with pytest.raises(UserError, match=r"0001\.csv, row 4: the drawing from \d+ to \d+ us has no event"):
+    with pytest.raises(
+        UserError, match=r"0001\.csv, row 4: the drawing from \d+ to \d+ us has no event"
+    ):
         read_drawings(path)
 
 
@@ -523,7 +545,9 @@ def test_an_event_outside_the_sensor_is_named(root):
     events = EVENTS.copy()
     events["x"][3] = 346
     write_aedat4(recording(root), events)
-    with pytest.raises(UserError, match=r"0001\.aedat4: 1 of \d+ events lie outside the 346 x 260 sensor"):
+    with pytest.raises(
+        UserError, match=r"0001\.aedat4: 1 of \d+ events lie outside the 346 x 260 sensor"
+    ):
         load(root, 3, 28)
 
 
@@ -534,7 +558,9 @@ def test_fetch_gets_omniglot_and_says_what_to_fetch_by_hand(root, tmp_path, monk
     expected = load(root, 3, 28)
     archives, asked = tmp_path / "archives", []
     for part in ("background", "evaluation"):
-        shutil.make_archive(str(archives / f"images_{part}"), "zip", root / "omniglot-py", f"images_{part}")
+        shutil.make_archive(
+            str(archives / f"images_{part}"), "zip", root / "omniglot-py", f"images_{part}"
+        )
         shutil.rmtree(root / PNG.format(part))
     (root / "NOmniglot").rename(tmp_path / "aside")
 
@@ -545,12 +571,22 @@ def test_fetch_gets_omniglot_and_says_what_to_fetch_by_hand(root, tmp_path, monk
 
     monkeypatch.setattr(install, "fetch", fetch)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"(?s)no folder .*dvs_background, and no direct.*16821427"):
+        with pytest.raises(
+            UserError, match=r"(?s)no folder .*dvs_background, and no direct.*16821427"
+        ):
             nomniglot.fetch(root)
     prefix = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
     assert asked == [
-        ((f"{prefix}/images_background.zip",), "68d2efa1b9178cc56df9314c21c6e718", root / "omniglot-py"),
-        ((f"{prefix}/images_evaluation.zip",), "6b91aef0f799c5bb55b94e3f2daec811", root / "omniglot-py"),
+        (
+            (f"{prefix}/images_background.zip",),
+            "68d2efa1b9178cc56df9314c21c6e718",
+            root / "omniglot-py",
+        ),
+        (
+            (f"{prefix}/images_evaluation.zip",),
+            "6b91aef0f799c5bb55b94e3f2daec811",
+            root / "omniglot-py",
+        ),
     ]
     (tmp_path / "aside").rename(root / "NOmniglot")
     nomniglot.fetch(root)
@@ -637,7 +673,9 @@ def test_real_recording_of_the_camera_and_real_drawings(real_data, tmp_path, mon
     drawing = slow_drawings(tmp_path / DVS.format("background") / "Greek" / "character01" / f"{data.names[0].split('/')[-1][:4]}.aedat4")[4]  # fmt: skip
     structured = drawing.astype([("t", int), ("x", int), ("y", int), ("p", int)])
     counts = ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=12)(structured).astype(np.float64)
-    counts = torch.tensor(counts / np.maximum(counts.max((-1, -2), keepdims=True), 1))[..., 4:254, 54:304]
+    counts = torch.tensor(counts / np.maximum(counts.max((-1, -2), keepdims=True), 1))[
+        ..., 4:254, 54:304
+    ]
     expected = F.interpolate(counts.float(), size=[28, 28], mode="bilinear", align_corners=True)
     torch.testing.assert_close(frames[4], expected, rtol=1e-6, atol=1e-6)
     assert data.images.float().mean() > 200 and data.images.min() < 100
@@ -648,7 +686,8 @@ def test_the_recipe_trains_to_the_table(root, tmp_path, capsys):
     assert run_train([*words.split(), "--no-tensorboard"]) == 0
     said = capsys.readouterr().out
     assert (
-        "140 recordings, 140 images, 7 classes" in said and "105 training, 0 validation and 35 test" in said
+        "140 recordings, 140 images, 7 classes" in said
+        and "105 training, 0 validation and 35 test" in said
     )
     assert "35 of them excluded" in said and "Audit: 0 static twins" in said
     row = pd.read_csv(tmp_path / "out" / "comparison.csv").iloc[0]

@@ -78,7 +78,9 @@ def test_pools_may_hold_images_of_other_classes():
 
 
 def test_only_classes_of_the_chosen_recordings_need_images():
-    data = dataset(recordings=np.flatnonzero(LABELS != 2), pools=pools(np.flatnonzero(IMAGE_LABELS != 2)))
+    data = dataset(
+        recordings=np.flatnonzero(LABELS != 2), pools=pools(np.flatnonzero(IMAGE_LABELS != 2))
+    )
     assert set(IMAGE_LABELS[partners(data[range(len(data))])].tolist()) == {0, 1}
 
 
@@ -246,7 +248,12 @@ def test_events_are_resized_before_the_augmentation(dtype, size):
     g = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 200, (N, T, 2, SIZE, SIZE), generator=g).to(dtype)
     data = TSMDataset(
-        frames, torch.arange(N), torch.zeros(N, SIZE, SIZE), torch.arange(N), size=size, augment="crop"
+        frames,
+        torch.arange(N),
+        torch.zeros(N, SIZE, SIZE),
+        torch.arange(N),
+        size=size,
+        augment="crop",
     )
     pair = data[range(N)]
     assert pair.events.shape == (N, T, 2, size, size) and pair.static.shape == (N, 2, size, size)
@@ -273,7 +280,11 @@ def test_the_source_is_not_written_to():
 def test_nothing_is_read_back_from_the_device(augment, pairing, size):
     """Tensors on the meta device have no values: to read one is an error."""
     data = dataset(
-        augment=augment, pairing=pairing, size=size, twins=np.zeros(R, int), pools=[np.arange(S)] * N
+        augment=augment,
+        pairing=pairing,
+        size=size,
+        twins=np.zeros(R, int),
+        pools=[np.arange(S)] * N,
     )
     data.frames, data.images = data.frames.to("meta"), data.images.to("meta")
     pair = data[range(R)]
@@ -287,9 +298,13 @@ def test_nothing_is_read_back_from_the_device(augment, pairing, size):
 def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    frames, images = torch.randint(0, 256, (R, T, 2, *size)).byte(), torch.randint(0, 256, (S, *size)).byte()
+    frames, images = (
+        torch.randint(0, 256, (R, T, 2, *size)).byte(),
+        torch.randint(0, 256, (S, *size)).byte(),
+    )
     here, there = (
-        TSMDataset(frames.to(d), LABELS, images.to(d), IMAGE_LABELS, augment=augment) for d in ("cpu", "cuda")
+        TSMDataset(frames.to(d), LABELS, images.to(d), IMAGE_LABELS, augment=augment)
+        for d in ("cpu", "cuda")
     )
     items = list(range(5 * R))
     torch.cuda.set_sync_debug_mode("error")
@@ -301,7 +316,9 @@ def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
     expected = here[items]
     for name in ("events", "label", "draws", "index"):
         assert torch.equal(getattr(pair, name).cpu(), getattr(expected, name)), name
-    torch.testing.assert_close(pair.static.cpu(), expected.static, rtol=1e-6, atol=0)  # divides another way
+    torch.testing.assert_close(
+        pair.static.cpu(), expected.static, rtol=1e-6, atol=0
+    )  # divides another way
 
 
 def test_pair_moves_as_a_whole():
@@ -317,13 +334,17 @@ def test_a_class_without_images():
 
 
 def test_lengths_that_do_not_match():
-    with pytest.raises(UserError, match=f"{R} recordings with {R - 1} labels and {S} images with {S} labels"):
+    with pytest.raises(
+        UserError, match=f"{R} recordings with {R - 1} labels and {S} images with {S} labels"
+    ):
         dataset(labels=LABELS[:-1])
     with pytest.raises(UserError, match=f"{S} images with {S - 2} labels"):
         dataset(image_labels=IMAGE_LABELS[:-2])
 
 
-@pytest.mark.parametrize(("option", "known"), [("augment", "crop, dvs-da, none"), ("pairing", "class, twin")])
+@pytest.mark.parametrize(
+    ("option", "known"), [("augment", "crop, dvs-da, none"), ("pairing", "class, twin")]
+)
 def test_unknown_options(option, known):
     with pytest.raises(UserError, match=f"Unknown {option} 'flip'. Known: {known}"):
         dataset(**{option: "flip"})
@@ -340,7 +361,9 @@ def test_draws_are_uniform_and_independent():
         assert stats.kstest(draws[..., t].ravel(), "uniform").pvalue > 1e-4
     bound = 4 / np.sqrt(draws.size / 2)
     for axis in range(3):  # neighbouring epochs, items and steps
-        x, y = (np.take(draws, range(k, draws.shape[axis] - 1 + k), axis=axis).ravel() for k in (0, 1))
+        x, y = (
+            np.take(draws, range(k, draws.shape[axis] - 1 + k), axis=axis).ravel() for k in (0, 1)
+        )
         assert abs(np.corrcoef(x, y)[0, 1]) < bound
 
 

@@ -118,7 +118,9 @@ def test_every_damaged_file_is_listed(files, monkeypatch, jobs):
     monkeypatch.setenv("TMKT_JOBS", jobs)
     files[1].write_bytes(b"")
     files[4].write_bytes(b"1234567")
-    said = r"(?s)2 of 6 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7 bytes"
+    said = (
+        r"(?s)2 of 6 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7 bytes"
+    )
     with pytest.raises(UserError, match=said):
         load(files)
     monkeypatch.setattr(parallel, "MAX_PROBLEMS", 2)

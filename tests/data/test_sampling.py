@@ -97,7 +97,8 @@ def test_a_function_of_seed_and_epoch(sampling):
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_too_few_recordings_for_a_batch(sampling):
     with pytest.raises(
-        UserError, match=r"epoch of 100 .* no batch of 101: lower --batch-size, or raise --epoch-size"
+        UserError,
+        match=r"epoch of 100 .* no batch of 101: lower --batch-size, or raise --epoch-size",
     ):
         epoch_batches(LABELS, 101, None, sampling, 0, 0)
     with pytest.raises(UserError, match="epoch of 9 "):

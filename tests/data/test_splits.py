@@ -35,13 +35,18 @@ def random_data(seed, least=8):
     R, S = len(labels), len(image_labels)
     twins = np.full(R, NO_TWIN)
     for c in range(N):
-        recordings, images = (rng.permutation(np.flatnonzero(x == c)) for x in (labels, image_labels))
+        recordings, images = (
+            rng.permutation(np.flatnonzero(x == c)) for x in (labels, image_labels)
+        )
         k = min(len(recordings), len(images)) - int(rng.integers(0, 4))
         twins[recordings[:k]] = images[:k]
 
     def halves(of, portion):
         first = np.concatenate(
-            [rng.permutation(np.flatnonzero(of == c))[: round(portion * (of == c).sum())] for c in range(N)]
+            [
+                rng.permutation(np.flatnonzero(of == c))[: round(portion * (of == c).sum())]
+                for c in range(N)
+            ]
         )
         return np.sort(first), np.setdiff1d(np.arange(len(of)), first)
 
@@ -81,7 +86,8 @@ EVERY = [(seed, o) for seed in range(8) for o in OPTIONS]
 
 def same(a, b):
     return all(
-        np.array_equal(getattr(a, part), getattr(b, part)) for part in ("train", "val", "test", "static")
+        np.array_equal(getattr(a, part), getattr(b, part))
+        for part in ("train", "val", "test", "static")
     )
 
 
@@ -158,7 +164,9 @@ def test_the_choice_is_that_of_the_seed(changed):
 
 def test_every_recording_can_be_a_shot():
     data = random_data(3)
-    chosen = {i for seed in range(60) for i in make_split(data, options(shots=3), seed).train.tolist()}
+    chosen = {
+        i for seed in range(60) for i in make_split(data, options(shots=3), seed).train.tolist()
+    }
     assert chosen == set(data.train.tolist())
 
 
@@ -190,8 +198,13 @@ def test_more_shots_than_recordings():
     data = random_data(6)
     fewest = np.bincount(data.labels.numpy()[data.train])
     c, n = int(fewest.argmin()), int(fewest.min())
-    assert np.bincount(data.labels.numpy()[make_split(data, options(shots=n), 0).train]).tolist() == [n] * N
-    with pytest.raises(UserError, match=rf"--shots {n + 1}: class {c} has only {n} training recordings"):
+    assert (
+        np.bincount(data.labels.numpy()[make_split(data, options(shots=n), 0).train]).tolist()
+        == [n] * N
+    )
+    with pytest.raises(
+        UserError, match=rf"--shots {n + 1}: class {c} has only {n} training recordings"
+    ):
         make_split(data, options(shots=n + 1), 0)
 
 
@@ -247,19 +260,25 @@ def test_he2024_keeps_twins(seed, given):
     counts += [twins, len(data.images), twins - len(leaked), len(leaked)]
     assert numbers(split.audit) == counts + [unknown] * (unknown > 0)
     clean = make_split(data, given, seed)
-    assert all(np.array_equal(getattr(split, p), getattr(clean, p)) for p in ("train", "val", "test"))
+    assert all(
+        np.array_equal(getattr(split, p), getattr(clean, p)) for p in ("train", "val", "test")
+    )
 
 
 def test_he2024_draws_as_published_where_the_data_set_says_how():
     data = random_data(0)
     pools = data.pools(data.static_train)
     pools[1] = pools[0][:2]  # the class is wrong
-    data.published = PublishedDraw(data.train[::2], np.sort(np.r_[data.test, data.train[1::2]]), pools)
+    data.published = PublishedDraw(
+        data.train[::2], np.sort(np.r_[data.test, data.train[1::2]]), pools
+    )
     split = make_split(data, he2024(options()), 0)
     assert np.array_equal(split.train, data.published.train)
     assert np.array_equal(split.test, data.published.test)
     assert split.pools is pools
-    assert f"2 of {sum(map(len, pools))} images that can be drawn are of another class" in split.audit
+    assert (
+        f"2 of {sum(map(len, pools))} images that can be drawn are of another class" in split.audit
+    )
     clean = make_split(data, options(), 0)
     assert np.array_equal(clean.train, data.train) and "another class" not in clean.audit
 
@@ -278,7 +297,9 @@ def test_twins_shared_by_several_recordings_are_removed_once():
     data.twins[:] = NO_TWIN
     image = int(data.static_train[0])
     data.twins[data.test[:3]] = image
-    data.twins[data.train[0]] = image  # also the twin of a training recording: held out all the same
+    data.twins[data.train[0]] = (
+        image  # also the twin of a training recording: held out all the same
+    )
     split = make_split(data, options(), 0)
     assert image not in split.static and len(split.static) == len(data.static_train) - 1
     assert numbers(split.audit)[4:8] == [1, len(data.images), 1, 0]
@@ -307,7 +328,9 @@ def test_leak_puts_the_twins_of_the_test_in_place_of_as_many_others(seed, n):
     }
     for c, (without, with_) in enumerate(zip(clean.pools, leak.pools, strict=True)):
         twins = {t for t in held["test"] if data.image_labels[t] == c}
-        assert len(with_) == len(set(with_.tolist())) == len(without) and (n is None or len(with_) == n)
+        assert len(with_) == len(set(with_.tolist())) == len(without) and (
+            n is None or len(with_) == n
+        )
         assert len(twins & set(with_.tolist())) == min(len(twins), len(without))
         assert set(with_.tolist()) - twins <= set(without.tolist())
         assert not set(without.tolist()) & (held["val"] | held["test"])

@@ -96,7 +96,9 @@ def test_unpacks_every_kind(archive, out, tmp_path, kind):
 
 def test_other_spellings_of_the_formats(archive, tmp_path):
     spellings = [make_zip(FILES.items(), zipfile.ZIP_STORED)]
-    spellings += [make_tar(FILES.items(), format=f) for f in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT)]
+    spellings += [
+        make_tar(FILES.items(), format=f) for f in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT)
+    ]
     spellings += [
         b"".join(gzip.compress(spellings[1][i::][:4096]) for i in range(0, len(spellings[1]), 4096))
     ]
@@ -179,7 +181,19 @@ def test_parents_are_made(archive, out):
     assert contents(out / "x" / "y") == FILES
 
 
-PATHS = ["/etc/x", "../x", "a/../../x", "a/..", "C:/x", "c:x", "a/c:x", "..\\x", "\\x", "a\\b", "//host/x"]
+PATHS = [
+    "/etc/x",
+    "../x",
+    "a/../../x",
+    "a/..",
+    "C:/x",
+    "c:x",
+    "a/c:x",
+    "..\\x",
+    "\\x",
+    "a\\b",
+    "//host/x",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,20 +225,27 @@ def test_deep_folders_are_refused(archive, out, kind):
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz"])
 @pytest.mark.parametrize(
-    "special", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"Z"]
+    "special",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"Z"],
 )
 def test_special_tar_entry_is_refused(archive, out, kind, special):
-    archive.write_bytes(make(kind, [("good", b"1"), (named("x", type=special, linkname="good"), b"")]))
+    archive.write_bytes(
+        make(kind, [("good", b"1"), (named("x", type=special, linkname="good"), b"")])
+    )
     assert_refused(archive, out, "entry 'x' is a link, a device")
 
 
 def test_sparse_tar_entry_is_refused(archive, out):
     headers = {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,0"}
-    archive.write_bytes(make_tar([(named("x", pax_headers=headers), b"1")], format=tarfile.PAX_FORMAT))
+    archive.write_bytes(
+        make_tar([(named("x", pax_headers=headers), b"1")], format=tarfile.PAX_FORMAT)
+    )
     assert_refused(archive, out, "sparse")
 
 
-@pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+@pytest.mark.parametrize(
+    "mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK]
+)
 def test_special_zip_entry_is_refused(archive, out, mode):
     info = zipfile.ZipInfo("x")
     info.external_attr = (mode | 0o777) << 16
@@ -343,7 +364,9 @@ def test_name_of_gigabytes_is_not_read(archive, out):
 
 
 def test_endless_chain_of_headers(archive, out):
-    one = make_tar([(named("x", pax_headers={"comment": "y"}), b"")], format=tarfile.PAX_FORMAT)[:1024]
+    one = make_tar([(named("x", pax_headers={"comment": "y"}), b"")], format=tarfile.PAX_FORMAT)[
+        :1024
+    ]
     archive.write_bytes(gzip.compress(one * 5000))
     assert_refused(archive, out, "is damaged")
 

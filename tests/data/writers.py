@@ -19,11 +19,16 @@ def structured(events) -> np.ndarray:
     return array
 
 
-def random_events(n: int, seed: int = 0, sensor_size: tuple[int, int] = (34, 34), end_us: int = 300_000):
+def random_events(
+    n: int, seed: int = 0, sensor_size: tuple[int, int] = (34, 34), end_us: int = 300_000
+):
     """``[n]`` events, uniform over sensor and time, sorted."""
     rng = np.random.default_rng(seed)
     events = np.empty(n, EVENT_DTYPE)
-    events["x"], events["y"] = rng.integers(0, sensor_size[0], n), rng.integers(0, sensor_size[1], n)
+    events["x"], events["y"] = (
+        rng.integers(0, sensor_size[0], n),
+        rng.integers(0, sensor_size[1], n),
+    )
     events["t"], events["p"] = np.sort(rng.integers(0, end_us, n)), rng.integers(0, 2, n)
     return events
 
@@ -60,4 +65,6 @@ def write_mnist_idx(root: Path, split: str, images: np.ndarray, labels: Sequence
 
 def real_recordings(root: Path) -> list[Path]:
     """A few real ``.bin`` files of N-MNIST and all of N-Caltech101 under the folder of real data."""
-    return sorted(root.glob("NMNIST/Train/*/*.bin"))[::50] + sorted(root.glob("NCALTECH101/*/*/*.bin"))
+    return sorted(root.glob("NMNIST/Train/*/*.bin"))[::50] + sorted(
+        root.glob("NCALTECH101/*/*/*.bin")
+    )

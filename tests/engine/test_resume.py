@@ -70,7 +70,9 @@ def uninterrupted(tmp_path_factory) -> Path:
     return output
 
 
-@pytest.mark.parametrize(("signum", "stop_at"), [(signal.SIGTERM, 6), (signal.SIGINT, 1), (signal.SIGINT, 8)])
+@pytest.mark.parametrize(
+    ("signum", "stop_at"), [(signal.SIGTERM, 6), (signal.SIGINT, 1), (signal.SIGINT, 8)]
+)
 def test_stopped_and_resumed_equals_uninterrupted(
     uninterrupted, tmp_path, monkeypatch, capsys, signum, stop_at
 ):
@@ -97,7 +99,9 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert run(output, "--resume") == 0
     assert steps == 16
     assert_same(final_state(uninterrupted), final_state(output))
-    pd.testing.assert_frame_equal(log_without_time(uninterrupted), log_without_time(output), check_exact=True)
+    pd.testing.assert_frame_equal(
+        log_without_time(uninterrupted), log_without_time(output), check_exact=True
+    )
     results = [json.loads((folder(o) / "result.json").read_text()) for o in (uninterrupted, output)]
     for name in ("top1_best", "top1_last", "epoch_best"):
         assert results[0][name] == results[1][name]
@@ -111,7 +115,9 @@ def test_stopped_while_evaluating(uninterrupted, tmp_path, monkeypatch, capsys, 
     def counted(self, recordings):
         nonlocal calls
         calls += 1
-        if calls == (1 if where == "in the middle" else 8):  # four epochs, test and validation in each
+        if calls == (
+            1 if where == "in the middle" else 8
+        ):  # four epochs, test and validation in each
             os.kill(os.getpid(), signal.SIGTERM)
         return evaluate_on(self, recordings)
 
@@ -120,11 +126,16 @@ def test_stopped_while_evaluating(uninterrupted, tmp_path, monkeypatch, capsys, 
     assert run(output, "--method", "tmkt", "baseline") == 128 + signal.SIGTERM
     epoch = 0 if where == "in the middle" else 3
     assert f"after epoch {epoch}, step 4 of 4" in capsys.readouterr().err
-    assert not (folder(output) / "result.json").exists() and not (output / "runs/baseline-seed3").exists()
+    assert (
+        not (folder(output) / "result.json").exists()
+        and not (output / "runs/baseline-seed3").exists()
+    )
     monkeypatch.setattr(train.Trainer, "evaluate_on", evaluate_on)
     assert run(output, "--resume") == 0
     assert_same(final_state(uninterrupted), final_state(output))
-    pd.testing.assert_frame_equal(log_without_time(uninterrupted), log_without_time(output), check_exact=True)
+    pd.testing.assert_frame_equal(
+        log_without_time(uninterrupted), log_without_time(output), check_exact=True
+    )
 
 
 def test_killed_between_the_two_checkpoints(tmp_path, monkeypatch):
@@ -137,12 +148,16 @@ def test_killed_between_the_two_checkpoints(tmp_path, monkeypatch):
         names.append(path.name)
         save(path, state)
 
-    monkeypatch.setattr(train.Trainer, "evaluate_on", lambda self, part: Metrics(self.at.epoch, 0.0, 0.0))
+    monkeypatch.setattr(
+        train.Trainer, "evaluate_on", lambda self, part: Metrics(self.at.epoch, 0.0, 0.0)
+    )
     monkeypatch.setattr(checkpoint, "save", killed)
     output = tmp_path / "out"
     assert run(output) == 130
     position = final_state(output)["position"]
-    assert (position["epoch"], position["best_epoch"]) == (2, 1) and (folder(output) / "best.pt").exists()
+    assert (position["epoch"], position["best_epoch"]) == (2, 1) and (
+        folder(output) / "best.pt"
+    ).exists()
     monkeypatch.setattr(checkpoint, "save", save)
     assert run(output, "--resume") == 0
     best = torch.load(folder(output) / "best.pt", weights_only=True)["position"]

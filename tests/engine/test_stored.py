@@ -9,9 +9,7 @@ from torch import nn
 
 from tests.program import run_train
 
-RUN = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 1 --warmup-epochs 0 --seed 3 --step 4 --no-tensorboard"
-)
+RUN = "--shots 2 --batch-size 8 --epoch-size 16 --epochs 1 --warmup-epochs 0 --seed 3 --step 4 --no-tensorboard"
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +42,19 @@ def test_what_the_command_line_changes_is_said(own, capsys):
     status, text = evaluated(capsys, own, "--step 3 --threshold 0.6")
     assert status == 0
     assert (
-        "step: 3, in place of the file's 4." in text and "threshold: 0.6, in place of the file's 0.5." in text
+        "step: 3, in place of the file's 4." in text
+        and "threshold: 0.6, in place of the file's 0.5." in text
     )
 
 
 @pytest.mark.parametrize("words", ["--seed 4", "--shots 3", "--protocol he2024"])
 def test_another_split_is_refused(own, capsys, words):
     status, text = evaluated(capsys, own, words)
-    assert status == 2 and "recordings that it was trained on" in text and f"{words.split()[1]} here" in text
+    assert (
+        status == 2
+        and "recordings that it was trained on" in text
+        and f"{words.split()[1]} here" in text
+    )
 
 
 def test_no_file(capsys):
@@ -63,7 +66,13 @@ def publish(own: Path, path: Path, kind: str) -> Path:
     """As the baseline's code stores its weights: ``timm.utils.CheckpointSaver``, DDP's prefix, or the state dict alone."""
     weights = torch.load(own, weights_only=True)["model"]
     args = Namespace(
-        model="Transfer_SCNN", step=4, act_fun="QGateGrad", event_size=28, num_classes=10, lr=0.1, clip=None
+        model="Transfer_SCNN",
+        step=4,
+        act_fun="QGateGrad",
+        event_size=28,
+        num_classes=10,
+        lr=0.1,
+        clip=None,
     )
     state = {
         "epoch": 7,
@@ -115,7 +124,8 @@ def test_weights_that_do_not_fit_say_what_differs(own, tmp_path, capsys, what):
     elif what == "channels":
         weights["feature.0.weight"] = torch.zeros(15, 3, 5, 5)
     torch.save(
-        {"classes": weights, "channels": weights, "nothing": {}, "object": nn.Linear(1, 1)}[what], path
+        {"classes": weights, "channels": weights, "nothing": {}, "object": nn.Linear(1, 1)}[what],
+        path,
     )
     status, text = evaluated(capsys, path, "--step 4")
     words = {

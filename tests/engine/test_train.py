@@ -62,7 +62,17 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
 
 
 def test_comparison_files(tmp_path, capsys):
-    words = [*SMALL, "--method", "event-only", "tmkt", "--seed", "1", "2", "--output", str(tmp_path / "o")]
+    words = [
+        *SMALL,
+        "--method",
+        "event-only",
+        "tmkt",
+        "--seed",
+        "1",
+        "2",
+        "--output",
+        str(tmp_path / "o"),
+    ]
     assert run_train(words) == 0
     rows = pd.read_csv(tmp_path / "o/comparison.csv")
     assert list(rows) == [
@@ -84,9 +94,17 @@ def test_comparison_files(tmp_path, capsys):
     assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
     assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed2/log.csv")
-    assert {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"} <= set(
-        log
-    )
+    assert {
+        "loss",
+        "cls_mixed",
+        "cls_event",
+        "alignment",
+        "mag",
+        "mrp",
+        "sigma_1",
+        "test_top1",
+        "lr",
+    } <= set(log)
     out = capsys.readouterr().out
     assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
     assert (tmp_path / "o/comparison.png").stat().st_size > 5000
@@ -105,13 +123,16 @@ def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
     lr = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").lr
     peak = 0.064 * 8 / 1024
     cosine = [
-        1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2 for e in (1, 2, 3)
+        1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2
+        for e in (1, 2, 3)
     ]
     assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 
 @pytest.mark.parametrize("poison", ["weight", "gradient"])
-def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(tmp_path, monkeypatch, capsys, poison):
+def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(
+    tmp_path, monkeypatch, capsys, poison
+):
     """A membrane that is NaN never fires: the loss alone stays finite."""
     step, steps = train.Trainer._step, []
 
@@ -129,7 +150,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(tmp_path, monk
     assert run_train([*SMALL, "--clip-grad", "1", "--output", str(tmp_path / "o")]) == 2
     message = capsys.readouterr().err
     first = "feature.0.weight" if poison == "weight" else "fc1.weight"
-    assert f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}" in message
+    assert (
+        f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}"
+        in message
+    )
     assert "digits/" in message and "The last good checkpoint is kept" in message
     assert steps[-1] == (1, 0)
     kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
@@ -192,7 +216,16 @@ def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys)
 
 
 def test_bf16_trains_with_finite_float32_losses(tmp_path):
-    words = ["--model", "Transfer_VGG_SNN", "--width-divisor", "16", "--event-size", "16", "--step", "2"]
+    words = [
+        "--model",
+        "Transfer_VGG_SNN",
+        "--width-divisor",
+        "16",
+        "--event-size",
+        "16",
+        "--step",
+        "2",
+    ]
     assert run_train([*SMALL, *words, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
     assert log.loss.between(0.1, 20).all()
@@ -207,7 +240,8 @@ def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
         TransferModel,
         "forward",
         lambda self, events, static=None: (
-            seen.append((self.training, static is not None, len(events))) or forward(self, events, static)
+            seen.append((self.training, static is not None, len(events)))
+            or forward(self, events, static)
         ),
     )
     assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 0
@@ -227,9 +261,14 @@ def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):
 
 
 def test_the_saved_config_reads_back_to_the_same_options(tmp_path):
-    assert run_train([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]) == 0
+    assert (
+        run_train([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")])
+        == 0
+    )
     options, _ = resolve(parse(["-c", str(tmp_path / "o/config.yaml")]))
-    again, _ = resolve(parse([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]))
+    again, _ = resolve(
+        parse([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")])
+    )
     ignored = {"config"}
     assert {k: v for k, v in vars(options).items() if k not in ignored} == {
         k: v for k, v in vars(again).items() if k not in ignored

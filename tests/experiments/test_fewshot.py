@@ -33,7 +33,15 @@ def words(tmp_path) -> list[str]:
         write_mnist_idx(tmp_path, idx, images, labels)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     return [
-        *("--data-root", str(tmp_path), "--recipe", str(tmp_path / "recipe.yaml"), "--shots", "1", "2"),
+        *(
+            "--data-root",
+            str(tmp_path),
+            "--recipe",
+            str(tmp_path / "recipe.yaml"),
+            "--shots",
+            "1",
+            "2",
+        ),
         *("--seed", "1", "2", "--method", "baseline", "tmkt", "--output", str(tmp_path / "out")),
     ]
 
@@ -63,7 +71,8 @@ def test_table_and_plot(words, tmp_path, capsys, monkeypatch):
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 3"))
     assert run_fewshot(words) == 2
     assert (
-        "shots 1, seed 1: " in (message := capsys.readouterr().err) and "epochs: there 2, here 3" in message
+        "shots 1, seed 1: " in (message := capsys.readouterr().err)
+        and "epochs: there 2, here 3" in message
     )
 
 
@@ -78,10 +87,13 @@ def test_a_run_that_fails_is_named_and_the_others_finish(words, tmp_path, capsys
     assert run_fewshot(words) == 2
     message = capsys.readouterr().err
     assert (
-        "1 of 4 jobs failed:\n  shots 1, seed 1 (status 2" in message and "last.pt cannot be read" in message
+        "1 of 4 jobs failed:\n  shots 1, seed 1 (status 2" in message
+        and "last.pt cannot be read" in message
     )
     assert [
-        (tmp_path / f"out/shots-{k}/seed-{s}/comparison.csv").exists() for k in (1, 2) for s in (1, 2)
+        (tmp_path / f"out/shots-{k}/seed-{s}/comparison.csv").exists()
+        for k in (1, 2)
+        for s in (1, 2)
     ] == [*(False, True, True, True)]
     assert not (tmp_path / "out/fewshot.md").exists()
 
@@ -96,7 +108,10 @@ def test_shots_that_the_data_do_not_have_are_refused_before(words, tmp_path, cap
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("--method", "tmtk", "Did you mean 'tmkt'"), ("--seed", "2", "shots 1, seed 2 is there twice")],
+    [
+        ("--method", "tmtk", "Did you mean 'tmkt'"),
+        ("--seed", "2", "shots 1, seed 2 is there twice"),
+    ],
 )
 def test_bad_words(words, tmp_path, capsys, name, value, expected):
     words[words.index(name) + 1] = value

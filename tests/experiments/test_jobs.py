@@ -78,10 +78,12 @@ def seen(job: Job) -> list[dict]:
 
 def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     job = make(tmp_path, 3, "--mixup-ratio", "0.6")
-    assert job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
+    assert (
+        job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
+    )
     assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
     assert job.command[5:] == [
-        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3"), "--resume"),
+        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3"), "--resume")
     ]
     with pytest.raises(UserError, match="above 0 and below 1"):
         make(tmp_path, 3, "--mixup-ratio", "1.2")
@@ -136,12 +138,20 @@ def test_a_device_that_the_user_has_named_is_left_alone(tmp_path, monkeypatch):
 
 
 def test_finished_jobs_are_skipped_and_only_the_failed_run_again(tmp_path, stand_in, capsys):
-    good, bad, lost = make(tmp_path, 1), make(tmp_path, 2, "--lr", "9"), make(tmp_path, 3, "--lr", "8")
+    good, bad, lost = (
+        make(tmp_path, 1),
+        make(tmp_path, 2, "--lr", "9"),
+        make(tmp_path, 3, "--lr", "8"),
+    )
     last = make(tmp_path, 4)
     with pytest.raises(JobsFailed) as failure:
         jobs.run([good, bad, lost, last])
     message = str(failure.value)
-    assert message.startswith("2 of 4 jobs failed:") and "seed 1" not in message and "seed 4" not in message
+    assert (
+        message.startswith("2 of 4 jobs failed:")
+        and "seed 1" not in message
+        and "seed 4" not in message
+    )
     assert (
         f"seed 2 (status 1; full log: {bad.log})\n    error: the loss is not finite.\n    Lower --lr."
         in message
@@ -284,7 +294,13 @@ def test_a_job_array(tmp_path, cluster):
     assert good.finished() and fine.finished()
     (script,) = (tmp_path / "slurm").rglob("*submission.sh")
     lines = script.read_text().splitlines()
-    for line in ("--array=0-2%2", "--partition=gpu", "--time=30", "--gpus-per-node=1", "--job-name=tmkt"):
+    for line in (
+        "--array=0-2%2",
+        "--partition=gpu",
+        "--time=30",
+        "--gpus-per-node=1",
+        "--job-name=tmkt",
+    ):
         assert f"#SBATCH {line}" in lines
     jobs.run([good, fine], slurm=parameters, folder=tmp_path / "slurm")
     assert len(seen(good)) == 1
@@ -343,7 +359,9 @@ def test_a_task_whose_time_is_over_lets_the_job_save_and_is_queued_again(tmp_pat
     thread.start()
     while not (job.folder / "begun").exists():
         time.sleep(0.05)
-    os.kill(task.process.pid, signal.SIGUSR2)  # SLURM's warning, which would end the process, is not for it
+    os.kill(
+        task.process.pid, signal.SIGUSR2
+    )  # SLURM's warning, which would end the process, is not for it
     time.sleep(0.3)
     assert task.process.poll() is None
     again = task.checkpoint(job.command, job.log)
@@ -384,15 +402,30 @@ def test_a_node_that_is_lost_is_told_in_the_jobs_log(tmp_path):
 @pytest.mark.slow
 def test_the_program_itself(tmp_path, capsys):
     """A good job beside one whose loss is not finite; their numbers are those of main_transfer.py."""
-    words = ["--shots=2", "--batch-size=8", "--epoch-size=24", "--epochs=1", "--warmup-epochs=0", "--step=4"]
+    words = [
+        "--shots=2",
+        "--batch-size=8",
+        "--epoch-size=24",
+        "--epochs=1",
+        "--warmup-epochs=0",
+        "--step=4",
+    ]
     words += ["--no-tensorboard"]
-    good, bad = make(tmp_path, 1, *words), make(tmp_path, 2, *words, "--lr=1e38", "--method=event-only")
+    good, bad = (
+        make(tmp_path, 1, *words),
+        make(tmp_path, 2, *words, "--lr=1e38", "--method=event-only"),
+    )
     jobs.check([good, bad])
     with pytest.raises(
-        JobsFailed, match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the gradient"
+        JobsFailed,
+        match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the gradient",
     ):
         jobs.run([good, bad], workers=2)
     assert good.finished()
     assert run_train([*words, "--seed", "1", "--output", str(tmp_path / "direct")]) == 0
-    tables = [pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")]
-    pd.testing.assert_frame_equal(*(table.drop(columns=["train_s", "peak_mib"]) for table in tables))
+    tables = [
+        pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")
+    ]
+    pd.testing.assert_frame_equal(
+        *(table.drop(columns=["train_s", "peak_mib"]) for table in tables)
+    )

@@ -16,8 +16,8 @@ import yaml
 from scipy import stats
 
 from tests.program import run_here, run_sweep
-from tmkt_braincog.analysis.table import write_csv
 from tmkt_braincog.arguments import build_parser
+from tmkt_braincog.comparison import write_csv
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.experiments import grid, jobs, launch, sweep
 from tmkt_braincog.methods import METHODS, SYSTEMS
@@ -41,14 +41,21 @@ def settings(runs: list[grid.Run]) -> list[str]:
 
 
 def test_a_method_runs_once_for_all_values_that_it_does_not_take(tmp_path):
-    runs, remarks = plan(tmp_path, "method=event-only,baseline,tmkt mixup-ratio=0.3,0.5 seed=1,2", SMALL)
+    runs, remarks = plan(
+        tmp_path, "method=event-only,baseline,tmkt mixup-ratio=0.3,0.5 seed=1,2", SMALL
+    )
     one_seed = ["event-only", "baseline", "tmkt 0.3", "tmkt 0.5"]
     assert settings(runs) == [*(f"1 {s}" for s in one_seed), *(f"2 {s}" for s in one_seed)]
-    assert remarks == [f"{m} does not take --mixup-ratio: run once." for m in ("event-only", "baseline")]
+    assert remarks == [
+        f"{m} does not take --mixup-ratio: run once." for m in ("event-only", "baseline")
+    ]
     for run in runs:
         options, method = run.job.options, run.settings["method"]
         assert options.method == [method] and options.seed == [int(run.settings["seed"])]
-        assert options.mixup_ratio == float(run.settings.get("mixup-ratio", 0.4)) and options.epochs == 2
+        assert (
+            options.mixup_ratio == float(run.settings.get("mixup-ratio", 0.4))
+            and options.epochs == 2
+        )
     folders = [run.job.folder for run in runs]
     assert folders[2] == tmp_path / "jobs" / "seed-1_method-tmkt_mixup-ratio-0.3"
     assert len(set(folders)) == len(runs)
@@ -89,7 +96,9 @@ def test_what_every_method_takes(method):
 
 
 def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
-    runs, remarks = plan(tmp_path, "regularization=true,false theta=learned,fixed method=baseline,tmkt")
+    runs, remarks = plan(
+        tmp_path, "regularization=true,false theta=learned,fixed method=baseline,tmkt"
+    )
     assert settings(runs) == ["true learned baseline", "learned tmkt", "true fixed baseline", "fixed tmkt", "false baseline"]  # fmt: skip
     assert remarks == [
         "baseline does not take --theta in some of the combinations: run once there.",
@@ -103,7 +112,9 @@ def test_switches_lists_and_files(tmp_path):
     assert seen == [(True, True), (True, False), (False, True), (False, False)]
     assert settings(runs)[0] == "true true"
 
-    (tmp_path / "c.yaml").write_text("method: [baseline, tmkt]\nseed: [1, 2]\nlr: 0.2\nmixup_ratio: 0.7\n")
+    (tmp_path / "c.yaml").write_text(
+        "method: [baseline, tmkt]\nseed: [1, 2]\nlr: 0.2\nmixup_ratio: 0.7\n"
+    )
     runs, _ = plan(tmp_path, "mixup_ratio=0.3", f"-c {tmp_path / 'c.yaml'}")
     assert settings(runs) == ["1 baseline", "1 0.3 tmkt", "2 baseline", "2 0.3 tmkt"]
     assert {run.job.options.lr for run in runs} == {0.2}
@@ -112,13 +123,18 @@ def test_switches_lists_and_files(tmp_path):
 
 def test_the_published_baselines_line_keeps_its_meaning(tmp_path):
     runs, _ = plan(tmp_path, "seed=1,2", "--domain-loss")
-    assert {(*run.job.options.method, run.job.options.TET_loss) for run in runs} == {("baseline", False)}
+    assert {(*run.job.options.method, run.job.options.TET_loss) for run in runs} == {
+        ("baseline", False)
+    }
 
 
 def test_names_of_folders_are_plain_and_different():
     plain = {"seed": "1", "lr": "1e-05", "TET-loss": "true"}
     assert grid.folder_name(plain) == "seed-1_lr-1e-05_TET-loss-true"
-    names = [grid.folder_name({"model": text}) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301, "é")]
+    names = [
+        grid.folder_name({"model": text})
+        for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301, "é")
+    ]
     assert len(set(names)) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9_.+-]{1,140}", name) for name in names)
     assert grid.folder_name({}) == "run"
@@ -193,7 +209,14 @@ def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
 
 # The table, from runs that are written by hand ----------------------------------------------------------------------
 
-VARY = ["--vary", "seed=1,2,3", "--vary", "method=event-only,baseline,tmkt", "--vary", "mixup-ratio=0.3,0.5"]
+VARY = [
+    "--vary",
+    "seed=1,2,3",
+    "--vary",
+    "method=event-only,baseline,tmkt",
+    "--vary",
+    "mixup-ratio=0.3,0.5",
+]
 # (last, best) for seeds 1, 2, 3
 TOP1 = {
     ("event-only", ""): [(40.0, 41.0), (50.0, 52.5), (45.0, 45.0)],
@@ -208,11 +231,20 @@ def write_run(run: grid.Run) -> None:
     job, (method,), (seed,) = run.job, run.job.options.method, run.job.options.seed
     last, best = TOP1[method, run.settings.get("mixup-ratio", "")][seed - 1]
     claim(job.folder, job.options)
-    row = {"method": method, "seed": seed, "protocol": "clean", "top1_last": last, "top1_best": best}
+    row = {
+        "method": method,
+        "seed": seed,
+        "protocol": "clean",
+        "top1_last": last,
+        "top1_best": best,
+    }
     write_csv(
-        [row | {"epoch_best": 1, "train_s": 10.0 + seed, "peak_mib": 5.0}], job.folder / "comparison.csv"
+        [row | {"epoch_best": 1, "train_s": 10.0 + seed, "peak_mib": 5.0}],
+        job.folder / "comparison.csv",
     )
-    (job.folder / "comparison.md").write_text("# t\n\n- note: Events are emulated.\n- protocol: clean\n")
+    (job.folder / "comparison.md").write_text(
+        "# t\n\n- note: Events are emulated.\n- protocol: clean\n"
+    )
 
 
 @pytest.fixture
@@ -225,7 +257,9 @@ def output(tmp_path) -> Path:
 
 def row_of(text: str, *start: str) -> list[str]:
     rows = [
-        [cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if "|" in line
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in text.splitlines()
+        if "|" in line
     ]
     (row,) = [row for row in rows if row[: len(start)] == list(start)]
     return row[len(start) :]
@@ -234,7 +268,9 @@ def row_of(text: str, *start: str) -> list[str]:
 def by_hand(values: list[float], reference: list[float]) -> list[str]:
     """Mean and sample deviation; mean of the differences with Student's interval."""
     d = np.subtract(values, reference)
-    half = stats.t.ppf(0.975, len(d) - 1) * np.sqrt(((d - d.mean()) ** 2).sum() / (len(d) - 1) / len(d))
+    half = stats.t.ppf(0.975, len(d) - 1) * np.sqrt(
+        ((d - d.mean()) ** 2).sum() / (len(d) - 1) / len(d)
+    )
     spread = np.sqrt(((values - np.mean(values)) ** 2).sum() / (len(values) - 1))
     difference = f"{d.mean():+.2f} [{d.mean() - half:+.2f}, {d.mean() + half:+.2f}]"
     return [f"{np.mean(values):.2f} ± {spread:.2f}", difference]
@@ -251,7 +287,8 @@ def test_the_table_against_sums_by_hand(output, capsys):
         if method == "baseline":
             expected[2] = expected[4] = "-"
         assert (
-            row_of(text, ratio or "-", method) == expected or row_of(text, ratio or "-", method) == expected
+            row_of(text, ratio or "-", method) == expected
+            or row_of(text, ratio or "-", method) == expected
         )
     assert "- note: Events are emulated." in text and text.count("emulated") == 1
     assert "NOT COMPLETE" not in text and shlex.join(VARY) in text
@@ -276,7 +313,10 @@ def test_the_table_against_sums_by_hand(output, capsys):
         if r.method == "tmkt"
     }
     assert seen == {
-        (m, float(x), i + 1): p for (m, x), v in TOP1.items() if m == "tmkt" for i, p in enumerate(v)
+        (m, float(x), i + 1): p
+        for (m, x), v in TOP1.items()
+        if m == "tmkt"
+        for i, p in enumerate(v)
     }
     assert rows[rows.method != "tmkt"].mixup_ratio.isna().all()
 
@@ -332,7 +372,9 @@ def test_every_cell_is_compared_with_the_baseline_of_the_same_shared_options():
     assert difference["0.2", "3", "tmkt"] == "+10.00 [-]"  # twice the same: no interval
     assert difference["0.3", "3", "tmkt"] == "-"  # none would
     assert {difference[key] for key in difference if key[2] == "baseline"} == {"-"}
-    against = {tuple(row[:3]): row[5] for row in sweep.cells(table, ["lr", "pow"], ("lr", "0.2"))[1:]}
+    against = {
+        tuple(row[:3]): row[5] for row in sweep.cells(table, ["lr", "pow"], ("lr", "0.2"))[1:]
+    }
     assert against["0.1", "2", "baseline"].startswith("-11.00 [")
     assert against["0.1", "-", "event-only"].startswith("-0.50 [")
     assert against["0.3", "3", "tmkt"].startswith("+0.50 [")
@@ -340,7 +382,15 @@ def test_every_cell_is_compared_with_the_baseline_of_the_same_shared_options():
 
 
 def test_an_unknown_reference_is_refused_with_the_known_ones(tmp_path, capsys):
-    words = ["--output", str(tmp_path / "out"), "--vary", "amp=none,bf16", "--vary", "seed=1,2", "--dry-run"]
+    words = [
+        "--output",
+        str(tmp_path / "out"),
+        "--vary",
+        "amp=none,bf16",
+        "--vary",
+        "seed=1,2",
+        "--dry-run",
+    ]
     assert run_sweep([*words, "--against", "amp=fp16"]) == 2
     assert "expected one of amp=none, amp=bf16" in capsys.readouterr().err
     assert run_sweep([*words, "--against", "amp=none"]) == 0
@@ -378,8 +428,12 @@ def test_a_dry_run_shows_the_jobs_and_starts_nothing(output, capsys):
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("vary", [VARY, ["--vary", "seed=4,5"]], ids=["same values", "other values"])
-def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(output, capsys, monkeypatch, vary):
+@pytest.mark.parametrize(
+    "vary", [VARY, ["--vary", "seed=4,5"]], ids=["same values", "other values"]
+)
+def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(
+    output, capsys, monkeypatch, vary
+):
     monkeypatch.setattr(launch, "run", lambda *rest: pytest.fail("a job was started"))
     before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
     for how in ([], ["--dry-run"], ["--collect"]):
@@ -409,7 +463,8 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys, m
     seen = capsys.readouterr()
     assert "1 of 4 jobs failed:\n  seed-2_method-tmkt_mixup-ratio-0.3 (status 2" in seen.err
     assert (
-        f"error: The checkpoint {checkpoint} cannot be read" in seen.err and str(damaged.job.log) in seen.err
+        f"error: The checkpoint {checkpoint} cannot be read" in seen.err
+        and str(damaged.job.log) in seen.err
     )
     assert "NOT COMPLETE, 3 of 4" in seen.out
 
@@ -423,12 +478,16 @@ def test_a_failing_job_among_good_ones_and_the_command_again(tmp_path, capsys, m
     rows = pd.read_csv(output / "sweep.csv")
     for row in rows.itertuples():
         folder = next(
-            output.glob(f"jobs/seed-{row.seed}_method-{row.method}*/runs/{row.method}-seed{row.seed}")
+            output.glob(
+                f"jobs/seed-{row.seed}_method-{row.method}*/runs/{row.method}-seed{row.seed}"
+            )
         )
         log = pd.read_csv(folder / "log.csv")
         assert row.top1_last == pytest.approx(log.test_top1.iloc[-1], abs=1e-4)
         config = yaml.safe_load((folder.parents[1] / "config.yaml").read_text())
-        assert config["epochs"] == 2 and config["mixup_ratio"] == (0.3 if row.method == "tmkt" else 0.4)
+        assert config["epochs"] == 2 and config["mixup_ratio"] == (
+            0.3 if row.method == "tmkt" else 0.4
+        )
     wide = rows.pivot(index="seed", columns="method", values="top1_last")
     difference = (wide.tmkt - wide.baseline).mean()
     assert row_of(text, "0.3", "tmkt")[2].startswith(f"{difference:+.2f} [")
@@ -455,7 +514,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
         time.sleep(0.02)
     started.send_signal(signal.SIGTERM)
     _, said = started.communicate(timeout=60)
-    assert started.returncode == 143 and "0 of 2 jobs are finished" in said and "same command" in said
+    assert (
+        started.returncode == 143 and "0 of 2 jobs are finished" in said and "same command" in said
+    )
     assert "Stopped on a signal" in log.read_text() and not second.exists()
 
     monkeypatch.setattr(jobs, "_start", run_here)
@@ -477,6 +538,9 @@ def test_the_script(tmp_path):
         "seed=1,1",
     ]
     done = subprocess.run(
-        command, env=os.environ | {"TMKT_SKIP_SETUP": "1", "PATH": path}, capture_output=True, text=True
+        command,
+        env=os.environ | {"TMKT_SKIP_SETUP": "1", "PATH": path},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "names the same value twice" in done.stderr

@@ -14,7 +14,7 @@ import yaml
 from scipy import stats
 
 from tests.program import run_here, run_table
-from tmkt_braincog.analysis.table import write_csv
+from tmkt_braincog.comparison import write_csv
 from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import jobs, paper_table, tables
@@ -42,7 +42,9 @@ def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
 def teachers(tmp_path_factory):
     """Folder of static-1.pt and events-1.pt, which a table's check can read: never to be trained with."""
     folder = tmp_path_factory.mktemp("teachers")
-    about = dict(model="resnet10t", size=32, classes=["0"], seen={}, fingerprint="", accuracy=0.0, recipe={})
+    about = dict(
+        model="resnet10t", size=32, classes=["0"], seen={}, fingerprint="", accuracy=0.0, recipe={}
+    )
     for on in ("static", "events"):
         teacher = Teacher(on=on, trained=torch.tensor([0]), weights={}, **about)
         save_teacher(folder / f"{on}-1.pt", teacher)
@@ -58,7 +60,10 @@ def write_results(grid, top1):
             if not job.finished():
                 claim(job.folder, job.options)
                 row = dict(
-                    method=method, seed=seed, protocol=job.options.protocol, top1_best=top1(name, seed)
+                    method=method,
+                    seed=seed,
+                    protocol=job.options.protocol,
+                    top1_best=top1(name, seed),
                 )
                 row |= dict(top1_last=top1(name, seed), epoch_best=1, train_s=1.0, peak_mib=0.0)
                 write_csv([row], job.folder / "comparison.csv")
@@ -74,7 +79,9 @@ def write_results(grid, top1):
 
 
 def scattered(name: str, seed: int) -> float:
-    return round(50 + 7 * (sum(map(ord, name)) % 5) + np.random.default_rng((len(name), seed)).random(), 4)
+    return round(
+        50 + 7 * (sum(map(ord, name)) % 5) + np.random.default_rng((len(name), seed)).random(), 4
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -97,37 +104,54 @@ def test_tables_share_the_runs_that_they_have_in_common(tmp_path):
     tmkt, baseline = folders["table1"]["TMKT"], folders["table1"]["baseline"]
     assert (tmkt, baseline) == ("seed-1_method-tmkt", "seed-1_method-baseline")
     assert (
-        folders["table2"]["TSM + MAG + MRP"] == folders["table3"]["0.4"] == folders["table4"]["TSM"] == tmkt
+        folders["table2"]["TSM + MAG + MRP"]
+        == folders["table3"]["0.4"]
+        == folders["table4"]["TSM"]
+        == tmkt
     )
     assert folders["table2"]["none"] == folders["table3"]["baseline"] == baseline
     assert len(set(chain(*(f.values() for f in folders.values())))) == 3 + 3 + 4 + 4
     # Another ratio in the data set's recipe: other folders are the plain ones then.
     _, grid = planned("table3", tmp_path, seeds=(1,), extra=["--mixup-ratio=0.7"])
-    assert grid["0.7"][0].folder.name == tmkt and grid["0.4"][0].folder.name == f"{tmkt}_mixup-ratio-0.4"
+    assert (
+        grid["0.7"][0].folder.name == tmkt
+        and grid["0.4"][0].folder.name == f"{tmkt}_mixup-ratio-0.4"
+    )
 
 
 def test_the_numbers_are_those_of_scipy_and_the_published_ones_stand_beside(tmp_path):
     table, grid = planned("table2", tmp_path, seeds=(1, 2, 3))
     top1 = write_results(grid, scattered)
     origin = tables.origin(grid, "the command")
-    text = paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
+    text = paper_table.write(
+        table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path
+    )
     markdown = (tmp_path / "table2.md").read_text()
     assert (
-        markdown.strip() in text and "Made by `the command`" in markdown and "Emulated <events>." in markdown
+        markdown.strip() in text
+        and "Made by `the command`" in markdown
+        and "Emulated <events>." in markdown
     )
     header, _, *body = [line for line in markdown.splitlines() if line.startswith("|")][:7]
     assert "published, NCALTECH101" in header
-    cells = {row[0]: row[1:] for row in ([c.strip() for c in line.strip("|").split("|")] for line in body)}
+    cells = {
+        row[0]: row[1:]
+        for row in ([c.strip() for c in line.strip("|").split("|")] for line in body)
+    }
     assert [cells[name][0] for name in top1] == ["93.45", "97.24", "97.36", "97.70", "97.93"]
     for name, values in top1.items():
         assert cells[name][1] == f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
         if name != "none":
             test = stats.ttest_rel(values, top1["none"])
             low, high = test.confidence_interval(0.95)
-            assert cells[name][2] == f"{(values - top1['none']).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+            assert (
+                cells[name][2] == f"{(values - top1['none']).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+            )
             assert cells[name][3] == ("<0.001" if test.pvalue < 0.001 else f"{test.pvalue:.3f}")
     rows = pd.read_csv(tmp_path / "table2.csv")
-    assert sorted(rows["top1_last"]) == pytest.approx(sorted(np.concatenate(list(top1.values()))), abs=1e-4)
+    assert sorted(rows["top1_last"]) == pytest.approx(
+        sorted(np.concatenate(list(top1.values()))), abs=1e-4
+    )
     latex = (tmp_path / "table2.tex").read_text()
     assert latex.count(r"\\") == 6 and r"95 \% CI" in latex and r"Emulated $<$events$>$." in latex
     for name in ("table2.png", "table2.pdf", "table2_curves.png", "table2_curves.pdf"):
@@ -140,11 +164,16 @@ def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
     assert len(set(m for m, _ in models.values())) == 4 and len(models) == 13
     top1 = write_results(grid, scattered)
     origin = tables.origin(grid, "the command")
-    assert "Transfer_VGG_SNN (widths / 8), " in origin.setting and "Transfer_SCNN, T = 4" in origin.setting
+    assert (
+        "Transfer_VGG_SNN (widths / 8), " in origin.setting
+        and "Transfer_SCNN, T = 4" in origin.setting
+    )
     paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
     text = (tmp_path / "backbones.md").read_text()
     header, _, *body = [line for line in text.splitlines() if line.startswith("|")][:15]
-    assert header.split("|")[2].strip() == "reference" and "Difference: to the row's reference" in text
+    assert (
+        header.split("|")[2].strip() == "reference" and "Difference: to the row's reference" in text
+    )
     for line in body:
         name, reference, _, last, p, _, best = [cell.strip() for cell in line.strip("|").split("|")]
         model, (method,) = models[name]
@@ -165,7 +194,10 @@ def test_the_rows_of_a_backbone_differ_in_the_method_only():
     for row in table.run_rows():
         options = dict(row.options)
         kinds.setdefault(options.pop("model"), []).append((options.pop("method"), options))
-    assert kinds["Transfer_VGG_SNN"].pop() == ("baseline", {"width-divisor": 8, "regularization": False})
+    assert kinds["Transfer_VGG_SNN"].pop() == (
+        "baseline",
+        {"width-divisor": 8, "regularization": False},
+    )
     for rows in kinds.values():
         assert [method for method, _ in rows] == ["event-only", "baseline", "tmkt"]
         assert rows[0][1] == rows[1][1] == rows[2][1]
@@ -180,7 +212,9 @@ def test_the_rows_of_a_backbone_differ_in_the_method_only():
         ("leakage", "--protocol he2024", "--protocol belongs to the rows of leakage"),
     ],
 )
-def test_words_that_contradict_all_rows_are_refused(tmp_path, capsys, monkeypatch, table, words, expected):
+def test_words_that_contradict_all_rows_are_refused(
+    tmp_path, capsys, monkeypatch, table, words, expected
+):
     monkeypatch.chdir(tmp_path)
     assert run_table([table, "--data", "ndigits", *words.split(), "--dry-run"]) == 2
     assert expected in capsys.readouterr().err
@@ -188,15 +222,23 @@ def test_words_that_contradict_all_rows_are_refused(tmp_path, capsys, monkeypatc
 
 @pytest.mark.parametrize(
     "gain, expected",
-    [((1, 1.1, 0.9), "holds"), ((-1, -1.1, -0.9), "fails: the reverse holds"), ((1, -1, 0.5), "undecided")],
+    [
+        ((1, 1.1, 0.9), "holds"),
+        ((-1, -1.1, -0.9), "fails: the reverse holds"),
+        ((1, -1, 0.5), "undecided"),
+    ],
 )
 def test_claims_are_decided_by_the_interval(gain, expected):
     rows = [("a", s, 50.0 + g) for s, g in enumerate(gain)] + [("b", s, 50.0) for s in range(3)]
     frame = pd.DataFrame(rows, columns=["method", "seed", "top1_last"])
-    frame = frame.assign(top1_best=frame["top1_last"], protocol="p", epoch_best=1, train_s=1.0, peak_mib=0.0)
+    frame = frame.assign(
+        top1_best=frame["top1_last"], protocol="p", epoch_best=1, train_s=1.0, peak_mib=0.0
+    )
     claims = [{"say": "a is better", "better": "a", "worse": "b"}]
     ((say, verdict, difference),) = paper_table.verdicts(frame, claims)
-    assert (say, verdict) == ("a is better", expected) and difference.startswith(f"{np.mean(gain):+.2f} [")
+    assert (say, verdict) == ("a is better", expected) and difference.startswith(
+        f"{np.mean(gain):+.2f} ["
+    )
     one_seed = paper_table.verdicts(frame[frame["seed"] == 0], claims)
     assert one_seed[0][1] == "needs more seeds"
 
@@ -222,8 +264,12 @@ TRAINED_HERE = ["event-only", "baseline", "TMKT"]
         (("events", "static"), ["CKD", "SeAl-KD", *TRAINED_HERE], None),
     ],
 )
-def test_rows_that_need_teachers_are_run_where_there_are_some(tmp_path, teachers, capsys, given, rows, said):
-    extra = ["--teacher-checkpoint", *(f"{teachers}/{on}-{{seed}}.pt" for on in given)] if given else []
+def test_rows_that_need_teachers_are_run_where_there_are_some(
+    tmp_path, teachers, capsys, given, rows, said
+):
+    extra = (
+        ["--teacher-checkpoint", *(f"{teachers}/{on}-{{seed}}.pt" for on in given)] if given else []
+    )
     table, grid = planned("table1", tmp_path, seeds=(1,), extra=extra)
     assert list(grid) == rows
     assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
@@ -235,15 +281,31 @@ def test_rows_that_need_teachers_are_run_where_there_are_some(tmp_path, teachers
     # A row that is not run shows what was published.
     write_results(grid, scattered)
     origin = paper_table.Origin("NCALTECH101", "setting", [], "", "command")
-    text = paper_table.write(table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path)
+    text = paper_table.write(
+        table, tables.collect(table, grid), tables.logs(grid), origin, tmp_path
+    )
     (shown,) = re.findall(r"^\| CKD +\| 97.13 +\|(.*)\|$", text, re.M)
     assert all(cell.strip() == "-" for cell in shown.split("|")) == ("CKD" not in rows)
 
 
 def test_tables_without_such_rows_take_teachers_without_a_word(tmp_path, teachers, capsys):
-    extra = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt"), str(teachers / "events-{seed}.pt")]
+    extra = [
+        "--teacher-checkpoint",
+        str(teachers / "static-{seed}.pt"),
+        str(teachers / "events-{seed}.pt"),
+    ]
     for name in ("table2", "table3", "table4"):
-        words = [name, "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
+        words = [
+            name,
+            "--data",
+            "ndigits",
+            "--output",
+            str(tmp_path),
+            *SMALL,
+            "--seed",
+            "1",
+            "--dry-run",
+        ]
         assert run_table([*words, *extra]) == 0
         with_teachers = capsys.readouterr().out
         assert run_table(words) == 0  # the same runs, by the same names
@@ -256,7 +318,10 @@ def test_tables_about_teachers_refuse_to_run_without(tmp_path, teachers, capsys)
     words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
     for name in ("neighbours", "ckd"):
         assert run_table([name, *words]) == 2
-        assert "needs a teacher trained on static: give --teacher-checkpoint" in capsys.readouterr().err
+        assert (
+            "needs a teacher trained on static: give --teacher-checkpoint"
+            in capsys.readouterr().err
+        )
     static = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt")]
     assert run_table(["ckd", *words, *static]) == 0
     assert "8 jobs: 0 finished" in capsys.readouterr().out
@@ -267,7 +332,10 @@ def test_tables_about_teachers_refuse_to_run_without(tmp_path, teachers, capsys)
 def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
     _, grid = planned("ckd", tmp_path, seeds=(1,), extra=["--epochs", "8"])
     assert len({jobs[0].folder for jobs in grid.values()}) == len(grid) == 8
-    built = {row: build_method(jobs[0].options.method[0], jobs[0].options, 5) for row, jobs in grid.items()}
+    built = {
+        row: build_method(jobs[0].options.method[0], jobs[0].options, 5)
+        for row, jobs in grid.items()
+    }
     plain = built["CKD"].parts[0]
     assert not built.pop("no distillation").parts
     settings = {
@@ -369,7 +437,10 @@ def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatc
         ({"reference": "nobody"}, "no such row: ['nobody']"),
         ({"rows": [{"name": "none", "options": {"method": "tmkt"}}] * 2}, "rows twice: ['none']"),
         (
-            {"rows": [{"name": "none", "reference": "x", "options": {"method": "tmkt"}}], "claims": []},
+            {
+                "rows": [{"name": "none", "reference": "x", "options": {"method": "tmkt"}}],
+                "claims": [],
+            },
             "no such row: ['x']",
         ),
         ({"colour": "red"}, "is no table"),

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from tests.program import run_report
-from tmkt_braincog.analysis.table import COLUMNS, read_csv, summarise
+from tmkt_braincog.comparison import COLUMNS, read_csv, summarise
 from tmkt_braincog.engine.environment import read_environment
 from tmkt_braincog.options import identity, parse, resolve
 from tmkt_braincog.report import curves
@@ -144,7 +144,11 @@ def text(report) -> str:
 
 
 def copy(place: Path, target: Path) -> Path:
-    return Path(shutil.copytree(place / "results" / "three", target, ignore=shutil.ignore_patterns("report")))
+    return Path(
+        shutil.copytree(
+            place / "results" / "three", target, ignore=shutil.ignore_patterns("report")
+        )
+    )
 
 
 def markdown_rows(text: str) -> list[list[str]]:
@@ -156,7 +160,9 @@ def markdown_rows(text: str) -> list[list[str]]:
 
 
 def test_the_table_over_seeds_is_that_of_summarise(place, page, text):
-    summary = summarise(read_csv(place / "results" / "three" / "comparison.csv")).set_index("method")
+    summary = summarise(read_csv(place / "results" / "three" / "comparison.csv")).set_index(
+        "method"
+    )
     assert list(summary.index) == list(METHODS)
     for rows in (page.rows, markdown_rows(text)):
         for method in METHODS:
@@ -196,7 +202,8 @@ def test_settings_and_what_differs_from_the_defaults_of_the_data_set(page, text)
     changed |= {"--epochs", "--batch-size", "--epoch-size"}
     assert {name for name, value in rows.items() if "default: " in value} == changed
     assert (
-        rows["--epochs"] == "3default: 20" and rows["--method"] == "event-only, baseline, tmktdefault: tmkt"
+        rows["--epochs"] == "3default: 20"
+        and rows["--method"] == "event-only, baseline, tmktdefault: tmkt"
     )
     assert rows["--lr"] == "0.1" and rows["--pow"] == "3" and rows["--mag-weight"] == "1"
     assert "| **--epochs** | **3** | 20 |" in text and "| --lr | 0.1 | |" in text
@@ -204,8 +211,13 @@ def test_settings_and_what_differs_from_the_defaults_of_the_data_set(page, text)
 
 
 def test_audit_once_for_the_seeds_that_share_it(place, page, text):
-    split = json.loads((place / "results" / "three" / "runs" / "tmkt-seed1" / "split.json").read_text())
-    assert ["seed 1, 2", split["audit"]] in page.rows and ["seed 1, 2", split["audit"]] in markdown_rows(text)
+    split = json.loads(
+        (place / "results" / "three" / "runs" / "tmkt-seed1" / "split.json").read_text()
+    )
+    assert ["seed 1, 2", split["audit"]] in page.rows and [
+        "seed 1, 2",
+        split["audit"],
+    ] in markdown_rows(text)
 
 
 def test_the_environment_that_the_runs_kept(place, page):
@@ -216,7 +228,17 @@ def test_the_environment_that_the_runs_kept(place, page):
 
 # Pictures -----------------------------------------------------------------------------------------------------------
 
-DRAWN = ["test_top1", "val_top1", "loss", "cls_event", "cls_static", "alignment", "cls_mixed", "mag", "mrp"]
+DRAWN = [
+    "test_top1",
+    "val_top1",
+    "loss",
+    "cls_event",
+    "cls_static",
+    "alignment",
+    "cls_mixed",
+    "mag",
+    "mrp",
+]
 DRAWN += ["sigma", "sigma_t"]
 
 
@@ -226,7 +248,9 @@ def test_every_picture_is_inside_and_decodes(report, page):
     for attributes in images:
         kind, _, data = attributes["src"].partition(",")
         assert kind == "data:image/png;base64" and attributes["alt"]
-        with Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]) as image:
+        with Image.open(
+            io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]
+        ) as image:
             image.load()
             assert image.size == (int(attributes["width"]), int(attributes["height"]))
     assert page.has("Grad-CAM++") and page.has("(steps) Numbers: gradcam_steps.csv.")
@@ -245,7 +269,9 @@ def test_links_of_the_markdown_lead_to_pictures(report, text):
 
 def test_a_broken_picture_is_said_and_stops_nothing(page, text):
     for name in ("broken.png", "text.png"):
-        assert any(f"{name} cannot be shown: it is no whole PNG" in warning for warning in page.warnings)
+        assert any(
+            f"{name} cannot be shown: it is no whole PNG" in warning for warning in page.warnings
+        )
         assert f"> **Warning:** {name} cannot be shown" in text
 
 
@@ -260,7 +286,9 @@ def test_curves_hold_mean_and_std_and_a_label_keeps_its_colour(tmp_path, monkeyp
         "event-only": [log_of([3.0, 1.0]), log_of([5.0, 2.0])],
         "tmkt": [log_of([2.0, 4.0], alignment=[0.5, 0.25], sigma_1=[0.1, 0.2], sigma_2=[0.3, 0.6])],
     }
-    group = Namespace(runs={label: [Namespace(log=log) for log in logs] for label, logs in runs.items()})
+    group = Namespace(
+        runs={label: [Namespace(log=log) for log in logs] for label, logs in runs.items()}
+    )
     drawn = list(curves.draw_curves(group, tmp_path, "c-"))
     assert [path.name for path, _ in drawn] == [
         "c-loss.png",
@@ -324,7 +352,9 @@ ALLOWED |= {"table", "thead", "tbody", "tr", "th", "td", "caption"}
 def check_safe(page: Page) -> None:
     """No script, nothing from elsewhere, links only to places on the page."""
     assert {tag for tag, _ in page.elements} <= ALLOWED
-    assert not any(name.startswith("on") or name == "srcset" for _, its in page.elements for name in its)
+    assert not any(
+        name.startswith("on") or name == "srcset" for _, its in page.elements for name in its
+    )
     assert all(source.startswith("data:image/png;base64,") for source in page.attributes("src"))
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
@@ -339,9 +369,15 @@ def test_html_in_found_files_is_text(page):
     assert ["<script>alert(1)</script>", "12.5"] in page.rows
     assert ["a < b", "<img src=x onerror=alert(2)>"] in page.rows
     assert ["<script>alert(7)</script>", "1.5"] in page.rows
-    for words in ("<script>alert(3)</script>", '<div onclick="alert(4)">', "[run](javascript:alert(5))"):
+    for words in (
+        "<script>alert(3)</script>",
+        '<div onclick="alert(4)">',
+        "[run](javascript:alert(5))",
+    ):
         assert page.has(words)
-    assert page.has("![remote](https://example.org/x.png)") and page.has("<table><tr><td>fenced &lt;")
+    assert page.has("![remote](https://example.org/x.png)") and page.has(
+        "<table><tr><td>fenced &lt;"
+    )
     assert page.has("A table of <b>mine</b> (hostile.md)")
 
 
@@ -353,7 +389,9 @@ def test_every_hostile_piece_alone(word):
 
 
 def test_the_markdown_holds_no_html_and_no_link_of_others(text):
-    assert re.findall(r"<[a-z/!][^>]*", text, flags=re.IGNORECASE) == [text[: text.index("-->") + 2]]
+    assert re.findall(r"<[a-z/!][^>]*", text, flags=re.IGNORECASE) == [
+        text[: text.index("-->") + 2]
+    ]
     assert "&lt;script>alert(1)&lt;/script>" in text and "]\\(javascript:alert(5))" in text
     assert "\n\\[1]: https://example.org/reference" in text and "\n[1]:" not in text
 
@@ -403,9 +441,13 @@ def test_unfinished_runs_are_said(place, tmp_path, monkeypatch, capsys):
     page, text = Page(Path("out/report.html").read_text()), Path("out/report.md").read_text()
     words = "3 of 6 runs are not finished: runs/event-only-seed2 (3 of 3 epochs), runs/baseline-seed2 (2 of 3 epochs), runs/tmkt-seed2 (not begun)."
     assert any(words in warning for warning in page.warnings) and words in capsys.readouterr().out
-    assert any("event-only-seed2/result.json cannot be read" in warning for warning in page.warnings)
+    assert any(
+        "event-only-seed2/result.json cannot be read" in warning for warning in page.warnings
+    )
     assert "> **Warning:** 3 of 6 runs" in text
-    assert {row[0]: row[2] for row in page.rows if row[1:2] == ["last"]} == dict.fromkeys(METHODS, "1")
+    assert {row[0]: row[2] for row in page.rows if row[1:2] == ["last"]} == dict.fromkeys(
+        METHODS, "1"
+    )
     assert [row[-1] for row in page.rows if row[:2] == ["baseline", "2"]] == ["2 of 3 epochs"]
     assert page.has("# go on with what is not finished")
 
@@ -419,10 +461,13 @@ def test_a_comparison_of_which_only_the_table_was_kept(place, tmp_path, monkeypa
     expected = summarise(read_csv(folder / "comparison.csv")).set_index("method")
     for method in METHODS:
         assert any(
-            row[:2] == [method, "last"] and row[3].startswith(f"{expected.loc[method, 'last_mean']:.2f}")
+            row[:2] == [method, "last"]
+            and row[3].startswith(f"{expected.loc[method, 'last_mean']:.2f}")
             for row in page.rows
         )
-    assert not any("not finished" in warning for warning in page.warnings) and not page.has("Curves")
+    assert not any("not finished" in warning for warning in page.warnings) and not page.has(
+        "Curves"
+    )
 
 
 def test_mixed_protocols_are_said(place, tmp_path, monkeypatch, capsys):
@@ -451,7 +496,9 @@ def test_a_folder_of_small_files(tmp_path):
     assert run_report([str(committed), "--output", str(tmp_path)]) == 0
     page = Page((tmp_path / "report.html").read_text())
     check_safe(page)
-    wanted = [row for row in markdown_rows((committed / "fewshot.md").read_text()) if row[0].isdigit()]
+    wanted = [
+        row for row in markdown_rows((committed / "fewshot.md").read_text()) if row[0].isdigit()
+    ]
     assert len(wanted) == 15 and all(row in page.rows for row in wanted)
     assert len(page.attributes("src")) == 1 and page.has("No runs here")
     assert page.has("Accuracy against shots")
@@ -471,7 +518,12 @@ def sweep(place, tmp_path_factory) -> Path:
         job = folder / "jobs" / f"seed-{seed}_method-{method}_mixup-ratio-{ratio}"
         run = job / "runs" / f"{method}-seed{seed}"
         shutil.copytree(three / "runs" / run.name, run)
-        options = config | {"method": [method], "seed": [seed], "mixup_ratio": ratio, "output": str(job)}
+        options = config | {
+            "method": [method],
+            "seed": [seed],
+            "mixup_ratio": ratio,
+            "output": str(job),
+        }
         (job / "config.yaml").write_text(yaml.safe_dump(options))
         if ratio == 0.3:
             result = json.loads((run / "result.json").read_text())
@@ -490,7 +542,12 @@ def test_jobs_are_grouped_by_what_their_method_takes(sweep, tmp_path):
         for run in read_runs(sweep)[0]
     }
     tables = {row[0]: row for row in page.rows if row[1:2] == ["last"]}
-    assert list(tables) == ["baseline", "event-only", "tmkt, mixup-ratio 0.3", "tmkt, mixup-ratio 0.4"]
+    assert list(tables) == [
+        "baseline",
+        "event-only",
+        "tmkt, mixup-ratio 0.3",
+        "tmkt, mixup-ratio 0.4",
+    ]
     difference = results["tmkt", 1, 0.3] - results["baseline", 1, 0.4]
     assert (
         tables["tmkt, mixup-ratio 0.3"][2] == "1"
@@ -507,7 +564,12 @@ def test_what_differs_between_methods_only_is_in_the_label():
         given = {"method": [method], "seed": [seed], **options}
         base = vars(resolve(parse(["--method", method]))[0])
         return Run(
-            Path(f"{method}-{seed}-{options}"), Namespace(**(base | given)), None, pd.DataFrame(), {}, []
+            Path(f"{method}-{seed}-{options}"),
+            Namespace(**(base | given)),
+            None,
+            pd.DataFrame(),
+            {},
+            [],
         )
 
     def labels(runs):
@@ -519,7 +581,9 @@ def test_what_differs_between_methods_only_is_in_the_label():
     shots = [run(m, 1, shots=k) for k in (1, 5) for m in ("event-only", "baseline", "tmkt")]
     assert labels(shots) == {"shots 1": list(METHODS), "shots 5": list(METHODS)}
     # Event-only training has no such coefficient: it stands beside both values.
-    weights = [run(m, 1, domain_loss_coefficient=c) for c in (0.1, 0.5) for m in ("baseline", "tmkt")]
+    weights = [
+        run(m, 1, domain_loss_coefficient=c) for c in (0.1, 0.5) for m in ("baseline", "tmkt")
+    ]
     beside = ["event-only", "baseline", "tmkt"]
     assert labels([run("event-only", 1), *weights]) == {
         f"domain-loss-coefficient {c}": beside for c in (0.1, 0.5)
@@ -529,7 +593,10 @@ def test_what_differs_between_methods_only_is_in_the_label():
         "": ["baseline", "tmkt, domain-loss-coefficient 0.5", "tmkt, domain-loss-coefficient 0.1"]
     }
     groups, warnings = make_groups([run("tmkt", 1), run("tmkt", 1, workers=2), run("tmkt", 2)])
-    assert [r.seed for r in groups[0].runs["tmkt"]] == [1, 2] and "only the latter counts" in warnings[0]
+    assert [r.seed for r in groups[0].runs["tmkt"]] == [
+        1,
+        2,
+    ] and "only the latter counts" in warnings[0]
     assert make_groups([]) == ([], [])
 
 
@@ -552,11 +619,15 @@ def test_the_loop_over_jobs_is_right_for_the_shell(sweep, tmp_path, monkeypatch)
     text = (tmp_path / "report.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("for c in")]
     shell = subprocess.run(
-        ["bash", "-c", f'tmkt() {{ echo tmkt "$@"; }}\n{line}'], capture_output=True, text=True, check=True
+        ["bash", "-c", f'tmkt() {{ echo tmkt "$@"; }}\n{line}'],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names = sorted(path.name for path in (sweep / "jobs").iterdir())
     assert shell.stdout.splitlines() == [
-        f"tmkt train -c ratios/jobs/{name}/config.yaml --output ratios-again/jobs/{name}" for name in names
+        f"tmkt train -c ratios/jobs/{name}/config.yaml --output ratios-again/jobs/{name}"
+        for name in names
     ]
 
 

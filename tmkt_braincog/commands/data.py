@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, work: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=EXAMPLES, **looks
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=EXAMPLES,
+            **looks,
         )
         command.set_defaults(work=work, parser=command)
         return command
@@ -74,8 +78,19 @@ def _prepare_options(parser: argparse.ArgumentParser) -> None:
 def _inspect_options(parser: argparse.ArgumentParser) -> None:
     _shared_options(parser)
     add = parser.add_argument
-    add("--output", metavar="FILE", type=Path, help="picture, .png, .pdf or .svg (default: <NAME>.png)")
-    add("--classes", metavar="N", type=positive_int, default=5, help="rows of the picture (default: 5)")
+    add(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="picture, .png, .pdf or .svg (default: <NAME>.png)",
+    )
+    add(
+        "--classes",
+        metavar="N",
+        type=positive_int,
+        default=5,
+        help="rows of the picture (default: 5)",
+    )
     add("--force", action="store_true", help="replace a picture that exists")
 
 
@@ -83,7 +98,12 @@ def _shared_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
     add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
-    add("--step", metavar="T", type=positive_int, help="time-steps T (default: the data set's recipe)")
+    add(
+        "--step",
+        metavar="T",
+        type=positive_int,
+        help="time-steps T (default: the data set's recipe)",
+    )
     add(
         "--event-size",
         metavar="PIXELS",

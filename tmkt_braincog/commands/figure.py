@@ -65,7 +65,9 @@ def _help() -> str:
     lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
     more = [f"  {name:20}{what}" for name, what in MEASUREMENTS.items()]
     usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]   (tmkt figure NAME --help for its options)"
-    return "\n".join([usage, "", "figures, or all:", *lines, "", "measurements:", *more, "", EXAMPLES])
+    return "\n".join(
+        [usage, "", "figures, or all:", *lines, "", "measurements:", *more, "", EXAMPLES]
+    )
 
 
 def _parser(name: str, about: str, examples: str) -> Parser:
@@ -107,18 +109,32 @@ def _add_samples(add: Callable) -> None:
 
 
 def figures_parser(name: str) -> argparse.ArgumentParser:
-    what = "All figures that the runs allow." if name == "all" else " ".join(map(caption, name.split(",")))
+    what = (
+        "All figures that the runs allow."
+        if name == "all"
+        else " ".join(map(caption, name.split(",")))
+    )
     parser = _parser(name, what, EXAMPLES)
     add = parser.add_argument
-    add("--seed", type=int, metavar="N", help="which seed of an output folder (default: its lowest)")
+    add(
+        "--seed", type=int, metavar="N", help="which seed of an output folder (default: its lowest)"
+    )
     _add_samples(add)
     return parser
 
 
 def variance_parser() -> argparse.ArgumentParser:
-    parser = _parser("gradient-variance", f"Measures {MEASUREMENTS['gradient-variance']}.", VARIANCE_EXAMPLES)
+    parser = _parser(
+        "gradient-variance", f"Measures {MEASUREMENTS['gradient-variance']}.", VARIANCE_EXAMPLES
+    )
     add = parser.add_argument
-    add("--batches", type=positive_int, default=64, metavar="N", help="batches (default: %(default)s)")
+    add(
+        "--batches",
+        type=positive_int,
+        default=64,
+        metavar="N",
+        help="batches (default: %(default)s)",
+    )
     add(
         "--ratio",
         type=float,

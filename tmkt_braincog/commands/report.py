@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="output folder of tmkt train, of a sweep or of a table, or one with only tables and pictures",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where it goes (default: report/ in the first folder)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where it goes (default: report/ in the first folder)",
     )
     return parser

@@ -100,7 +100,11 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     """Add ``--jobs`` or ``--slurm``, and ``--dry-run`` or ``--collect``."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="jobs at once; they share cores and GPUs"
+        "--jobs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="jobs at once; they share cores and GPUs",
     )
     where.add_argument(
         "--slurm",
@@ -114,7 +118,9 @@ def add_where(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--dry-run", action="store_true", help="print the jobs and what is finished, start nothing"
     )
-    what.add_argument("--collect", action="store_true", help="only write the table of the finished jobs")
+    what.add_argument(
+        "--collect", action="store_true", help="only write the table of the finished jobs"
+    )
 
 
 def _slurm_parameter(text: str) -> tuple[str, int | str]:
@@ -139,7 +145,9 @@ def table_parser(table: Table) -> argparse.ArgumentParser:
     extra = NEEDS.get(table.name, "")
     description = TABLE_DESCRIPTION.format(name=table.name, title=table.title)
     examples = TABLE_EXAMPLES.format(name=table.name, extra=extra)
-    parser = _parser(table.name, "--data NAME [options] [options of tmkt train]", description, examples)
+    parser = _parser(
+        table.name, "--data NAME [options] [options of tmkt train]", description, examples
+    )
     add = parser.add_argument
     add("--data", required=True, metavar="NAME", help=f"data and recipe: {', '.join(RECIPES)}")
     add(
@@ -150,7 +158,9 @@ def table_parser(table: Table) -> argparse.ArgumentParser:
         metavar="N",
         help="of all rows (default: 1 2 3 4 5)",
     )
-    add("--output", metavar="DIR", help="folder of runs and tables (default: results/tables/<data>)")
+    add(
+        "--output", metavar="DIR", help="folder of runs and tables (default: results/tables/<data>)"
+    )
     add_where(parser)
     return parser
 
@@ -196,7 +206,14 @@ def fewshot_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="recordings per class (default: 1 2 5 10 50)",
     )
-    add("--seed", type=natural, nargs="+", default=[1, 2, 3, 4, 5], metavar="N", help="(default: 1 2 3 4 5)")
+    add(
+        "--seed",
+        type=natural,
+        nargs="+",
+        default=[1, 2, 3, 4, 5],
+        metavar="N",
+        help="(default: 1 2 3 4 5)",
+    )
     add(
         "--method",
         nargs="+",
@@ -204,6 +221,12 @@ def fewshot_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="(default: event-only baseline tmkt)",
     )
-    add("--jobs", type=positive_int, default=2, metavar="N", help="processes at once (default: %(default)s)")
+    add(
+        "--jobs",
+        type=positive_int,
+        default=2,
+        metavar="N",
+        help="processes at once (default: %(default)s)",
+    )
     add("--output", default="results/nmnist_fewshot", metavar="DIR", help="(default: %(default)s)")
     return parser

@@ -71,7 +71,12 @@ def teacher_parser() -> Parser:
         metavar="MODEL",
         help="timm's name (default: wide_resnet101_2)",
     )
-    add("--on", choices=VIEWS, default="static", help="static images, for ckd (default); or events, for seal")
+    add(
+        "--on",
+        choices=VIEWS,
+        default="static",
+        help="static images, for ckd (default); or events, for seal",
+    )
     add(
         "--teacher-size",
         type=positive_int,
@@ -79,9 +84,17 @@ def teacher_parser() -> Parser:
         help="side of its input (default: the model's own)",
     )
     add(
-        "--pretrained", action=BooleanOptionalAction, default=True, help="start from timm's weights (default)"
+        "--pretrained",
+        action=BooleanOptionalAction,
+        default=True,
+        help="start from timm's weights (default)",
     )
-    add("--teacher-weights", type=Path, metavar="FILE", help="start from the weights in this file instead")
+    add(
+        "--teacher-weights",
+        type=Path,
+        metavar="FILE",
+        help="start from the weights in this file instead",
+    )
     add("--teacher-epochs", type=positive_int, default=20, metavar="N", help="epochs (default: 20)")
     add(
         "--teacher-batch-size",

@@ -26,7 +26,12 @@ MAX_EVENTS = 1 << 24  # in one file; twenty drawings of N-Omniglot are about a m
 
 LZ4, ZSTD = (1, 2), (3, 4)  # values of the header's compression: the usual and the high level
 LZ4_MAGIC, ZSTD_MAGIC = 0x184D2204, 0xFD2FB528
-LZ4_BLOCK = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}  # bytes unpacked at most, by the frame's code
+LZ4_BLOCK = {
+    4: 1 << 16,
+    5: 1 << 18,
+    6: 1 << 20,
+    7: 1 << 22,
+}  # bytes unpacked at most, by the frame's code
 ZSTD_BLOCK = 1 << 17
 
 _COLUMNS = {"x": np.int16, "y": np.int16, "t": np.int64, "p": np.uint8}
@@ -64,7 +69,9 @@ def read_aedat4(path: str | Path) -> tuple[Events, tuple[int, int]]:
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the decoder is not an Exception
-        raise UserError(f"Cannot read {path}: {error}. It is damaged; download or copy it again.") from None
+        raise UserError(
+            f"Cannot read {path}: {error}. It is damaged; download or copy it again."
+        ) from None
 
 
 def _decode(path: Path) -> tuple[Events, tuple[int, int]]:
@@ -84,7 +91,9 @@ def _decode(path: Path) -> tuple[Events, tuple[int, int]]:
                 )
             parts.append(_columns(packet["events"]))
     if not parts:
-        raise UserError(f"{path} holds no event; at least one was expected. Download or copy it again.")
+        raise UserError(
+            f"{path} holds no event; at least one was expected. Download or copy it again."
+        )
     events = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
     return events, (streams[first]["width"], streams[first]["height"])
 
@@ -106,11 +115,15 @@ def check_container(path: Path) -> None:
                 if unpacked_bound(payload, compression) > MAX_PACKET:
                     raise _damaged(path, f"a packet unpacks to more than {MAX_PACKET >> 20} MiB")
     except FileNotFoundError:
-        raise UserError(f"No recording at {path}. Check the data folder, or download it again.") from None
+        raise UserError(
+            f"No recording at {path}. Check the data folder, or download it again."
+        ) from None
     except ValueError as error:
         raise _damaged(path, str(error)) from None
     except (OSError, MemoryError) as error:
-        raise UserError(f"Cannot read {path}: {error}. A readable .aedat4 file was expected.") from error
+        raise UserError(
+            f"Cannot read {path}: {error}. A readable .aedat4 file was expected."
+        ) from error
 
 
 def _packets(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
@@ -119,11 +132,15 @@ def _packets(file: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
     header = _read_header(file, path)
     end = size if header.table_position == NO_TABLE else header.table_position
     if end > size:
-        raise _damaged(path, f"it ends after {size} bytes, of {end} or more that its header announces")
+        raise _damaged(
+            path, f"it ends after {size} bytes, of {end} or more that its header announces"
+        )
     while (at := file.tell()) < end:
         length = int.from_bytes(file.read(8)[4:], "little")
         if at + 8 + length > end:
-            raise _damaged(path, f"the packet at byte {at} does not end where the packets end, at {end}")
+            raise _damaged(
+                path, f"the packet at byte {at} does not end where the packets end, at {end}"
+            )
         if length > MAX_PACKET:
             raise _damaged(path, f"the packet at byte {at} has {length} bytes")
         yield file.read(length), header.compression
@@ -144,7 +161,9 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
     try:
         return _parse_header(raw)
     except (struct.error, IndexError, ValueError):
-        raise _damaged(path, f"its header cannot be read ({len(raw)} of {length} bytes are there)") from None
+        raise _damaged(
+            path, f"its header cannot be read ({len(raw)} of {length} bytes are there)"
+        ) from None
 
 
 def _parse_header(raw: bytes) -> Header:

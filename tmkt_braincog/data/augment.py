@@ -47,7 +47,9 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     # Source i = sign * pixel + shift, as grid_sample counts: its centre is at (2 i + 1) / size - 1. That is half a
     # pixel away from the next one, so that rounding decides nothing.
     a, b = 2 * sign / (H, W), (2 * shifts + 1) / (H, W) - 1
-    (a_row, a_column), (b_row, b_column) = upload(np.float32([a.T, b.T])[..., None, None], events.device)
+    (a_row, a_column), (b_row, b_column) = upload(
+        np.float32([a.T, b.T])[..., None, None], events.device
+    )
     grid = torch.broadcast_tensors(column * a_column + b_column, row * a_row + b_row)
     flat = events.reshape(B, T * P, H, W)
     out = F.grid_sample(flat, torch.stack(grid, -1), mode="nearest", align_corners=False)

@@ -94,10 +94,14 @@ def _read(folder: Path, warn: bool = True) -> Arrays | None:
     """The arrays, or None where there are none or (with a warning) none that can be used."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text())
-        return {name: _open(folder / entry["file"], entry) for name, entry in manifest["arrays"].items()}
+        return {
+            name: _open(folder / entry["file"], entry) for name, entry in manifest["arrays"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if warn and folder.is_dir():
-            log.warning("Cache folder %s is damaged or unreadable (%s); it is made again.", folder, error)
+            log.warning(
+                "Cache folder %s is damaged or unreadable (%s); it is made again.", folder, error
+            )
         return None
 
 
@@ -181,4 +185,6 @@ def _remove_stale(root: Path) -> None:
 def _warn_unwritable(root: Path, error: OSError) -> None:
     if root not in _unwritable:
         _unwritable.add(root)
-        log.warning("Cannot write the cache in %s (%s); going on without. TMKT_CACHE moves it.", root, error)
+        log.warning(
+            "Cannot write the cache in %s (%s); going on without. TMKT_CACHE moves it.", root, error
+        )

@@ -22,7 +22,9 @@ from .tree import File, check_unique, file_number
 log = logging.getLogger(__name__)
 
 TRAIN_PORTION = 0.5
-TEST_FROM = 0.8  # the test set is as large as the rest behind this portion, but follows the training set
+TEST_FROM = (
+    0.8  # the test set is as large as the rest behind this portion, but follows the training set
+)
 
 # The superclasses of CIFAR-100, in their usual order.
 CLASSES = (
@@ -91,7 +93,9 @@ def fetch(root: Path) -> None:
     """
     folder = Path(root) / "CEP-DVS"
     missing = [
-        p for p in (folder / "data/MAT/img", folder / "data/img", folder / "pathFile.csv") if not p.exists()
+        p
+        for p in (folder / "data/MAT/img", folder / "data/img", folder / "pathFile.csv")
+        if not p.exists()
     ]
     if missing:
         raise UserError(
@@ -99,7 +103,9 @@ def fetch(root: Path) -> None:
         )
 
 
-def _assemble(folder: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str) -> TransferData:
+def _assemble(
+    folder: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str
+) -> TransferData:
     recordings, images = find_files(folder)
     labels = np.array([r.label for r in recordings], np.int64)
     image_labels = np.array([i.label for i in images], np.int64)
@@ -109,10 +115,14 @@ def _assemble(folder: Path, steps: int, size: int, portion: float, use_hsv: bool
     static_train = static_train[static_train != NO_TWIN]
     _check_images(labels[train], image_labels[static_train])
     unused = len(labels) - len(train) - len(test)
-    log.info("CEP-DVS: %d recordings train, %d test, %d are not used", len(train), len(test), unused)
+    log.info(
+        "CEP-DVS: %d recordings train, %d test, %d are not used", len(train), len(test), unused
+    )
     spec = FrameSpec(read_shifted, steps, size, mode)
     frames, statistics = load_recordings([r.path for r in recordings], spec, "CEP-DVS", folder)
-    pixels = load_images([i.path for i in images], size, "CEP-DVS", folder, use_hsv, resize_first=False)
+    pixels = load_images(
+        [i.path for i in images], size, "CEP-DVS", folder, use_hsv, resize_first=False
+    )
     return TransferData(
         source="RGB-CEP-DVS",
         target="CEP-DVS",
@@ -169,7 +179,9 @@ def _remarks(unused: int, n: int) -> list[str]:
     ]
 
 
-def _published(labels: np.ndarray, train: np.ndarray, test: np.ndarray, n_images: int) -> PublishedDraw:
+def _published(
+    labels: np.ndarray, train: np.ndarray, test: np.ndarray, n_images: int
+) -> PublishedDraw:
     """The draw of the reference: positions inside the training set taken for positions among all images."""
     pools = [np.flatnonzero(labels[train] == c) for c in range(len(CLASSES))]
     return PublishedDraw(train, test, [pool[pool < n_images] for pool in pools])
@@ -189,7 +201,10 @@ def find_files(folder: Path) -> tuple[list[File], list[File]]:
     """
     rows = read_rows(folder / "pathFile.csv")
     found = []
-    for part, suffixes, what in (("data/MAT/img", RECORDINGS, "recordings"), ("data/img", IMAGES, "images")):
+    for part, suffixes, what in (
+        ("data/MAT/img", RECORDINGS, "recordings"),
+        ("data/img", IMAGES, "images"),
+    ):
         files = [File(0, number, path) for number, path in _numbered(folder / part, suffixes)]
         check_unique(files)
         files = [file._replace(label=_label(rows, file, folder)) for file in files]
@@ -205,9 +220,13 @@ def _numbered(folder: Path, suffixes: Collection[str]) -> list[tuple[int, Path]]
     """Numbers and paths, sorted; hidden files and those of other kinds do not count."""
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.\n{EXPECTED}")
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+    paths = [
+        p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")
+    ]
     if not paths:
-        raise UserError(f"Found 0 files of the kind {', '.join(sorted(suffixes))} in {folder}.\n{EXPECTED}")
+        raise UserError(
+            f"Found 0 files of the kind {', '.join(sorted(suffixes))} in {folder}.\n{EXPECTED}"
+        )
     return sorted((file_number(path, f"0{path.suffix}"), path) for path in paths)
 
 
@@ -222,7 +241,9 @@ def read_rows(path: Path) -> list[str]:
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.\n{EXPECTED}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}. A text file was expected.\n{EXPECTED}") from error
+        raise UserError(
+            f"Cannot read {path}: {error}. A text file was expected.\n{EXPECTED}"
+        ) from error
     return [row.strip(" ") for row in text.split("\n")[1:] if row.strip()]
 
 

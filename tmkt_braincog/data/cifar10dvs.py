@@ -102,7 +102,9 @@ def fetch(root: Path) -> None:
     install(images, root / CIFAR10.base_folder, expected=EXPECTED)
 
 
-def _assemble(root: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str) -> TransferData:
+def _assemble(
+    root: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str
+) -> TransferData:
     recordings = find_files(recordings_folder(root), LAYOUT)
     labels = np.array([r.label for r in recordings], np.int64)
     n_classes = len(np.unique(labels))
@@ -179,7 +181,9 @@ def _batches(root: Path) -> list[Path]:
     files = [root / CIFAR10.base_folder / name for name in [*names, CIFAR10.meta["filename"]]]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise UserError(f"Found no {', '.join(missing)} in {root / CIFAR10.base_folder}.\n{EXPECTED}")
+        raise UserError(
+            f"Found no {', '.join(missing)} in {root / CIFAR10.base_folder}.\n{EXPECTED}"
+        )
     return files
 
 

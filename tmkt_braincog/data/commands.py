@@ -40,7 +40,11 @@ def prepare(args: Namespace) -> None:
         UserError: the data set cannot be used; nothing else of it is wrong than the message says.
     """
     options, words = training_options(args)
-    if DATASETS[args.name].fetch is not None and args.data_root is not None and not args.no_download:
+    if (
+        DATASETS[args.name].fetch is not None
+        and args.data_root is not None
+        and not args.no_download
+    ):
         _fetch(DATASETS[args.name], Path(args.data_root))
     data, splits = load(options)
     found = report.checks(data, DATASETS[args.name].counts)
@@ -52,7 +56,9 @@ def prepare(args: Namespace) -> None:
     print(f"\n{_cache_text(args.name)}")
     complete = report.completeness(data, DATASETS[args.name].counts).ok
     print(
-        f"Ready: {data.target}." if complete else f"Ready, but not the published set: {_share(args, data)}."
+        f"Ready: {data.target}."
+        if complete
+        else f"Ready, but not the published set: {_share(args, data)}."
     )
     print(f"Next: tmkt train {shlex.join(words)}")
 
@@ -86,7 +92,9 @@ def load(options: Namespace) -> tuple[TransferData, dict[str, Split]]:
     from ..engine.compare import load_data  # the engine imports this package
 
     data = load_data(options)
-    return data, {p: make_split(data, _with(options, protocol=p), options.seed[0]) for p in PROTOCOLS}
+    return data, {
+        p: make_split(data, _with(options, protocol=p), options.seed[0]) for p in PROTOCOLS
+    }
 
 
 def _with(options: Namespace, **changes) -> Namespace:
@@ -104,7 +112,9 @@ def _cache_text(name: str) -> str:
     if not folders:
         return f"Cache: nothing could be kept in {cache_root()}; every run decodes the files again."
     n_bytes = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
-    return f"Cache: {cache_root()}/{name}-*, {report.bytes_text(n_bytes)} for all settings used so far"
+    return (
+        f"Cache: {cache_root()}/{name}-*, {report.bytes_text(n_bytes)} for all settings used so far"
+    )
 
 
 def _cache_folders(name: str) -> Iterator[Path]:

@@ -144,7 +144,9 @@ def emulated_stream(images: np.ndarray) -> dict[str, np.ndarray]:
         x, y ``[E]`` uint8, t ``[E]`` int32 us, p ``[E]`` uint8, and offsets ``[R + 1]`` int64:
         recording r is events ``offsets[r]:offsets[r + 1]``.
     """
-    return cached("ndigits-events", {"version": STREAM_VERSION}, lambda out: out.add(**_record(images)))
+    return cached(
+        "ndigits-events", {"version": STREAM_VERSION}, lambda out: out.add(**_record(images))
+    )
 
 
 def _record(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -154,7 +156,8 @@ def _record(images: np.ndarray) -> dict[str, np.ndarray]:
         recordings += emulate(images[first : first + _CHUNK], first)
     types = {"x": np.uint8, "y": np.uint8, "t": np.int32, "p": np.uint8}
     stream = {
-        name: np.concatenate([r[name].astype(kind) for r in recordings]) for name, kind in types.items()
+        name: np.concatenate([r[name].astype(kind) for r in recordings])
+        for name, kind in types.items()
     }
     stream["offsets"] = np.cumsum([0] + [len(r) for r in recordings], dtype=np.int64)
     return stream
@@ -166,7 +169,10 @@ def emulated_frames(images: np.ndarray, steps: int) -> dict[str, np.ndarray]:
     def build(out: Writer) -> None:
         stream = emulated_stream(images)
         frames = np.stack(
-            [narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE)) for r in range(len(images))]
+            [
+                narrow(to_frames(recording(stream, r), steps, SENSOR_SIZE))
+                for r in range(len(images))
+            ]
         )
         out.add(frames=frames, **_statistics(stream))
 

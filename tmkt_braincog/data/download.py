@@ -149,7 +149,9 @@ def _check_urls(archive: Archive) -> None:
 
 def _check_present(archive: Archive, path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"{path} is in the way: it is not a file. Remove it, then run again to download it.")
+        raise UserError(
+            f"{path} is in the way: it is not a file. Remove it, then run again to download it."
+        )
     wrong = _mismatch(archive, path)
     if wrong:
         raise UserError(
@@ -167,7 +169,11 @@ def _mismatch(archive: Archive, path: Path) -> str | None:
         return None
     with open(path, "rb") as file:
         seen = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return None if seen == archive.md5.lower() else f"its MD5 is {seen}; expected {archive.md5.lower()}"
+    return (
+        None
+        if seen == archive.md5.lower()
+        else f"its MD5 is {seen}; expected {archive.md5.lower()}"
+    )
 
 
 def _check_space(part: _Part, total: int | None) -> None:
@@ -270,7 +276,9 @@ def _range_headers(url: str, archive: Archive, part: _Part) -> dict[str, str]:
     return {"Range": f"bytes={size}-"} if archive.md5 else {}
 
 
-def _transfer(url: str, headers: dict[str, str], archive: Archive, part: _Part, progress: bool) -> None:
+def _transfer(
+    url: str, headers: dict[str, str], archive: Archive, part: _Part, progress: bool
+) -> None:
     with _open(url, headers) as response:
         if response.status == 206 and headers:
             start, total = part.size(), _rest_total(response, headers, part)
@@ -360,7 +368,9 @@ def _receive(response: Any, part: _Part, total: int | None, progress: bool) -> N
     position = part.size()
     with open(part.path, "ab") as file, _bar(part, total, progress) as bar:
         while position != total:
-            block = _read(response, BLOCK_BYTES if total is None else min(BLOCK_BYTES, total - position))
+            block = _read(
+                response, BLOCK_BYTES if total is None else min(BLOCK_BYTES, total - position)
+            )
             if not block:
                 break
             file.write(block)

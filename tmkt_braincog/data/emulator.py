@@ -54,7 +54,9 @@ class SensorModel:
     seed: int = 2015
 
 
-def emulate(images: np.ndarray, first_id: int = 0, model: SensorModel | None = None) -> list[np.ndarray]:
+def emulate(
+    images: np.ndarray, first_id: int = 0, model: SensorModel | None = None
+) -> list[np.ndarray]:
     """Record each image with the emulated camera.
 
     Args:
@@ -73,7 +75,9 @@ def emulate(images: np.ndarray, first_id: int = 0, model: SensorModel | None = N
     recording, signal = _simulate(scene, generators, model)
     bounds = np.searchsorted(recording, np.arange(1, len(images)))
     parts = np.split(signal, bounds)
-    return [_with_noise(part, rng, model.noise_hz) for part, rng in zip(parts, generators, strict=True)]
+    return [
+        _with_noise(part, rng, model.noise_hz) for part, rng in zip(parts, generators, strict=True)
+    ]
 
 
 def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
@@ -138,9 +142,13 @@ def _thresholds(model: SensorModel) -> np.ndarray:
 class _Pixels:
     """State of B x H x W pixels; log intensity runs linearly within a step."""
 
-    def __init__(self, light: np.ndarray, level: np.ndarray, thresholds: np.ndarray, model: SensorModel):
+    def __init__(
+        self, light: np.ndarray, level: np.ndarray, thresholds: np.ndarray, model: SensorModel
+    ):
         if model.refractory_us < model.step_us:
-            raise ValueError("refractory_us must not be shorter than step_us: one event per pixel and step")
+            raise ValueError(
+                "refractory_us must not be shorter than step_us: one event per pixel and step"
+            )
         self.light = light
         self.level = level
         self.off, self.on = thresholds
@@ -154,7 +162,9 @@ class _Pixels:
         slope = (light - self.light) / step
         asleep = self.awake_at >= 0
         # A pixel coming back from its dead time remembers the light of that moment.
-        self.level = np.where(asleep, self.light + slope * np.minimum(self.awake_at, step), self.level)
+        self.level = np.where(
+            asleep, self.light + slope * np.minimum(self.awake_at, step), self.level
+        )
         change = light - self.level
         fired = ((change >= self.on) | (change <= -self.off)) & (self.awake_at < step)
         where = np.nonzero(fired)

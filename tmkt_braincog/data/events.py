@@ -73,11 +73,17 @@ def _read_records(path: Path) -> np.ndarray:
     try:
         raw = np.fromfile(path, np.uint8)
     except FileNotFoundError:
-        raise UserError(f"No recording at {path}. Check the data folder, or download it again.") from None
+        raise UserError(
+            f"No recording at {path}. Check the data folder, or download it again."
+        ) from None
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error}. A readable .bin file was expected.") from error
+        raise UserError(
+            f"Cannot read {path}: {error}. A readable .bin file was expected."
+        ) from error
     if not raw.size:
-        raise UserError(f"{path} is empty (0 bytes); 5 bytes per event were expected. Download it again.")
+        raise UserError(
+            f"{path} is empty (0 bytes); 5 bytes per event were expected. Download it again."
+        )
     if raw.size % BYTES_PER_EVENT:
         raise UserError(
             f"{path} is truncated: {raw.size} bytes, not a multiple of {BYTES_PER_EVENT} (bytes per event). "
@@ -107,7 +113,10 @@ def shift_to_origin(events: Events) -> tuple[Events, tuple[int, int]]:
     Recordings that are of the sizes of their images are each their own sensor, as in BrainCog.
     """
     x, y = (events[axis] - events[axis].min() for axis in ("x", "y"))
-    return {"x": x, "y": y, "t": events["t"], "p": events["p"]}, (int(x.max()) + 1, int(y.max()) + 1)
+    return {"x": x, "y": y, "t": events["t"], "p": events["p"]}, (
+        int(x.max()) + 1,
+        int(y.max()) + 1,
+    )
 
 
 def sort_by_time(events: Events) -> tuple[Events, int]:
@@ -136,7 +145,9 @@ def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tup
         UserError: no events, an event outside the sensor, or times more than an hour apart.
     """
     if not len(events["t"]):
-        raise UserError(f"{name} holds no event; at least one was expected. Remove or replace the recording.")
+        raise UserError(
+            f"{name} holds no event; at least one was expected. Remove or replace the recording."
+        )
     check_range(events, sensor_size, name)
     events, n_unsorted = sort_by_time(events)
     first, last = int(events["t"][0]), int(events["t"][-1])

@@ -31,10 +31,14 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
         UserError: T < 1, or no events.
     """
     if n_time_bins < 1:
-        raise UserError(f"Got {n_time_bins} time-steps; at least 1 is needed. Raise the number of steps.")
+        raise UserError(
+            f"Got {n_time_bins} time-steps; at least 1 is needed. Raise the number of steps."
+        )
     x, y, t, p = (events[column] for column in ("x", "y", "t", "p"))
     if not len(t):
-        raise UserError("Got a recording without events; at least one was expected. Remove the recording.")
+        raise UserError(
+            "Got a recording without events; at least one was expected. Remove the recording."
+        )
     width, height = sensor_size
     shape = (n_time_bins, 2, height, width)
     first = int(t[0])
@@ -97,5 +101,7 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
         return frames
     # One channel per leading index: F.interpolate takes exactly two leading dimensions.
     flat = frames.reshape(1, -1, height, width)
-    flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True, antialias=False)
+    flat = F.interpolate(
+        flat, size=(size, size), mode="bilinear", align_corners=True, antialias=False
+    )
     return flat.reshape(*frames.shape[:-2], size, size)

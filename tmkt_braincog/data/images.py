@@ -19,7 +19,12 @@ MAX_PIXELS = 50_000_000  # a larger one is damaged, or none of these data sets'
 
 
 def load_images(
-    files: Sequence[Path], size: int, name: str, root: Path, use_hsv: bool = True, resize_first: bool = True
+    files: Sequence[Path],
+    size: int,
+    name: str,
+    root: Path,
+    use_hsv: bool = True,
+    resize_first: bool = True,
 ) -> np.ndarray:
     """V channels of the images, in the files' order, from the cache where nothing has changed.
 
@@ -53,7 +58,9 @@ def load_images(
     return cached(f"{name}-images", key, build)["images"]
 
 
-def read_image(path: Path, size: int, use_hsv: bool = True, resize_first: bool = True) -> np.ndarray:
+def read_image(
+    path: Path, size: int, use_hsv: bool = True, resize_first: bool = True
+) -> np.ndarray:
     """One image as :func:`load_images` stores it, ``[size, size]`` uint8.
 
     Raises:
@@ -73,7 +80,9 @@ def read_image(path: Path, size: int, use_hsv: bool = True, resize_first: bool =
     except UserError:
         raise
     except Exception as error:  # damaged files fail in Pillow's decoders in many ways
-        raise UserError(f"Cannot read {path}: {error}. An image was expected. Get it again.") from error
+        raise UserError(
+            f"Cannot read {path}: {error}. An image was expected. Get it again."
+        ) from error
 
 
 def v_channel(image: Image.Image, size: int, use_hsv: bool, resize_first: bool) -> np.ndarray:

@@ -44,7 +44,11 @@ def install(
             unpack(packed, unpacked, max_bytes=MAX_BYTES)
             if inner is not None:
                 _unpack_inner(unpacked, inner, archive)
-            found = _joined(unpacked, parts, archive) if parts else _folder(unpacked, target.name, archive)
+            found = (
+                _joined(unpacked, parts, archive)
+                if parts
+                else _folder(unpacked, target.name, archive)
+            )
             os.replace(found, target)
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)
@@ -52,7 +56,9 @@ def install(
     except UserError as error:
         raise UserError(f"{error}\n{expected}") from error
     except OSError as error:
-        raise UserError(f"Cannot install {archive.name} in {target.parent}: {error}\n{expected}") from error
+        raise UserError(
+            f"Cannot install {archive.name} in {target.parent}: {error}\n{expected}"
+        ) from error
 
 
 def _joined(folder: Path, parts: Sequence[str], archive: Archive) -> Path:
@@ -70,7 +76,9 @@ def _joined(folder: Path, parts: Sequence[str], archive: Archive) -> Path:
 def _unpack_inner(folder: Path, inner: str, archive: Archive) -> None:
     found = sorted(folder.rglob(inner))
     if not found:
-        raise UserError(f"{archive.name} holds no {inner}: the archive has changed since this was written.")
+        raise UserError(
+            f"{archive.name} holds no {inner}: the archive has changed since this was written."
+        )
     unpack(found[0], folder / "inner", max_bytes=MAX_BYTES)
     found[0].unlink()
 

@@ -21,7 +21,9 @@ from ..errors import UserError
 from .events import MAX_SPAN_US, Events
 
 VARIABLES = ("x", "y", "ts", "p")
-MAX_EVENTS = 20_000_000  # more do not fit into the memory promised, nor into a recording of this kind
+MAX_EVENTS = (
+    20_000_000  # more do not fit into the memory promised, nor into a recording of this kind
+)
 MAX_COORDINATE = 2**15 - 1
 LARGEST = 2.0**62  # far beyond any clock, and safe to cast
 POLARITIES = ({0, 1}, {-1, 1})
@@ -36,7 +38,18 @@ BLOCK_BYTES = 1 << 16
 # Types of elements and parts.
 MATRIX, PACKED = 14, 15
 FLAGS, DIMENSIONS, NAME = 6, 5, 1
-NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 # Classes of variables; the other numbers are numeric.
 CLASSES = {1: "a cell array", 2: "a struct", 3: "an object", 4: "text", 5: "a sparse matrix"}
 NUMERIC = range(6, 16)
@@ -92,11 +105,15 @@ def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"No recording at {path}. Check the data folder, or get it again.") from None
+        raise UserError(
+            f"No recording at {path}. Check the data folder, or get it again."
+        ) from None
     except _Bad as error:
         raise UserError(f"{path} {error}") from None
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error}. A readable .mat file was expected.") from error
+        raise UserError(
+            f"Cannot read {path}: {error}. A readable .mat file was expected."
+        ) from error
 
 
 # The container
@@ -247,11 +264,14 @@ def _numbers(element: _Element, variable: _Variable, order: str) -> np.ndarray:
     if kind not in NUMERIC or is_complex or not shape or sum(size > 1 for size in shape) > 1:
         what = "complex numbers" if is_complex else CLASSES.get(kind, "numbers")
         text = " x ".join(map(str, shape))
-        raise _Bad(f"holds {name} as {what}, {text}; one column or row of real numbers was expected.")
+        raise _Bad(
+            f"holds {name} as {what}, {text}; one column or row of real numbers was expected."
+        )
     n = math.prod(shape)
     if not 1 <= n <= MAX_EVENTS:
         raise _Bad(
-            f"holds {n} events; 1 to {MAX_EVENTS} were expected.", "Get it again, or remove the recording."
+            f"holds {n} events; 1 to {MAX_EVENTS} were expected.",
+            "Get it again, or remove the recording.",
         )
     kind, data = _part(element, order, 8 * n)
     element.check_end()
@@ -291,7 +311,9 @@ def _refuse(array: np.ndarray, wrong: np.ndarray, name: str, expected: str) -> N
 
 def _coordinates(column: np.ndarray, name: str) -> np.ndarray:
     values = _integers(column, name)
-    _refuse(values, (values < 0) | (values > MAX_COORDINATE), name, f"pixels in 0..{MAX_COORDINATE}")
+    _refuse(
+        values, (values < 0) | (values > MAX_COORDINATE), name, f"pixels in 0..{MAX_COORDINATE}"
+    )
     return values.astype(np.int16)
 
 

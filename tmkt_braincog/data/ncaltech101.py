@@ -117,10 +117,14 @@ def fetch(root: Path) -> None:
 
     recordings = Archive(NCALTECH101.filename, (NCALTECH101.url,), NCALTECH101.file_md5)
     install(recordings, recordings_folder(root), inner="Caltech101.zip", expected=EXPECTED)
-    install(IMAGES_ARCHIVE, images_folder(root), inner="101_ObjectCategories.tar.gz", expected=EXPECTED)
+    install(
+        IMAGES_ARCHIVE, images_folder(root), inner="101_ObjectCategories.tar.gz", expected=EXPECTED
+    )
 
 
-def _assemble(root: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str) -> TransferData:
+def _assemble(
+    root: Path, steps: int, size: int, portion: float, use_hsv: bool, mode: str
+) -> TransferData:
     recordings = find_files(recordings_folder(root), RECORDINGS)
     images = find_files(images_folder(root), IMAGES)
     for what, files in (("recordings", recordings), ("images", images)):
@@ -170,7 +174,8 @@ def _published(
     first, rest = first_portion(labels[order], portion)
     counts = np.bincount(labels, minlength=len(CLASSES))
     pools = [
-        np.flatnonzero(image_labels == c)[: round(portion * n) + 1] for c, n in enumerate(counts.tolist())
+        np.flatnonzero(image_labels == c)[: round(portion * n) + 1]
+        for c, n in enumerate(counts.tolist())
     ]
     return PublishedDraw(np.sort(order[first]), np.sort(order[rest]), pools)
 

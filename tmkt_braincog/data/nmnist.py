@@ -170,7 +170,9 @@ def _check_unique(recordings: Sequence[Recording]) -> None:
 def _log_counts(split: str, recordings: Sequence[Recording]) -> None:
     counts = Counter(r.digit for r in recordings)
     per_class = ", ".join(f"{digit}: {counts[digit]}" for digit in range(len(CLASSES)))
-    log.info("nmnist %s: %d of %d recordings (%s)", split, len(recordings), FULL_COUNTS[split], per_class)
+    log.info(
+        "nmnist %s: %d of %d recordings (%s)", split, len(recordings), FULL_COUNTS[split], per_class
+    )
 
 
 def read_mnist(root: Path) -> Mnist:
@@ -184,7 +186,9 @@ def read_mnist(root: Path) -> Mnist:
     try:
         parts = [MNIST(str(root), train=train) for train in (True, False)]
     except (OSError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
-        raise UserError(f"Cannot read MNIST in {root / 'MNIST' / 'raw'}: {error}\n{EXPECTED}") from error
+        raise UserError(
+            f"Cannot read MNIST in {root / 'MNIST' / 'raw'}: {error}\n{EXPECTED}"
+        ) from error
     for part in parts:
         if len(part.data) != len(part.targets):
             raise UserError(

@@ -128,20 +128,28 @@ def fetch(root: Path) -> None:
 
     for name, md5 in Omniglot.zips_md5.items():
         url = f"{Omniglot.download_url_prefix}/{name}.zip"
-        install(Archive(f"{name}.zip", (url,), md5), root / Omniglot.folder / name, expected=EXPECTED)
+        install(
+            Archive(f"{name}.zip", (url,), md5), root / Omniglot.folder / name, expected=EXPECTED
+        )
     for part in CHARACTERS:
         folder = recordings_folder(root, part)
         if not folder.is_dir():
-            raise UserError(f"There is no folder {folder}, and no direct link to fetch it from.\n{EXPECTED}")
+            raise UserError(
+                f"There is no folder {folder}, and no direct link to fetch it from.\n{EXPECTED}"
+            )
 
 
 def _assemble(root: Path, steps: int, size: int, mode: str) -> TransferData:
-    characters, shown = (find_characters(root, folder) for folder in (recordings_folder, images_folder))
+    characters, shown = (
+        find_characters(root, folder) for folder in (recordings_folder, images_folder)
+    )
     _check_complete(characters, shown, root)
     files = [recording_file(c.folder) for c in characters]
     images = [path for c in shown for path in image_files(c.folder)]
     spec = FrameSpec(read_drawings, steps, size, mode, CROP, DRAWINGS)
-    frames, statistics = load_recordings(files, spec, "N-OMNIGLOT", root, [csv_file(f) for f in files])
+    frames, statistics = load_recordings(
+        files, spec, "N-OMNIGLOT", root, [csv_file(f) for f in files]
+    )
     drawings = load_images(images, size, "N-OMNIGLOT", root)
     of_character = range(1, DRAWINGS + 1)
     numbers = np.tile(of_character, len(characters))
@@ -155,7 +163,9 @@ def _assemble(root: Path, steps: int, size: int, mode: str) -> TransferData:
         frames=torch.from_numpy(frames),
         labels=labels,
         names=[
-            f"{c.name}/{f.stem}_{d:02d}" for c, f in zip(characters, files, strict=True) for d in of_character
+            f"{c.name}/{f.stem}_{d:02d}"
+            for c, f in zip(characters, files, strict=True)
+            for d in of_character
         ],
         file_ids=numbers,
         images=torch.from_numpy(drawings),
@@ -198,7 +208,9 @@ def _folders(folder: Path) -> list[Path]:
 def _check_complete(recorded: Sequence[Character], shown: Sequence[Character], root: Path) -> None:
     """Refuse all but the published counts: with fewer classes the results are not those of N-Omniglot."""
     names, others = ({c.name for c in characters} for characters in (recorded, shown))
-    full = all(Counter(c.part for c in characters) == CHARACTERS for characters in (recorded, shown))
+    full = all(
+        Counter(c.part for c in characters) == CHARACTERS for characters in (recorded, shown)
+    )
     if full and names == others:
         return
     lines = [_seen(recorded, root / "NOmniglot"), _seen(shown, root / "omniglot-py")]
@@ -220,7 +232,7 @@ def _seen(characters: Sequence[Character], folder: Path) -> str:
     for part, full in CHARACTERS.items():
         here = [c.alphabet for c in characters if c.part == part]
         parts.append(
-            f"{part} {len(here)} of {full}, in {len(set(here))} of {ALPHABETS[part]} alphabets",
+            f"{part} {len(here)} of {full}, in {len(set(here))} of {ALPHABETS[part]} alphabets"
         )
     return (
         f"{folder}: {n:,} of {sum(CHARACTERS.values()):,} characters ({'; '.join(parts)}), "
@@ -262,7 +274,8 @@ def image_files(folder: Path) -> list[Path]:
         UserError: one is missing, or there is something else.
     """
     found = {
-        path: re.fullmatch("[0-9]{4}_([0-9]{2})", path.stem) for path in sorted(folder.glob("[!.]*.png"))
+        path: re.fullmatch("[0-9]{4}_([0-9]{2})", path.stem)
+        for path in sorted(folder.glob("[!.]*.png"))
     }
     by_number = {int(match[1]): path for path, match in found.items() if match}
     if len(found) != DRAWINGS or sorted(by_number) != list(range(1, DRAWINGS + 1)):
@@ -323,9 +336,13 @@ def read_times(path: Path) -> np.ndarray:
             f"{path} has {len(rows)} rows after its header; {DRAWINGS} were expected, one per drawing. "
             "Unpack the archive again."
         )
-    times = np.array([[_time(row, column, n, path) for column in (1, 2)] for n, row in enumerate(rows, 1)])
+    times = np.array(
+        [[_time(row, column, n, path) for column in (1, 2)] for n, row in enumerate(rows, 1)]
+    )
     begins = np.append(-1, times[:-1, 1])
-    for n, (start, end, before) in enumerate(zip(*times.T.tolist(), begins.tolist(), strict=True), 1):
+    for n, (start, end, before) in enumerate(
+        zip(*times.T.tolist(), begins.tolist(), strict=True), 1
+    ):
         if start >= end or start < before:
             after = (
                 f"before the drawing above it ends, at {before} us"

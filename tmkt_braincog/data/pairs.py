@@ -90,12 +90,17 @@ class TSMDataset(Dataset):
                 f"Seen {len(frames)} recordings with {len(labels)} labels and {len(images)} images with "
                 f"{len(image_labels)} labels: expected one label each."
             )
-        for what, value, known in (("augment", augment, AUGMENTATIONS), ("pairing", pairing, PAIRINGS)):
+        for what, value, known in (
+            ("augment", augment, AUGMENTATIONS),
+            ("pairing", pairing, PAIRINGS),
+        ):
             if value not in known:
                 raise unknown_name(what, value, known)
         self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
         if size is None and frames.shape[-1] != frames.shape[-2]:
-            raise UserError(f"Frames of {tuple(frames.shape[-2:])} pixels are not square: give size.")
+            raise UserError(
+                f"Frames of {tuple(frames.shape[-2:])} pixels are not square: give size."
+            )
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
         self.recordings = np.arange(len(labels)) if recordings is None else np.asarray(recordings)
@@ -117,7 +122,9 @@ class TSMDataset(Dataset):
 
     def _check_twins(self, static: np.ndarray) -> None:
         if self.twins is None or len(self.twins) != len(self.frames):
-            raise UserError("pairing='twin' needs the index of the static image of every recording (twins).")
+            raise UserError(
+                "pairing='twin' needs the index of the static image of every recording (twins)."
+            )
         lost = int((~np.isin(self.twins[self.recordings], static)).sum())
         if lost:
             raise UserError(
@@ -146,7 +153,9 @@ class TSMDataset(Dataset):
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device
         # One generator per sample: T walk draws, one for the partner, four for the augmentation.
-        draws = np.stack([np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices])
+        draws = np.stack(
+            [np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices]
+        )
         recordings = self.recordings[[i % len(self) for i in indices]]
         labels = self.labels.numpy()[recordings]
         index = upload(recordings, device)
@@ -161,7 +170,9 @@ class TSMDataset(Dataset):
             image=upload(images, device),
         )
 
-    def _partners(self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    def _partners(
+        self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray
+    ) -> np.ndarray:
         if self.pairing == "twin":
             return self.twins[recordings]
         pools = [self.pools[c] for c in labels]
@@ -171,5 +182,7 @@ class TSMDataset(Dataset):
         v = self.images.index_select(0, upload(images, self.images.device))
         v = v.float() / 255 if v.dtype == torch.uint8 else v.float()
         if v.shape[-1] != self.size or v.shape[-2] != self.size:
-            v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+            v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[
+                :, 0
+            ].clamp(0, 1)
         return v.unsqueeze(1).expand(-1, 2, -1, -1)

@@ -83,9 +83,15 @@ def n_jobs() -> int:
     """
     text = os.environ.get(JOBS_VARIABLE, "")
     if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"{JOBS_VARIABLE}={text}: expected the number of decoding processes, at least 1.")
+        raise UserError(
+            f"{JOBS_VARIABLE}={text}: expected the number of decoding processes, at least 1."
+        )
     return int(text)
 
 

@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
 
-from ..analysis import plots
+from .. import plots
 from ..errors import UserError
 from .base import NO_TWIN, TransferData
 
 ON, OFF = plots.COLOURS[0], plots.COLOURS[1]
 FORMATS = (".png", ".pdf", ".svg")
-MOST_STEPS = 16  # of more frames as many are shown, evenly spread, the first and the last among them
+MOST_STEPS = (
+    16  # of more frames as many are shown, evenly spread, the first and the last among them
+)
 PERCENTILE = 99  # of a row's counts above zero: the count that has the full colour
 
 # Inches. A layout of our own: the cells are squares of one size whatever the names and the number of steps.
@@ -34,11 +36,17 @@ def check_path(path: Path, force: bool) -> None:
         UserError: an unknown suffix, or a file that exists and ``force`` is not given.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"Cannot write a picture to {str(path)!r}: expected a name in {', '.join(FORMATS)}.")
+        raise UserError(
+            f"Cannot write a picture to {str(path)!r}: expected a name in {', '.join(FORMATS)}."
+        )
     if path.is_dir():
-        raise UserError(f"{path} is a folder; the name of a picture was expected. Give --output FILE.png.")
+        raise UserError(
+            f"{path} is a folder; the name of a picture was expected. Give --output FILE.png."
+        )
     if path.exists() and not force:
-        raise UserError(f"{path} exists. Give --force to replace it, or another name with --output.")
+        raise UserError(
+            f"{path} exists. Give --force to replace it, or another name with --output."
+        )
 
 
 def save(data: TransferData, path: Path, n_classes: int = 5) -> None:
@@ -67,7 +75,9 @@ def draw(data: TransferData, n_classes: int = 5) -> Figure:
         label = {"ha": "right", "va": "center", "size": LABEL_SIZE, "parse_math": False}
         cells[0].text(-LABEL_GAP / CELL, 0.5, name, transform=cells[0].transAxes, **label)
         if row == 0:
-            for axes, heading in zip(cells, ("static", *(f"t = {t + 1}" for t in steps)), strict=True):
+            for axes, heading in zip(
+                cells, ("static", *(f"t = {t + 1}" for t in steps)), strict=True
+            ):
                 axes.set_title(heading, size=8, pad=3)
     _key(figure, left)
     return figure

@@ -52,7 +52,9 @@ class FrameSpec:
     def key(self) -> dict:
         """As JSON values."""
         reader = f"{self.read.__module__}.{self.read.__qualname__}"
-        rest = {name: getattr(self, name) for name in ("steps", "size", "mode", "per_file", "version")}
+        rest = {
+            name: getattr(self, name) for name in ("steps", "size", "mode", "per_file", "version")
+        }
         crop = None if self.crop is None else list(self.crop)
         return {"reader": reader, "crop": crop, "frames_version": FRAMES_VERSION, **rest}
 
@@ -103,7 +105,9 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
     n = len(files) * spec.per_file
     statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
     frames = None
-    for i, decoded in enumerate(decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")):
+    for i, decoded in enumerate(
+        decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
+    ):
         part, values = decoded["frames"].numpy(), decoded["statistics"].numpy()
         at = slice(i * spec.per_file, (i + 1) * spec.per_file)
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
@@ -165,5 +169,7 @@ def files_digest(files: Sequence[Path], root: Path) -> str:
             raise UserError(
                 f"Cannot find {path} ({error}). Check the folder, or download it again."
             ) from None
-        digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
+        )
     return digest.hexdigest()

@@ -42,20 +42,23 @@ def completeness(data: TransferData, counts: Sequence[int]) -> Check:
     found, n = per_class(data.labels, data), len(data.labels)
     if not counts:
         return Check(
-            True, f"{n:,} recordings in {np.count_nonzero(found)} classes; no published table to compare with"
+            True,
+            f"{n:,} recordings in {np.count_nonzero(found)} classes; no published table to compare with",
         )
     if found.tolist() == list(counts):
         return Check(True, f"all {n:,} recordings in {len(counts)} classes, as published")
     rows = list(zip(data.classes, found.tolist(), counts, strict=True))
-    differing = [f"{name}: {here:,} of {full:,}" for name, here, full in rows if here and here != full]
+    differing = [
+        f"{name}: {here:,} of {full:,}" for name, here, full in rows if here and here != full
+    ]
     absent = [name for name, here, full in rows if full and not here]
     text = f"{n:,} of {sum(counts):,} recordings, in {np.count_nonzero(found)} of {len(counts)} classes"
     if differing:
-        text += f"; these classes differ from the published table: {listed(differing, MOST_DIFFERING)}"
-    if absent:
         text += (
-            f"; {_plural(len(absent), 'class has', 'classes have')} no recording: {listed(absent, 2 * FEW)}"
+            f"; these classes differ from the published table: {listed(differing, MOST_DIFFERING)}"
         )
+    if absent:
+        text += f"; {_plural(len(absent), 'class has', 'classes have')} no recording: {listed(absent, 2 * FEW)}"
     return Check(False, text)
 
 
@@ -163,7 +166,9 @@ def _spread_rows(data: TransferData) -> list[tuple[str, str]]:
 def _spread(values: np.ndarray, unit: str, digits: int = 0) -> str:
     """Four numbers in columns, so that two such rows stand under each other."""
     what = (("min", np.min), ("median", np.median), ("mean", np.mean), ("max", np.max))
-    return "   ".join(f"{name} {f'{of(values):,.{digits}f}{unit}':<10}" for name, of in what).rstrip()
+    return "   ".join(
+        f"{name} {f'{of(values):,.{digits}f}{unit}':<10}" for name, of in what
+    ).rstrip()
 
 
 def sensor(data: TransferData) -> str:
@@ -204,9 +209,7 @@ def class_table(data: TransferData, counts: Sequence[int], clean: Split) -> str:
     held = [row for row, there in zip(rows, anything, strict=True) if there]
     text = aligned(list(columns), _extremes(held))
     if len(held) < len(rows):
-        text += (
-            f"\n  {_plural(len(rows) - len(held), 'class has', 'classes have')} neither recordings nor images"
-        )
+        text += f"\n  {_plural(len(rows) - len(held), 'class has', 'classes have')} neither recordings nor images"
     return text
 
 
@@ -225,7 +228,9 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str | int]], n_left: 
     sides = [str.ljust] * n_left + [str.rjust] * (len(widths) - n_left)
     return "\n".join(
         "  "
-        + "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        + "  ".join(
+            side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)
+        ).rstrip()
         for row in cells
     )
 

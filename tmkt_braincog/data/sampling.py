@@ -10,7 +10,12 @@ _STREAM = 1
 
 
 def epoch_batches(
-    labels: np.ndarray, batch_size: int, epoch_size: int | None, sampling: str, seed: int, epoch: int
+    labels: np.ndarray,
+    batch_size: int,
+    epoch_size: int | None,
+    sampling: str,
+    seed: int,
+    epoch: int,
 ) -> list[list[int]]:
     """Full batches of item indices for one epoch; the incomplete last batch is dropped.
 

@@ -42,7 +42,9 @@ class Split:
 
     def record(self, data: TransferData) -> dict[str, str | list[str]]:
         """The audit and the recordings' names per part, as kept with a run."""
-        parts = {part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")}
+        parts = {
+            part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")
+        }
         return {"audit": self.audit, "remarks": data.remarks, **parts}
 
 
@@ -57,7 +59,9 @@ def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.nd
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
 
 
-def portion_split(labels: np.ndarray, portion: float, default: float) -> tuple[np.ndarray, np.ndarray]:
+def portion_split(
+    labels: np.ndarray, portion: float, default: float
+) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
     Args:
@@ -99,7 +103,9 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         train = train[first_portion(labels[train], options.traindata_ratio)[0]]
     if options.shots:
         if options.val_portion:
-            raise UserError("--shots already leaves a validation set over: leave --val-portion away.")
+            raise UserError(
+                "--shots already leaves a validation set over: leave --val-portion away."
+            )
         train, rest = _choose(train, labels, seed, lambda n: options.shots)
         val = rest
         if options.leftover == "parity":
@@ -117,7 +123,9 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     return Split(train, val, test, pools, _audit(data, options.protocol, pools, train, val, test))
 
 
-def _choose(members: np.ndarray, labels: np.ndarray, seed: int, count) -> tuple[np.ndarray, np.ndarray]:
+def _choose(
+    members: np.ndarray, labels: np.ndarray, seed: int, count
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``count(n)`` of the n members of every class by ``seed``; (chosen, rest), sorted."""
     rng = np.random.default_rng((seed, 0, 0, _STREAM))
     chosen = []
@@ -140,13 +148,19 @@ def _static_pools(
     if options.protocol == "he2024":
         pools = data.published.pools if data.published else data.pools(data.static_train)
     else:
-        pools = data.pools(np.setdiff1d(data.static_train, _twins(data, np.concatenate([val, test]))))
+        pools = data.pools(
+            np.setdiff1d(data.static_train, _twins(data, np.concatenate([val, test])))
+        )
     rng = np.random.default_rng((seed, 1, 0, _STREAM))
     if options.static_images:
-        pools = [_choose_images(pool, options.static_images, c, rng) for c, pool in enumerate(pools)]
+        pools = [
+            _choose_images(pool, options.static_images, c, rng) for c, pool in enumerate(pools)
+        ]
     if options.protocol == "leak":
         twins = data.pools(_twins(data, test))
-        pools = [_replaced(pool, of_class, rng) for pool, of_class in zip(pools, twins, strict=True)]
+        pools = [
+            _replaced(pool, of_class, rng) for pool, of_class in zip(pools, twins, strict=True)
+        ]
     return pools
 
 
@@ -197,5 +211,7 @@ def _audit(
         audit += f" {unknown} of these recordings have no known twin among the images."
     wrong = sum(int((data.image_labels.numpy()[pool] != c).sum()) for c, pool in enumerate(pools))
     if wrong:
-        audit += f" {wrong} of {sum(map(len, pools))} images that can be drawn are of another class."
+        audit += (
+            f" {wrong} of {sum(map(len, pools))} images that can be drawn are of another class."
+        )
     return audit

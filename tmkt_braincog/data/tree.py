@@ -49,7 +49,9 @@ def find_files(folder: Path, layout: Layout) -> list[File]:
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.\n{layout.expected}")
-    found = sorted(file for of_class in _class_folders(folder, layout) for file in _files(of_class, layout))
+    found = sorted(
+        file for of_class in _class_folders(folder, layout) for file in _files(of_class, layout)
+    )
     if not found:
         raise UserError(f"Found 0 files like {layout.example} in {folder}.\n{layout.expected}")
     check_unique(found)

@@ -74,7 +74,10 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, progress: bool = True
             encrypted; holds a link, a device, a path that leads outside, one path twice, more than
             ``max_bytes`` or more than :data:`MAX_ENTRIES` entries; full or unwritable disk.
     """
-    archive, folder = Path(archive), Path(folder).resolve()  # beside the folder, not beside a link to it
+    archive, folder = (
+        Path(archive),
+        Path(folder).resolve(),
+    )  # beside the folder, not beside a link to it
     with _explaining(archive, folder), open(archive, "rb") as file, _bar(archive, progress) as bar:
         entries = _entries(file, max_bytes)
         with _writing(folder), _renamed_to(folder) as temporary:
@@ -90,7 +93,9 @@ def _explaining(archive: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except _Damaged as error:
-        raise UserError(f"{archive} is damaged: {error}. Remove it and download it again.") from error
+        raise UserError(
+            f"{archive} is damaged: {error}. Remove it and download it again."
+        ) from error
     except _Unsafe as error:
         raise UserError(
             f"{archive} was not unpacked: {error}. Download it again from its official source; unpack it by "
@@ -99,7 +104,9 @@ def _explaining(archive: Path, folder: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"No archive at {archive}. Check the path, or download it.") from None
     except OSError as error:
-        raise UserError(f"Cannot read {archive}: {error}. A readable archive was expected.") from error
+        raise UserError(
+            f"Cannot read {archive}: {error}. A readable archive was expected."
+        ) from error
 
 
 @contextmanager
@@ -152,7 +159,9 @@ def _renamed_to(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_all(entries: Iterator[_Entry], folder: Path, max_bytes: int, show: Callable[[], None]) -> None:
+def _write_all(
+    entries: Iterator[_Entry], folder: Path, max_bytes: int, show: Callable[[], None]
+) -> None:
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = {()}
     declared, left = 0, max_bytes
@@ -206,7 +215,9 @@ def _write_file(path: Path, entry: _Entry, left: int, show: Callable[[], None]) 
         for block in entry.blocks:
             size += len(block)
             if size > left:
-                raise _Unsafe(f"entry {entry.name!r} holds more than declared and breaks the size limit")
+                raise _Unsafe(
+                    f"entry {entry.name!r} holds more than declared and breaks the size limit"
+                )
             file.write(block)
             show()
     if size != entry.size:
@@ -238,7 +249,9 @@ def _parts(name: str) -> tuple[str, ...]:
 def _is_clutter(parts: tuple[str, ...]) -> bool:
     """True for what macOS adds to archives for itself."""
     return (
-        "__MACOSX" in parts or (parts[-1:] == (".DS_Store",)) or any(p.startswith("._") for p in parts[-1:])
+        "__MACOSX" in parts
+        or (parts[-1:] == (".DS_Store",))
+        or any(p.startswith("._") for p in parts[-1:])
     )
 
 
@@ -259,7 +272,9 @@ def _kind(file: BinaryIO) -> str:
     try:
         tarfile.TarInfo.frombuf(head, tarfile.ENCODING, "surrogateescape")
     except _DAMAGE as error:
-        raise _Damaged(f"a .zip, .tar or .tar.gz was expected, but it begins with {head[:20]!r}") from error
+        raise _Damaged(
+            f"a .zip, .tar or .tar.gz was expected, but it begins with {head[:20]!r}"
+        ) from error
     return "tar"
 
 
@@ -342,7 +357,9 @@ def _tar_entries(archive: tarfile.TarFile, stream: _Forward) -> Iterator[_Entry]
                 f"entry {member.name!r} is a link, a device or sparse; only files and folders were expected"
             )
         size = member.size if member.isreg() else 0
-        yield _Entry(member.name, member.isdir(), size, _tar_blocks(stream, member.offset_data, size))
+        yield _Entry(
+            member.name, member.isdir(), size, _tar_blocks(stream, member.offset_data, size)
+        )
     _check_end(stream)
 
 

@@ -44,7 +44,9 @@ def choose_device(name: str) -> tuple[torch.device, str]:
             )
         if has_gpu:
             return torch.device("cuda", int(name)), ""
-        return torch.device("cpu"), f"--device {name} names a GPU, but none is visible: running on the CPU."
+        return torch.device(
+            "cpu"
+        ), f"--device {name} names a GPU, but none is visible: running on the CPU."
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -52,7 +54,9 @@ def choose_device(name: str) -> tuple[torch.device, str]:
             f"--device {name!r}: expected auto, cpu, cuda, cuda:N or the number of a GPU."
         ) from error
     if device.type == "cuda" and not has_gpu:
-        raise UserError(f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu.")
+        raise UserError(
+            f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu."
+        )
     return device, ""
 
 
@@ -130,7 +134,9 @@ def _verdict(model: TransferModel) -> str:
     if key not in _verdicts:
         try:
             _verdicts[key] = difference(model)
-        except Exception as error:  # whatever a foreign model or neuron does that folded batches do not allow
+        except (
+            Exception
+        ) as error:  # whatever a foreign model or neuron does that folded batches do not allow
             _verdicts[key] = f"{type(error).__name__}: {error}"
     return _verdicts[key]
 

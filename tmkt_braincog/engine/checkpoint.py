@@ -55,7 +55,9 @@ def load_any(path: Path) -> Any:
         ) from error
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path, name: str) -> None:
+def load_weights(
+    model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path, name: str
+) -> None:
     """Load ``weights`` strictly into ``model``; a misfit is a UserError that names what differs."""
     own = model.state_dict()
     missing, surplus = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())

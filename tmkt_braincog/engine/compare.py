@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from .. import distributed
-from ..analysis.table import write_report
+from ..comparison import write_report
 from ..data import DATASETS, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
@@ -97,7 +97,9 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
                 for name in options.method:
                     one = single(options, name, seed)
                     _run(one, data, split, run_folder(folder, name, seed), device, signal)
-        return distributed.on_main(lambda: _report(options, data, folder, bool(len(split.val)), say))
+        return distributed.on_main(
+            lambda: _report(options, data, folder, bool(len(split.val)), say)
+        )
 
 
 def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
@@ -105,7 +107,9 @@ def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
     claim(folder, options)
 
 
-def _report(options: Namespace, data: TransferData, folder: Path, validated: bool, say) -> pd.DataFrame:
+def _report(
+    options: Namespace, data: TransferData, folder: Path, validated: bool, say
+) -> pd.DataFrame:
     rows = finished(folder, options.method)
     selection = "best epoch on the validation set" if validated else "best epoch on the test set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
@@ -162,8 +166,12 @@ def check_output(options: Namespace) -> Path:
                 f"The output folder {folder} already holds this run. Add --resume to keep what is finished and "
                 "go on, or choose another --output."
             )
-    elif folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - {LOCK, OWNER}):
-        raise UserError(f"The output folder {folder} holds other files: choose an empty or a new one.")
+    elif folder.exists() and (
+        not folder.is_dir() or {p.name for p in folder.iterdir()} - {LOCK, OWNER}
+    ):
+        raise UserError(
+            f"The output folder {folder} holds other files: choose an empty or a new one."
+        )
     return folder
 
 

@@ -16,7 +16,9 @@ class StopSignal:
         self.received: int | None = None
 
     def __enter__(self) -> "StopSignal":
-        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {
+            s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -29,7 +31,10 @@ class StopSignal:
         return -distributed.smallest(-(self.received or 0)) or None
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)

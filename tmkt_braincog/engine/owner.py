@@ -35,7 +35,9 @@ def owned(folder: Path) -> Iterator[None]:
         raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
     try:
         with suppress(OSError):  # only for the message above
-            (folder / OWNER).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+            (folder / OWNER).write_text(
+                json.dumps({"host": socket.gethostname(), "process": os.getpid()})
+            )
         yield
     finally:
         for name in (OWNER, LOCK):  # while it is held: afterwards the file may be another program's

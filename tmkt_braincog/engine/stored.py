@@ -35,7 +35,16 @@ SPLIT = (
     "seed",
 )
 # Of the arguments in a timm container: those that mean the same here.
-PUBLISHED = ("model", "step", "node_type", "act_fun", "threshold", "tau", "event_size", "num_classes")
+PUBLISHED = (
+    "model",
+    "step",
+    "node_type",
+    "act_fun",
+    "threshold",
+    "tau",
+    "event_size",
+    "num_classes",
+)
 
 UNKNOWN_SPLIT = (
     "The file does not say which recordings it was trained on: if this split is not the one of its training, the accuracy is "
@@ -75,10 +84,16 @@ def read(path: Path) -> Stored:
         weights = state.get("state_dict_ema") or state["state_dict"]
         kind = "the moving average of the weights" if state.get("state_dict_ema") else "the weights"
         epoch = f", epoch {state['epoch']}" if "epoch" in state else ""
-        notes.append(f"{path} is a container of timm ({state.get('arch', 'unnamed')}{epoch}): {kind} in it.")
+        notes.append(
+            f"{path} is a container of timm ({state.get('arch', 'unnamed')}{epoch}): {kind} in it."
+        )
         given = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
         options = {name: given[name] for name in PUBLISHED if given.get(name) is not None}
-    if not isinstance(weights, dict) or not weights or not all(map(torch.is_tensor, weights.values())):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(map(torch.is_tensor, weights.values()))
+    ):
         raise UserError(
             f"{path} holds no weights: expected a checkpoint of this program, timm's container with a 'state_dict', or a state "
             "dict alone."
@@ -110,7 +125,9 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     fitted, notes = _fitted(stored, model.state_dict())
     checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])
-    metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=options.amp == "bf16")
+    metrics = evaluate(
+        model, data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
+    )
     audit = f"Seed {options.seed[0]}. {split.audit}" if stored.is_own else UNKNOWN_SPLIT
     for line in filter(None, (remark, *stored.notes, *notes, *changed, *data.remarks, audit)):
         say(line)
@@ -133,12 +150,17 @@ def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
             changed[name] = here, there
     bad = [name for name in changed if name in SPLIT]
     if stored.is_own and bad and "target_dataset" not in changed:
-        said = "; ".join(f"{name}: {changed[name][0]} here, {changed[name][1]} in the file" for name in bad)
+        said = "; ".join(
+            f"{name}: {changed[name][0]} here, {changed[name][1]} in the file" for name in bad
+        )
         raise UserError(
             f"--eval of {path}: {said}. With another split the network is asked about recordings that it was trained on: leave "
             f"{'these options' if len(bad) > 1 else 'this option'} away."
         )
-    return [f"{name}: {here}, in place of the file's {there}." for name, (here, there) in changed.items()]
+    return [
+        f"{name}: {here}, in place of the file's {there}."
+        for name, (here, there) in changed.items()
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -150,10 +172,14 @@ def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     if stored.is_own:
         return stored.weights, []
     weights, notes = dict(stored.weights), []
-    constants = [k for k in own if k.endswith((".threshold", ".act_fun.alpha")) and k not in weights]
+    constants = [
+        k for k in own if k.endswith((".threshold", ".act_fun.alpha")) and k not in weights
+    ]
     weights |= {name: own[name] for name in constants}
     if constants:
-        notes.append("The file has no constants of the neurons: --threshold and --act-fun give them.")
+        notes.append(
+            "The file has no constants of the neurons: --threshold and --act-fun give them."
+        )
 
     surplus = sorted(weights.keys() - own.keys())
     if surplus and not own.keys() - weights.keys():

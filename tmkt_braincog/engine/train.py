@@ -82,9 +82,20 @@ class Trainer:
     """
 
     def __init__(
-        self, options: Namespace, data: TransferData, split: Split, folder: Path, device: torch.device
+        self,
+        options: Namespace,
+        data: TransferData,
+        split: Split,
+        folder: Path,
+        device: torch.device,
     ):
-        self.options, self.data, self.split, self.folder, self.device = options, data, split, folder, device
+        self.options, self.data, self.split, self.folder, self.device = (
+            options,
+            data,
+            split,
+            folder,
+            device,
+        )
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: its initial weights are then the same for all methods.
         torch.manual_seed(self.seed)
@@ -184,7 +195,9 @@ class Trainer:
             self.at.batch += 1
             bar.update()
             if self.at.batch % self.options.log_interval == 0:
-                bar.set_postfix(epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False)
+                bar.set_postfix(
+                    epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False
+                )
             if self.at.batch < self.steps:
                 self._stop_if_wanted(started)
         self._refuse(self.watch.flush())
@@ -225,7 +238,8 @@ class Trainer:
         last, where = self.folder / "last.pt", first_not_finite(self.modules)
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
         names = [
-            self.data.names[self.split.train[i % len(self.pairs)]] for i in self._batches(self.at.epoch)[bad]
+            self.data.names[self.split.train[i % len(self.pairs)]]
+            for i in self._batches(self.at.epoch)[bad]
         ]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, step {bad} of "
@@ -235,7 +249,11 @@ class Trainer:
 
     def _end_epoch(self, bar: tqdm) -> None:
         epoch, o = self.at.epoch, self.options
-        row: dict[str, Any] = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], **self._means()}
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            **self._means(),
+        }
         row |= self.method.diagnostics()
         self._share_statistics()
         if (epoch + 1) % o.eval_interval == 0 or epoch + 1 == o.epochs:
@@ -269,7 +287,11 @@ class Trainer:
                 score = metrics.top1
         self.at.last_test = row["test_top1"]
         if score > self.at.best_score:
-            self.at.best_score, self.at.best_test, self.at.best_epoch = score, row["test_top1"], epoch
+            self.at.best_score, self.at.best_test, self.at.best_epoch = (
+                score,
+                row["test_top1"],
+                epoch,
+            )
         return row
 
     def evaluate_on(self, recordings) -> Metrics:
@@ -377,7 +399,9 @@ def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
 
     differing = [n for n in names if not same(n)]
     if differing:
-        lines = "\n".join(f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing)
+        lines = "\n".join(
+            f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing
+        )
         raise UserError(
             f"{what} belongs to a different run:\n{lines}\nChoose another --output, or give the same options."
         )

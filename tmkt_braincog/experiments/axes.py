@@ -39,7 +39,9 @@ def check_fixed(words: Sequence[str]) -> Namespace:
     given = parse(list(words))
     for name in ("eval", "eval_checkpoint", "resume"):
         if name in given:
-            raise UserError(f"--{name} is for tmkt train; a sweep goes on by itself. Leave it away.")
+            raise UserError(
+                f"--{name} is for tmkt train; a sweep goes on by itself. Leave it away."
+            )
     return given
 
 
@@ -48,7 +50,9 @@ def make_axis(text: str) -> Axis:
     name, _, values = text.partition("=")
     values = values.split(",")
     if "" in (name, *values):
-        raise UserError(f"--vary {text}: expected NAME=VALUE,VALUE,..., such as mixup-ratio=0.3,0.4.")
+        raise UserError(
+            f"--vary {text}: expected NAME=VALUE,VALUE,..., such as mixup-ratio=0.3,0.4."
+        )
     if len(set(values)) < len(values):
         raise UserError(f"--vary {text} names the same value twice.")
     parser = build_parser()
@@ -56,8 +60,12 @@ def make_axis(text: str) -> Axis:
     if action is None:
         parser.error(f"unrecognized arguments: --{name}")
     if action.dest in (*NOT_IDENTITY, "help"):
-        raise UserError(f"--vary {text}: --{name} changes no result. Give it as it is, for all jobs.")
-    return Axis(name.replace("_", "-"), action.dest, tuple(_words(action, name, value) for value in values))
+        raise UserError(
+            f"--vary {text}: --{name} changes no result. Give it as it is, for all jobs."
+        )
+    return Axis(
+        name.replace("_", "-"), action.dest, tuple(_words(action, name, value) for value in values)
+    )
 
 
 def _actions(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..analysis.energy import AC_PJ, MAC_PJ, measure, plot_energy, totals
 from ..data.frames import resize_frames
 from ..engine.reopen import reopen
 from ..engine.train import Trainer
 from ..errors import UserError
+from ..figures.energy import AC_PJ, MAC_PJ, measure, plot_energy, totals
 from ..files import replacing
 from ..options import model_text
 from .figures import run_folders
@@ -32,14 +32,16 @@ def report(options: argparse.Namespace) -> str:
         tables.append(layers.assign(**run)[[*run, *layers.columns]])
         sums.append({**run, **totals(layers)})
     layers, summary = pd.concat(tables, ignore_index=True), pd.DataFrame(sums)
-    return _write(options.output or options.runs[0] / "energy", trainers[0], layers, summary, options.samples)
+    return _write(
+        options.output or options.runs[0] / "energy", trainers[0], layers, summary, options.samples
+    )
 
 
 BATCH = 32
 
 
 def measure_run(trainer: Trainer, samples: int) -> pd.DataFrame:
-    """:func:`~tmkt_braincog.analysis.energy.measure` on the run's test recordings, at most ``samples`` evenly spaced ones."""
+    """:func:`~tmkt_braincog.figures.energy.measure` on the run's test recordings, at most ``samples`` evenly spaced ones."""
     model = trainer.model
     with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.amp):
         return measure(model, _batches(trainer, samples))
@@ -70,7 +72,9 @@ def _check_distinct(trainers: Sequence[Trainer]) -> None:
             )
 
 
-def _write(folder: Path, trainer: Trainer, layers: pd.DataFrame, summary: pd.DataFrame, samples: int) -> str:
+def _write(
+    folder: Path, trainer: Trainer, layers: pd.DataFrame, summary: pd.DataFrame, samples: int
+) -> str:
     with replacing(folder / "energy.csv") as temporary:
         layers.to_csv(temporary, index=False, float_format="%.8g")
     text = to_markdown(trainer, layers, summary, samples)
@@ -111,7 +115,9 @@ def to_markdown(trainer: Trainer, layers: pd.DataFrame, summary: pd.DataFrame, s
     for method in methods:
         part = summary[summary["method"] == method]
         lines.append(
-            _row([method, str(len(part)), *(_mean_std(part[c] * f) for c, (_, f) in columns.items())])
+            _row(
+                [method, str(len(part)), *(_mean_std(part[c] * f) for c, (_, f) in columns.items())]
+            )
         )
     lines += [
         "",
@@ -135,4 +141,8 @@ def _row(cells: Sequence[str]) -> str:
 
 def _mean_std(values: pd.Series) -> str:
     mean, std = values.mean(), values.std(ddof=1)
-    return f"{mean:.4g}" if pd.isna(std) or std < 1e-9 * abs(mean) or std == 0 else f"{mean:.4g} ± {std:.2g}"
+    return (
+        f"{mean:.4g}"
+        if pd.isna(std) or std < 1e-9 * abs(mean) or std == 0
+        else f"{mean:.4g} ± {std:.2g}"
+    )

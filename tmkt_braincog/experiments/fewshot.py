@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.plots import plot_shots
-from ..analysis.table import read_csv, summarise
+from ..comparison import read_csv, summarise
 from ..files import replacing
+from ..plots import plot_shots
 from .jobs import Job, check, run
 
 
@@ -44,7 +44,9 @@ def collect(folder: Path, shots: list[int], seeds: list[int]) -> pd.DataFrame:
             one = folder / f"shots-{k}" / f"seed-{seed}"
             table = read_csv(one / "comparison.csv")
             table.insert(0, "shots", k)
-            table["val_last"] = [validation(one / "runs" / f"{m}-seed{seed}") for m in table["method"]]
+            table["val_last"] = [
+                validation(one / "runs" / f"{m}-seed{seed}") for m in table["method"]
+            ]
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -66,7 +68,9 @@ def write_table(options: argparse.Namespace) -> str:
         temporary.write_text(text)
     points = rows.rename(columns={"top1_last": "top1"})
     for suffix in ("png", "pdf"):
-        plot_shots(points, folder / f"fewshot.{suffix}", "N-MNIST, few shots: top-1 after the last epoch")
+        plot_shots(
+            points, folder / f"fewshot.{suffix}", "N-MNIST, few shots: top-1 after the last epoch"
+        )
     return text
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.gradient_variance import measure, over_seeds, plot_gradient_variance
 from ..engine.reopen import reopen
 from ..engine.train import Trainer, same_run
 from ..errors import UserError
+from ..figures.gradient_variance import measure, over_seeds, plot_gradient_variance
 from ..files import replacing
 from ..options import model_text
 from .figures import run_folders
@@ -52,7 +52,9 @@ def _check(trainers: Sequence[Trainer]) -> None:
             raise UserError(
                 f"{other} and {trainer.folder} are both {trainer.name}, seed {trainer.seed}: give one of them."
             )
-        there, here = ({name: getattr(t.options, name) for name in LOSS_OPTIONS} for t in (trainer, first))
+        there, here = (
+            {name: getattr(t.options, name) for name in LOSS_OPTIONS} for t in (trainer, first)
+        )
         same_run(there, here, f"{trainer.folder}, compared with {first.folder},")
 
 
@@ -84,9 +86,17 @@ def to_markdown(trainer: Trainer, summary: pd.DataFrame) -> str:
         f"of L_CLSm + {o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, partners and "
         "weights are the same for all strategies. Variance: tr Cov(g); of it mixing: the part that the draws of the mixing "
         "add to that of recordings and partners; noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 from 0); relative: over TSM's at the "
-        f"same ratio, paired. Intervals: 95 %, {interval}.",
+        f"same ratio, paired. Intervals: 95 %, {interval}."
     ]
-    head = ["ratio", "strategy", "share", "progress", "variance", "of it mixing", "relative [95 % CI]"]
+    head = [
+        "ratio",
+        "strategy",
+        "share",
+        "progress",
+        "variance",
+        "of it mixing",
+        "relative [95 % CI]",
+    ]
     head += ["noise-to-signal", "relative [95 % CI]"]
     for weights, part in summary.groupby("weights", sort=False):
         lines += ["", f"Weights: {weights}", "", _row(head), _row(["---"] * len(head))]

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..analysis.table import read_csv
+from ..comparison import read_csv
 from ..data import make_split
 from ..data.parallel import JOBS_VARIABLE
 from ..data.sampling import epoch_batches
@@ -120,7 +120,9 @@ def check(jobs: Sequence[Job]) -> None:
             built.add(model)
 
 
-def run(jobs: Sequence[Job], workers: int = 1, slurm: dict | None = None, folder: Path | None = None) -> None:
+def run(
+    jobs: Sequence[Job], workers: int = 1, slurm: dict | None = None, folder: Path | None = None
+) -> None:
     """Run those that are not finished, with a progress bar, and wait for them.
 
     Args:
@@ -239,7 +241,9 @@ def _here(jobs: Sequence[Job], workers: int) -> tuple[list[dict[str, str]], Call
 
 def _threads(workers: int) -> int:
     """A worker's share of the cores, or fewer where ``OMP_NUM_THREADS`` says so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores // workers, int(limit) if limit.isdigit() else cores))
 
@@ -284,7 +288,9 @@ def _on_slurm(jobs: Sequence[Job], parameters: dict, folder: Path) -> tuple[list
     """Submit all; the slots are the elements of the job array."""
     executor = _executor(parameters, folder)
     try:
-        handles = executor.map_array(SlurmTask(), [job.command for job in jobs], [job.log for job in jobs])
+        handles = executor.map_array(
+            SlurmTask(), [job.command for job in jobs], [job.log for job in jobs]
+        )
     except Exception as error:  # submitit raises many types for what sbatch refuses
         raise UserError(f"SLURM did not take the jobs: {error}. Correct --slurm.") from error
     return handles, lambda job, handle: _Submitted(handle, job.log)
@@ -317,7 +323,9 @@ class SlurmTask:
 
     def __call__(self, command: list[str], log: Path) -> int:
         # SLURM may send its warning to all processes of the job; it is meant for this one.
-        self.process = _start(command, log, preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN))
+        self.process = _start(
+            command, log, preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        )
         while self.process.poll() is None:
             time.sleep(1)
         return self.process.returncode

@@ -17,7 +17,9 @@ def plan_text(jobs: Sequence[Job]) -> str:
 
     states = [state(job) for job in jobs]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "begun", "new"))
-    lines = [f"{s:8}  tmkt train {shlex.join(job.words)}" for s, job in zip(states, jobs, strict=True)]
+    lines = [
+        f"{s:8}  tmkt train {shlex.join(job.words)}" for s, job in zip(states, jobs, strict=True)
+    ]
     return "\n".join([f"{len(jobs)} jobs: {counts}", *lines])
 
 

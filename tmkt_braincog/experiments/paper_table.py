@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.plots import ACCURACY, COLOURS, plot_curves, plot_rows
-from ..analysis.table import aligned_table, summarise
+from ..comparison import aligned_table, summarise
 from ..engine.environment import PACKAGES, read_environment
 from ..files import replacing
+from ..plots import ACCURACY, COLOURS, plot_curves, plot_rows
 from .table_file import Table
 
 # Shown beside results on data that the papers have no number for.
 BEST_KNOWN = "NCALTECH101"
 # A claim is decided by the 95 % interval of the paired difference.
-HOLDS, FAILS, UNDECIDED, ONE_SEED = "holds", "fails: the reverse holds", "undecided", "needs more seeds"
+HOLDS, FAILS, UNDECIDED, ONE_SEED = (
+    "holds",
+    "fails: the reverse holds",
+    "undecided",
+    "needs more seeds",
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Origin:
 
 
 def write(
-    table: Table, rows: pd.DataFrame, logs: Mapping[str, list[pd.DataFrame]], origin: Origin, folder: Path
+    table: Table,
+    rows: pd.DataFrame,
+    logs: Mapping[str, list[pd.DataFrame]],
+    origin: Origin,
+    folder: Path,
 ) -> str:
     """Write ``<name>.{csv,md,tex,png,pdf}``, and for few enough rows ``<name>_curves.{png,pdf}``; returns the text.
 
     Args:
-        rows: one row per run: column ``row`` (the table's row) and those of :mod:`~tmkt_braincog.analysis.table`.
+        rows: one row per run: column ``row`` (the table's row) and those of :mod:`~tmkt_braincog.comparison`.
         logs: per row, one log per seed with columns epoch and top1.
     """
     protocol = " and ".join(dict.fromkeys(rows["protocol"]))
@@ -54,7 +63,9 @@ def write(
     claims = verdicts(frame, table.claims)
     caption = _caption(table, summary, protocol, origin)
     with replacing(folder / f"{table.name}.csv") as temporary:
-        rows.drop(columns=["train_s", "peak_mib"]).to_csv(temporary, index=False, float_format="%.4f")
+        rows.drop(columns=["train_s", "peak_mib"]).to_csv(
+            temporary, index=False, float_format="%.4f"
+        )
     text = "\n".join(_markdown(table, summary, claims, caption, origin)) + "\n"
     with replacing(folder / f"{table.name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -65,13 +76,15 @@ def write(
 
 
 def _summary(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
-    """The summary of :mod:`~tmkt_braincog.analysis.table` by row, each with the difference to its own reference."""
+    """The summary of :mod:`~tmkt_braincog.comparison` by row, each with the difference to its own reference."""
     references = table.references()
     by_reference = {to: summarise(frame, to).set_index("method") for to in set(references.values())}
     return pd.concat([by_reference[to].loc[[name]] for name, to in references.items()])
 
 
-def verdicts(frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[tuple[str, str, str]]:
+def verdicts(
+    frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]
+) -> list[tuple[str, str, str]]:
     """For every claim its words, its verdict, and the paired difference of top-1 after the last epoch.
 
     A claim ``{say, better, worse}`` holds where the 95 % t-interval of ``better - worse`` over common seeds is above 0, the
@@ -83,7 +96,9 @@ def verdicts(frame: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[t
         row = summarise(pair, claim["worse"]).set_index("method").loc[claim["better"]]
         low, high = row["last_low"], row["last_high"]
         unknown = ONE_SEED if row["n_paired"] < 2 else UNDECIDED
-        verdict = unknown if pd.isna(low) else HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+        verdict = (
+            unknown if pd.isna(low) else HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+        )
         out.append((claim["say"], verdict, _difference(row, "last")))
     return out
 
@@ -137,7 +152,9 @@ def _cells(table: Table, summary: pd.DataFrame, origin: Origin) -> list[list[str
             ours = summary.loc[row.name]
             to = "-" if references[row.name] == row.name else references[row.name]
             last = [_mean(ours, "last"), _difference(ours, "last"), _p(ours["last_p"])]
-            body.append([row.name, value, to, *last, _mean(ours, "best"), _difference(ours, "best")])
+            body.append(
+                [row.name, value, to, *last, _mean(ours, "best"), _difference(ours, "best")]
+            )
         elif origin.dataset in row.published:
             body.append([row.name, value, *["-"] * 6])
     shown = [True, bool(published), len(set(references.values())) > 1, *[True] * 5]
@@ -163,7 +180,14 @@ def _p(value: float) -> str:
 def _markdown(
     table: Table, summary: pd.DataFrame, claims: list[tuple], caption: str, origin: Origin
 ) -> list[str]:
-    lines = [f"# {table.title}", "", *aligned_table(_cells(table, summary, origin)), "", caption, ""]
+    lines = [
+        f"# {table.title}",
+        "",
+        *aligned_table(_cells(table, summary, origin)),
+        "",
+        caption,
+        "",
+    ]
     lines += [line for note in origin.notes for line in (note, "")]
     if claims:
         head = ["claim", "here", "difference [95 % CI]"]
@@ -198,7 +222,13 @@ _TEX = {
     "}": r"\}",
     "\\": r"\textbackslash{}",
 }
-_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$", ">": "$>$"}
+_TEX |= {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": "$<$",
+    ">": "$>$",
+}
 
 
 def _tex(text: str) -> str:
@@ -214,7 +244,9 @@ def _pictures(
     folder: Path,
 ) -> None:
     # A title may break between its parts, not within them.
-    setting = ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in origin.setting.split(", "))
+    setting = ", ".join(
+        part.replace(" ", "\N{NO-BREAK SPACE}") for part in origin.setting.split(", ")
+    )
     title = f"{table.title}: {setting}"
     for suffix in ("png", "pdf"):
         path = folder / f"{table.name}.{suffix}"

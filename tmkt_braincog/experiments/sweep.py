@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..analysis.table import COLUMNS, aligned_table, read_csv, summarise
+from ..comparison import COLUMNS, aligned_table, read_csv, summarise
 from ..engine.train import same_run
 from ..errors import UserError
 from ..files import replacing
@@ -58,7 +58,9 @@ def _reference(text: str, runs: Sequence[Run], axes: Sequence[Axis]) -> tuple[st
         return REFERENCE
     known = [f"{a.name}={v}" for a in axes if a.name != "seed" for v in _values(a, runs)]
     if text not in known:
-        raise UserError(f"--against {text}: expected one of {', '.join(known) or 'the values of --vary'}.")
+        raise UserError(
+            f"--against {text}: expected one of {', '.join(known) or 'the values of --vary'}."
+        )
     return next(axis.dest for axis in axes if axis.name == name), value
 
 
@@ -72,8 +74,14 @@ def check_folder(output: Path, runs: Sequence[Run], axes: Sequence[Axis]) -> Non
     Raises:
         UserError: with the options that differ.
     """
-    if output.exists() and not (output / "jobs").is_dir() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"The output folder {output} holds other files: choose an empty or a new one.")
+    if (
+        output.exists()
+        and not (output / "jobs").is_dir()
+        and (not output.is_dir() or any(output.iterdir()))
+    ):
+        raise UserError(
+            f"The output folder {output} holds other files: choose an empty or a new one."
+        )
     varied = {"method", "seed", *NOT_IDENTITY, *(axis.dest for axis in axes)}
 
     def shared(options: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +95,11 @@ def check_folder(output: Path, runs: Sequence[Run], axes: Sequence[Axis]) -> Non
 
 
 def write_table(
-    output: Path, runs: Sequence[Run], axes: Sequence[Axis], against: tuple[str, str], argv: Sequence[str]
+    output: Path,
+    runs: Sequence[Run],
+    axes: Sequence[Axis],
+    against: tuple[str, str],
+    argv: Sequence[str],
 ) -> str:
     """Write ``sweep.csv`` (one row per run) and ``sweep.md``; returns the latter.
 
@@ -127,10 +139,12 @@ def collect(runs: Sequence[Run], axes: Sequence[Axis]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def cells(rows: pd.DataFrame, names: Sequence[str], against: tuple[str, str] = REFERENCE) -> list[list[str]]:
+def cells(
+    rows: pd.DataFrame, names: Sequence[str], against: tuple[str, str] = REFERENCE
+) -> list[list[str]]:
     """The table over seeds as text, header first.
 
-    The difference is that of :func:`~tmkt_braincog.analysis.table.summarise` to the reference with the same values of the
+    The difference is that of :func:`~tmkt_braincog.comparison.summarise` to the reference with the same values of the
     other options that both take; blank where there is no such reference, or more than one.
 
     Args:
@@ -202,9 +216,15 @@ def _legend(
     ]
     if len(finished) < len(runs):
         missing = [one.job.name for one in runs if one not in finished]
-        lines.append(f"- NOT COMPLETE, {len(finished)} of {len(runs)} runs; missing: {', '.join(missing)}.")
+        lines.append(
+            f"- NOT COMPLETE, {len(finished)} of {len(runs)} runs; missing: {', '.join(missing)}."
+        )
     notes = (_notes(one.job.folder) for one in finished)
-    return [*lines, *dict.fromkeys(chain(*notes)), f"- Made by `tmkt table sweep {shlex.join(argv)}`"]
+    return [
+        *lines,
+        *dict.fromkeys(chain(*notes)),
+        f"- Made by `tmkt table sweep {shlex.join(argv)}`",
+    ]
 
 
 def _notes(folder: Path) -> list[str]:

@@ -109,7 +109,9 @@ def load_table(name: str) -> Table:
         path = _known()[name]
     try:
         text = yaml.safe_load(path.read_text())
-        table = Table(Path(path.name).stem, **{**text, "rows": tuple(Row(**row) for row in text["rows"])})
+        table = Table(
+            Path(path.name).stem, **{**text, "rows": tuple(Row(**row) for row in text["rows"])}
+        )
     except OSError as error:
         raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
     except (yaml.YAMLError, TypeError, KeyError) as error:
@@ -119,10 +121,16 @@ def load_table(name: str) -> Table:
     names, run_names = [row.name for row in table.rows], [row.name for row in table.run_rows()]
     double = {name for name in names if names.count(name) > 1}
     own = {row.reference for row in table.rows if row.reference is not None}
-    wanted = {table.reference, *own, *(claim[key] for claim in table.claims for key in ("better", "worse"))}
+    wanted = {
+        table.reference,
+        *own,
+        *(claim[key] for claim in table.claims for key in ("better", "worse")),
+    }
     if double or wanted - set(run_names):
         seen = (
-            f"rows twice: {sorted(double)}" if double else f"no such row: {sorted(wanted - set(run_names))}"
+            f"rows twice: {sorted(double)}"
+            if double
+            else f"no such row: {sorted(wanted - set(run_names))}"
         )
         raise UserError(f"{path}: {seen}.")
     return table

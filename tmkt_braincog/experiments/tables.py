@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.table import read_csv
+from ..comparison import read_csv
 from ..errors import UserError
 from ..methods import teachers_of
 from ..methods.names import takes
@@ -35,7 +35,9 @@ def run(table: Table, own: argparse.Namespace, fixed: Sequence[str], argv: Seque
     """
     output = Path(own.output or f"results/tables/{own.data}")
     if "config" in check_fixed(fixed):
-        raise UserError(f"-c: the settings are those of --data {own.data}. Give what differs as options.")
+        raise UserError(
+            f"-c: the settings are those of --data {own.data}. Give what differs as options."
+        )
     words = ["-c", RECIPES[own.data], *fixed]
     table, lacking = leave_out(table, words, min(own.seed))
     remark = f"\n{', '.join(lacking)}: {NO_TEACHERS}" if lacking else ""
@@ -71,7 +73,9 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     given = getattr(parse(list(words)), "teacher_checkpoint", None) or ()
     kinds = {load_teacher(teacher_path(text, seed)).on for text in given}
 
-    needed = {row.name: teachers_of([row.options.get("method", "tmkt")]) for row in table.run_rows()}
+    needed = {
+        row.name: teachers_of([row.options.get("method", "tmkt")]) for row in table.run_rows()
+    }
     references = table.references().values()
     lacking = [name for name, of in needed.items() if of - kinds and name not in references]
     rows = tuple(replace(row, options=None) if row.name in lacking else row for row in table.rows)
@@ -79,7 +83,9 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     return replace(table, rows=rows, claims=claims), lacking
 
 
-def plan(table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int]) -> dict[str, list[Job]]:
+def plan(
+    table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int]
+) -> dict[str, list[Job]]:
     """The jobs of every row that is run, one per seed. Rows that mean the same run share its folder.
 
     The folder is named by what the row changes; a finished run of other settings in it is refused by
@@ -89,12 +95,17 @@ def plan(table: Table, folder: Path, fixed: Sequence[str], seeds: Sequence[int])
         UserError: a row that ``tmkt train`` would refuse, a seed twice, or a fixed word for what every row sets.
     """
     given = {word.split("=")[0] for word in fixed}
-    for option in {"method"}.union(set.intersection(*(set(row.options) for row in table.run_rows()))):
+    for option in {"method"}.union(
+        set.intersection(*(set(row.options) for row in table.run_rows()))
+    ):
         if f"--{option}" in given:
             raise UserError(f"--{option} belongs to the rows of {table.name}: leave it away.")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seed names the same value twice: {seeds}.")
-    return {row.name: [_job(row, folder, fixed, seed) for seed in sorted(seeds)] for row in table.run_rows()}
+    return {
+        row.name: [_job(row, folder, fixed, seed) for seed in sorted(seeds)]
+        for row in table.run_rows()
+    }
 
 
 def _job(row: Row, folder: Path, fixed: Sequence[str], seed: int) -> Job:
@@ -151,7 +162,9 @@ def origin(grid: Mapping[str, Sequence[Job]], command: str) -> paper_table.Origi
     return paper_table.Origin(
         dataset=o.target_dataset,
         setting=f"{o.target_dataset}{shots}, {models}, T = {o.step}, {o.event_size} x {o.event_size}, {o.epochs} epochs",
-        notes=list(dict.fromkeys(chain(*(paper_table.notes(job.folder / "comparison.md") for job in jobs)))),
+        notes=list(
+            dict.fromkeys(chain(*(paper_table.notes(job.folder / "comparison.md") for job in jobs)))
+        ),
         versions=paper_table.versions(chain(*(job.folder.glob("runs/*") for job in jobs))),
         command=command,
     )

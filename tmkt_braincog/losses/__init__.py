@@ -1,7 +1,15 @@
 """Loss functions, each usable on its own."""
 
 from .cka import linear_cka
-from .distillation import ela_loss, hint_loss, kd_loss, phase_weight, sta_loss, sta_targets, standardise
+from .distillation import (
+    ela_loss,
+    hint_loss,
+    kd_loss,
+    phase_weight,
+    sta_loss,
+    sta_targets,
+    standardise,
+)
 from .modality import mag_loss, mrp_loss
 from .rda import RDALoss
 from .tet import classification_loss, cross_entropy_per_step, mse_per_step

@@ -19,7 +19,9 @@ def cross_entropy_per_step(logits: Tensor, y: Tensor, smoothing: float = 0.0) ->
         ``[T]`` float.
     """
     T, B, _ = logits.shape
-    losses = F.cross_entropy(logits.flatten(0, 1), y.repeat(T), reduction="none", label_smoothing=smoothing)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), y.repeat(T), reduction="none", label_smoothing=smoothing
+    )
     return losses.view(T, B).mean(dim=1)
 
 

@@ -39,7 +39,12 @@ class CKD(Part):
         on: str = "logits",
     ):
         super().__init__()
-        self.features, self.threshold, self.k, self.temperature = features, threshold, k, temperature
+        self.features, self.threshold, self.k, self.temperature = (
+            features,
+            threshold,
+            k,
+            temperature,
+        )
         self.teacher_gives = on
         self.map: WideLinear | None = None
 

@@ -83,9 +83,13 @@ def refuse_idle(options: Namespace, words: Iterable[str]) -> None:
             continue
         readers = [name for name in (*METHODS, *SYSTEMS) if dest in _taken(name, options)]
         those = (
-            f"It is an option of {', '.join(readers)}: name one with --method, or" if readers else "Please"
+            f"It is an option of {', '.join(readers)}: name one with --method, or"
+            if readers
+            else "Please"
         )
-        raise UserError(f"{word} changes nothing for {', '.join(options.method)}. {those} leave it away.")
+        raise UserError(
+            f"{word} changes nothing for {', '.join(options.method)}. {those} leave it away."
+        )
 
 
 def idle(options: Namespace) -> set[str]:

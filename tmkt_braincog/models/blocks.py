@@ -148,7 +148,9 @@ def _refuse_changed(module: nn.Module) -> None:
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
     if any(hook is not state_in_float32 for hook in hooks):
-        raise NotFoldable(f"a {type(module).__name__} has hooks, which see one time-step after another")
+        raise NotFoldable(
+            f"a {type(module).__name__} has hooks, which see one time-step after another"
+        )
     if "forward" in vars(module):
         raise NotFoldable(f"the forward of a {type(module).__name__} was replaced")
 

@@ -28,7 +28,9 @@ def difference(model: TransferModel) -> str:
     with torch.random.fork_rng(devices=[batch[0].device] if batch[0].is_cuda else []):
         expected, found = (_everything(probe, executor, batch) for executor in ("step", "fused"))
     scale = max(1.0, *(value.abs().max().item() for value in expected.values() if value.numel()))
-    if not (wrong := [name for name in expected if not _same(found.get(name), expected[name], scale)]):
+    if not (
+        wrong := [name for name in expected if not _same(found.get(name), expected[name], scale)]
+    ):
         return ""
     if any(name.startswith("output") for name in wrong):
         layer = _first_layer(probe, batch)
@@ -73,7 +75,9 @@ def _batch(model: TransferModel) -> tuple[Tensor, Tensor]:
     return torch.randint(0, 4, shape, generator=generator).double().to(device).unbind()
 
 
-def _everything(model: TransferModel, executor: str, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def _everything(
+    model: TransferModel, executor: str, batch: tuple[Tensor, Tensor]
+) -> dict[str, Tensor]:
     """What a training step leaves, by name."""
     model = copy.deepcopy(model)
     model.executor = executor
@@ -81,11 +85,14 @@ def _everything(model: TransferModel, executor: str, batch: tuple[Tensor, Tensor
     out = model(*batch)
     streams = {"static": out.static, "event": out.event}
     found = {
-        f"output {s} {f}": getattr(o, f) for s, o in streams.items() for f in ("logits", "tap", "spikes")
+        f"output {s} {f}": getattr(o, f)
+        for s, o in streams.items()
+        for f in ("logits", "tap", "spikes")
     }
     generator = torch.Generator().manual_seed(1)
     weighted = [
-        (f * torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f)).sum() for f in found.values()
+        (f * torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f)).sum()
+        for f in found.values()
     ]
     sum(weighted).backward()
     found = {name: value.detach() for name, value in found.items()}
@@ -95,7 +102,9 @@ def _everything(model: TransferModel, executor: str, batch: tuple[Tensor, Tensor
 
 def _same(a: Tensor | None, b: Tensor, scale: float = 1.0) -> bool:
     return (
-        a is not None and a.shape == b.shape and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale)
+        a is not None
+        and a.shape == b.shape
+        and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale)
     )
 
 

@@ -34,7 +34,9 @@ def fire(
 ) -> tuple[Tensor, Tensor | None]:
     """See :func:`tmkt_braincog.models.kernels.fire`."""
     fired = torch.empty(x.shape, dtype=torch.uint8)
-    membranes = torch.empty(x.shape if wants_membranes else (0, 0, 0, 0), dtype=neuron.constants.dtype)
+    membranes = torch.empty(
+        x.shape if wants_membranes else (0, 0, 0, 0), dtype=neuron.constants.dtype
+    )
     scale, shift = _scale_and_shift(x, affine)
     _run(_fire, x, _parts(x), x, scale, shift, neuron.constants, fired, membranes, neuron.leaky)
     return fired, membranes if wants_membranes else None
@@ -143,7 +145,10 @@ def _threads(process: int, count: int) -> ThreadPoolExecutor:
 
 
 def _compiled(function: Callable) -> Callable:
-    options = {"nogil": True, "error_model": "numpy"}  # no test for a division by zero in every turn
+    options = {
+        "nogil": True,
+        "error_model": "numpy",
+    }  # no test for a division by zero in every turn
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that can be written, neither here nor in the user's cache
@@ -376,7 +381,9 @@ def _rows_backward(
 
 @_compiled
 def _add_sums(x, d_out, mean, plain, centred):
-    for j in range(x.size):  # two loops: with fewer arrays in each the compiler sees that none overlap
+    for j in range(
+        x.size
+    ):  # two loops: with fewer arrays in each the compiler sees that none overlap
         plain[j] += d_out[j]
     for j in range(x.size):
         centred[j] += d_out[j] * (x[j] - mean[j])
@@ -446,7 +453,12 @@ def _d_input_rows(x, mean, d_out, a, b, c, out, s, start, stop):
     T, C = x.shape[1], x.shape[3]
     rows = max(1, min(BLOCK // C, stop - start))
     buffer, values = np.empty(rows * C, d_out.dtype), np.empty(rows * C, d_out.dtype)
-    one, two, three, means = _tiled(a[s], rows), _tiled(b[s], rows), _tiled(c[s], rows), _tiled(mean[s], rows)
+    one, two, three, means = (
+        _tiled(a[s], rows),
+        _tiled(b[s], rows),
+        _tiled(c[s], rows),
+        _tiled(mean[s], rows),
+    )
     for t in range(T):
         for first in range(start, stop, rows):
             last = min(first + rows, stop)

@@ -80,10 +80,14 @@ def run(parts: Parts, value: Folded, plan: Plan, tap_node: nn.Module | None = No
         elif _can_normalise(layer, value.x, plan):
             value = Folded(_normalise(layer, value.x, plan))
         elif isinstance(layer, _BatchNorm):
-            value = Folded(torch.cat([layer(part) for stream in plan.parts(value.x) for part in stream]))
+            value = Folded(
+                torch.cat([layer(part) for stream in plan.parts(value.x) for part in stream])
+            )
         elif type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
             value = Folded(_convolve(layer, value))
-        elif value.x.is_cuda and isinstance(layer, nn.AvgPool2d) and layer.padding not in (0, (0, 0)):
+        elif (
+            value.x.is_cuda and isinstance(layer, nn.AvgPool2d) and layer.padding not in (0, (0, 0))
+        ):
             # Gradients of channels-last tensors are wrong there: pytorch/pytorch#188344.
             value = Folded(layer(value.x.contiguous()))
         else:
@@ -159,7 +163,9 @@ def neuron_of(node: nn.Module, x: Tensor) -> Neuron:
     found = (node.tau if leaky else node.dt, node.threshold, node.act_fun.alpha, node.v_reset)
     options = {"dtype": wide(x.dtype), "device": x.device}
     constants = [
-        c.detach().to(**options).reshape(()) if isinstance(c, Tensor) else torch.full((), c, **options)
+        c.detach().to(**options).reshape(())
+        if isinstance(c, Tensor)
+        else torch.full((), c, **options)
         for c in found
     ]
     return Neuron(leaky, type(node.act_fun).__name__, torch.stack(constants))
@@ -179,7 +185,12 @@ def _walk(node: nn.Module, x: Tensor, plan: Plan, is_tap: bool) -> Tensor:
 
 
 def _fire(
-    node: nn.Module, x: Tensor, norm: nn.Module | None, pool: int, plan: Plan, tap_node: nn.Module | None
+    node: nn.Module,
+    x: Tensor,
+    norm: nn.Module | None,
+    pool: int,
+    plan: Plan,
+    tap_node: nn.Module | None,
 ) -> Folded:
     affine = (norm.weight, norm.bias) if norm is not None else (None, None)
     neuron = neuron_of(node, x)
@@ -214,7 +225,9 @@ def _pool_of(side: int, shape: torch.Size, device: torch.device) -> Pool | None:
     (B, H, W), (h, w) = (shape[0], *shape[2:]), (shape[2] // side, shape[3] // side)
     rows = torch.full((B, H, W), -1, device=device)
     pooled = torch.arange(B * h * w, device=device).view(B, h, 1, w, 1)
-    rows[:, : h * side, : w * side] = pooled.expand(B, h, side, w, side).reshape(B, h * side, w * side)
+    rows[:, : h * side, : w * side] = pooled.expand(B, h, side, w, side).reshape(
+        B, h * side, w * side
+    )
     return Pool(side, rows.flatten())
 
 
@@ -233,7 +246,11 @@ class _Fire(torch.autograd.Function):
         out = kernels_for(x).fire(parts, affine, neuron, wants_membranes)
         fired, membranes = (None if a is None else _joined(a, x) for a in out)
         ctx.save_for_backward(x, fired, neuron.constants, *(affine or ()))
-        ctx.neuron, ctx.plan, ctx.wants_membranes = neuron._replace(constants=None), plan, wants_membranes
+        ctx.neuron, ctx.plan, ctx.wants_membranes = (
+            neuron._replace(constants=None),
+            plan,
+            wants_membranes,
+        )
         ctx.pool, ctx.normalised = pool, _how(norm)
         ctx.mark_non_differentiable(fired)
         return kernels_for(x).spikes(fired, pool, x.dtype), fired, membranes
@@ -281,16 +298,24 @@ def _affine(x: Tensor, norm: nn.Module) -> Affine:
             _update(norm, mean.flatten(0, 1), var.flatten(0, 1) * (n / max(n - 1, 1)))
     else:
         shape = (*x.shape[:2], x.shape[3])
-        mean, var = (a.to(wide(x.dtype)).expand(shape) for a in (norm.running_mean, norm.running_var))
+        mean, var = (
+            a.to(wide(x.dtype)).expand(shape) for a in (norm.running_mean, norm.running_var)
+        )
     invstd = (var + norm.eps).rsqrt()
     scale = invstd if norm.weight is None else invstd * norm.weight
-    return Affine(mean, invstd, scale, -mean * scale if norm.bias is None else norm.bias - mean * scale)
+    return Affine(
+        mean, invstd, scale, -mean * scale if norm.bias is None else norm.bias - mean * scale
+    )
 
 
 def _how(norm: nn.Module | None) -> tuple[bool, bool, bool, bool]:
     """Whether the statistics are the batch's, and those of all processes; whether there is a weight, and a bias."""
     parameters = (norm.weight, norm.bias) if norm is not None else (None, None)
-    return _is_batch(norm), isinstance(norm, GlobalBatchNorm2d), *(p is not None for p in parameters)
+    return (
+        _is_batch(norm),
+        isinstance(norm, GlobalBatchNorm2d),
+        *(p is not None for p in parameters),
+    )
 
 
 def _affine_backward(
@@ -310,7 +335,11 @@ def _affine_backward(
         sums = torch.stack([affine.invstd * d_scale, d_shift])
         b, c = -affine.scale * (distributed.mean(sums) if is_global else sums) / x.shape[2]
     d_x = kernels_for(x).d_input(x, affine.mean, d_out, affine.scale, b, c)
-    return d_x, d_scale.sum((0, 1)) if has_weight else None, d_shift.sum((0, 1)) if has_bias else None
+    return (
+        d_x,
+        d_scale.sum((0, 1)) if has_weight else None,
+        d_shift.sum((0, 1)) if has_bias else None,
+    )
 
 
 def _update(norm: nn.Module, mean: Tensor, var: Tensor) -> None:
@@ -385,7 +414,11 @@ class _SpikeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, fired, pool, weight, bias, stride, padding, dilation, groups):
         ctx.save_for_backward(fired, weight)
-        ctx.pool, ctx.has_bias, ctx.options = pool, bias is not None, (stride, padding, dilation, groups)
+        ctx.pool, ctx.has_bias, ctx.options = (
+            pool,
+            bias is not None,
+            (stride, padding, dilation, groups),
+        )
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod

@@ -28,7 +28,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         n = x.numel() // x.shape[1] * distributed.count()
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            momentum = (
+                1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            )
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
             self.running_var.lerp_((var * (n / max(n - 1, 1))).to(self.running_var.dtype), momentum)
         out = centred * (var + self.eps).rsqrt()[:, None, None]

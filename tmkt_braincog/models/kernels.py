@@ -158,5 +158,9 @@ def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
 
 def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """``a d_out + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. May take the place of ``d_out``."""
-    d_x = d_out * a[:, :, None] + (x.to(d_out.dtype) - mean[:, :, None]) * b[:, :, None] + c[:, :, None]
+    d_x = (
+        d_out * a[:, :, None]
+        + (x.to(d_out.dtype) - mean[:, :, None]) * b[:, :, None]
+        + c[:, :, None]
+    )
     return d_x.to(x.dtype)

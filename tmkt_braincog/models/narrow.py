@@ -42,7 +42,9 @@ def narrow(net: nn.Module, divisor: int, init: Callable[[Tensor], object] | None
 
 
 def _norm(bn: nn.BatchNorm2d, divisor: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(bn.num_features // divisor, bn.eps, bn.momentum, bn.affine, bn.track_running_stats)
+    return nn.BatchNorm2d(
+        bn.num_features // divisor, bn.eps, bn.momentum, bn.affine, bn.track_running_stats
+    )
 
 
 def _convolution(conv: nn.Conv2d, divisor: int) -> nn.Conv2d:

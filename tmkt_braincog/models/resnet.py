@@ -22,14 +22,16 @@ class TransferResNet(TransferModel):
         super().__init__(**options)
         # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds none.
         net = resnet18(
-            step=self.step,
-            node_type=self.node_class,
-            dataset="NCALTECH101",
-            **self.node_options,
+            step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
         )
         narrow(net, width_divisor, residual_init)
         self.conv1 = net.conv1
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        )
         self.bn1, self.avgpool = net.bn1, net.avgpool
         self.num_features = net.bn1.num_features
         self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
@@ -37,7 +39,15 @@ class TransferResNet(TransferModel):
         self.finish()
 
     def block_list(self) -> list[nn.Module]:
-        return [self.conv1, self.layer1, self.layer2, self.layer3, self.layer4, self.bn1, self.avgpool]
+        return [
+            self.conv1,
+            self.layer1,
+            self.layer2,
+            self.layer3,
+            self.layer4,
+            self.bn1,
+            self.avgpool,
+        ]
 
 
 @reads(BasicBlock)

@@ -25,7 +25,9 @@ class TransferSCNN(TransferModel):
         super().__init__(**options)
         side = side_after_convolutions(self.event_size)
         if side < 1:
-            raise UserError(f"--event-size {self.event_size}: Transfer_SCNN needs at least 16 pixels.")
+            raise UserError(
+                f"--event-size {self.event_size}: Transfer_SCNN needs at least 16 pixels."
+            )
         self.feature = nn.Sequential(
             nn.Conv2d(2, 15, kernel_size=5, bias=False),
             self.node(),

@@ -32,7 +32,12 @@ class TransferSEWResNet(TransferModel):
         )
         narrow(net, width_divisor, residual_init)
         self.conv1, self.bn1, self.node1, self.maxpool = net.conv1, net.bn1, net.node1, net.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        )
         self.avgpool = net.avgpool
         self.num_features = self.layer4[-1].bn2.num_features
         self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
@@ -54,7 +59,9 @@ def _basic_block(block: BasicBlock) -> Parts:
     if block.cnf != "ADD":
         raise NotFoldable(f"a BasicBlock joins its branches by {block.cnf}")
     main = [block.conv1, block.bn1, block.node1, block.conv2, block.bn2, block.node2]
-    return [Branches(main, [] if block.downsample is None else [block.downsample, block.downsample_sn])]
+    return [
+        Branches(main, [] if block.downsample is None else [block.downsample, block.downsample_sn])
+    ]
 
 
 def Transfer_SEWResNet18(pretrained: bool = False, **kwargs) -> TransferSEWResNet:

@@ -91,7 +91,9 @@ class TransferModel(BaseModule):
         self.event_size = event_size
         self.node_class = node_class(node_type)
         _refuse_unknown(node_options, self.node_class)
-        self.node_options = dict(node_options, threshold=threshold, tau=tau, act_fun=surrogate_class(act_fun))
+        self.node_options = dict(
+            node_options, threshold=threshold, tau=tau, act_fun=surrogate_class(act_fun)
+        )
         self.node = partial(self.node_class, step=step, **self.node_options)
 
     def finish(self) -> None:
@@ -206,7 +208,9 @@ class TransferModel(BaseModule):
         outputs = {}
         for name, tap, feature in zip(streams, taps.chunk(S), spikes.chunk(S), strict=True):
             logits = run(heads[name], Folded(feature), Plan(1, T, B)).x
-            outputs[name] = StreamOutput(*(widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature)))
+            outputs[name] = StreamOutput(
+                *(widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature))
+            )
         return outputs
 
     def _rest(self) -> None:
@@ -228,7 +232,12 @@ _IGNORED = (
     "spike_output",
     "adaptive_node",
 )
-_REFUSED = {"layer_by_layer": False, "temporal_flatten": False, "n_groups": 1, "encode_type": "direct"}
+_REFUSED = {
+    "layer_by_layer": False,
+    "temporal_flatten": False,
+    "n_groups": 1,
+    "encode_type": "direct",
+}
 
 
 def _refuse_unknown(node_options: dict, node: type) -> None:
@@ -252,7 +261,9 @@ def timm_options(pretrained: bool, kwargs: dict) -> dict:
             change the method, such as ``layer_by_layer=True``.
     """
     if pretrained:
-        raise UserError("pretrained=True: no pretrained weights exist for the transfer models; use --resume.")
+        raise UserError(
+            "pretrained=True: no pretrained weights exist for the transfer models; use --resume."
+        )
     for name, only in _REFUSED.items():
         if kwargs.get(name, only) != only:
             raise UserError(

@@ -32,7 +32,14 @@ def _tile(T: tl.constexpr, M, C, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     rows, here = tl.arange(0, BLOCK_M), channel < C
     inside = (row + rows < M)[:, None] & here[None, :]
-    return tl.program_id(2).to(tl.int64) * T, row, channel, here, rows[:, None] * C + channel[None, :], inside
+    return (
+        tl.program_id(2).to(tl.int64) * T,
+        row,
+        channel,
+        here,
+        rows[:, None] * C + channel[None, :],
+        inside,
+    )
 
 
 @triton.jit
@@ -86,7 +93,11 @@ def _fire_backward(
     T: tl.constexpr, M, C, LEAKY: tl.constexpr, SURROGATE: tl.constexpr, POOLED_M, SIDE: tl.constexpr, KEEP: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     first, row, channel, here, place, inside = _tile(T, M, C, BLOCK_M, BLOCK_C)
-    tau, threshold, alpha = tl.load(constants_ptr), tl.load(constants_ptr + 1), tl.load(constants_ptr + 2)
+    tau, threshold, alpha = (
+        tl.load(constants_ptr),
+        tl.load(constants_ptr + 1),
+        tl.load(constants_ptr + 2),
+    )
     m = tl.zeros((BLOCK_M, BLOCK_C), constants_ptr.dtype.element_ty) + tl.load(constants_ptr + 3)
     carry = tl.zeros_like(m)
     # Where the gradients of the spikes stand: in the pooled row that a row is part of.
@@ -174,7 +185,9 @@ def _pool(
         for x in tl.static_range(SIDE):
             at = (corner + y * W + x)[:, None] * C + channel[None, :]
             total += tl.load(fired_ptr + at, inside, 0)
-    mean = total.to(tl.float64 if out_ptr.dtype.element_ty == tl.float64 else tl.float32) / (SIDE * SIDE)
+    mean = total.to(tl.float64 if out_ptr.dtype.element_ty == tl.float64 else tl.float32) / (
+        SIDE * SIDE
+    )
     at = pixel[:, None] * C + channel[None, :]
     tl.store(out_ptr + at, mean.to(out_ptr.dtype.element_ty), inside)
 
@@ -212,7 +225,11 @@ def _d_affine(
         normal += d * (tl.load(x_ptr + at, inside, 0.0).to(d.dtype) - mean[None, :])
     part = (tl.program_id(0).to(tl.int64) * tl.num_programs(2) + step) * C + channel
     tl.store(plain_ptr + part, tl.sum(plain, 0), here)
-    tl.store(normal_ptr + part, tl.sum(normal, 0) * tl.load(invstd_ptr + step * C + channel, here, 0.0), here)
+    tl.store(
+        normal_ptr + part,
+        tl.sum(normal, 0) * tl.load(invstd_ptr + step * C + channel, here, 0.0),
+        here,
+    )
 
 
 def fire(
@@ -276,7 +293,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     parts = torch.empty(2, _grid(each, SUMMED)[0], S, T, C, dtype=wide(x.dtype), device=x.device)
     _launch(_moments, each, SUMMED, (x, *parts))
     here = _blocks(each, SUMMED)[0]
-    counts = (M - here * torch.arange(len(parts[0]), device=x.device)).clamp(max=here)[:, None, None, None]
+    counts = (M - here * torch.arange(len(parts[0]), device=x.device)).clamp(max=here)[
+        :, None, None, None
+    ]
     mean = (parts[0] * counts).sum(0) / M
     squares = parts[1] + counts * (parts[0] - mean).square()
     return mean, squares.sum(0) / M
@@ -302,10 +321,14 @@ def _blocks(x: Tensor, block: int) -> tuple[int, int]:
 
 def _grid(x: Tensor, block: int) -> tuple[int, int, int]:
     """Programs along rows, channels and streams."""
-    return *(triton.cdiv(n, b) for n, b in zip(x.shape[2:], _blocks(x, block), strict=True)), x.shape[0]
+    return *(
+        triton.cdiv(n, b) for n, b in zip(x.shape[2:], _blocks(x, block), strict=True)
+    ), x.shape[0]
 
 
-def _launch(kernel, x: Tensor, block: int, pointers: tuple[Tensor | None, ...], *constants, last=()) -> None:
+def _launch(
+    kernel, x: Tensor, block: int, pointers: tuple[Tensor | None, ...], *constants, last=()
+) -> None:
     if not x.numel():
         return
     with torch.cuda.device_of(x):

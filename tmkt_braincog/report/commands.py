@@ -12,7 +12,9 @@ from .shown import shown
 MADE_BY = re.compile(r"Made by `([^`\n]+)`")
 
 
-def commands(folder: Path, runs: Sequence[Run], texts: Iterable[str], has_figures: bool) -> list[str]:
+def commands(
+    folder: Path, runs: Sequence[Run], texts: Iterable[str], has_figures: bool
+) -> list[str]:
     """Command lines for the working directory of the report, comments between them.
 
     Args:
@@ -22,9 +24,15 @@ def commands(folder: Path, runs: Sequence[Run], texts: Iterable[str], has_figure
     lines = ["# the tables, and the runs behind them", *named] if named else []
     outputs = list(dict.fromkeys(run.output for run in runs))
     if any(run.result is None for run in runs):
-        lines += ["# go on with what is not finished", *_train(folder, outputs, runs, "", ["--resume"])]
+        lines += [
+            "# go on with what is not finished",
+            *_train(folder, outputs, runs, "", ["--resume"]),
+        ]
     if outputs:
-        lines += ["# all runs once more, in another folder", *_train(folder, outputs, runs, "-again", [])]
+        lines += [
+            "# all runs once more, in another folder",
+            *_train(folder, outputs, runs, "-again", []),
+        ]
     if has_figures:
         lines += ["# the figures", f"tmkt figure all {shlex.quote(shown(folder))}"]
     return lines

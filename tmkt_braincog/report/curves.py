@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..analysis.plots import COLOURS, _curve, _figure, _look, save
 from ..errors import UserError
+from ..plots import COLOURS, _curve, _figure, _look, save
 from .groups import Group
 
 # Columns of log.csv that are no losses.
@@ -53,7 +53,9 @@ def draw_curves(group: Group, folder: Path, prefix: str) -> Iterator[tuple[Path,
 def _columns(logs: Logs) -> list[str]:
     """What is drawn over epochs: accuracy, losses, sigma."""
     names = dict.fromkeys(name for some in logs.values() for log in some for name in log.columns)
-    losses = [n for n in names if not n.startswith(("test_", "val_", "sigma")) and n not in NOT_LOSSES]
+    losses = [
+        n for n in names if not n.startswith(("test_", "val_", "sigma")) and n not in NOT_LOSSES
+    ]
     return [n for n in ("test_top1", "val_top1", *losses, "sigma") if n in names]
 
 
@@ -77,7 +79,9 @@ def _draw(curves: dict[tuple[int, str], pd.DataFrame], x: str, y: str) -> Figure
     axes = figure.subplots()
     for (i, label), curve in curves.items():
         look = _look(i) if len(curve) <= FEW else _look(i) | {"marker": ""}
-        axes.plot(curve.index, curve["mean"], markersize=4, label=textwrap.fill(label, FOLD), **look)
+        axes.plot(
+            curve.index, curve["mean"], markersize=4, label=textwrap.fill(label, FOLD), **look
+        )
         low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
         axes.fill_between(curve.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
     axes.set(xlabel=x, ylabel=y)
@@ -99,4 +103,6 @@ def _with_sigma(log: pd.DataFrame) -> pd.DataFrame:
 def _sigma_by_step(log: pd.DataFrame) -> pd.DataFrame:
     sigmas = _sigmas(log)
     steps = [int(c.removeprefix("sigma_")) for c in sigmas.columns]
-    return pd.DataFrame({"time-step t": steps, "sigma_t": [] if sigmas.empty else sigmas.iloc[-1].to_numpy()})
+    return pd.DataFrame(
+        {"time-step t": steps, "sigma_t": [] if sigmas.empty else sigmas.iloc[-1].to_numpy()}
+    )

@@ -28,7 +28,11 @@ class Group:
 def varied(runs: Sequence[Run]) -> list[str]:
     """Names of the options, other than method and seed, in which runs that take them differ."""
     names = {name for run in runs for name in identity(run.options)} - {"method", "seed"}
-    return [n for n in sorted(names) if len({settings(run, [n])[n] for run in runs if _takes(run, n)}) > 1]
+    return [
+        n
+        for n in sorted(names)
+        if len({settings(run, [n])[n] for run in runs if _takes(run, n)}) > 1
+    ]
 
 
 def settings(run: Run, names: Sequence[str]) -> dict[str, str]:
@@ -68,7 +72,9 @@ def make_groups(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     for key in whole:
         group = Group(in_label(key))
         for run, its in zip(runs, keys, strict=True):
-            if its.items() <= key.items():  # a method that does not take an option belongs to all its values
+            if (
+                its.items() <= key.items()
+            ):  # a method that does not take an option belongs to all its values
                 names = [n for n in (*own[run.method], *between) if n not in apart]
                 label = ", ".join(filter(None, (run.method, in_label(settings(run, names)))))
                 warnings += _join(group.runs.setdefault(label, []), run)
@@ -79,7 +85,9 @@ def make_groups(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
 def _join(same: list[Run], run: Run) -> list[str]:
     for other in same:
         if other.seed == run.seed:
-            return [f"{run.folder} has the settings and seed of {other.folder}: only the latter counts."]
+            return [
+                f"{run.folder} has the settings and seed of {other.folder}: only the latter counts."
+            ]
     same.append(run)
     return []
 

@@ -75,7 +75,9 @@ def make_section(folder: Path, target: Path, number: int) -> Section:
         UserError: no such folder, or nothing in it that a report could show.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}. Give an output folder, such as results/NAME.")
+        raise UserError(
+            f"There is no folder {folder}. Give an output folder, such as results/NAME."
+        )
     place, prefix = target / PICTURES, f"{number}-"
     runs, unread = read_runs(folder)
     groups, doubles = make_groups(runs)
@@ -94,7 +96,9 @@ def make_section(folder: Path, target: Path, number: int) -> Section:
         audits=tables.audits(runs),
         settings=tables.all_settings(runs) if runs else {},
         environments=tables.environments(runs),
-        commands=commands(folder, runs, [document.text for document in results], _has_figures(folder)),
+        commands=commands(
+            folder, runs, [document.text for document in results], _has_figures(folder)
+        ),
         protocols=_protocols(runs),
     )
     if not any(there for _, _, there in section.contents) and not section.warnings:
@@ -108,7 +112,9 @@ def make_section(folder: Path, target: Path, number: int) -> Section:
 def _results(folder: Path, groups: Sequence[Group]) -> tuple[list[Document], list[str]]:
     """Tables over seeds, from the runs or, without any, from the CSV of a comparison; and warnings."""
     title = "Over seeds"
-    tried = [(f"{title}: {g.title}" if g.title else title, partial(tables.over_seeds, g)) for g in groups]
+    tried = [
+        (f"{title}: {g.title}" if g.title else title, partial(tables.over_seeds, g)) for g in groups
+    ]
     csv, text = folder / "comparison.csv", folder / "comparison.md"
     if not groups and csv.exists():
         tried.append((title, partial(tables.of_csv, csv)))
@@ -142,13 +148,19 @@ def _protocols(runs: Sequence[Run]) -> list[str]:
 
 
 def _warnings(folder: Path, runs: Sequence[Run]) -> list[str]:
-    missing = [f"{run.folder.relative_to(folder).as_posix()} ({run.state})" for run in runs if not run.result]
+    missing = [
+        f"{run.folder.relative_to(folder).as_posix()} ({run.state})"
+        for run in runs
+        if not run.result
+    ]
     protocols = _protocols(runs)
     lines = []
     if missing:
         lines.append(f"{len(missing)} of {len(runs)} runs are not finished: {', '.join(missing)}.")
     if len(protocols) > 1:
-        lines.append(f"The runs follow different protocols ({', '.join(protocols)}): do not compare these.")
+        lines.append(
+            f"The runs follow different protocols ({', '.join(protocols)}): do not compare these."
+        )
     return lines
 
 

@@ -50,7 +50,9 @@ def take(path: Path, name: str, copy: Path) -> Picture:
     try:
         size = _size(path)
     except DAMAGED as error:
-        return Picture(name, caption, problem=f"{name} cannot be shown: it is no whole PNG ({error}).")
+        return Picture(
+            name, caption, problem=f"{name} cannot be shown: it is no whole PNG ({error})."
+        )
     with replacing(copy) as temporary:
         shutil.copyfile(path, temporary)
     return Picture(name, caption, copy, size)

@@ -53,7 +53,9 @@ def _safe_html(text: str, prefix: str) -> Markup:
     Args:
         prefix: of the headings' ids, to keep them apart on the page.
     """
-    headings = TocExtension(baselevel=4, marker="", slugify=lambda value, separator: f"{prefix}-heading")
+    headings = TocExtension(
+        baselevel=4, marker="", slugify=lambda value, separator: f"{prefix}-heading"
+    )
     converter = Markdown(extensions=["tables", "fenced_code", headings])
     converter.preprocessors.deregister("html_block")
     converter.parser.blockprocessors.deregister("reference")
@@ -61,7 +63,9 @@ def _safe_html(text: str, prefix: str) -> Markup:
         converter.inlinePatterns.deregister(name)
     page = converter.convert(text)
     # All that is left of "<" is the converter's own.
-    return Markup(page.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>"))
+    return Markup(
+        page.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    )
 
 
 def _plain(text: str) -> str:

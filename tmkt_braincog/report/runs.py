@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..analysis.table import checked, read_csv
 from ..arguments import build_parser
+from ..comparison import checked, read_csv
 from ..engine.compare import run_folder, single
 from ..engine.environment import FILE as ENVIRONMENT
 from ..errors import UserError
@@ -76,7 +76,9 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
             place = run_folder(config.parent, method, seed)
             result = _read(place / "result.json", _result, None, warnings)
             if table and result and (method, seed) not in table:
-                warnings.append(f"{config.parent / 'comparison.csv'} is older than {place}, and lacks it.")
+                warnings.append(
+                    f"{config.parent / 'comparison.csv'} is older than {place}, and lacks it."
+                )
             runs.append(
                 Run(
                     place,
@@ -102,7 +104,9 @@ def read_options(config: Path) -> Namespace:
     defaults = {a.dest: a.default for a in build_parser()._actions if a.dest != "help"}
     options = Namespace(**{**defaults, **vars(parse(["-c", str(config)]))})
     if not isinstance(options.method, list):
-        raise UserError(f"{config} names no method. Expected the config.yaml that main_transfer.py writes.")
+        raise UserError(
+            f"{config} names no method. Expected the config.yaml that main_transfer.py writes."
+        )
     return options
 
 

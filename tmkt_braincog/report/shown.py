@@ -12,7 +12,11 @@ from .runs import Run
 def shown(path: Path) -> str:
     """Relative to the working directory where it lies inside; otherwise as it was given."""
     absolute = path.resolve()
-    return absolute.relative_to(Path.cwd()).as_posix() if absolute.is_relative_to(Path.cwd()) else str(path)
+    return (
+        absolute.relative_to(Path.cwd()).as_posix()
+        if absolute.is_relative_to(Path.cwd())
+        else str(path)
+    )
 
 
 class Hide:
@@ -24,7 +28,9 @@ class Hide:
     """
 
     def __init__(self, folder: Path, runs: Sequence[Run]):
-        found = {value for run in runs for value in (run.options.output, run.options.data_root) if value}
+        found = {
+            value for run in runs for value in (run.options.output, run.options.data_root) if value
+        }
         known = {path: _short(Path(path)) for path in found if Path(path).is_absolute()}
         known |= {str(Path.home()): "~", str(Path.cwd()): ".", str(folder.resolve()): shown(folder)}
         # A root folder is no secret, and is part of everything.
@@ -44,7 +50,9 @@ class Hide:
         if isinstance(value, dict):
             return {self.everywhere(k): self.everywhere(v) for k, v in value.items()}
         if is_dataclass(value):
-            return replace(value, **{f.name: self.everywhere(getattr(value, f.name)) for f in fields(value)})
+            return replace(
+                value, **{f.name: self.everywhere(getattr(value, f.name)) for f in fields(value)}
+            )
         return value
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.table import COLUMNS, read_csv, summarise, to_markdown
 from ..arguments import build_parser, group_options
+from ..comparison import COLUMNS, read_csv, summarise, to_markdown
 from ..errors import UserError
 from ..options import parse, resolve
 from .groups import REFERENCE, Group, in_label, settings, value_text, varied
@@ -32,7 +32,9 @@ class Table:
     def numeric(self) -> list[bool]:
         """For every column, whether it holds numbers alone, or ``-`` where there is none."""
         columns = [{*cells} - {"-"} for _, *cells in zip(self.header, *self.rows, strict=True)]
-        return [bool(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in columns]
+        return [
+            bool(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in columns
+        ]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ def over_seeds(group: Group) -> str:
         UserError: none is finished, or their protocols differ.
     """
     rows = [
-        run.result | {"method": label} for label, runs in group.runs.items() for run in runs if run.result
+        run.result | {"method": label}
+        for label, runs in group.runs.items()
+        for run in runs
+        if run.result
     ]
     if not rows:
         raise UserError("No run is finished: there is no table yet.")
@@ -59,21 +64,27 @@ def over_seeds(group: Group) -> str:
     validated = any(run.split.get("val") for run in runs)
     selection = f"best epoch on the {'validation' if validated else 'test'} set"
     df = pd.DataFrame(rows)
-    return _markdown(df, selection, " ".join(dict.fromkeys(n for run in runs for n in _notes(run.output))))
+    return _markdown(
+        df, selection, " ".join(dict.fromkeys(n for run in runs for n in _notes(run.output)))
+    )
 
 
 def of_csv(path: Path) -> str:
     """The same of a ``comparison.csv`` without its runs.
 
     Raises:
-        UserError: as :func:`~tmkt_braincog.analysis.table.read_csv`.
+        UserError: as :func:`~tmkt_braincog.comparison.read_csv`.
     """
-    return _markdown(read_csv(path), "how it was chosen is not in the CSV", " ".join(_notes(path.parent)))
+    return _markdown(
+        read_csv(path), "how it was chosen is not in the CSV", " ".join(_notes(path.parent))
+    )
 
 
 def _markdown(df: pd.DataFrame, selection: str, note: str) -> str:
     summary = summarise(df, REFERENCE)
-    return to_markdown(summary, df["protocol"].iloc[0], note, selection=selection, reference=REFERENCE)
+    return to_markdown(
+        summary, df["protocol"].iloc[0], note, selection=selection, reference=REFERENCE
+    )
 
 
 def _notes(output: Path) -> list[str]:
@@ -86,12 +97,21 @@ def _notes(output: Path) -> list[str]:
 def one_by_one(runs: Sequence[Run]) -> Table:
     """One row per run, finished or not."""
     names = varied(runs)
-    header = [*(n.replace("_", "-") for n in names), "method", "seed", "top-1 best", "at epoch", "top-1 last"]
+    header = [
+        *(n.replace("_", "-") for n in names),
+        "method",
+        "seed",
+        "top-1 best",
+        "at epoch",
+        "top-1 last",
+    ]
     rows = []
     for run in sorted(runs, key=lambda run: run.seed):
         its, result = settings(run, names), run.result or dict.fromkeys(COLUMNS)
         numbers = [_number(result[name], digits) for name, digits in RESULT_DIGITS.items()]
-        rows.append([*(its.get(n, "-") for n in names), run.method, str(run.seed), *numbers, run.state])
+        rows.append(
+            [*(its.get(n, "-") for n in names), run.method, str(run.seed), *numbers, run.state]
+        )
     return Table([*header, "train s", "peak MiB", "state"], rows)
 
 
@@ -121,14 +141,19 @@ def audits(runs: Sequence[Run]) -> Table:
     places: dict[str, dict[str, set[int]]] = {}
     for run in runs:
         if run.split:
-            text = " ".join([str(run.split.get("audit", "-")), *map(str, run.split.get("remarks", []))])
-            places.setdefault(text, {}).setdefault(in_label(settings(run, names)), set()).add(run.seed)
+            text = " ".join(
+                [str(run.split.get("audit", "-")), *map(str, run.split.get("remarks", []))]
+            )
+            places.setdefault(text, {}).setdefault(in_label(settings(run, names)), set()).add(
+                run.seed
+            )
     return Table(["runs", "split"], [[_places(its), text] for text, its in places.items()])
 
 
 def _places(seeds: dict[str, set[int]]) -> str:
     return "; ".join(
-        f"{its + ': ' if its else ''}seed {', '.join(map(str, sorted(some)))}" for its, some in seeds.items()
+        f"{its + ': ' if its else ''}seed {', '.join(map(str, sorted(some)))}"
+        for its, some in seeds.items()
     )
 
 
@@ -171,5 +196,7 @@ def _defaults(data_set: str) -> dict:
 def _setting(dest: str, words: Sequence[str], runs: Sequence[Run], defaults: dict) -> Setting:
     values = list(dict.fromkeys(value_text(getattr(run.options, dest)) for run in runs))
     default = value_text(defaults[dest])
-    name = next(word for word in reversed(words) if word.startswith("--") and not word.startswith("--no-"))
+    name = next(
+        word for word in reversed(words) if word.startswith("--") and not word.startswith("--no-")
+    )
     return Setting(name, ", ".join(values), None if values == [default] else default)

@@ -47,7 +47,8 @@ def write(options: argparse.Namespace) -> str:
             temporary.write_text(text, encoding="utf-8")
     warnings = [*words["warnings"], *(w for section in sections for w in section.warnings)]
     written = [
-        f"Written: {target / name} ({(target / name).stat().st_size / 2**20:.1f} MiB)" for name in NAMES
+        f"Written: {target / name} ({(target / name).stat().st_size / 2**20:.1f} MiB)"
+        for name in NAMES
     ]
     return "\n".join([*(f"warning: {line}" for line in warnings), *written])
 
@@ -57,7 +58,9 @@ def _check_target(target: Path) -> None:
         raise UserError(f"--output {target} is a file. Give a folder.")
     for path in (target / name for name in NAMES):
         if path.exists() and not OURS.search(path.read_text(errors="replace")[:2000]):
-            raise UserError(f"{path} is there and was not made by this command. Give another --output.")
+            raise UserError(
+                f"{path} is there and was not made by this command. Give another --output."
+            )
 
 
 def _across(sections: list[Section]) -> list[str]:

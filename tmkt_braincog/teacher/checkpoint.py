@@ -53,7 +53,9 @@ class Teacher:
 
     def network(self) -> nn.Sequential:
         """The network with its weights, in evaluation mode."""
-        with torch.random.fork_rng([]):  # initial weights that are not used draw no numbers from a run
+        with torch.random.fork_rng(
+            []
+        ):  # initial weights that are not used draw no numbers from a run
             net = build_teacher(self.model, len(self.classes))
         net.load_state_dict(self.weights)
         return net.eval()
@@ -76,7 +78,9 @@ class Teacher:
             )
         here = seen(options, self.on)
         differing = [
-            f"{n}: there {self.seen[n]!r}, here {here[n]!r}" for n in here if self.seen[n] != here[n]
+            f"{n}: there {self.seen[n]!r}, here {here[n]!r}"
+            for n in here
+            if self.seen[n] != here[n]
         ]
         if differing:
             raise UserError(f"The teacher {path} saw other data ({'; '.join(differing)}). {again}")

@@ -39,12 +39,19 @@ def build_teacher(
         cfg = replace(cfg, file=str(weights))
     try:
         net = create_model(
-            name, pretrained=pretrained or bool(weights), pretrained_cfg=cfg, num_classes=num_classes
+            name,
+            pretrained=pretrained or bool(weights),
+            pretrained_cfg=cfg,
+            num_classes=num_classes,
         )
     except Exception as error:  # timm, huggingface_hub and torch raise many types
-        what = f"{name} cannot be built with " + (f"the weights in {weights}" if weights else "its weights")
+        what = f"{name} cannot be built with " + (
+            f"the weights in {weights}" if weights else "its weights"
+        )
         if not (pretrained or weights):
-            raise UserError(f"--teacher {name} cannot be built ({error}). Choose another.") from error
+            raise UserError(
+                f"--teacher {name} cannot be built ({error}). Choose another."
+            ) from error
         raise UserError(
             f"--teacher {what}: {_first_line(error)}. Without a connection give --teacher-weights FILE, a checkpoint of "
             f"this model ({cfg.hf_hub_id or cfg.url or 'see timm'}), or train from scratch with --no-pretrained."

@@ -25,7 +25,9 @@ OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same d
 BATCH = 64
 
 
-def load_teachers(options: Namespace, methods: Sequence[str], seed: int) -> dict[str, tuple[Path, Teacher]]:
+def load_teachers(
+    options: Namespace, methods: Sequence[str], seed: int
+) -> dict[str, tuple[Path, Teacher]]:
     """The teachers that these methods need in a run of this seed, by what they were trained on.
 
     Raises:
@@ -115,14 +117,21 @@ def teacher_outputs(
     inputs = hashlib.sha256(which.tobytes())
     for chunk in _chunks(which):
         inputs.update(np.ascontiguousarray(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy()))
-    key = {"teacher": checksum, "inputs": inputs.hexdigest(), "gives": gives, "version": OUTPUTS_VERSION}
+    key = {
+        "teacher": checksum,
+        "inputs": inputs.hexdigest(),
+        "gives": gives,
+        "version": OUTPUTS_VERSION,
+    }
 
     def build(out: Writer) -> None:
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
         bar = dict(desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
         chunks = tqdm(_chunks(which), **bar)
-        out.add(**{gives: np.concatenate([_forward(forward, teacher, data, c, device) for c in chunks])})
+        out.add(
+            **{gives: np.concatenate([_forward(forward, teacher, data, c, device) for c in chunks])}
+        )
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
     table = torch.full((len(of), rows.shape[1]), float("nan"))
@@ -135,8 +144,15 @@ def _chunks(which: np.ndarray) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def _forward(forward, teacher: Teacher, data: TransferData, chunk: np.ndarray, device) -> np.ndarray:
-    return forward(teacher_input(data, teacher.on, chunk, teacher.size).to(device)).float().cpu().numpy()
+def _forward(
+    forward, teacher: Teacher, data: TransferData, chunk: np.ndarray, device
+) -> np.ndarray:
+    return (
+        forward(teacher_input(data, teacher.on, chunk, teacher.size).to(device))
+        .float()
+        .cpu()
+        .numpy()
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -21,7 +21,14 @@ from .view import teacher_input
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 
 # What is recorded of the command line.
-RECIPE = ("teacher", "teacher_size", "teacher_epochs", "teacher_batch_size", "teacher_lr", "pretrained")
+RECIPE = (
+    "teacher",
+    "teacher_size",
+    "teacher_epochs",
+    "teacher_batch_size",
+    "teacher_lr",
+    "pretrained",
+)
 
 
 def make_teachers(own: Namespace, options: Namespace) -> None:
@@ -86,7 +93,9 @@ def make_teacher(
             f"{path} holds another teacher (other options or training data). Choose another --teacher-checkpoint, or move it away."
         )
     torch.manual_seed(seed)
-    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(device)
+    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(
+        device
+    )
     size = own.teacher_size or input_size(own.teacher)
     fit(network, own, options, data, which, size, seed, device)
     teacher = Teacher(
@@ -109,7 +118,9 @@ def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
     return np.concatenate([split.val, split.test])
 
 
-def fit(network: nn.Module, own, options, data, which: np.ndarray, size: int, seed: int, device) -> None:
+def fit(
+    network: nn.Module, own, options, data, which: np.ndarray, size: int, seed: int, device
+) -> None:
     """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to nothing."""
     labels = _labels(data, own.on)
     n_batches = -(-len(which) // own.teacher_batch_size)
@@ -148,7 +159,9 @@ def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, own: Namespace) 
         return F.cross_entropy(network(x), y)
     except (RuntimeError, AssertionError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(f"--teacher {own.teacher}: out of memory. Lower --teacher-batch-size.") from error
+            raise UserError(
+                f"--teacher {own.teacher}: out of memory. Lower --teacher-batch-size."
+            ) from error
         raise UserError(
             f"--teacher {own.teacher} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of {len(x)} ({error}). "
             "Change --teacher-size or --teacher-batch-size."
@@ -156,7 +169,9 @@ def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, own: Namespace) 
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, data: TransferData, on: str, which: np.ndarray, size: int, device) -> float:
+def accuracy(
+    network: nn.Module, data: TransferData, on: str, which: np.ndarray, size: int, device
+) -> float:
     """Top-1 (%) on these images or recordings; NaN where there are none."""
     network.eval()
     labels, right = _labels(data, on), 0

@@ -47,7 +47,7 @@ from ..mixing import (
     SlidingReplacement,
     TimeStepMixup,
 )
-from .plots import _figure, _look, save
+from ..plots import _figure, _look, save
 
 # Most bytes that the gradients of one strategy may take.
 LIMIT = 8 * 2**30
@@ -134,7 +134,9 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
         UserError: fewer than 3 batches, ratios that cannot be had, or gradients that take more than :data:`LIMIT` bytes.
     """
     if batches < 3:
-        raise UserError(f"--batches {batches}: a variance with an interval needs at least 3, better 64.")
+        raise UserError(
+            f"--batches {batches}: a variance with an interval needs at least 3, better 64."
+        )
     method = common_loss(trainer)
     planned = {ratio: cases(trainer.options.step, ratio) for ratio in ratios}
     rows = []
@@ -195,7 +197,9 @@ def _products(trainer: Trainer, method: TMKT, case: Case, batches: int) -> tuple
     for n, pairs in enumerate(_batches(trainer, batches, draws)):
         for k, batch in enumerate(pairs):
             mixed = case.mixing(batch, case.progress)
-            loss = method.losses(trainer.model(batch.events, mixed.frames), mixed, batch.label)["loss"]
+            loss = method.losses(trainer.model(batch.events, mixed.frames), mixed, batch.label)[
+                "loss"
+            ]
             gradients[k, n] = flat_gradient(loss, parameters)
             shares.append(1 - mixed.y_m.mean().item())
     return gram(gradients), float(np.mean(shares))
@@ -216,7 +220,9 @@ def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
     o, labels = trainer.options, trainer.data.labels[trainer.split.train].numpy()
     for epoch in range(o.epochs, o.epochs + count):
         trainer.pairs.set_epoch(epoch)
-        first = epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, trainer.seed, epoch)[0]
+        first = epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, trainer.seed, epoch)[
+            0
+        ]
         batch = trainer.pairs[first].to(trainer.device)
         again = np.random.default_rng((trainer.seed, epoch, 0, _STREAM)).random(batch.draws.shape)
         yield [batch, batch._replace(draws=torch.from_numpy(again).to(trainer.device))][:draws]
@@ -280,7 +286,9 @@ def _estimates(products: np.ndarray) -> dict[str, float]:
 def _relative(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     out = {}
     for name in ("variance", "noise_to_signal"):
-        over = jackknife(lambda a, b, name=name: moments(a)[name] / moments(b)[name], products, reference)
+        over = jackknife(
+            lambda a, b, name=name: moments(a)[name] / moments(b)[name], products, reference
+        )
         out |= _named(f"{name}_relative", over)
         if products is reference:  # 1, which needs no interval
             out |= {f"{name}_relative_low": np.nan, f"{name}_relative_high": np.nan}
@@ -289,7 +297,9 @@ def _relative(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 def _named(name: str, estimate: tuple[float, float, float]) -> dict[str, float]:
     if name.startswith("noise_to_signal") and np.isnan(estimate[1]):
-        estimate = (np.nan,) * 3  # over a signal that cannot be told from 0, any number may come out
+        estimate = (
+            np.nan,
+        ) * 3  # over a signal that cannot be told from 0, any number may come out
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 
@@ -306,7 +316,11 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     out = []
     for key, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
         row = dict(zip(("weights", "ratio", "strategy"), key, strict=True))
-        row |= {"seeds": len(part), "batches": part["batches"].iloc[0], "progress": part["progress"].iloc[0]}
+        row |= {
+            "seeds": len(part),
+            "batches": part["batches"].iloc[0],
+            "progress": part["progress"].iloc[0],
+        }
         row |= {name: part[name].mean() for name in ("share", "signal")}
         for name in estimated:
             columns = [name, f"{name}_low", f"{name}_high"]
@@ -363,8 +377,12 @@ def _draw(summary: pd.DataFrame, title: str) -> Figure:
         top.set_title(f"weights: {which}")
         bottom.set_xlabel("expected share of event frames")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    dotted = Line2D([], [], color="0.35", linestyle=":", marker="_", label="of it: the draws of the mixing")
-    figure.legend([*handles, dotted], [*labels, dotted.get_label()], loc="outside lower center", ncols=2)
+    dotted = Line2D(
+        [], [], color="0.35", linestyle=":", marker="_", label="of it: the draws of the mixing"
+    )
+    figure.legend(
+        [*handles, dotted], [*labels, dotted.get_label()], loc="outside lower center", ncols=2
+    )
     return figure
 
 

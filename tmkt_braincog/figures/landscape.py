@@ -17,11 +17,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import plots
 from ..data.frames import resize_frames
 from ..engine.evaluate import Metrics, evaluate
 from ..engine.train import Trainer
 from ..files import replacing
-from . import plots
 from .features import run_names, setting
 from .figures import FIGURES, Request
 from .gradcam import common_test
@@ -76,7 +76,9 @@ def draw(request: Request) -> list[Path]:
         UserError: the runs share no test recording.
     """
     test = common_test(request.runs)
-    recordings = np.random.default_rng(request.seed).permutation(test)[: min(RECORDINGS, request.samples)]
+    recordings = np.random.default_rng(request.seed).permutation(test)[
+        : min(RECORDINGS, request.samples)
+    ]
     with tqdm(
         total=len(request.runs) * (GRID**2 + DIRECTIONS + 1),
         desc="landscape",
@@ -86,7 +88,9 @@ def draw(request: Request) -> list[Path]:
         found = [look_around(run, np.sort(recordings), request.seed, bar) for run in request.runs]
     labels, folder = run_names(request.runs), request.folder
     tables = {
-        "landscape": pd.concat([_points(name, land) for name, land in zip(labels, found, strict=True)]),
+        "landscape": pd.concat(
+            [_points(name, land) for name, land in zip(labels, found, strict=True)]
+        ),
         "landscape_summary": pd.DataFrame(
             [
                 {"run": name, "seed": run.seed, "recordings": len(recordings), **summary(land)}
@@ -139,7 +143,10 @@ def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
         if weight.ndim >= 2:
             noise = torch.randn(weight.shape, generator=generator).to(weight)
             axes = tuple(range(1, weight.ndim))
-            norms = [torch.linalg.vector_norm(w.detach(), dim=axes, keepdim=True) for w in (weight, noise)]
+            norms = [
+                torch.linalg.vector_norm(w.detach(), dim=axes, keepdim=True)
+                for w in (weight, noise)
+            ]
             direction[name] = noise * (norms[0] / norms[1])
     return direction
 
@@ -154,12 +161,15 @@ def along(
         model.reset()  # a membrane that is part of a graph cannot be copied
     moved = deepcopy(model)
     weights = [
-        (n, new, own) for (n, new), own in zip(moved.named_parameters(), model.parameters(), strict=True)
+        (n, new, own)
+        for (n, new), own in zip(moved.named_parameters(), model.parameters(), strict=True)
     ]
     for move in moves:
         with torch.inference_mode():
             for name, new, own in weights:
-                new.copy_(own + sum(c * direction[name] for c, direction in move if name in direction))
+                new.copy_(
+                    own + sum(c * direction[name] for c, direction in move if name in direction)
+                )
             measured = measure(moved)
         yield measured
 
@@ -210,7 +220,9 @@ def _figure(labels: Sequence[str], found: Sequence[Landscape], title: str) -> Fi
             f"rise {numbers['rise']:.2f} ± {numbers['rise_std']:.2f}, curvature {numbers['curvature']:.1f}"
         )
         panels += [surface, contour]
-    bar = figure.colorbar(ScalarMappable(norm, COLOURS), ax=panels, location="right", shrink=0.6, aspect=30)
+    bar = figure.colorbar(
+        ScalarMappable(norm, COLOURS), ax=panels, location="right", shrink=0.6, aspect=30
+    )
     bar.set_label("cross-entropy" + (" (log scale)" if isinstance(norm, LogNorm) else ""))
     return figure
 
@@ -227,7 +239,9 @@ def _surface(axes, loss: np.ndarray, norm: Normalize) -> None:
     height = np.log10(loss) if is_log else loss
     alpha, beta = np.meshgrid(axis(), axis(), indexing="ij")
     faces = ScalarMappable(norm, COLOURS).to_rgba(loss)
-    axes.plot_surface(alpha, beta, height, facecolors=faces, rstride=1, cstride=1, linewidth=0, shade=False)
+    axes.plot_surface(
+        alpha, beta, height, facecolors=faces, rstride=1, cstride=1, linewidth=0, shade=False
+    )
     axes.set_zlim(*(np.log10([norm.vmin, norm.vmax]) if is_log else (norm.vmin, norm.vmax)))
     axes.zaxis.set_major_locator(MaxNLocator(4))
     if is_log:
@@ -240,11 +254,15 @@ def _surface(axes, loss: np.ndarray, norm: Normalize) -> None:
 def _contours(axes, loss: np.ndarray, norm: Normalize, first: bool) -> None:
     locator = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else MaxNLocator(LEVELS)
     levels = locator.tick_values(norm.vmin, norm.vmax)
-    axes.pcolormesh(axis(), axis(), loss.T, norm=norm, cmap=COLOURS, shading="gouraud", rasterized=True)
+    axes.pcolormesh(
+        axis(), axis(), loss.T, norm=norm, cmap=COLOURS, shading="gouraud", rasterized=True
+    )
     ink = ["white" if norm(level) < 0.6 else "black" for level in levels]
     lines = axes.contour(axis(), axis(), loss.T, levels, colors=ink, linewidths=0.6)
     for label in axes.clabel(lines, fmt="%.3g", fontsize=6):
-        label.set_visible(max(map(abs, label.get_position())) < 0.93 * EXTENT)  # else cut off by the edge
+        label.set_visible(
+            max(map(abs, label.get_position())) < 0.93 * EXTENT
+        )  # else cut off by the edge
     axes.plot(0, 0, "+", color="white", markersize=7)
     axes.set(xlabel="α", ylabel="β" if first else "", aspect="equal", xticks=[-EXTENT, 0, EXTENT])
     axes.set_yticks([-EXTENT, 0, EXTENT])

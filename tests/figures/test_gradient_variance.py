@@ -7,11 +7,11 @@ import torch
 from scipy import stats
 
 from tests.program import run_figure
-from tmkt_braincog.analysis import gradient_variance as gv
 from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures import gradient_variance as gv
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
@@ -21,7 +21,9 @@ def linear_gradients(data: np.ndarray, mixing: np.ndarray) -> torch.Tensor:
     """Gradients ``[K, N, P]`` of ``w . (data + mixing)``, which are its inputs."""
     w = torch.zeros(data.shape[-1], requires_grad=True)
     x = torch.from_numpy(data + mixing).float()
-    return torch.stack([torch.stack([gv.flat_gradient(w @ one, [w]) for one in draw]) for draw in x])
+    return torch.stack(
+        [torch.stack([gv.flat_gradient(w @ one, [w]) for one in draw]) for draw in x]
+    )
 
 
 def test_known_variances_lie_in_their_intervals():
@@ -47,13 +49,22 @@ def test_moments_equal_slow_loops_in_float64():
     variance = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
     mixing = np.mean([np.sum((g[0, n] - g[1, n]) ** 2) / 2 for n in range(7)])
     signal = np.mean(
-        [g[k, n] @ g[q, m] for k in range(2) for q in range(2) for n in range(7) for m in range(7) if n != m]
+        [
+            g[k, n] @ g[q, m]
+            for k in range(2)
+            for q in range(2)
+            for n in range(7)
+            for m in range(7)
+            if n != m
+        ]
     )
     assert ours["variance"] == pytest.approx(variance, rel=1e-12)
     assert ours["mixing"] == pytest.approx(mixing, rel=1e-12)
     assert ours["signal"] == pytest.approx(signal, rel=1e-9)
     one = gv.moments(gv.gram(torch.from_numpy(g[:1]).float()))
-    assert one["mixing"] == 0 and one["variance"] == pytest.approx(np.trace(np.cov(g[0].T)), rel=1e-6)
+    assert one["mixing"] == 0 and one["variance"] == pytest.approx(
+        np.trace(np.cov(g[0].T)), rel=1e-6
+    )
 
 
 def test_equal_gradients_have_no_variance():
@@ -68,7 +79,10 @@ def test_no_ratio_where_the_signal_drowns():
     g -= g.mean(1, keepdim=True)  # their mean is 0, so the unbiased estimate of |E g|^2 is negative
     moments = gv.moments(gv.gram(g))
     assert moments["signal"] < 0 and np.isnan(moments["noise_to_signal"])
-    for shift in (0, 0.5):  # with the second the estimate is positive, until a certain batch is left out
+    for shift in (
+        0,
+        0.5,
+    ):  # with the second the estimate is positive, until a certain batch is left out
         products = gv.gram(g + shift * g[:, :1])
         assert (gv.moments(products)["signal"] > 0) == (shift > 0)
         estimates, relative = gv._estimates(products), gv._relative(products, products)
@@ -93,7 +107,10 @@ def test_cases_have_the_share_asked_for():
     assert set(by_name) == set(gv.STRATEGIES)
     draws = torch.rand(20000, 10, dtype=torch.float64)
     shares = {
-        name: case.mixing.event_frames(draws, gv._progress(case.progress_of[name])).double().mean().item()
+        name: case.mixing.event_frames(draws, gv._progress(case.progress_of[name]))
+        .double()
+        .mean()
+        .item()
         / 10
         for name, case in by_name.items()
         if name != "input"
@@ -148,7 +165,9 @@ def test_measured_variance_equals_a_slow_loop(trainer):
     assert all(p.grad is None for p in trainer.model.parameters())
     assert rows.index.tolist() == ["tsm", "fixed", "linear", "nonlinear", "sliding", "input"]
 
-    method = TMKT(4, 300, mixing=TimeStepMixup(4, 0.5), mag_weight=0, mrp_weight=0, coefficients="fixed")
+    method = TMKT(
+        4, 300, mixing=TimeStepMixup(4, 0.5), mag_weight=0, mrp_weight=0, coefficients="fixed"
+    )
     method.rda.theta.data.copy_(trainer.method.rda.theta.data)
     assert not torch.equal(method.rda.theta, torch.ones(4))  # the run has learned them
     gradients, shares = (
@@ -166,9 +185,13 @@ def test_measured_variance_equals_a_slow_loop(trainer):
         for k, draws in enumerate((batch.draws, other)):
             trainer.model.zero_grad()
             method(trainer.model, batch._replace(draws=draws))["loss"].backward()
-            grads = [p.grad.flatten().double() for p in trainer.model.parameters() if p.requires_grad]
+            grads = [
+                p.grad.flatten().double() for p in trainer.model.parameters() if p.requires_grad
+            ]
             gradients[k, n] = torch.cat(grads).numpy()
-            first_hit = [next((t for t in range(4) if u[t] < method.mixing.p), 4) for u in draws.tolist()]
+            first_hit = [
+                next((t for t in range(4) if u[t] < method.mixing.p), 4) for u in draws.tolist()
+            ]
             shares.append(np.mean([(4 - t) / 4 for t in first_hit]))
     tsm = rows.loc["tsm"]
     variance = np.mean([np.var(g, axis=0, ddof=1).sum() for g in gradients])
@@ -181,12 +204,16 @@ def test_measured_variance_equals_a_slow_loop(trainer):
 
 
 def test_bad_requests(trainer, monkeypatch):
-    with pytest.raises(UserError, match="--batches 2: a variance with an interval needs at least 3"):
+    with pytest.raises(
+        UserError, match="--batches 2: a variance with an interval needs at least 3"
+    ):
         gv.measure(trainer, [0.5], 2)
     with pytest.raises(UserError, match=r"--mixup-ratio 1.5 cannot be reached"):
         gv.measure(trainer, [1.5], 3)
     monkeypatch.setattr(gv, "LIMIT", 2**22)
-    with pytest.raises(UserError, match=r"6 gradients of [\d,]+ values take .* Give --batches 2 or fewer"):
+    with pytest.raises(
+        UserError, match=r"6 gradients of [\d,]+ values take .* Give --batches 2 or fewer"
+    ):
         gv.measure(trainer, [0.5], 3)
 
 
@@ -210,11 +237,15 @@ def test_command(measured):
     assert all((measured / f"gradient_variance.{s}").stat().st_size > 3000 for s in ("png", "pdf"))
     for _, part in rows.groupby(["weights", "seed"]):
         of = part.set_index("strategy")
-        assert of.variance_relative.tolist() == pytest.approx((of.variance / of.variance["tsm"]).tolist())
+        assert of.variance_relative.tolist() == pytest.approx(
+            (of.variance / of.variance["tsm"]).tolist()
+        )
         assert (of.mixing[["fixed", "linear", "nonlinear", "input"]] == 0).all()
         assert (of.mixing[["tsm", "sliding"]] > 0).all()
         assert (of.variance_relative_low[1:] < of.variance_relative[1:]).all()
-        assert of.share[["fixed", "linear", "nonlinear", "input"]].tolist() == pytest.approx([0.5] * 4)
+        assert of.share[["fixed", "linear", "nonlinear", "input"]].tolist() == pytest.approx(
+            [0.5] * 4
+        )
 
     text = (measured / "gradient_variance.md").read_text()
     part = rows[(rows.weights == "initial") & (rows.strategy == "sliding")]

@@ -15,9 +15,19 @@ from timm.utils import accuracy
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..losses import linear_cka
-from .features import COLUMNS, counted, event_logits, folded, paired_taps, panels, publish, run_names, setting
+from ..plots import ACCURACY, COLOURS, _figure, _look
+from .features import (
+    COLUMNS,
+    counted,
+    event_logits,
+    folded,
+    paired_taps,
+    panels,
+    publish,
+    run_names,
+    setting,
+)
 from .figures import FIGURES, Request
-from .plots import ACCURACY, COLOURS, _figure, _look
 
 LEAST = 4  # pairs that debiased CKA is defined for
 
@@ -35,7 +45,10 @@ def cka(request: Request) -> list[Path]:
     """
     names = run_names(request.runs)
     table = pd.concat(
-        [cka_of(run, request).assign(run=name) for name, run in zip(names, request.runs, strict=True)]
+        [
+            cka_of(run, request).assign(run=name)
+            for name, run in zip(names, request.runs, strict=True)
+        ]
     )
     table = table[["run", "training", "t", "cka", "cka_debiased"]]
     first = request.runs[0]
@@ -153,12 +166,18 @@ def accuracy_over_time(request: Request) -> list[Path]:
     """Top-1 accuracy of the logits accumulated up to each time-step."""
     names = run_names(request.runs)
     table = pd.concat(
-        [accuracy_of(run, request).assign(run=name) for name, run in zip(names, request.runs, strict=True)]
+        [
+            accuracy_of(run, request).assign(run=name)
+            for name, run in zip(names, request.runs, strict=True)
+        ]
     )[["run", "t", "top1"]]
     first = request.runs[0]
     title = f"{counted(first, request)}; {setting(first)}"
     return publish(
-        request.folder, "accuracy-over-time", partial(_draw_accuracy, table, names, title), points=table
+        request.folder,
+        "accuracy-over-time",
+        partial(_draw_accuracy, table, names, title),
+        points=table,
     )
 
 
@@ -166,7 +185,9 @@ def accuracy_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns t from 1, top1 in percent of the mean of the logits of steps 1..t; at T it is the run's accuracy."""
     logits, labels = event_logits(run, request)
     steps = range(1, logits.shape[1] + 1)
-    return pd.DataFrame([{"t": t, "top1": accuracy(logits[:, :t].mean(1), labels)[0].item()} for t in steps])
+    return pd.DataFrame(
+        [{"t": t, "top1": accuracy(logits[:, :t].mean(1), labels)[0].item()} for t in steps]
+    )
 
 
 def _draw_accuracy(table: pd.DataFrame, names: list[str], title: str) -> Figure:

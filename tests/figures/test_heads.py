@@ -8,11 +8,11 @@ import pytest
 import torch
 from test_features import METHODS, assert_written
 
-from tmkt_braincog.analysis import heads
-from tmkt_braincog.analysis.features import held_out_pairs
-from tmkt_braincog.analysis.figures import FIGURES, Request
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures import heads
+from tmkt_braincog.figures.features import held_out_pairs
+from tmkt_braincog.figures.figures import FIGURES, Request
 from tmkt_braincog.mixing import Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
 
 T = 4
@@ -61,7 +61,9 @@ def test_heads_against_single_samples(runs, tmp_path):
     assert set(table["sequences"]) == {45}
     assert table["accuracy"].values == pytest.approx(100 * (said == true).mean(0), abs=1e-3)
     appearance = true.mean(0)
-    assert table["majority"].values == pytest.approx(100 * np.maximum(appearance, 1 - appearance), abs=1e-3)
+    assert table["majority"].values == pytest.approx(
+        100 * np.maximum(appearance, 1 - appearance), abs=1e-3
+    )
 
     sequences, error = pd.read_csv(tmp_path / "mrp.csv"), pd.read_csv(tmp_path / "mrp-error.csv")
     data, pairs = runs[2].data, held_out_pairs(runs[2], request)
@@ -69,7 +71,9 @@ def test_heads_against_single_samples(runs, tmp_path):
     assert sequences["true"].values == pytest.approx(share, abs=1e-6)
     assert sequences["predicted"].values == pytest.approx(ratio, abs=1e-4)
     assert error["mae"].item() == pytest.approx(np.abs(ratio - share).mean(), abs=1e-4)
-    assert error["mae_median"].item() == pytest.approx(np.abs(np.median(share) - share).mean(), abs=1e-4)
+    assert error["mae_median"].item() == pytest.approx(
+        np.abs(np.median(share) - share).mean(), abs=1e-4
+    )
 
 
 def test_mae_and_the_best_constant():
@@ -113,7 +117,9 @@ def test_runs_without_the_head(runs, tmp_path, name):
 
 def test_t_star_is_that_of_the_training_batches(runs, tmp_path):
     assert_written(
-        FIGURES["t-star"](Request(runs, tmp_path)), tmp_path, ["t-star.png", "t-star.pdf", "t-star.csv"]
+        FIGURES["t-star"](Request(runs, tmp_path)),
+        tmp_path,
+        ["t-star.png", "t-star.pdf", "t-star.csv"],
     )
     table = pd.read_csv(tmp_path / "t-star.csv")
     assert list(table["run"].unique()) == ["baseline", "tmkt"]
@@ -160,7 +166,10 @@ def test_t_star_of_sliding_replacement(runs):
 
 def test_long_trainings_are_thinned_by_epochs(runs, monkeypatch):
     monkeypatch.setattr(heads, "MOST_DRAWS", 1000)
-    seen = [(progress.epoch, len(draws)) for draws, progress in heads.training_draws(longer(runs[2], 100))]
+    seen = [
+        (progress.epoch, len(draws))
+        for draws, progress in heads.training_draws(longer(runs[2], 100))
+    ]
     assert [epoch for epoch, _ in seen[::2]] == list(range(2, 100, 4))
     assert sum(n for _, n in seen) == 1000
     monkeypatch.setattr(heads, "MOST_DRAWS", 10)
@@ -168,5 +177,7 @@ def test_long_trainings_are_thinned_by_epochs(runs, monkeypatch):
 
 
 def test_figures_say_where_nothing_is_mixed(runs, tmp_path):
-    with pytest.raises(UserError, match=r"no mixed stream: .*tmkt or baseline \(seen: event-only\)"):
+    with pytest.raises(
+        UserError, match=r"no mixed stream: .*tmkt or baseline \(seen: event-only\)"
+    ):
         FIGURES["t-star"](Request(runs[:1], tmp_path))

@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 from pandas.api.types import is_numeric_dtype
 
-from ..errors import UserError
-from ..files import replacing
+from .errors import UserError
+from .files import replacing
 
 DPI = 200
 ACCURACY = "top-1 accuracy (%)"
@@ -88,7 +88,9 @@ def plot_curves(
             common `x`, or an unknown suffix of `path`.
     """
     if not runs:
-        raise UserError("No runs to draw curves from. Expected at least one method with one run's log.")
+        raise UserError(
+            "No runs to draw curves from. Expected at least one method with one run's log."
+        )
     curves = {method: _curve(method, logs, x, y) for method, logs in runs.items()}
     labels = {m: f"{m} ({_count(len(logs), 'seed')})" for m, logs in runs.items()}
     ylabel = ylabel or (ACCURACY if y == "top1" else y)
@@ -108,15 +110,23 @@ def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
         UserError: a column is missing or not numeric, there is no row, shots are not positive, a row is
             double, or the suffix of `path` is unknown.
     """
-    _require(df, ("method", "seed", "shots", "top1"), "the shots plot", key=("method", "seed", "shots"))
+    _require(
+        df, ("method", "seed", "shots", "top1"), "the shots plot", key=("method", "seed", "shots")
+    )
     if not (df["shots"] > 0).all():
         seen = ", ".join(map(str, df["shots"].unique()))
-        raise UserError(f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows.")
+        raise UserError(
+            f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows."
+        )
     save(lambda: _shots(df, list(df["method"].unique()), title), path)
 
 
 def plot_rows(
-    df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], path: str | Path, title: str = ""
+    df: pd.DataFrame,
+    summary: pd.DataFrame,
+    references: Mapping[str, str],
+    path: str | Path,
+    title: str = "",
 ) -> None:
     """The rows of a table below each other: every seed with mean and std, and the paired difference to another row.
 
@@ -141,7 +151,9 @@ def save(draw: Callable[[], Figure], path: str | Path) -> None:
     """Draws and saves under our own style, over defaults that hide a user's matplotlibrc."""
     fmt = Path(path).suffix.lower().lstrip(".")
     if fmt not in ("png", "pdf", "svg"):
-        raise UserError(f"Cannot write a figure to {str(path)!r}: expected a name in .png, .pdf or .svg.")
+        raise UserError(
+            f"Cannot write a figure to {str(path)!r}: expected a name in .png, .pdf or .svg."
+        )
     with matplotlib.rc_context({**_defaults(), **STYLE}), replacing(path) as temporary:
         draw().savefig(temporary, format=fmt, dpi=DPI)
 
@@ -189,7 +201,9 @@ def _comparison_panel(axes: Axes, wide: pd.DataFrame) -> None:
     for i, method in enumerate(wide):
         look = _look(i)
         values = wide[method].dropna()
-        axes.scatter([i - 0.12] * len(values), values, s=18, alpha=0.7, linewidths=0, zorder=2, **look)
+        axes.scatter(
+            [i - 0.12] * len(values), values, s=18, alpha=0.7, linewidths=0, zorder=2, **look
+        )
         bar = None if pd.isna(stds[method]) else stds[method]
         axes.errorbar(i + 0.14, means[method], yerr=bar, markersize=6, capsize=4, zorder=3, **look)
     ticks = [f"{_folded(m)}\n{_mean_std(means[m], stds[m])}" for m in wide]
@@ -199,7 +213,9 @@ def _comparison_panel(axes: Axes, wide: pd.DataFrame) -> None:
     axes.ticklabel_format(axis="y", useOffset=False)
 
 
-def _rows(df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], title: str) -> Figure:
+def _rows(
+    df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], title: str
+) -> Figure:
     names = list(summary.index)
     figure = _figure(7.0, 1.3 + 0.34 * len(names), title)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
@@ -239,9 +255,19 @@ def _comparison_key() -> list[Line2D]:
     """Legend in grey, since the colours are named below the axes."""
     grey = "0.35"
     return [
-        Line2D([], [], color=grey, alpha=0.7, marker="o", linestyle="", markersize=4, label="one seed"),
+        Line2D(
+            [], [], color=grey, alpha=0.7, marker="o", linestyle="", markersize=4, label="one seed"
+        ),
         Line2D([], [], color="0.8", linewidth=0.8, label="same seed"),
-        Line2D([], [], color=grey, marker="o", markersize=6, linestyle="", label="mean ± std over seeds"),
+        Line2D(
+            [],
+            [],
+            color=grey,
+            marker="o",
+            markersize=6,
+            linestyle="",
+            label="mean ± std over seeds",
+        ),
     ]
 
 
@@ -255,7 +281,14 @@ def _curves(
         # a run of one or two logged epochs would be invisible as a bare line
         marker = look["marker"] if len(curve) <= 20 else ""
         color = look["color"]
-        axes.plot(curve.index, curve["mean"], color=color, marker=marker, markersize=4, label=labels[method])
+        axes.plot(
+            curve.index,
+            curve["mean"],
+            color=color,
+            marker=marker,
+            markersize=4,
+            label=labels[method],
+        )
         low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
         axes.fill_between(curve.index, low, high, color=color, alpha=0.18, linewidth=0)
     axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
@@ -276,9 +309,13 @@ def _curve(method: str, logs: list[pd.DataFrame], x: str, y: str) -> pd.DataFram
         )
     for log in logs:
         _require(log, (x, y), f"the curve of method {method!r}", key=(x,))
-    wide = pd.concat([log.set_index(x)[y] for log in logs], axis=1, join="inner").dropna().sort_index()
+    wide = (
+        pd.concat([log.set_index(x)[y] for log in logs], axis=1, join="inner").dropna().sort_index()
+    )
     if wide.empty:
-        raise UserError(f"The runs of method {method!r} share no {x}. Compare runs logged at the same {x}.")
+        raise UserError(
+            f"The runs of method {method!r} share no {x}. Compare runs logged at the same {x}."
+        )
     return pd.DataFrame({"mean": wide.mean(axis=1), "std": wide.std(axis=1, ddof=1)})
 
 
@@ -321,7 +358,9 @@ def _require(
     columns, key = list(columns), list(key)
     missing = [c for c in columns if c not in df.columns]
     if missing:
-        raise UserError(f"For {what}: column {', '.join(missing)} is missing. Seen: {', '.join(df.columns)}.")
+        raise UserError(
+            f"For {what}: column {', '.join(missing)} is missing. Seen: {', '.join(df.columns)}."
+        )
     if df.empty:
         raise UserError(f"For {what}: the table has no rows. Finish at least one run first.")
     text = [c for c in columns if c not in ("method", "seed") and not is_numeric_dtype(df[c])]

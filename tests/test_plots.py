@@ -10,9 +10,9 @@ import pytest
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-from tmkt_braincog.analysis import plots
-from tmkt_braincog.analysis.table import summarise
+from tmkt_braincog.comparison import summarise
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures import plots
 from tmkt_braincog.files import replacing
 
 METHODS = ("event-only", "baseline", "tmkt")
@@ -218,13 +218,17 @@ def test_rows_show_seeds_means_and_differences(tmp_path, seeds):
     plots.plot_rows(df, summary, references, tmp_path / "rows.png", "A title")
     assert_picture(tmp_path / "rows.png", (7.0, 1.3 + 0.34 * 4))
     left, right = plots._rows(df, summary.set_index("method"), references, "").axes
-    dots = np.concatenate([c.get_offsets() for c in left.collections if isinstance(c, PathCollection)])
+    dots = np.concatenate(
+        [c.get_offsets() for c in left.collections if isinstance(c, PathCollection)]
+    )
     assert sorted(dots[:, 0]) == pytest.approx(sorted(df["top1_last"]))
     drawn = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
     assert drawn == pytest.approx(summary["last_diff"].dropna().tolist())
     bars = [c.get_segments()[0][:, 0] for c in right.collections]
     expected = summary[["last_low", "last_high"]].dropna().to_numpy()
-    assert np.allclose(np.array(bars).reshape(-1, 2), expected) and len(bars) == (3 if seeds > 1 else 0)
+    assert np.allclose(np.array(bars).reshape(-1, 2), expected) and len(bars) == (
+        3 if seeds > 1 else 0
+    )
 
 
 def test_groups_of_rows_have_a_reference_each(tmp_path):
@@ -241,7 +245,9 @@ def test_groups_of_rows_have_a_reference_each(tmp_path):
     assert [line.get_xdata()[0] for line in drawn] == pytest.approx(expected)
     assert [line.get_ydata()[0] for line in drawn] == [1, 2]
     between = [
-        line.get_ydata() for line in left.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2
+        line.get_ydata()
+        for line in left.lines
+        if line.get_marker() == "None" and len(line.get_xdata()) == 2
     ]
     assert [1.5, 1.5] in [list(y) for y in between]
     label = right.xaxis.label.get_window_extent()

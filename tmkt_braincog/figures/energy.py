@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models.transfer import TransferModel
-from .plots import COLOURS, _figure, _look, save
+from ..plots import COLOURS, _figure, _look, save
 
 MAC_PJ, AC_PJ = 4.6, 0.9
 SYNAPSES = {nn.Conv2d: "conv", nn.Linear: "linear"}
@@ -81,7 +81,10 @@ def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
     rows, is_first = [], True
     for name, s in sums.items():
         if s["kind"] == "neuron":
-            rate, neurons = float(s["spikes"]) / s["outputs"], s["outputs"] / (recordings * model.step)
+            rate, neurons = (
+                float(s["spikes"]) / s["outputs"],
+                s["outputs"] / (recordings * model.step),
+            )
             rows.append({"layer": name, "kind": "neuron", "neurons": neurons, "spike_rate": rate})
         else:
             rows.append({"layer": name, **_synapses(s, recordings, model.step, is_first)})
@@ -108,7 +111,8 @@ def totals(layers: pd.DataFrame) -> dict[str, float]:
         "mac": synapses.loc[synapses["operation"] == "MAC", "ops"].sum(),
         "ac": ac["ops"].sum(),
         "energy_uj": energy / 1e6,
-        "events_uj": (energy - first["energy_pj"] + first["ops"] * first["input_mean"] * AC_PJ) / 1e6,
+        "events_uj": (energy - first["energy_pj"] + first["ops"] * first["input_mean"] * AC_PJ)
+        / 1e6,
         "nonzero_uj": (energy + (ac["ops_nonzero"] - ac["ops"]).sum() * AC_PJ) / 1e6,
         "ann_uj": ann / 1e6,
         "ratio": energy / ann,
@@ -132,7 +136,9 @@ def _count(
     x = inputs[0]
     s = sums.setdefault(name, defaultdict(float))
     s["kind"] = next(kind for layer, kind in SYNAPSES.items() if isinstance(module, layer))
-    s["macs"] += out.numel() * module.weight[0].numel()  # every output value needs one row of the weights
+    s["macs"] += (
+        out.numel() * module.weight[0].numel()
+    )  # every output value needs one row of the weights
     s["inputs"] += x.numel()
     s["sum"] += x.sum(dtype=torch.float64)
     s["nonzero"] += x.count_nonzero()
@@ -150,7 +156,9 @@ def _count_spikes(sums: dict, name: str, node: BaseNode, _, out: Tensor) -> None
     s["outputs"] += out.numel()
 
 
-def _synapses(s: dict[str, float], recordings: int, steps: int, is_first: bool) -> dict[str, object]:
+def _synapses(
+    s: dict[str, float], recordings: int, steps: int, is_first: bool
+) -> dict[str, object]:
     macs = s["macs"] / recordings  # of one inference
     mean, nonzero = float(s["sum"]) / s["inputs"], float(s["nonzero"]) / s["inputs"]
     is_mac = is_first or s["real"] > 0
@@ -167,7 +175,9 @@ def _synapses(s: dict[str, float], recordings: int, steps: int, is_first: bool) 
     }
 
 
-def plot_energy(layers: pd.DataFrame, summary: pd.DataFrame, path: str | Path, title: str = "") -> None:
+def plot_energy(
+    layers: pd.DataFrame, summary: pd.DataFrame, path: str | Path, title: str = ""
+) -> None:
     """Spike rate of every neuron layer, and energy by operation, for each method; error bars: std over seeds.
 
     Args:
@@ -191,7 +201,11 @@ def _draw(layers: pd.DataFrame, summary: pd.DataFrame, title: str) -> Figure:
         place = [n + moved for n in range(len(mean))]
         left.errorbar(place, mean, yerr=std, label=method, markersize=4, capsize=2, **_look(i))
     left.set_xticks(range(len(names)), names if len(names) <= 4 else range(1, len(names) + 1))
-    left.set(xlabel="neuron layer", ylabel="spikes per neuron and time-step", xlim=(-0.4, len(names) - 0.6))
+    left.set(
+        xlabel="neuron layer",
+        ylabel="spikes per neuron and time-step",
+        xlim=(-0.4, len(names) - 0.6),
+    )
     left.set_ylim(bottom=0)
     left.legend()
     _bars(right, summary, methods)
@@ -207,7 +221,12 @@ def _bars(axes: Axes, summary: pd.DataFrame, methods: list[str]) -> None:
         color, (mean, std) = COLOURS[i % len(COLOURS)], (means.loc[method], stds.loc[method])
         axes.bar(i - 0.19, mean["mac_uj"], 0.34, color=color)
         axes.bar(
-            i - 0.19, mean["energy_uj"] - mean["mac_uj"], 0.34, bottom=mean["mac_uj"], color=color, alpha=0.45
+            i - 0.19,
+            mean["energy_uj"] - mean["mac_uj"],
+            0.34,
+            bottom=mean["mac_uj"],
+            color=color,
+            alpha=0.45,
         )
         axes.bar(i + 0.19, mean["events_uj"], 0.34, color="white", edgecolor=color, hatch="////")
         for side, name in ((-0.19, "energy_uj"), (0.19, "events_uj")):

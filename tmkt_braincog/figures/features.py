@@ -35,8 +35,8 @@ from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
 from ..options import model_text
+from ..plots import COLOURS, _figure, save
 from .figures import FIGURES, Request
-from .plots import COLOURS, _figure, save
 
 BATCH = 32
 FOLDS = 5  # of the cross-validation, so also the fewest recordings
@@ -77,7 +77,9 @@ def held_out_pairs(run: Trainer, request: Request) -> TSMDataset:
 
 
 @torch.inference_mode()
-def collect(run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+def collect(
+    run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Tensor]]
+) -> tuple[Tensor, ...]:
     """``look(batch)``, tensors ``[B, ...]``, for all pairs in batches: tensors ``[R, ...]`` in host memory.
 
     Runs on the run's device and in its precision, with model and heads in evaluation mode; their mode is restored.
@@ -91,7 +93,9 @@ def collect(run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Ten
             seen = [
                 [
                     value.cpu()
-                    for value in look(pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device))
+                    for value in look(
+                        pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device)
+                    )
                 ]
                 for start in range(0, len(pairs), BATCH)
             ]
@@ -159,7 +163,9 @@ def folded(name: str) -> str:
 def setting(run: Trainer) -> str:
     """Data set, model and T, for titles; the spaces at the sign keep it on one line."""
     emulated = ", emulated events" if run.data.emulated else ""
-    return f"{run.data.target}, {model_text(run.options)}, T\u00a0=\u00a0{run.options.step}{emulated}"
+    return (
+        f"{run.data.target}, {model_text(run.options)}, T\u00a0=\u00a0{run.options.step}{emulated}"
+    )
 
 
 def counted(run: Trainer, request: Request) -> str:
@@ -169,7 +175,9 @@ def counted(run: Trainer, request: Request) -> str:
     return f"{part}{total} test recordings"
 
 
-def panels(n: int, width: float, height: float, title: str, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(
+    n: int, width: float, height: float, title: str, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
     """A figure with ``n`` panels of width x height inches, at most :data:`COLUMNS` to a row."""
     columns = min(n, COLUMNS)
     rows = -(-n // columns)
@@ -180,7 +188,9 @@ def panels(n: int, width: float, height: float, title: str, sharey: bool = True)
     return figure, axes[:n]
 
 
-def publish(folder: Path, name: str, draw: Callable[[], Figure], **tables: pd.DataFrame) -> list[Path]:
+def publish(
+    folder: Path, name: str, draw: Callable[[], Figure], **tables: pd.DataFrame
+) -> list[Path]:
     """Write the picture as PNG and PDF and every table as ``<name>-<table>.csv`` (``points``: ``<name>.csv``)."""
     written = [folder / f"{name}.png", folder / f"{name}.pdf"]
     for path in written:
@@ -218,7 +228,14 @@ def tsne(request: Request) -> list[Path]:
         index = np.concatenate([taps.recordings, taps.images])
         points.append(
             pd.DataFrame(
-                {"run": name, "modality": modality, "index": index, "class": classes, "x": x, "y": y}
+                {
+                    "run": name,
+                    "modality": modality,
+                    "index": index,
+                    "class": classes,
+                    "x": x,
+                    "y": y,
+                }
             )
         )
         numbers.append({"run": name, "pairs": len(taps.label), **alignment(taps, request.seed)})
@@ -235,9 +252,9 @@ def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """t-SNE (van der Maaten & Hinton, 2008) of ``[n, D]`` in the plane: ``[n, 2]``."""
     # scikit-learn crashes on the principal components of features that are all equal, as those of a silent network are
     init = "pca" if np.ptp(features, axis=0).any() else "random"
-    return TSNE(perplexity=min(30, (len(features) - 1) / 3), init=init, random_state=seed).fit_transform(
-        features
-    )
+    return TSNE(
+        perplexity=min(30, (len(features) - 1) / 3), init=init, random_state=seed
+    ).fit_transform(features)
 
 
 def alignment(taps: PairedTaps, seed: int) -> dict[str, float]:
@@ -273,10 +290,14 @@ def _draw(points: pd.DataFrame, numbers: pd.DataFrame, title: str) -> Figure:
     classes = sorted(points["class"].unique())
     for (by_class, by_modality), (_, row) in zip(grid.T, numbers.iterrows(), strict=True):
         of_run = points[points["run"] == row["run"]]
-        for modality, marker, size, colour in zip(MODALITIES, "ox", (7, 9), COLOURS[:2], strict=True):
+        for modality, marker, size, colour in zip(
+            MODALITIES, "ox", (7, 9), COLOURS[:2], strict=True
+        ):
             one = of_run[of_run["modality"] == modality]
             look = {"s": size, "marker": marker, "linewidths": 0 if marker == "o" else 0.6}
-            by_class.scatter(one["x"], one["y"], color=_class_colours(one["class"], classes), **look)
+            by_class.scatter(
+                one["x"], one["y"], color=_class_colours(one["class"], classes), **look
+            )
             by_modality.scatter(one["x"], one["y"], color=colour, alpha=0.8, **look)
         by_class.set_title(folded(row["run"]))
         by_class.set_xlabel(f"silhouette by class {row['silhouette_class']:.2f}")
@@ -311,9 +332,13 @@ def _class_colours(of: Sequence[int], classes: Sequence[int]) -> np.ndarray:
 def _key(points: pd.DataFrame, classes: Sequence[int]) -> list[Line2D]:
     key = [
         Line2D([], [], linestyle="", markersize=4, color=colour, marker=marker, label=what)
-        for what, marker, colour in zip(("test recording", "static image"), "ox", COLOURS[:2], strict=True)
+        for what, marker, colour in zip(
+            ("test recording", "static image"), "ox", COLOURS[:2], strict=True
+        )
     ]
-    if len(classes) <= NAMED_CLASSES:  # squares, since the colours of modalities are among those of classes
+    if (
+        len(classes) <= NAMED_CLASSES
+    ):  # squares, since the colours of modalities are among those of classes
         named = points.drop_duplicates("class").set_index("class")["class_name"]
         colours = _class_colours(classes, classes)
         key += [

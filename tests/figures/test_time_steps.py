@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_features import METHODS, assert_written
 
-from tmkt_braincog.analysis import time_steps
-from tmkt_braincog.analysis.features import event_logits, held_out_pairs, paired_taps
-from tmkt_braincog.analysis.figures import FIGURES, Request
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures import time_steps
+from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
+from tmkt_braincog.figures.figures import FIGURES, Request
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,9 @@ def test_theta_is_what_was_logged(runs, tmp_path):
         log = pd.read_csv(run.folder / "log.csv")
         wide = table[table["run"] == run.name].pivot(index="epoch", columns="t", values="sigma")
         assert list(wide.index) == [0, 1, 2] and list(wide.columns) == [1, 2, 3, 4]
-        assert wide.values == pytest.approx(log[[f"sigma_{t}" for t in range(1, 5)]].values, abs=1e-6)
+        assert wide.values == pytest.approx(
+            log[[f"sigma_{t}" for t in range(1, 5)]].values, abs=1e-6
+        )
 
 
 def test_theta_says_which_runs_have_none(runs, tmp_path, monkeypatch):
@@ -108,6 +110,7 @@ def test_accuracy_over_time_ends_at_the_evaluation(runs, tmp_path):
         logits, labels = event_logits(run, request)
         for t in range(1, 5):
             right = sum(
-                int(sum(one[:t]).argmax() == label) for one, label in zip(logits, labels, strict=True)
+                int(sum(one[:t]).argmax() == label)
+                for one, label in zip(logits, labels, strict=True)
             )
             assert table[run.name, t] == pytest.approx(100 * right / 50, abs=1e-4)

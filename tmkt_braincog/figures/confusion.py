@@ -107,7 +107,9 @@ def _short(name: str) -> str:
 
 def _name_cells(axes: Axes, percent: np.ndarray, names: list[str]) -> None:
     size = 9 if len(names) <= 10 else 7
-    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size)
+    axes.set_xticks(
+        range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=size
+    )
     axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.tick_params(length=0)
     for i, j in np.argwhere(percent > 0):

@@ -14,11 +14,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..errors import UserError
-from ..files import replacing
+from .errors import UserError
+from .files import replacing
 from .plots import plot_comparison
 
-COLUMNS = ("method", "seed", "protocol", "top1_best", "top1_last", "epoch_best", "train_s", "peak_mib")
+COLUMNS = (
+    "method",
+    "seed",
+    "protocol",
+    "top1_best",
+    "top1_last",
+    "epoch_best",
+    "train_s",
+    "peak_mib",
+)
 WORDS = ("method", "protocol")
 WHOLE = ("seed", "epoch_best")
 PERCENT = ("top1_best", "top1_last")
@@ -50,11 +59,17 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         # as text: pandas' guesses would turn a method called "None" into a missing value
         raw = pd.read_csv(path, dtype=str, keep_default_na=False)
     except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}). Give the CSV of a comparison.") from error
+        raise UserError(
+            f"Cannot read {path} ({error.strerror}). Give the CSV of a comparison."
+        ) from error
     except pd.errors.EmptyDataError:
-        raise UserError(f"{path} is empty. Expected the header {','.join(COLUMNS)} and rows.") from None
+        raise UserError(
+            f"{path} is empty. Expected the header {','.join(COLUMNS)} and rows."
+        ) from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table ({error}). Expected {','.join(COLUMNS)}.") from error
+        raise UserError(
+            f"{path} is not a CSV table ({error}). Expected {','.join(COLUMNS)}."
+        ) from error
     try:
         return checked(raw)
     except UserError as error:
@@ -64,7 +79,9 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 def checked(df: pd.DataFrame) -> pd.DataFrame:
     """A copy with exactly :data:`COLUMNS` in their types, or the UserError of :func:`read_csv`."""
     if df.empty:
-        raise UserError("The table has no rows. Expected one per method and seed; finish a run first.")
+        raise UserError(
+            "The table has no rows. Expected one per method and seed; finish a run first."
+        )
     missing = [c for c in COLUMNS if c not in df.columns]
     if missing:
         seen, wanted = ", ".join(map(str, df.columns)), ", ".join(COLUMNS)
@@ -95,12 +112,20 @@ def summarise(df: pd.DataFrame, reference: str = "baseline") -> pd.DataFrame:
     df = checked(df)
     ours = df[df["method"] == reference].set_index("seed")
     return pd.DataFrame(
-        [_summary(method, rows, ours, reference) for method, rows in df.groupby("method", sort=False)]
+        [
+            _summary(method, rows, ours, reference)
+            for method, rows in df.groupby("method", sort=False)
+        ]
     )
 
 
 def to_text(
-    summary: pd.DataFrame, protocol: str, note: str = "", *, selection: str, reference: str = "baseline"
+    summary: pd.DataFrame,
+    protocol: str,
+    note: str = "",
+    *,
+    selection: str,
+    reference: str = "baseline",
 ) -> str:
     """The summary for a terminal of 100 columns (method names of up to 16 characters).
 
@@ -115,18 +140,27 @@ def to_text(
     lines = [_aligned(row, widths) for row in (header, ["-" * w for w in widths], *body)]
     legend = _legend(summary, protocol, note, selection, reference)
     return (
-        "\n".join([*lines, "", *(textwrap.fill(line, 100, subsequent_indent="  ") for line in legend)]) + "\n"
+        "\n".join(
+            [*lines, "", *(textwrap.fill(line, 100, subsequent_indent="  ") for line in legend)]
+        )
+        + "\n"
     )
 
 
 def to_markdown(
-    summary: pd.DataFrame, protocol: str, note: str = "", *, selection: str, reference: str = "baseline"
+    summary: pd.DataFrame,
+    protocol: str,
+    note: str = "",
+    *,
+    selection: str,
+    reference: str = "baseline",
 ) -> str:
     """The same table and legend as :func:`to_text`, in Markdown."""
     header, body = _cells(summary)
     rule = ["---", "---", *["---:"] * (len(header) - 2)]
     lines = [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *body)
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in (header, rule, *body)
     ]
     legend = [f"- {line}" for line in _legend(summary, protocol, note, selection, reference)]
     return "\n".join([*lines, "", *legend]) + "\n"
@@ -150,7 +184,9 @@ def write_report(
     words = {"note": note, "selection": selection, "reference": reference}
     write_csv(df, folder / "comparison.csv")
     with replacing(folder / "comparison.md") as temporary:
-        temporary.write_text(f"# {title}\n\n{to_markdown(summary, protocol, **words)}", encoding="utf-8")
+        temporary.write_text(
+            f"# {title}\n\n{to_markdown(summary, protocol, **words)}", encoding="utf-8"
+        )
     plot_comparison(df, folder / "comparison.png", title)
     return f"{title}\n\n{to_text(summary, protocol, **words)}"
 
@@ -167,7 +203,9 @@ def aligned_table(table: list[list[str]]) -> list[str]:
 def _words(cells: pd.Series) -> pd.Series:
     blank = cells.isna() | (cells.astype(str).str.strip() == "")
     if blank.any():
-        raise UserError(f"Column {cells.name}, row {_first(blank)}: blank. Expected a name; fill it in.")
+        raise UserError(
+            f"Column {cells.name}, row {_first(blank)}: blank. Expected a name; fill it in."
+        )
     return cells.astype(str)
 
 
@@ -224,7 +262,9 @@ def _runs(rows: pd.DataFrame) -> str:
 
 def _summary(method: str, rows: pd.DataFrame, reference_rows: pd.DataFrame, reference: str) -> dict:
     rows = rows.set_index("seed")
-    shared = rows.index.intersection(reference_rows.index) if method != reference else rows.index[:0]
+    shared = (
+        rows.index.intersection(reference_rows.index) if method != reference else rows.index[:0]
+    )
     out = {"method": method, "n": len(rows), "n_paired": len(shared)}
     for kind in ("best", "last"):
         values = rows[f"top1_{kind}"]
@@ -249,13 +289,24 @@ def _paired(ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
 
 def _cells(summary: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Header and body as text, two rows per method."""
-    header = ["method", "top1", "seeds", "mean ± std", "difference [95 % CI]", "p", "train s", "peak MiB"]
+    header = [
+        "method",
+        "top1",
+        "seeds",
+        "mean ± std",
+        "difference [95 % CI]",
+        "p",
+        "train s",
+        "peak MiB",
+    ]
     body = []
     for row in summary.to_dict("records"):
         for kind in ("best", "last"):
             cost = [_short(row["train_s"]), _short(row["peak_mib"])] if kind == "best" else ["", ""]
             mean, difference = _mean(row, kind), _difference(row, kind)
-            body.append([row["method"], kind, str(row["n"]), mean, difference, _p(row[f"{kind}_p"]), *cost])
+            body.append(
+                [row["method"], kind, str(row["n"]), mean, difference, _p(row[f"{kind}_p"]), *cost]
+            )
     return header, body
 
 
@@ -290,7 +341,9 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _legend(summary: pd.DataFrame, protocol: str, note: str, selection: str, reference: str) -> list[str]:
+def _legend(
+    summary: pd.DataFrame, protocol: str, note: str, selection: str, reference: str
+) -> list[str]:
     """The lines without which the numbers cannot be read."""
     lines = [
         f"protocol: {protocol}",
@@ -307,7 +360,9 @@ def _seeds(summary: pd.DataFrame) -> str:
     counts = summary["n"].unique()
     if len(counts) == 1:
         return f"{counts[0]} per method"
-    return ", ".join(f"{method} {n}" for method, n in zip(summary["method"], summary["n"], strict=True))
+    return ", ".join(
+        f"{method} {n}" for method, n in zip(summary["method"], summary["n"], strict=True)
+    )
 
 
 def _warnings(summary: pd.DataFrame, reference: str) -> list[str]:
@@ -319,7 +374,8 @@ def _warnings(summary: pd.DataFrame, reference: str) -> list[str]:
     else:
         partly = others[others["n_paired"] < others["n"]]
         lines += [
-            f"{r.method}: {r.n_paired} of {r.n} seeds shared with {reference}" for r in partly.itertuples()
+            f"{r.method}: {r.n_paired} of {r.n} seeds shared with {reference}"
+            for r in partly.itertuples()
         ]
     if (summary["n"] == 1).any() or (summary["n_paired"] == 1).any():
         lines.append("with 1 seed no interval is possible (nor a std or p): run more seeds")

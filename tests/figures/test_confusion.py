@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from test_features import METHODS, assert_written
 
-from tmkt_braincog.analysis import confusion
-from tmkt_braincog.analysis.features import event_logits, held_out_pairs
-from tmkt_braincog.analysis.figures import FIGURES, Request
 from tmkt_braincog.engine.reopen import reopen
+from tmkt_braincog.figures import confusion
+from tmkt_braincog.figures.features import event_logits, held_out_pairs
+from tmkt_braincog.figures.figures import FIGURES, Request
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def test_figure_and_table(runs, tmp_path):
         of_run = table[table["run"] == run.name]
         matrix = np.zeros((10, 10), int)
         for _, row in of_run.iterrows():
-            matrix[run.data.classes.index(row["true"]), run.data.classes.index(row["predicted"])] += row[
-                "count"
-            ]
+            matrix[
+                run.data.classes.index(row["true"]), run.data.classes.index(row["predicted"])
+            ] += row["count"]
         assert np.array_equal(matrix, confusion.counts_of(run, request))
         assert (of_run["count"] > 0).all()
         assert of_run.groupby("true")["share"].sum().values == pytest.approx(1, abs=1e-5)
@@ -66,7 +66,9 @@ def test_pooling_adds_up_neighbours(n, cells, expected):
 @pytest.mark.parametrize("n", [10, 20, 101, 1623])
 def test_numbers_and_names_only_where_they_can_be_read(n):
     names = tuple(f"a class called {i}" for i in range(n))
-    figure = confusion._draw({"one": 3 * np.eye(n, dtype=int), "two": np.ones((n, n), int)}, names, "title")
+    figure = confusion._draw(
+        {"one": 3 * np.eye(n, dtype=int), "two": np.ones((n, n), int)}, names, "title"
+    )
     one, two = figure.axes[:2]
     texts = [text.get_text() for text in one.texts]
     if n <= 20:

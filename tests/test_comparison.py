@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tmkt_braincog.analysis import table
+from tmkt_braincog import comparison as table
 from tmkt_braincog.errors import UserError
 
 PROTOCOL = "toy events, 10 shots, 20 epochs"
@@ -23,7 +23,9 @@ def row(method="tmkt", seed=0, best=80.0, last=79.0, **other):
 
 def three_seeds():
     """Differences tmkt - baseline: best 1, 2, 3; last 0.5, 0.5, 0.5."""
-    baseline = [row("baseline", s, 70.0 + 2 * s, 69.0 + s, train_s=10.0 * (s + 1)) for s in range(3)]
+    baseline = [
+        row("baseline", s, 70.0 + 2 * s, 69.0 + s, train_s=10.0 * (s + 1)) for s in range(3)
+    ]
     tmkt = [row("tmkt", s, 71.0 + 3 * s, 69.5 + s, peak_mib=500.0 + s) for s in range(3)]
     return pd.DataFrame([*baseline, *tmkt])
 
@@ -168,7 +170,8 @@ def test_one_seed_has_no_interval():
 
 def test_only_common_seeds_are_paired():
     df = pd.DataFrame(
-        [row("baseline", s, 70.0) for s in (0, 1, 2)] + [row("tmkt", s, 71.0 + s) for s in (1, 2, 9)]
+        [row("baseline", s, 70.0) for s in (0, 1, 2)]
+        + [row("tmkt", s, 71.0 + s) for s in (1, 2, 9)]
     )
     summary = table.summarise(df)
     tmkt = summary.set_index("method").loc["tmkt"]
@@ -223,7 +226,9 @@ def test_text_is_aligned_and_fits_the_terminal():
 def test_markdown_has_as_many_cells_in_each_row():
     df = three_seeds().replace({"method": {"tmkt": "a|b"}})
     lines = [
-        x for x in table.to_markdown(table.summarise(df), PROTOCOL, **WORDS).splitlines() if x.startswith("|")
+        x
+        for x in table.to_markdown(table.summarise(df), PROTOCOL, **WORDS).splitlines()
+        if x.startswith("|")
     ]
     assert len(lines) == 6
     assert {line.replace("\\|", "").count("|") for line in lines} == {9}
@@ -235,7 +240,9 @@ def test_report_writes_three_files_and_returns_the_text(tmp_path):
     assert "note: smoke" in text
     folder = tmp_path / "out"
     assert sorted(os.listdir(folder)) == ["comparison.csv", "comparison.md", "comparison.png"]
-    pd.testing.assert_frame_equal(table.read_csv(folder / "comparison.csv"), table.checked(three_seeds()))
+    pd.testing.assert_frame_equal(
+        table.read_csv(folder / "comparison.csv"), table.checked(three_seeds())
+    )
     markdown = (folder / "comparison.md").read_text(encoding="utf-8")
     assert markdown.startswith("# A title\n")
     assert str(tmp_path) not in json.dumps([text, markdown])

@@ -14,10 +14,10 @@ from PIL import Image
 from timm.models import create_model
 from torch import nn
 
-from tmkt_braincog.analysis import gradcam
-from tmkt_braincog.analysis.figures import FIGURES, Request
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures import gradcam
+from tmkt_braincog.figures.figures import FIGURES, Request
 from tmkt_braincog.models.transfer import TransferModel, membrane
 
 pytest.importorskip("pytorch_grad_cam")
@@ -32,7 +32,9 @@ def runs(comparison):
 
 def small(name, size, steps=3, **options):
     model = create_model(name, num_classes=4, step=steps, event_size=size, **options).double()
-    x = torch.randint(0, 5, (2, steps, 2, size, size), generator=torch.Generator().manual_seed(3)).double()
+    x = torch.randint(
+        0, 5, (2, steps, 2, size, size), generator=torch.Generator().manual_seed(3)
+    ).double()
     with torch.no_grad():
         for _ in range(10):  # BatchNorm's statistics: without them no spike comes through
             model(x, x)
@@ -65,7 +67,11 @@ def slow_maps(model, layer, x, label, head):
         for k in range(len(a)):
             weight = 0.0
             for d in g[k].flatten().tolist():
-                alpha = d**2 / (2 * d**2 + a[k].sum().item() * d**3 + 1e-6 * gradcam.UNIT**2) if d else 0.0
+                alpha = (
+                    d**2 / (2 * d**2 + a[k].sum().item() * d**3 + 1e-6 * gradcam.UNIT**2)
+                    if d
+                    else 0.0
+                )
                 weight += alpha * max(d, 0.0)
             heat += weight * a[k]
         maps.append(heat.clamp(min=0))
@@ -88,8 +94,12 @@ def test_maps_are_grad_cam_plus_plus_of_every_time_step(name, head):
         slow = slow_maps(model, layer[name](), x[b], label, head)
         assert slow.amax((1, 2)).min() > 0
         size = x.shape[-1] - 2 * margin
-        placed = F.pad(F.interpolate(slow[None], size=(size, size), mode="bilinear")[0], (margin,) * 4)
-        torch.testing.assert_close(found.maps[b], placed, rtol=1e-6, atol=1e-9 * float(placed.max()))
+        placed = F.pad(
+            F.interpolate(slow[None], size=(size, size), mode="bilinear")[0], (margin,) * 4
+        )
+        torch.testing.assert_close(
+            found.maps[b], placed, rtol=1e-6, atol=1e-9 * float(placed.max())
+        )
     expected = model.run_stream(x, head).logits.mean(0).detach()
     torch.testing.assert_close(found.logits, expected, rtol=1e-10, atol=1e-10)
     assert int(found.covered.sum()) == (x.shape[-1] - 2 * margin) ** 2
@@ -104,8 +114,13 @@ def test_maps_depend_on_the_class():
 def test_the_model_is_left_as_it_was():
     model, x = BACKBONES["scnn"]()
     model.train()
-    model(x).event.logits.sum().backward()  # leaves membranes that are part of a graph, and gradients
-    before, gradients = copy.deepcopy(model.state_dict()), [p.grad.clone() for p in model.fc2.parameters()]
+    model(
+        x
+    ).event.logits.sum().backward()  # leaves membranes that are part of a graph, and gradients
+    before, gradients = (
+        copy.deepcopy(model.state_dict()),
+        [p.grad.clone() for p in model.fc2.parameters()],
+    )
     gradcam.class_maps(model, x, [0, 1], "event")
     assert model.training and model.executor == "fused"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -174,7 +189,9 @@ def test_inputs_are_test_recordings_with_their_twins(runs, tmp_path):
     size = runs[0].options.event_size
     images = data.images[data.twins[inputs.recordings]].float() / 255
     assert images.shape[-1] == size
-    torch.testing.assert_close(inputs.streams["static"], images[:, None, None].expand(-1, 4, 2, -1, -1))
+    torch.testing.assert_close(
+        inputs.streams["static"], images[:, None, None].expand(-1, 4, 2, -1, -1)
+    )
 
 
 def test_without_a_twin_an_image_of_the_class_is_drawn_from_the_training_images(runs, tmp_path):
@@ -204,7 +221,10 @@ def test_energy_on_the_object():
 
 def test_figure(runs, tmp_path):
     written = FIGURES["gradcam"](Request(runs, tmp_path / "new", samples=3))
-    names = ["gradcam.csv", *(f"{n}.{s}" for n in ("gradcam", "gradcam_steps") for s in ("png", "pdf"))]
+    names = [
+        "gradcam.csv",
+        *(f"{n}.{s}" for n in ("gradcam", "gradcam_steps") for s in ("png", "pdf")),
+    ]
     assert (
         sorted(p.name for p in written)
         == sorted(p.name for p in (tmp_path / "new").iterdir())
@@ -217,7 +237,9 @@ def test_figure(runs, tmp_path):
     table = pd.read_csv(tmp_path / "new" / "gradcam.csv", dtype={"class": str, "predicted": str})
     assert len(table) == len(runs) * 2 * 3
     heads = table.groupby(["run", "input"])["head"].unique().map(list).to_dict()
-    assert heads == {(m, k): [k if m != "event-only" else "event"] for m in METHODS for k in gradcam.KINDS}
+    assert heads == {
+        (m, k): [k if m != "event-only" else "event"] for m in METHODS for k in gradcam.KINDS
+    }
     assert table[["energy_on_object", "energy_of_even_map"]].stack().between(0, 1).all()
     check_predictions(table, runs, tmp_path)
 

@@ -8,10 +8,10 @@ from braincog.base.node.node import ReLUNode
 from torch import nn
 
 from tests.program import run_figure
-from tmkt_braincog.analysis.energy import measure, totals
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.energy import measure, totals
 from tmkt_braincog.models.resnet import TransferResNet
 from tmkt_braincog.models.scnn import TransferSCNN
 from tmkt_braincog.models.transfer import TransferModel, membrane
@@ -80,7 +80,9 @@ def test_every_operation_counted_one_by_one():
     assert rows.macs.dropna().tolist() == [macs / 4 / STEPS, 28, 35]
     assert rows.ops["conv"] == macs / 4 and rows.energy_pj["conv"] == pytest.approx(4.6 * macs / 4)
     assert ac_fc > 0 and ac_head > 0 and nonzero_fc > ac_fc
-    assert rows.ops["fc"] == pytest.approx(ac_fc / 4) and rows.ops["head"] == pytest.approx(ac_head / 4)
+    assert rows.ops["fc"] == pytest.approx(ac_fc / 4) and rows.ops["head"] == pytest.approx(
+        ac_head / 4
+    )
     assert rows.ops_nonzero["fc"] == pytest.approx(nonzero_fc / 4)
     assert rows.energy_pj["fc"] == pytest.approx(0.9 * ac_fc / 4)
     assert rows.input_mean["conv"] == pytest.approx(x.mean().item())
@@ -91,7 +93,9 @@ def test_every_operation_counted_one_by_one():
     sums = totals(rows.reset_index())
     ann = (macs / 4 / STEPS + 28 + 35) * 4.6
     snn = 4.6 * macs / 4 + 0.9 * (ac_fc + ac_head) / 4
-    assert sums["ann_uj"] == pytest.approx(ann / 1e6) and sums["energy_uj"] == pytest.approx(snn / 1e6)
+    assert sums["ann_uj"] == pytest.approx(ann / 1e6) and sums["energy_uj"] == pytest.approx(
+        snn / 1e6
+    )
     assert sums["ratio"] == pytest.approx(snn / ann)
     assert (sums["mac"], sums["ac"]) == (macs / 4, pytest.approx((ac_fc + ac_head) / 4))
     by_events = 0.9 * x.mean().item() * macs / 4 + 0.9 * (ac_fc + ac_head) / 4
@@ -107,7 +111,9 @@ def test_nothing_in_nothing_accumulated():
     rows = by_layer(model, torch.zeros(2, STEPS, 2, SIZE, SIZE))
     assert rows.spike_rate.dropna().tolist() == [0, 0]
     assert rows.ops["fc"] == rows.ops["head"] == 0
-    assert totals(rows.reset_index())["energy_uj"] == pytest.approx(4.6e-6 * rows.macs["conv"] * STEPS)
+    assert totals(rows.reset_index())["energy_uj"] == pytest.approx(
+        4.6e-6 * rows.macs["conv"] * STEPS
+    )
 
 
 def test_always_firing_costs_all_macs_of_all_steps():
@@ -131,7 +137,9 @@ def test_the_model_stays_as_it_was(executor):
 def test_vgg_has_the_macs_of_its_formula():
     rows = by_layer(TransferVGG(num_classes=101, step=1), recordings(1, 1, 48))
     channels, sides = [2, 64, 128, 256, 256, 512, 512, 512, 512], [48, 48, 24, 24, 12, 12, 6, 6]
-    expected = [9 * i * o * s * s for i, o, s in zip(channels[:-1], channels[1:], sides, strict=True)]
+    expected = [
+        9 * i * o * s * s for i, o, s in zip(channels[:-1], channels[1:], sides, strict=True)
+    ]
     assert rows.macs.dropna().tolist() == [*expected, 512 * 9 * 101]
     assert rows.macs.sum() == pytest.approx(1.36e9, rel=0.01)  # docs/performance.md
     assert rows.operation.dropna().tolist() == ["MAC"] + ["AC"] * 8
@@ -149,7 +157,9 @@ def test_layers_with_real_inputs_multiply():
     model, x = TransferResNet(width_divisor=8, step=2, event_size=16), recordings(4, 2, 16)
     with torch.no_grad():
         for _ in range(20):
-            model(x)  # the running statistics must be near the batch's, or nothing fires in evaluation
+            model(
+                x
+            )  # the running statistics must be near the batch's, or nothing fires in evaluation
     rows = by_layer(model, x)
     assert rows.index[rows.operation == "MAC"].tolist() == ["conv1", "dvs_fc"]
     assert rows.ops["dvs_fc"] == 2 * rows.macs["dvs_fc"] == 2 * 64 * 10
@@ -157,7 +167,9 @@ def test_layers_with_real_inputs_multiply():
 
 
 def test_what_cannot_be_counted_is_refused():
-    with pytest.raises(UserError, match="middle is a ConvTranspose2d, whose operations are not counted"):
+    with pytest.raises(
+        UserError, match="middle is a ConvTranspose2d, whose operations are not counted"
+    ):
         measure(Toy(nn.ConvTranspose2d(4, 4, 1)), [recordings()])
     model = Toy()
     model.node = ReLUNode()
@@ -169,7 +181,9 @@ def test_what_cannot_be_counted_is_refused():
 
 
 def test_command(comparison, tmp_path, capsys):
-    assert run_figure(["energy", str(comparison), "--output", str(tmp_path), "--samples", "40"]) == 0
+    assert (
+        run_figure(["energy", str(comparison), "--output", str(tmp_path), "--samples", "40"]) == 0
+    )
     text = (tmp_path / "energy.md").read_text()
     assert text in capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "energy.csv")
@@ -190,7 +204,9 @@ def test_command(comparison, tmp_path, capsys):
     rates = rows[(rows.method == "tmkt") & (rows.layer == "node1")].spike_rate
     line = next(line for line in text.splitlines() if line.startswith("| node1"))
     assert line.endswith(f"{rates.mean():.4g} ± {rates.std():.2g} |")
-    energies = [totals(part)["energy_uj"] for _, part in rows[rows.method == "tmkt"].groupby("seed")]
+    energies = [
+        totals(part)["energy_uj"] for _, part in rows[rows.method == "tmkt"].groupby("seed")
+    ]
     assert f"| {np.mean(energies):.4g} ± {np.std(energies, ddof=1):.2g} |" in text
     assert "Events are emulated." in text
 

@@ -21,6 +21,7 @@ from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
+from ..plots import COLOURS, _figure, _look
 from .features import (
     BATCH,
     COLUMNS,
@@ -34,7 +35,6 @@ from .features import (
     setting,
 )
 from .figures import FIGURES, Request
-from .plots import COLOURS, _figure, _look
 
 MOST_DRAWS = 100_000  # of t*, per run
 Look = Callable[[Mixed, Tensor, Pair], Sequence[Tensor]]
@@ -50,7 +50,9 @@ def mag(request: Request) -> list[Path]:
         UserError: no run has the head.
     """
     names, runs = having(request, "mag")
-    table = pd.concat([mag_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)])
+    table = pd.concat(
+        [mag_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)]
+    )
     table = table[["run", "t", "sequences", "accuracy", "majority"]]
     title = f"MAG head on mixed sequences, {counted(runs[0], request)}; {setting(runs[0])}"
     return publish(request.folder, "mag", partial(_draw_mag, table, names, title), points=table)
@@ -84,11 +86,15 @@ def mrp(request: Request) -> list[Path]:
         UserError: no run has the head.
     """
     names, runs = having(request, "mrp")
-    table = pd.concat([mrp_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)])
+    table = pd.concat(
+        [mrp_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)]
+    )
     table = table[["run", "recording", "true", "predicted"]]
     error = pd.DataFrame([{"run": name, **errors(table[table["run"] == name])} for name in names])
     title = f"MRP head on mixed sequences, {counted(runs[0], request)}; {setting(runs[0])}"
-    return publish(request.folder, "mrp", partial(_draw_mrp, table, error, title), points=table, error=error)
+    return publish(
+        request.folder, "mrp", partial(_draw_mrp, table, error, title), points=table, error=error
+    )
 
 
 def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
@@ -127,10 +133,14 @@ def t_star(request: Request) -> list[Path]:
         UserError: no run mixes.
     """
     names, runs = having(request, "mixing")
-    table = pd.concat([t_star_of(run).assign(run=name) for name, run in zip(names, runs, strict=True)])
+    table = pd.concat(
+        [t_star_of(run).assign(run=name) for name, run in zip(names, runs, strict=True)]
+    )
     table = table[["run", "t_star", "count", "share", "law"]]
     title = f"First event frame t*, as drawn in training; {setting(runs[0])}"
-    return publish(request.folder, "t-star", partial(_draw_t_star, table, names, title), points=table)
+    return publish(
+        request.folder, "t-star", partial(_draw_t_star, table, names, title), points=table
+    )
 
 
 def t_star_of(run: Trainer) -> pd.DataFrame:
@@ -144,7 +154,9 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
     if isinstance(mixing, TimeStepMixup):
         truncated = mixing.law == "truncated"
         law = np.append(truncated_pmf(mixing.p, T), 0) if truncated else geometric_pmf(mixing.p, T)
-    return pd.DataFrame({"t_star": range(1, T + 2), "count": count, "share": count / count.sum(), "law": law})
+    return pd.DataFrame(
+        {"t_star": range(1, T + 2), "count": count, "share": count / count.sum(), "law": law}
+    )
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
@@ -214,7 +226,11 @@ def _draw_mag(table: pd.DataFrame, names: list[str], title: str) -> Figure:
         axes.plot(one["t"], one["accuracy"], markersize=4, label=name, **look)
         axes.plot(one["t"], one["majority"], color=look["color"], linestyle="--")
     axes.plot([], [], color="0.35", linestyle="--", label="always the more frequent modality")
-    axes.set(xlabel="time-step t", ylabel="accuracy (%)", ylim=(min(45, table["accuracy"].min() - 2), 102))
+    axes.set(
+        xlabel="time-step t",
+        ylabel="accuracy (%)",
+        ylim=(min(45, table["accuracy"].min() - 2), 102),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(loc="outside lower center", ncols=2)
     return figure

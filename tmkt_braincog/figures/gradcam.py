@@ -20,18 +20,20 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from .. import plots
 from ..data import NO_TWIN, TSMDataset
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
 from ..methods.event_only import EventOnly
 from ..models import TransferModel
-from . import plots
 from .features import run_names, setting
 from .figures import FIGURES, Request
 
 CLASSES = 5  # most classes shown, one recording of each
-OBJECT = 0.1  # pixels of the object: those with more than this share of their picture's largest value
+OBJECT = (
+    0.1  # pixels of the object: those with more than this share of their picture's largest value
+)
 # Hues, so that brightness is left for the picture, without turbo's dark ends.
 HEAT = ListedColormap(colormaps["turbo"](np.linspace(0.08, 0.9, 256)), name="heat")
 OPACITY = 0.7  # of a map over its picture
@@ -252,7 +254,9 @@ class Target:
         """``[B, T, h, w]`` -> ``[B, T, size, size]``: bilinear, over the part of the input it belongs to, 0 outside."""
         inner, left = round(size - 2 * self.margin), round(self.margin)
         right = size - inner - left
-        return F.pad(F.interpolate(maps, size=(inner, inner), mode="bilinear"), (left, right, left, right))
+        return F.pad(
+            F.interpolate(maps, size=(inner, inner), mode="bilinear"), (left, right, left, right)
+        )
 
 
 @torch.no_grad()
@@ -297,7 +301,10 @@ def find_target(model: TransferModel) -> Target:
 
 def _lost(convolution: nn.Conv2d) -> float:
     """Pixels of its input that a convolution loses on each side."""
-    reach, padding = convolution.dilation[0] * (convolution.kernel_size[0] - 1) / 2, convolution.padding
+    reach, padding = (
+        convolution.dilation[0] * (convolution.kernel_size[0] - 1) / 2,
+        convolution.padding,
+    )
     if isinstance(padding, str):
         return 0.0 if padding == "same" else reach
     return reach - padding[0]
@@ -362,7 +369,9 @@ def _scaled(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
 # Pictures
 
 
-def _figure(runs: Sequence[Trainer], inputs: Inputs, explained: Sequence[dict[str, Explained]]) -> Figure:
+def _figure(
+    runs: Sequence[Trainer], inputs: Inputs, explained: Sequence[dict[str, Explained]]
+) -> Figure:
     """A row per class; events and maps to the left, the static image and maps to the right."""
     classes, rows = runs[0].data.classes, len(inputs.recordings)
     widths = [1] * (1 + len(runs)) + [0.15] + [1] * (1 + len(runs))
@@ -370,7 +379,9 @@ def _figure(runs: Sequence[Trainer], inputs: Inputs, explained: Sequence[dict[st
     panels = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
     for gap in panels[:, 1 + len(runs)]:
         gap.set_axis_off()
-    for kind, block in zip(KINDS, (panels[:, : 1 + len(runs)], panels[:, 2 + len(runs) :]), strict=True):
+    for kind, block in zip(
+        KINDS, (panels[:, : 1 + len(runs)], panels[:, 2 + len(runs) :]), strict=True
+    ):
         pictures = grey(inputs.pictures(kind))
         block[0, 0].set_title("events" if kind == "event" else "image")
         for b, axes in enumerate(block[:, 0]):
@@ -394,7 +405,9 @@ def _steps_figure(
     """The first recording: a column per time-step, events and static image one above the other."""
     run, T = runs[0], runs[0].options.step
     name = run.data.classes[inputs.labels[0]].replace("_", " ")
-    figure = plots._figure(1.3 + 0.7 * T, 0.6 + 0.7 * 2 * (1 + len(runs)), f"{setting(run)}, class {name}")
+    figure = plots._figure(
+        1.3 + 0.7 * T, 0.6 + 0.7 * 2 * (1 + len(runs)), f"{setting(run)}, class {name}"
+    )
     panels = figure.subplots(2 * (1 + len(runs)), T, squeeze=False)
     for kind, block in zip(KINDS, np.split(panels, 2), strict=True):
         frames = inputs.streams[kind][0].sum(1)
@@ -411,11 +424,15 @@ def _steps_figure(
     return figure
 
 
-def _headings(runs: Sequence[Trainer], explained: Sequence[dict[str, Explained]], kind: str) -> list[str]:
+def _headings(
+    runs: Sequence[Trainer], explained: Sequence[dict[str, Explained]], kind: str
+) -> list[str]:
     """The runs' names, with a remark where an image went through the event head."""
     names = [plots._folded(label) for label in run_names(runs)]
     odd = [kind == "static" and seen[kind].head == "event" for seen in explained]
-    return [name + ("\n(event head)" if remark else "") for name, remark in zip(names, odd, strict=True)]
+    return [
+        name + ("\n(event head)" if remark else "") for name, remark in zip(names, odd, strict=True)
+    ]
 
 
 def grey(pictures: Tensor) -> np.ndarray:
@@ -425,7 +442,9 @@ def grey(pictures: Tensor) -> np.ndarray:
     return np.clip(pictures / (np.percentile(held, PERCENTILE) if held.size else 1), 0, 1)
 
 
-def _show(axes: Axes, picture: np.ndarray, heat: Tensor | None = None, covered: Tensor | None = None) -> None:
+def _show(
+    axes: Axes, picture: np.ndarray, heat: Tensor | None = None, covered: Tensor | None = None
+) -> None:
     """The picture in grey, with the map over the part of it that it covers."""
     rgb = np.repeat(picture[..., None], 3, axis=-1)
     if heat is not None:
@@ -440,7 +459,10 @@ def _show(axes: Axes, picture: np.ndarray, heat: Tensor | None = None, covered: 
 def _caption(axes: Axes, seen: Explained, b: int, label: int, classes: Sequence[str]) -> None:
     """Predicted class and confidence, in red where wrong."""
     predicted = int(seen.predicted[b])
-    name, percent = classes[predicted].replace("_", " "), f"{100 * seen.confidence[b]:.0f}\N{NO-BREAK SPACE}%"
+    name, percent = (
+        classes[predicted].replace("_", " "),
+        f"{100 * seen.confidence[b]:.0f}\N{NO-BREAK SPACE}%",
+    )
     colour = plots.COLOURS[2] if predicted == label else plots.COLOURS[1]
     text = textwrap.fill(f"{name}, {percent}", CAPTION)
     axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)

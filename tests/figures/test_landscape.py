@@ -12,15 +12,17 @@ from timm.models import create_model
 from torch import nn
 from tqdm import tqdm
 
-from tmkt_braincog.analysis import landscape
-from tmkt_braincog.analysis.figures import FIGURES, Request
 from tmkt_braincog.engine.evaluate import Metrics
 from tmkt_braincog.engine.reopen import reopen
+from tmkt_braincog.figures import landscape
+from tmkt_braincog.figures.figures import FIGURES, Request
 
 
 @pytest.fixture(scope="module")
 def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in ("baseline", "tmkt")], device="cpu")
+    return reopen(
+        [comparison / "runs" / f"{method}-seed1" for method in ("baseline", "tmkt")], device="cpu"
+    )
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def test_every_filter_of_a_direction_has_the_norm_of_the_models_filter():
             continue
         drawn = torch.randn(weight.shape, generator=noise)
         for i in range(len(weight)):
-            norms = [sum(v**2 for v in w[i].flatten().tolist()) ** 0.5 for w in (weight.detach(), drawn)]
+            norms = [
+                sum(v**2 for v in w[i].flatten().tolist()) ** 0.5 for w in (weight.detach(), drawn)
+            ]
             torch.testing.assert_close(
                 direction[name][i], drawn[i] * (norms[0] / norms[1]), rtol=1e-5, atol=0
             )
@@ -159,7 +163,11 @@ def test_figure(runs, tmp_path, small_grid, monkeypatch, log_from, capsys):
     monkeypatch.setattr(landscape, "LOG_FROM", log_from)
     written = FIGURES["landscape"](Request(runs, tmp_path / "new", samples=20))
     names = ["landscape.csv", "landscape.pdf", "landscape.png", "landscape_summary.csv"]
-    assert sorted(p.name for p in written) == sorted(p.name for p in (tmp_path / "new").iterdir()) == names
+    assert (
+        sorted(p.name for p in written)
+        == sorted(p.name for p in (tmp_path / "new").iterdir())
+        == names
+    )
     assert "landscape" in capsys.readouterr().err
     with Image.open(tmp_path / "new" / "landscape.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)

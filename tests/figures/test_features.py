@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tmkt_braincog.analysis.features import (
+from tmkt_braincog.data.frames import resize_frames
+from tmkt_braincog.engine.reopen import reopen
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.features import (
     PairedTaps,
     alignment,
     collect,
@@ -19,10 +22,7 @@ from tmkt_braincog.analysis.features import (
     paired_taps,
     run_names,
 )
-from tmkt_braincog.analysis.figures import FIGURES, Request
-from tmkt_braincog.data.frames import resize_frames
-from tmkt_braincog.engine.reopen import reopen
-from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.figures import FIGURES, Request
 
 METHODS = ("event-only", "baseline", "tmkt")
 
@@ -71,7 +71,9 @@ def test_pairs_are_test_recordings_with_different_images_of_their_class(runs, tm
     assert torch.equal(first.events, resize_frames(data.frames[pairs.recordings[0]], 28))
     for other in runs[1:]:
         again = held_out_pairs(other, request)
-        assert np.array_equal(again.recordings, pairs.recordings) and np.array_equal(again.twins, pairs.twins)
+        assert np.array_equal(again.recordings, pairs.recordings) and np.array_equal(
+            again.twins, pairs.twins
+        )
     assert not np.array_equal(
         held_out_pairs(run, Request(runs, tmp_path, 60, seed=1)).recordings, pairs.recordings
     )
@@ -100,7 +102,9 @@ def test_images_repeat_evenly_where_a_pool_is_small(runs, tmp_path):
 def test_partners_are_of_the_class_also_where_the_pools_are_not(runs, tmp_path):
     run = runs[0]
     pools = [*run.split.pools[1:], run.split.pools[0]]
-    mixed_up = SimpleNamespace(data=run.data, options=run.options, split=replace(run.split, pools=pools))
+    mixed_up = SimpleNamespace(
+        data=run.data, options=run.options, split=replace(run.split, pools=pools)
+    )
     pairs = held_out_pairs(mixed_up, Request(runs, tmp_path, samples=50))
     images = pairs.twins[pairs.recordings]
     assert torch.equal(run.data.image_labels[images], run.data.labels[pairs.recordings])
@@ -171,7 +175,9 @@ def slow_silhouette(x, labels):
     values = []
     for i in range(len(x)):
         distance = {
-            c: np.mean([np.linalg.norm(x[i] - x[j]) for j in range(len(x)) if labels[j] == c and j != i])
+            c: np.mean(
+                [np.linalg.norm(x[i] - x[j]) for j in range(len(x)) if labels[j] == c and j != i]
+            )
             for c in set(labels)
         }
         a = distance.pop(labels[i])
@@ -190,14 +196,16 @@ def test_alignment_numbers():
     assert aligned["modality_accuracy"] < 65
     both, classes, modality = np.r_[event, static], list(np.tile(label, 2)), [0] * 60 + [1] * 60
     assert aligned["silhouette_class"] == pytest.approx(slow_silhouette(both, classes), abs=1e-5)
-    assert aligned["silhouette_modality"] == pytest.approx(slow_silhouette(both, modality), abs=1e-5)
+    assert aligned["silhouette_modality"] == pytest.approx(
+        slow_silhouette(both, modality), abs=1e-5
+    )
     apart = alignment(taps_of(event, static + 100, label), seed=0)
     assert apart["modality_accuracy"] == 100
     assert apart["silhouette_modality"] > 0.5 > 0.1 > apart["silhouette_class"]
     # the nearest image is one of the wrong class where the classes of the images are exchanged
-    assert alignment(taps_of(event, centres[2 - label], label), seed=0)["nearest_static"] == pytest.approx(
-        100 / 3
-    )
+    assert alignment(taps_of(event, centres[2 - label], label), seed=0)[
+        "nearest_static"
+    ] == pytest.approx(100 / 3)
 
 
 def test_copies_of_an_image_do_not_tell_the_modality():
@@ -233,10 +241,14 @@ def test_tsne_figure(runs, tmp_path):
         assert list(of_run["modality"]) == ["event"] * 40 + ["static"] * 40
         event, static = of_run.iloc[:40], of_run.iloc[40:]
         assert (
-            list(event["class"]) == list(static["class"]) == run.data.labels[event["index"].tolist()].tolist()
+            list(event["class"])
+            == list(static["class"])
+            == run.data.labels[event["index"].tolist()].tolist()
         )
         assert list(static["class"]) == run.data.image_labels[static["index"].tolist()].tolist()
-        assert (of_run["class_name"].astype(str) == [run.data.classes[c] for c in of_run["class"]]).all()
+        assert (
+            of_run["class_name"].astype(str) == [run.data.classes[c] for c in of_run["class"]]
+        ).all()
         assert np.isfinite(of_run[["x", "y"]]).all(axis=None) and of_run[["x", "y"]].std().min() > 0
 
 
@@ -248,13 +260,15 @@ def test_tsne_of_a_handful_is_refused(runs, tmp_path):
 
 def test_names_that_tell_runs_apart(tmp_path):
     def run(name, seed, output):
-        return SimpleNamespace(name=name, seed=seed, folder=tmp_path / output / "runs" / f"{name}-seed{seed}")
+        return SimpleNamespace(
+            name=name, seed=seed, folder=tmp_path / output / "runs" / f"{name}-seed{seed}"
+        )
 
     assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a")]) == ["tmkt", "baseline"]
     assert run_names([run("tmkt", 1, "a"), run("tmkt", 2, "a")]) == ["tmkt, seed 1", "tmkt, seed 2"]
     assert run_names([run("tmkt", 1, "a"), run("tmkt", 1, "b")]) == ["a", "b"]
     many = [run("tmkt", 1, "a"), run("tmkt", 1, "b"), run("tmkt", 2, "b")]
     assert run_names(many) == ["a, seed 1", "b, seed 1", "b, seed 2"]
-    assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a"), run("tmkt", 1, "b")])[1].endswith(
-        "baseline-seed1"
-    )
+    assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a"), run("tmkt", 1, "b")])[
+        1
+    ].endswith("baseline-seed1")
