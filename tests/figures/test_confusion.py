@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from test_features import METHODS, assert_written
 
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.figures import confusion
 from tmkt_braincog.figures.features import event_logits, held_out_pairs
 from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.runs import reopen
 
 
 @pytest.fixture(scope="module")

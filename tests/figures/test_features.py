@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from tmkt_braincog.data.frames import resize_frames
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.features import (
     PairedTaps,
@@ -23,6 +22,7 @@ from tmkt_braincog.figures.features import (
     run_names,
 )
 from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.runs import reopen
 
 METHODS = ("event-only", "baseline", "tmkt")
 

@@ -14,11 +14,11 @@ from PIL import Image
 from timm.models import create_model
 from torch import nn
 
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradcam
 from tmkt_braincog.figures.figures import FIGURES, Request
 from tmkt_braincog.models.transfer import TransferModel, membrane
+from tmkt_braincog.runs import reopen
 
 pytest.importorskip("pytorch_grad_cam")
 

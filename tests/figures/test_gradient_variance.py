@@ -9,12 +9,12 @@ from scipy import stats
 from tests.program import run_figure
 from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradient_variance as gv
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
+from tmkt_braincog.runs import reopen
 
 
 def linear_gradients(data: np.ndarray, mixing: np.ndarray) -> torch.Tensor:

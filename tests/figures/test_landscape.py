@@ -13,9 +13,9 @@ from torch import nn
 from tqdm import tqdm
 
 from tmkt_braincog.engine.evaluate import Metrics
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.figures import landscape
 from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.runs import reopen
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_features import METHODS, assert_written
 
-from tmkt_braincog.engine.reopen import reopen
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import time_steps
 from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
 from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.runs import reopen
 
 
 @pytest.fixture(scope="module")

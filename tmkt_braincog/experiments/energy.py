@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from ..data.frames import resize_frames
-from ..engine.reopen import reopen
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..figures.energy import AC_PJ, MAC_PJ, measure, plot_energy, totals
 from ..files import replacing
 from ..options import model_text
+from ..runs import reopen
 from .figures import run_folders
 
 

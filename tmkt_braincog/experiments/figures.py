@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..engine.reopen import reopen
 from ..errors import UserError
 from ..figures.figures import FIGURES, Request
+from ..runs import reopen
 
 
 def draw(options: argparse.Namespace) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.reopen import reopen
 from ..engine.train import Trainer, same_run
 from ..errors import UserError
 from ..figures.gradient_variance import measure, over_seeds, plot_gradient_variance
 from ..files import replacing
 from ..options import model_text
+from ..runs import reopen
 from .figures import run_folders
 
 

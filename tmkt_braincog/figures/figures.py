@@ -15,7 +15,7 @@ class Request:
     """What a figure is drawn from.
 
     Attributes:
-        runs: opened runs of one setting (:func:`~tmkt_braincog.engine.reopen.reopen`), usually one per method, with one seed.
+        runs: opened runs of one setting (:func:`~tmkt_braincog.runs.reopen`), usually one per method, with one seed.
         folder: where the pictures and the numbers behind them go.
         samples: most recordings to use, for figures whose cost grows with them.
         seed: of every random choice that is not the run's own.

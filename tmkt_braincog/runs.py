@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import GENERAL_GROUPS, group_options
-from ..data import TransferData, make_split
-from ..errors import UserError
-from ..options import parse, resolve
-from .build import choose_device
-from .compare import DATA_OPTIONS, load_data, single
-from .train import Trainer, same_run
+from .arguments import GENERAL_GROUPS, group_options
+from .data import TransferData, make_split
+from .engine.build import choose_device
+from .engine.compare import DATA_OPTIONS, load_data, single
+from .engine.train import Trainer, same_run
+from .errors import UserError
+from .options import parse, resolve
 
 
 def reopen(
