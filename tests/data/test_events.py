@@ -9,6 +9,7 @@ from tmkt_braincog.data.events import (
     check_events,
     make_events,
     read_bin,
+    shift_to_origin,
     sort_by_time,
     warn_unsorted,
 )
@@ -66,7 +67,7 @@ def test_file_without_events(tmp_path, content, said):
 def test_truncated_file_names_the_bytes_seen(tmp_path):
     path = write_bin(tmp_path / "short.bin", random_events(10))
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"short\.bin is truncated: 48 bytes"):
+    with pytest.raises(UserError, match=r"short\.bin is truncated: 48 bytes; 5 per event"):
         read_bin(path)
 
 
@@ -86,6 +87,14 @@ def test_width_and_height_are_not_swapped():
     check_events(events, (160, 10), "ok")
     with pytest.raises(UserError, match="outside"):
         check_events(events, (10, 160), "swapped")
+
+
+def test_a_sensor_of_which_frames_would_take_gigabytes_is_refused():
+    events = make_events(np.array([0, 30_000]), np.array([0, 20_000]), np.array([0, 9]), [1, 1])
+    with pytest.raises(
+        UserError, match=r"a\.mat is of a sensor of 30001 x 20001.*far from the others"
+    ):
+        check_events(*shift_to_origin(events), "a.mat")
 
 
 def test_sorting_is_stable_and_counted():

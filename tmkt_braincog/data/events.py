@@ -22,6 +22,7 @@ BYTES_PER_EVENT = 5
 TIMER_MARK_Y = 240  # a record with this y is no event: the sensor's 13-bit timer wrapped
 TIMER_PERIOD_US = 2**13
 MAX_SPAN_US = 3_600_000_000  # recordings of these data sets last seconds
+MAX_SIDE = 2048  # pixels of a sensor; frames of a larger one take gigabytes
 
 
 def make_events(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -50,7 +51,22 @@ def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Ev
     Raises:
         UserError: missing, unreadable, empty or truncated file; event outside the sensor.
     """
-    records = _read_records(Path(path))
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(
+            f"No recording at {path}. Check the data folder, or download it again."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path}: {error}. A readable .bin file was expected."
+        ) from error
+    if not raw.size or raw.size % BYTES_PER_EVENT:
+        raise UserError(
+            f"{path} is {'truncated' if raw.size else 'empty'}: {raw.size} bytes; {BYTES_PER_EVENT} per "
+            "event were expected. Download or copy it again."
+        )
+    records = raw.reshape(-1, BYTES_PER_EVENT)
     t = (records[:, 2] & 127).astype(np.int64)
     for byte in (3, 4):
         t <<= 8
@@ -68,33 +84,14 @@ def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Ev
     return events
 
 
-def _read_records(path: Path) -> np.ndarray:
-    """The file as ``[E, 5]`` uint8, E >= 1."""
-    try:
-        raw = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise UserError(
-            f"No recording at {path}. Check the data folder, or download it again."
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {path}: {error}. A readable .bin file was expected."
-        ) from error
-    if not raw.size:
-        raise UserError(
-            f"{path} is empty (0 bytes); 5 bytes per event were expected. Download it again."
-        )
-    if raw.size % BYTES_PER_EVENT:
-        raise UserError(
-            f"{path} is truncated: {raw.size} bytes, not a multiple of {BYTES_PER_EVENT} (bytes per event). "
-            "Download or copy it again."
-        )
-    return raw.reshape(-1, BYTES_PER_EVENT)
-
-
 def check_range(events: Events, sensor_size: tuple[int, int], name: str) -> None:
-    """Raise a :class:`UserError` if an event lies outside the (W, H) sensor or has p other than 0, 1."""
+    """Raise a :class:`UserError` for events outside the (W, H) sensor, p other than 0, 1, a huge sensor."""
     width, height = sensor_size
+    if max(sensor_size) > MAX_SIDE:
+        raise UserError(
+            f"{name} is of a sensor of {width} x {height} pixels, or has an event far from the others; "
+            f"at most {MAX_SIDE} pixels a side were expected. Get the recording again."
+        )
     x, y, p = events["x"], events["y"], events["p"]
     outside = (x < 0) | (x >= width) | (y < 0) | (y >= height) | (p < 0) | (p > 1)
     if outside.any():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .events import Events
 
 MODES = ("count", "event", "frequency")
@@ -25,7 +25,8 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
         sensor_size: (W, H) in pixels.
 
     Returns:
-        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON.
+        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON; int32 where one exceeds 32767 (tonic's
+        are then negative).
 
     Raises:
         UserError: T < 1, or no events.
@@ -53,7 +54,13 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
     for size, column in ((height, y), (width, x)):
         index *= size
         index += column[:n]
-    return np.bincount(index, minlength=np.prod(shape)).astype(np.int16).reshape(shape)
+    counts = np.bincount(index, minlength=np.prod(shape)).reshape(shape)
+    return counts.astype(_integer(counts) if n > np.iinfo(np.int16).max else np.int16)
+
+
+def _integer(counts: np.ndarray) -> type:
+    """The smallest signed type that holds them, int16 at least."""
+    return np.int16 if counts.max(initial=0) <= np.iinfo(np.int16).max else np.int32
 
 
 def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
@@ -61,25 +68,31 @@ def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
 
     Args:
         counts: ``[T, 2, H, W]``, >= 0.
-        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``: divided by the
-            largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot). Its publishers' code
-            divides by the window's length first, in half precision, with a least maximum of 1e-5 per us: that
-            cancels, save in windows of more than 100 ms that hold a few events, which it leaves below 1.
+        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``: divided
+            by the largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot). Its
+            publishers' code divides by the window's length first, in half precision, with a least
+            maximum of 1e-5 per us: that cancels, save in windows of more than 100 ms that hold a few
+            events, which it leaves below 1.
+
+    Raises:
+        UserError: unknown mode.
     """
     if mode == "count":
         return counts
     if mode == "event":
         return (counts > 0).astype(np.uint8)
+    if mode != "frequency":
+        raise unknown_name("mode of frames", mode, MODES)
     largest = counts.max((-2, -1), keepdims=True)
     return np.divide(counts, np.maximum(largest, 1), dtype=np.float32)
 
 
 def narrow(frames: np.ndarray) -> np.ndarray:
-    """The same counts (any shape, >= 0) as uint8 where the largest fits, else as int16; floats as they are."""
+    """Counts (any shape, >= 0) in the smallest of uint8, int16 and int32 that fits; floats as they are."""
     if frames.dtype.kind == "f":
         return frames
-    fits = not frames.size or frames.max() <= np.iinfo(np.uint8).max
-    return frames.astype(np.uint8 if fits else np.int16)
+    fits = frames.max(initial=0) <= np.iinfo(np.uint8).max
+    return frames.astype(np.uint8 if fits else _integer(frames))
 
 
 def resize_frames(frames: Tensor, size: int) -> Tensor:
