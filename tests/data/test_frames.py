@@ -76,9 +76,9 @@ def test_modes():
 
 
 def test_bad_steps_and_no_events():
-    with pytest.raises(UserError, match="Got 0 time-steps"):
+    with pytest.raises(UserError, match="Got 0 time-steps and 5 events"):
         to_frames(random_events(5), 0, (34, 34))
-    with pytest.raises(UserError, match="without events"):
+    with pytest.raises(UserError, match="Got 5 time-steps and 0 events"):
         to_frames(random_events(0), 5, (34, 34))
 
 

@@ -249,6 +249,21 @@ def test_short_recordings_are_warned_of(files, tmp_path, caplog):
     assert "1 recordings last less than 3 us" in caplog.text and "3.bin" in caplog.text
 
 
+def test_events_out_of_order_are_sorted_and_warned_of_once(files, caplog):
+    load(files)
+    assert not caplog.records
+    events = random_events(50)
+    events["t"][[10, 20]] = events["t"][[20, 10]]
+    for path in files[:2]:
+        write_bin(path, events)
+    frames, _ = load(files)
+    expected = np.sort(events, order="t", kind="stable")
+    tonic = ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=3)(expected)
+    np.testing.assert_array_equal(frames[0], tonic)
+    said = [r.getMessage() for r in caplog.records]
+    assert said == ["test: 4 events in 2 recordings were out of order in time; they were sorted."]
+
+
 def test_sizes_that_differ_are_refused_where_nothing_resizes(files):
     def of_two_sizes(path):
         return [(read_bin(path), (34, 34) if path.name < "3" else (40, 34))]

@@ -15,8 +15,7 @@ def read_aedat4(path: str | Path) -> tuple[Events, tuple[int, int]]:
     """All events of the lowest-numbered stream of events.
 
     Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html.
-    A file that was not closed has no table that says where its packets end; if such a one was cut
-    between two packets, nothing in it tells.
+    Nothing tells that a file that was not closed, and so has no table, was cut after a packet.
 
     Returns:
         Columns x, y (int16, pixels), t (int64, us), p (uint8, 0 OFF, 1 ON) of length E >= 1, in the
@@ -32,18 +31,17 @@ def read_aedat4(path: str | Path) -> tuple[Events, tuple[int, int]]:
         streams = {i: s for i, s in decoder.id_to_stream().items() if s["type"] == "events"}
         first = min(streams, default=None)
         parts = [p["events"] for p in decoder if p["stream_id"] == first and len(p["events"])]
-        events = {
-            name: np.concatenate([part[of].astype(dtype) for part in parts])
-            for name, (of, dtype) in NAMES.items()
-            if parts
-        }
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the decoder is not an Exception
         raise UserError(
             f"Cannot read {path}: {error}. It is truncated or damaged; download or copy it again."
         ) from None
-    if first is None or not events:
+    if first is None or not parts:
         what = "no stream of events" if first is None else "no event"
         raise UserError(f"{path} holds {what}. Check that it belongs to this data set.")
+    events = {
+        name: np.concatenate([part[of].astype(dtype) for part in parts])
+        for name, (of, dtype) in NAMES.items()
+    }
     return events, (streams[first]["width"], streams[first]["height"])

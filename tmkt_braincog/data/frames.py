@@ -14,9 +14,9 @@ MODES = ("count", "event", "frequency")
 def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) -> np.ndarray:
     """Count events in ``n_time_bins`` windows of equal, whole-microsecond length.
 
-    Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: the window is
-    ``(t_last - t_first) // T``, so the up to T - 1 us left over, the last event with them, belong to
-    no frame; a recording shorter than T us gives frames of zeros.
+    Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: a window is
+    ``(t_last - t_first) // T`` us, so the up to T - 1 us left over, the last event with them, are in no
+    frame; a recording shorter than T us gives frames of zeros.
 
     Args:
         events: columns or structured array, sorted by t, inside the sensor
@@ -31,14 +31,10 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
     Raises:
         UserError: T < 1, or no events.
     """
-    if n_time_bins < 1:
+    x, y, t, p = (events[column] for column in "xytp")
+    if n_time_bins < 1 or not len(t):
         raise UserError(
-            f"Got {n_time_bins} time-steps; at least 1 is needed. Raise the number of steps."
-        )
-    x, y, t, p = (events[column] for column in ("x", "y", "t", "p"))
-    if not len(t):
-        raise UserError(
-            "Got a recording without events; at least one was expected. Remove the recording."
+            f"Got {n_time_bins} time-steps and {len(t)} events; at least 1 of each is needed."
         )
     width, height = sensor_size
     shape = (n_time_bins, 2, height, width)
@@ -68,11 +64,11 @@ def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
 
     Args:
         counts: ``[T, 2, H, W]``, >= 0.
-        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``: divided
-            by the largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot). Its
-            publishers' code divides by the window's length first, in half precision, with a least
-            maximum of 1e-5 per us: that cancels, save in windows of more than 100 ms that hold a few
-            events, which it leaves below 1.
+        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``:
+            divided by the largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot,
+            whose publishers divide by the window's length first, in half precision, with a least
+            maximum of 1e-5 per us: that only leaves windows of more than 100 ms with a few events
+            below 1).
 
     Raises:
         UserError: unknown mode.
@@ -88,7 +84,7 @@ def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
 
 
 def narrow(frames: np.ndarray) -> np.ndarray:
-    """Counts (any shape, >= 0) in the smallest of uint8, int16 and int32 that fits; floats as they are."""
+    """Counts >= 0 in the smallest of uint8, int16 and int32 that fits; floats as they are."""
     if frames.dtype.kind == "f":
         return frames
     fits = frames.max(initial=0) <= np.iinfo(np.uint8).max
@@ -114,7 +110,5 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
         return frames
     # One channel per leading index: F.interpolate takes exactly two leading dimensions.
     flat = frames.reshape(1, -1, height, width)
-    flat = F.interpolate(
-        flat, size=(size, size), mode="bilinear", align_corners=True, antialias=False
-    )
+    flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True)
     return flat.reshape(*frames.shape[:-2], size, size)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,7 +44,7 @@ def load_images(
     Raises:
         UserError: files that are missing or no images.
     """
-    options = {"size": size, "use_hsv": use_hsv, "resize_first": resize_first}
+    options: dict[str, Any] = {"size": size, "use_hsv": use_hsv, "resize_first": resize_first}
     key = {"files": files_digest(files, root), "version": IMAGES_VERSION, **options}
 
     def build(out: Writer) -> None:
@@ -73,8 +74,7 @@ def read_image(
         raise UserError(f"No image at {path}. Check the data folder, or get it again.") from None
     except Exception as error:  # damaged files fail in Pillow's decoders in many ways
         raise UserError(
-            f"Cannot read {path}: {error}. An image of at most {MAX_PIXELS} pixels was expected. Get "
-            "it again."
+            f"Cannot read {path}: {error}. An image of at most {MAX_PIXELS} pixels was expected."
         ) from error
 
 

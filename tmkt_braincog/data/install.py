@@ -1,6 +1,5 @@
-"""From a public archive to the folder that a data set expects: downloaded once, checked, unpacked."""
+"""From a public archive to the folder that a data set expects: downloaded once and checked."""
 
-import hashlib
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..version import VERSION
-from .lock import only_one
+from .cache import only_one
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +23,7 @@ BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch.
-
-    Attributes:
-        name: the name it is kept under; its end says how it is packed.
-        urls: where it is, tried in order.
-        md5: its checksum in hex.
-    """
+    """A file to fetch: its name, which says how it is packed, urls to try in order, MD5 in hex."""
 
     name: str
     urls: tuple[str, ...]
@@ -53,8 +46,8 @@ def install(
 
     Args:
         inner: name of an archive inside the archive that holds the folder.
-        parts: names of archives inside the archive; each holds a folder of its own name, and
-            together these are the contents of ``target``.
+        parts: names of archives inside the archive, each with a folder of its own name: what
+            ``target`` is to hold.
         expected: the tree, shown where something fails.
 
     Raises:
@@ -66,26 +59,20 @@ def install(
             with only_one(target.parent / f".{archive.name}.lock", f"installs {archive.name}"):
                 if not _is_there(target, archive):
                     _install(archive, target, inner, parts)
-    except UserError as error:
-        raise UserError(f"{error}\n{expected}") from error
-    except OSError as error:
-        raise UserError(
-            f"Cannot install {archive.name} as {target}: {error}. Check that there is room and that "
-            f"the folder can be written, then run again.\n{expected}"
-        ) from error
+    except (UserError, OSError) as error:
+        what = f"Cannot install {archive.name} as {target}: " if isinstance(error, OSError) else ""
+        raise UserError(f"{what}{error}\n{expected}") from error
 
 
 def _is_there(target: Path, archive: Archive) -> bool:
-    return target.is_dir() and any(
-        not p.name.startswith(".") and p.name != archive.name for p in target.iterdir()
-    )
+    names = os.listdir(target) if target.is_dir() else []
+    return any(not name.startswith(".") and name != archive.name for name in names)
 
 
 def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[str]) -> None:
     homes = (target, target.parent) if parts else (target.parent, target)
     packed = fetch(archive, next((h for h in homes if (h / archive.name).is_file()), homes[0]))
     real = target.resolve()  # beside the folder, not beside a link to it
-    real.parent.mkdir(parents=True, exist_ok=True)
     unpacked = real.with_name(f".{real.name}.tmp")
     shutil.rmtree(unpacked, ignore_errors=True)  # of a program that was killed
     try:
@@ -93,7 +80,13 @@ def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[
         _unpack(packed, unpacked)
         if inner is not None:
             _unpack_inner(unpacked, inner, archive)
-        found = _joined(unpacked, parts, archive) if parts else _folder(unpacked, target.name, archive)
+        found = unpacked / "joined" if parts else _folder(unpacked, target.name, archive)
+        for part in parts:  # a folder of the folders in the inner archives
+            _unpack_inner(unpacked, part, archive)
+            found.mkdir(exist_ok=True)
+            stem = Path(part).stem
+            _folder(unpacked / "inner", stem, archive).rename(found / stem)
+            shutil.rmtree(unpacked / "inner")
         if real.exists():
             for kept in real.iterdir():
                 kept.rename(found / kept.name)
@@ -110,41 +103,25 @@ def _unpack(packed: Path, folder: Path) -> None:
     except Exception as error:  # of zipfile, tarfile and zlib, which fail in many ways
         if isinstance(error, OSError) and error.errno:
             raise
-        raise UserError(
-            f"{packed} is damaged: {error}. Remove it, then run again to download it."
-        ) from error
+        raise UserError(f"{packed} is damaged: {error}. Remove it, then run again.") from error
 
 
 def _unpack_inner(folder: Path, inner: str, archive: Archive) -> None:
-    found = sorted(folder.rglob(inner))
+    found = _first(folder, inner, archive, Path.is_file)
+    _unpack(found, folder / "inner")
+    found.unlink()
+
+
+def _folder(folder: Path, name: str, archive: Archive) -> Path:
+    return _first(folder, name, archive, Path.is_dir)
+
+
+def _first(folder: Path, name: str, archive: Archive, is_kind: Any) -> Path:
+    found = [path for path in folder.rglob(name) if is_kind(path)]
     if not found:
-        raise _changed(archive, inner)
-    _unpack(found[0], folder / "inner")
-    found[0].unlink()
-
-
-def _joined(folder: Path, parts: Sequence[str], archive: Archive) -> Path:
-    """A folder of the folders in the inner archives."""
-    joined = folder / "joined"
-    joined.mkdir()
-    for part in parts:
-        _unpack_inner(folder, part, archive)
-        _folder(folder / "inner", Path(part).stem, archive).rename(joined / Path(part).stem)
-        shutil.rmtree(folder / "inner")
-    return joined
-
-
-def _folder(unpacked: Path, name: str, archive: Archive) -> Path:
-    found = sorted((p for p in unpacked.rglob(name) if p.is_dir()), key=lambda p: len(p.parts))
-    if not found:
-        raise _changed(archive, f"folder {name}")
-    return found[0]
-
-
-def _changed(archive: Archive, missing: str) -> UserError:
-    return UserError(
-        f"{archive.name} holds no {missing}: the archive has changed since this was written."
-    )
+        what = "folder" if is_kind is Path.is_dir else "archive"
+        raise UserError(f"{archive.name} holds no {what} {name}: it is another one by now.")
+    return min(found, key=lambda path: len(path.parts))
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
@@ -159,16 +136,18 @@ def fetch(archive: Archive, folder: Path) -> Path:
     import pooch
     import requests
 
-    path = folder / archive.name
+    path, store = folder / archive.name, folder / f".{archive.name}.part"
     if path.exists():
-        _check(path, archive)
-        return path
-    store = folder / f".{archive.name}.part"
-    for url in archive.urls:
-        registry = {archive.name: f"md5:{archive.md5}"}
-        source = pooch.create(
-            store, "", registry=registry, urls={archive.name: url}, retry_if_failed=RETRIES
+        seen = pooch.file_hash(str(path), "md5")
+        if seen == archive.md5:
+            return path
+        raise UserError(
+            f"{path} is there already, but its MD5 is {seen}; expected {archive.md5}. It was not "
+            "overwritten. Remove it, then run again to download it."
         )
+    for url in archive.urls:
+        options = {"registry": {archive.name: f"md5:{archive.md5}"}, "urls": {archive.name: url}}
+        source = pooch.create(store, "", retry_if_failed=RETRIES, **options)
         try:
             os.replace(source.fetch(archive.name, downloader=_download), path)
             shutil.rmtree(store, ignore_errors=True)
@@ -182,34 +161,21 @@ def fetch(archive: Archive, folder: Path) -> Path:
     )
 
 
-def _check(path: Path, archive: Archive) -> None:
-    with open(path, "rb") as file:
-        seen = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if seen != archive.md5.lower():
-        raise UserError(
-            f"{path} is there already, but its MD5 is {seen}; expected {archive.md5.lower()}. It was "
-            "not overwritten. Remove it, then run again to download it."
-        )
-
-
 def _download(url: str, output: str, _: Any) -> None:
-    """What pooch calls to get a file; whether bytes from two calls fit together its checksum tells."""
+    """A downloader for pooch, whose checksum tells whether bytes of two calls fit together."""
     import requests
 
     part = Path(output).with_name("part")
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": f"tmkt-braincog/{VERSION}", "Accept-Encoding": "identity"}
-    if done:
-        headers["Range"] = f"bytes={done}-"
+    headers |= {"Range": f"bytes={done}-"} if done else {}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole
             answer.raise_for_status()
-            done = done if answer.status_code == requests.codes.partial_content else 0
+            done *= answer.status_code == requests.codes.partial_content
             total = done + int(answer.headers.get("Content-Length", 0))
-            with (
-                open(part, "ab" if done else "wb") as file,
-                tqdm(desc=url, initial=done, total=total or None, unit="B", unit_scale=True) as bar,
-            ):
+            bar = tqdm(desc=url, initial=done, total=total or None, unit="B", unit_scale=True)
+            with open(part, "ab" if done else "wb") as file, bar:
                 for block in answer.iter_content(BLOCK_BYTES):
                     bar.update(file.write(block))
     os.replace(part, output)

@@ -11,8 +11,7 @@ from ..errors import UserError
 from .events import Events
 
 VARIABLES = ("x", "y", "ts", "p")
-MAX_COORDINATE = 2**15 - 1
-MAX_TIME = 2**62  # far beyond any clock, and safe to subtract
+RANGES = {"x": (0, 2**15 - 1), "y": (0, 2**15 - 1), "ts": (-(2**62), 2**62), "p": (-1, 1)}
 
 
 def read_mat(path: str | Path) -> Events:
@@ -26,51 +25,39 @@ def read_mat(path: str | Path) -> Events:
         order.
 
     Raises:
-        UserError: missing or damaged file, another format, other variables, or values that cannot be
-            such events.
+        UserError: missing or damaged file, another format, other variables, no such events.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # such as a variable that is there twice
             found = loadmat(str(path), appendmat=False, variable_names=VARIABLES)
     except FileNotFoundError:
-        raise UserError(f"No recording at {path}. Check the data folder, or get it again.") from None
-    except NotImplementedError:
-        raise UserError(
-            f"{path} is a MATLAB file of version 7.3 (HDF5); version 4 to 7 was expected. Save it again "
-            "in MATLAB: save(FILE, 'x', 'y', 'ts', 'p', '-v7')."
-        ) from None
+        raise UserError(f"No recording at {path}. Check the data folder.") from None
     except Exception as error:  # damaged files fail in many ways
         raise UserError(
-            f"Cannot read {path}: {error}. A MATLAB file of version 4 to 7 was expected. Get it again."
+            f"Cannot read {path}: {error}. A MATLAB file of version 4 to 7 was expected. Get it "
+            "again; one of version 7.3 save with save(FILE, 'x', 'y', 'ts', 'p', '-v7')."
         ) from error
-    x, y = (_column(found, name, 0, MAX_COORDINATE, path) for name in "xy")
-    t, p = _column(found, "ts", -MAX_TIME, MAX_TIME, path), _column(found, "p", -1, 1, path)
-    if not len(x) == len(y) == len(t) == len(p) or not len(p) or {-1, 0} <= set(np.unique(p)):
+    x, y, t, p = (_column(found, name, path) for name in VARIABLES)
+    if not len(x) == len(y) == len(t) == len(p) or {-1, 0} <= set(np.unique(p)):
         raise UserError(
             f"{path} holds {len(x)} x, {len(y)} y, {len(t)} ts and {len(p)} p, of the polarities "
-            f"{np.unique(p).tolist()}; one of each per event, at least one event, and the polarities 0 "
-            "and 1 or -1 and 1 were expected. Get the file again."
+            f"{np.unique(p).tolist()}; one of each per event, and 0, 1 or -1, 1 were expected."
         )
-    return {
-        "x": x.astype(np.int16), "y": y.astype(np.int16),
-        "t": t.astype(np.int64), "p": (p > 0).astype(np.uint8),
-    }  # fmt: skip
+    columns = {"x": (x, np.int16), "y": (y, np.int16), "t": (t, np.int64), "p": (p > 0, np.uint8)}
+    return {name: column.astype(dtype) for name, (column, dtype) in columns.items()}
 
 
-def _column(found: dict[str, Any], name: str, low: int, high: int, path: str | Path) -> np.ndarray:
-    """``[E]`` whole numbers in [low, high], in the type that they are stored in."""
-    array = found.get(name)
+def _column(found: dict[str, Any], name: str, path: str | Path) -> np.ndarray:
+    """``[E]`` whole numbers in their range, in the type that they are stored in."""
+    array, (low, high) = found.get(name), RANGES[name]
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UserError(
-            f"{path} holds no numbers called {name}; {', '.join(VARIABLES)} were expected. Check that it "
-            "is a recording of this data set."
-        )
+        raise UserError(f"{path} holds no numbers called {name}; {', '.join(VARIABLES)} expected.")
     with np.errstate(invalid="ignore"):
         wrong = ~((array >= low) & (array <= high) & (array % 1 == 0))
-    if wrong.any() or array.size != max(array.shape, default=0):
+    if wrong.any() or not array.size or array.size != max(array.shape, default=0):
         raise UserError(
             f"{path} holds {name} of shape {array.shape} with {int(wrong.sum())} values such as "
-            f"{array[wrong][:1]}; a column of whole numbers in {low}..{high} was expected. Get it again."
+            f"{array[wrong][:1]}; a column of whole numbers in {low}..{high} was expected."
         )
     return array.reshape(-1)

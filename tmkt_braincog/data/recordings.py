@@ -13,7 +13,7 @@ import torch
 from ..errors import UserError, unknown_name
 from .cache import Writer, cached
 from .digest import files_digest
-from .events import Events, check_events, warn_unsorted
+from .events import Events, check_events
 from .frames import MODES, apply_mode, narrow, resize_frames, to_frames
 from .parallel import decode_files
 
@@ -32,8 +32,8 @@ class FrameSpec:
     Attributes:
         read: ``read(path)``: one (events, (W, H)) per recording in the file, in order.
         steps: T.
-        size: side in pixels after bilinear resizing; None: as the sensor delivers, one size for all.
-        mode: ``count``, ``event`` or ``frequency``, see :func:`~tmkt_braincog.data.frames.apply_mode`.
+        size: side in pixels after bilinear resizing; None: the sensor's, the same for all.
+        mode: see :func:`~tmkt_braincog.data.frames.apply_mode`.
         crop: rows and columns to keep, (first row, end, first column, end); None: all.
         per_file: recordings in each file.
         version: of ``read``; raise it when its events change.
@@ -62,7 +62,7 @@ class FrameSpec:
 
 
 class Recordings(NamedTuple):
-    """R recordings: ``frames`` ``[R, T, 2, H, W]`` and ``statistics``, ``[R]`` int64 each by name."""
+    """Of R recordings: frames ``[R, T, 2, H, W]`` and statistics, ``[R]`` int64 each by name."""
 
     frames: np.ndarray
     statistics: dict[str, np.ndarray]
@@ -83,24 +83,25 @@ def load_recordings(
     Returns:
         Frames, memory-mapped: uint8 counts (int16 or int32 where one is too large), channel 0 OFF,
         1 ON; float32 where resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last
-        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` (events before
-        their predecessor).
+        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events.
 
     Raises:
-        UserError: files that are missing, damaged, or have events outside the sensor, each with its
-            message.
+        UserError: files that are missing, damaged, or have events outside the sensor: all of them.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
     arrays = cached(f"{name}-frames", key, lambda out: _build(out, files, spec, name))
     found = Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
-    n_unsorted = found.statistics["n_unsorted"]
-    warn_unsorted(int(n_unsorted.sum()), int(np.count_nonzero(n_unsorted)), name)
-    short = found.statistics["duration_us"] < spec.steps
+    unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
+    if unsorted.any():
+        log.warning(
+            "%s: %d events in %d recordings were out of order in time; they were sorted.",
+            name, unsorted.sum(), np.count_nonzero(unsorted),
+        )  # fmt: skip
     if short.any():
         first = files[int(np.argmax(short)) // spec.per_file]
         log.warning(
             "%s: %d recordings last less than %d us, too short for %d frames, which are empty; the "
-            "first is in %s.", name, int(short.sum()), spec.steps, spec.steps, first,
+            "first is in %s.", name, short.sum(), spec.steps, spec.steps, first,
         )  # fmt: skip
     return found
 
@@ -113,7 +114,9 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
     for i, (part, values) in enumerate(results):
         at = slice(i * spec.per_file, (i + 1) * spec.per_file)
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
-            frames = _wider(out, frames, (n, *part.shape[1:]), part.dtype, at.start)
+            narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
+            if narrower is not None:
+                frames[: at.start] = narrower[: at.start]
         if part.shape[1:] != frames.shape[1:]:
             raise UserError(
                 f"{files[i]}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
@@ -121,16 +124,6 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
         frames[at] = part
         for s, column in zip(STATISTICS, values.T, strict=True):
             statistics[s][at] = column
-
-
-def _wider(
-    out: Writer, narrower: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, n_done: int
-) -> np.ndarray:
-    """Frames of a larger type, with what was done so far."""
-    frames = out.create("frames", shape, dtype)
-    if narrower is not None:
-        frames[:n_done] = narrower[:n_done]
-    return frames
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +146,7 @@ def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _finish(counts: np.ndarray, spec: FrameSpec) -> np.ndarray:
-    """Mode, crop and size of one recording's counts ``[T, 2, H, W]``, in this order as published."""
+    """Mode, crop and size of one recording's ``[T, 2, H, W]``, in this order as published."""
     frames = apply_mode(counts, spec.mode)
     if spec.crop is not None:
         top, bottom, left, right = spec.crop
