@@ -22,7 +22,7 @@ from tmkt_braincog.errors import UserError
 
 SENSOR = (346, 260)
 EVENTS = random_events(700, seed=3, sensor_size=SENSOR, end_us=400_000)
-WHOLE = (0, event_packet(EVENTS))
+WHOLE, TRIGGER = (0, event_packet(EVENTS)), (0, prefixed(b"TRIG", vector(0)))
 PACK = {0: bytes, 1: lz4.frame.compress, 2: lz4.frame.compress, 3: zstd.compress, 4: zstd.compress}
 
 
@@ -118,8 +118,8 @@ def other(*streams, size=SENSOR):
         (lambda p: p.write_bytes(b"#!AER-DAT4.0\r\n"), "Cannot read"),
         (lambda p: write(p, [WHOLE], text="<dv>"), "Cannot read .*never closed"),
         (lambda p: write(p, [WHOLE], **other()), "no stream found"),
-        (lambda p: write(p, [(0, prefixed(b"TRIG", vector(0)))], **other((0, "TRIG"))), "holds no stream of events"),
-        (lambda p: write(p, [WHOLE], **other((0, "EVTS"), size=(1 << 16, 260))), "number too large"),
+        (lambda p: write(p, [TRIGGER], **other((0, "TRIG"))), "holds no stream of events"),
+        (lambda p: write(p, [WHOLE], **other((0, "EVTS"), size=(1 << 16, 9))), "number too large"),
         (lambda p: write(p, []), "holds no event"),
         (lambda p: write(p, [(0, event_packet(EVENTS[:0]))]), "holds no event"),
         (lambda p: write(p, [WHOLE], further=1), "Cannot read .*truncated"),

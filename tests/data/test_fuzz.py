@@ -173,7 +173,7 @@ def _written(cache: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_a_build_that_is_killed_at_any_moment_changes_nothing_of_the_next_one(tmp_path):
-    """Moments are numbers of files that were read, drawn at random; before the first and after the last too."""
+    """Moments are numbers of files that were read, drawn at random: none and all of them too."""
     files = [
         write_bin(tmp_path / "in" / f"{i}.bin", random_events(300, seed=i)) for i in range(200)
     ]

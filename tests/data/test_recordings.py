@@ -1,9 +1,10 @@
-"""Files to frames: what shapes the cache, statistics, several recordings per file, processes, problems."""
+"""Files to frames: keys, statistics, several recordings per file, processes, problems."""
 
 import multiprocessing
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,8 +88,9 @@ def test_several_recordings_per_file(files):
 
 def test_everything_that_shapes_frames_is_in_the_key(files):
     specs = [
-        FrameSpec(read, 3), FrameSpec(read, 4), FrameSpec(read, 3, size=16), FrameSpec(read, 3, mode="event"),
-        FrameSpec(read, 3, crop=(0, 20, 0, 20)), FrameSpec(read_halves, 3, per_file=2), FrameSpec(read, 3, version=2),
+        FrameSpec(read, 3), FrameSpec(read, 4), FrameSpec(read, 3, size=16),
+        FrameSpec(read, 3, mode="event"), FrameSpec(read, 3, crop=(0, 20, 0, 20)),
+        FrameSpec(read_halves, 3, per_file=2), FrameSpec(read, 3, version=2),
     ]  # fmt: skip
     assert len({str(spec.key()) for spec in specs}) == len(specs)
 
@@ -145,10 +147,7 @@ def many(files, monkeypatch):
     """Two processes, several messages each."""
     monkeypatch.setenv("TMKT_JOBS", "2")
     monkeypatch.setattr(parallel, "FILES_AT_ONCE", 1)
-    return [
-        *files,
-        *(f.with_name(f"c{f.name}") for f in files if shutil.copy(f, f.with_name(f"c{f.name}"))),
-    ]
+    return files + [Path(shutil.copy(path, path.with_name(f"c{path.name}"))) for path in files]
 
 
 def test_several_processes_give_the_same(many, monkeypatch):
@@ -174,7 +173,7 @@ def test_threads_of_torch_in_the_program_do_not_stop_the_processes(many):
 def test_every_damaged_file_is_listed(many, monkeypatch):
     many[1].write_bytes(b"")
     many[4].write_bytes(b"1234567")
-    said = r"(?s)2 of 12 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7 bytes"
+    said = r"(?s)2 of 12 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7"
     with pytest.raises(UserError, match=said):
         load(many)
     monkeypatch.setattr(parallel, "MAX_PROBLEMS", 2)
@@ -203,25 +202,25 @@ def go_round(path):
 @pytest.mark.parametrize(
     "fail, said",
     [
-        (exit_process, "3.bin: the process that read it crashed"), (be_killed, "3.bin: the process that read it"),
-        (take_memory, "3.bin: reading it takes more than 2 GiB"), (go_round, "3.bin: the process that read it"),
+        (exit_process, "3.bin: the process that read it crashed"),
+        (be_killed, "3.bin: the process that read it crashed"),
+        (take_memory, "3.bin: reading it takes more than 2 GiB"),
+        (go_round, "3.bin: the process that read it crashed"),
     ],
-)  # fmt: skip
-def test_a_file_that_takes_its_process_along_is_named_and_the_others_are_read(
-    many, monkeypatch, fail, said
-):
-    """The program lives, none of its processes is left."""
+)
+def test_a_file_that_takes_its_process_along_is_named(many, monkeypatch, fail, said):
+    """The others are read, the program lives, none of its processes is left."""
     monkeypatch.setattr(parallel, "MAX_SECONDS", 1)
     before = multiprocessing.active_children()
 
     def broken(path):
-        return fail(path) if path.name.endswith("3.bin") else path.name
+        return fail(path) if path.name == "3.bin" else path.name
 
     seen = []
-    with pytest.raises(UserError, match=r"(?s)2 of 12 .*/c3\.bin") as error:
+    with pytest.raises(UserError, match=f"/{said}") as error:
         for name in decode_files(broken, many, "test"):
             seen.append(name)
-    assert f"/{said}" in str(error.value)
+    assert "\n" not in str(error.value)
     assert seen == ["0.bin", "1.bin", "2.bin"]
     assert multiprocessing.active_children() == before
 

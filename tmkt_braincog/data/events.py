@@ -37,15 +37,12 @@ def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Ev
     saccades"). A record with y = 240 marks a timer overflow and adds 2**13 us to every later event.
     Values equal those of ``tonic.io.read_mnist_file``.
 
-    Args:
-        sensor_size: (W, H) in pixels; checked where given.
-
     Returns:
         Columns x, y (int16, pixels), t (int64, us), p (uint8, 0 OFF, 1 ON) of length E >= 1, in the
         file's order.
 
     Raises:
-        UserError: missing, unreadable, empty or truncated file; event outside the sensor.
+        UserError: missing, empty or truncated file; event outside the sensor (W, H), where given.
     """
     try:
         raw = np.fromfile(path, np.uint8)
@@ -104,11 +101,8 @@ def shift_to_origin(events: Events) -> tuple[Events, tuple[int, int]]:
 def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tuple[Events, int]:
     """Events of any reader (sensor of (W, H) pixels), stably sorted by time, and how many were not.
 
-    Args:
-        name: the recording, for messages.
-
     Raises:
-        UserError: no events, an event outside the sensor, or times more than an hour apart.
+        UserError: no events in recording ``name``, one outside the sensor, or more than an hour.
     """
     if not len(events["t"]):
         raise UserError(f"{name} holds no event; at least one was expected. Replace the recording.")

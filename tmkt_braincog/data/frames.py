@@ -14,22 +14,18 @@ MODES = ("count", "event", "frequency")
 def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) -> np.ndarray:
     """Count events in ``n_time_bins`` windows of equal, whole-microsecond length.
 
-    Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: a window is
-    ``(t_last - t_first) // T`` us, so the up to T - 1 us left over, the last event with them, are in no
+    Equal, bit for bit, to tonic's ``ToFrame(sensor_size=(W, H, 2), n_time_bins=T)``: windows last
+    ``(t_last - t_first) // T`` us, so the up to T - 1 us left over, with the last event, are in no
     frame; a recording shorter than T us gives frames of zeros.
 
     Args:
-        events: columns or structured array, sorted by t, inside the sensor
-            (:func:`~tmkt_braincog.data.events.check_events`).
-        n_time_bins: T >= 1.
+        events: made fit by :func:`~tmkt_braincog.data.events.check_events`.
+        n_time_bins: T >= 1; else, or without events, a :class:`UserError`.
         sensor_size: (W, H) in pixels.
 
     Returns:
-        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON; int32 where one exceeds 32767 (tonic's
-        are then negative).
-
-    Raises:
-        UserError: T < 1, or no events.
+        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON; int32 where one exceeds 32767, where
+        tonic's wrap around.
     """
     x, y, t, p = (events[column] for column in "xytp")
     if n_time_bins < 1 or not len(t):
@@ -68,10 +64,7 @@ def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
             divided by the largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot,
             whose publishers divide by the window's length first, in half precision, with a least
             maximum of 1e-5 per us: that only leaves windows of more than 100 ms with a few events
-            below 1).
-
-    Raises:
-        UserError: unknown mode.
+            below 1). Another one is a :class:`UserError`.
     """
     if mode == "count":
         return counts
@@ -97,12 +90,8 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     The values are interpolated, not the counts preserved: the sum changes with the area, as in the
     BrainCog loaders that the published results were made with.
 
-    Args:
-        frames: ``[..., H, W]``, any real dtype, at least two dimensions.
-        size: side of the result in pixels, >= 1.
-
-    Returns:
-        ``[..., size, size]`` float32; only cast where already that size.
+    Takes ``[..., H, W]`` of any real type; gives ``[..., size, size]`` float32, only cast where it
+    has that size already.
     """
     frames = frames.to(torch.float32)
     height, width = frames.shape[-2:]

@@ -32,7 +32,6 @@ def load_images(
 
     Args:
         files: paths under ``root``.
-        size: side in pixels.
         name: the data set, for the cache folder and messages.
         use_hsv: False: the blue channel instead, as in the reference (He et al. 2024).
         resize_first: resize the colours and then take V (as the reference does for CALTECH101 and
@@ -59,11 +58,7 @@ def load_images(
 def read_image(
     path: Path, size: int, use_hsv: bool = True, resize_first: bool = True
 ) -> np.ndarray:
-    """One image as :func:`load_images` stores it, ``[size, size]`` uint8.
-
-    Raises:
-        UserError: missing, damaged, no image, or of more than 50 million pixels.
-    """
+    """One image as :func:`load_images` stores it; of more than 50 million pixels: an error."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
@@ -80,12 +75,10 @@ def read_image(
 
 def v_channel(image: Image.Image, size: int, use_hsv: bool, resize_first: bool) -> np.ndarray:
     """``[size, size]`` uint8 of an RGB image, see :func:`load_images`."""
-    if not resize_first:
-        image = Image.fromarray(_channel(image, use_hsv))
-    resized = image.resize((size, size), Image.Resampling.BILINEAR)
-    return _channel(resized, use_hsv) if resize_first else np.array(resized)
-
-
-def _channel(image: Image.Image, use_hsv: bool) -> np.ndarray:
+    if resize_first:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
     rgb = np.asarray(image)
-    return rgb.max(-1) if use_hsv else rgb[..., -1].copy()
+    value = rgb.max(-1) if use_hsv else rgb[..., -1].copy()
+    if resize_first:
+        return value
+    return np.array(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))

@@ -46,8 +46,7 @@ def install(
 
     Args:
         inner: name of an archive inside the archive that holds the folder.
-        parts: names of archives inside the archive, each with a folder of its own name: what
-            ``target`` is to hold.
+        parts: names of archives inside the archive, each with a folder of its name for ``target``.
         expected: the tree, shown where something fails.
 
     Raises:
@@ -80,12 +79,12 @@ def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[
         _unpack(packed, unpacked)
         if inner is not None:
             _unpack_inner(unpacked, inner, archive)
-        found = unpacked / "joined" if parts else _folder(unpacked, target.name, archive)
+        found = unpacked / "joined" if parts else _find(unpacked, target.name, archive)
         for part in parts:  # a folder of the folders in the inner archives
             _unpack_inner(unpacked, part, archive)
             found.mkdir(exist_ok=True)
             stem = Path(part).stem
-            _folder(unpacked / "inner", stem, archive).rename(found / stem)
+            _find(unpacked / "inner", stem, archive).rename(found / stem)
             shutil.rmtree(unpacked / "inner")
         if real.exists():
             for kept in real.iterdir():
@@ -107,21 +106,17 @@ def _unpack(packed: Path, folder: Path) -> None:
 
 
 def _unpack_inner(folder: Path, inner: str, archive: Archive) -> None:
-    found = _first(folder, inner, archive, Path.is_file)
+    found = _find(folder, inner, archive)
     _unpack(found, folder / "inner")
     found.unlink()
 
 
-def _folder(folder: Path, name: str, archive: Archive) -> Path:
-    return _first(folder, name, archive, Path.is_dir)
-
-
-def _first(folder: Path, name: str, archive: Archive, is_kind: Any) -> Path:
-    found = [path for path in folder.rglob(name) if is_kind(path)]
-    if not found:
-        what = "folder" if is_kind is Path.is_dir else "archive"
-        raise UserError(f"{archive.name} holds no {what} {name}: it is another one by now.")
-    return min(found, key=lambda path: len(path.parts))
+def _find(folder: Path, name: str, archive: Archive) -> Path:
+    """The outermost of this name."""
+    found = min(folder.rglob(name), key=lambda path: len(path.parts), default=None)
+    if found is None:
+        raise UserError(f"{archive.name} holds no {name}: the archive is another one by now.")
+    return found
 
 
 def fetch(archive: Archive, folder: Path) -> Path:

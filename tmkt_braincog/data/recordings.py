@@ -73,7 +73,7 @@ def load_recordings(
 ) -> Recordings:
     """Frames of all recordings in ``files``, in order, from the cache where nothing has changed.
 
-    Logs one warning if timestamps ran backwards, and one if recordings are too short for T frames.
+    Warns of timestamps that ran backwards, and of recordings that are too short for T frames.
 
     Args:
         files: paths under ``root``; a data set that is moved as a whole keeps its cache.
@@ -127,11 +127,7 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
-    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64.
-
-    Raises:
-        UserError: see :func:`load_recordings`.
-    """
+    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64."""
     frames, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
