@@ -1,8 +1,8 @@
 """Write AEDAT4 files as DV writes them, uncompressed: the container of N-Omniglot, for stand-ins.
 
-A file is the line ``#!AER-DAT4.0``, a size-prefixed flatbuffer ``IOHE`` (compression, position of the data
-table, XML description of the streams), packets (stream, size, size-prefixed flatbuffer) and the data table.
-Alignment counts from the size prefix, as flatbuffers has it.
+A file is the line ``#!AER-DAT4.0``, a size-prefixed flatbuffer ``IOHE`` (compression, position of
+the data table, XML description of the streams), packets (stream, size, size-prefixed flatbuffer)
+and the data table. Alignment counts from the size prefix, as flatbuffers has it.
 """
 
 import struct
@@ -13,7 +13,8 @@ import numpy as np
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 RECORD = np.dtype(
-    {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
+    {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "u1"],
+     "offsets": [0, 8, 10, 12], "itemsize": 16}
 )  # fmt: skip
 NO_TABLE = -1
 
@@ -81,16 +82,16 @@ def packet(stream: int, payload: bytes) -> bytes:
 
 def description(sensor_size: tuple[int, int], streams: Sequence[tuple[int, str]]) -> str:
     """The XML that names the streams."""
-    width, height = sensor_size
-    size = (
-        f'<attr key="sizeX" type="int">{width}</attr><attr key="sizeY" type="int">{height}</attr>'
-    )
+    sides = zip("XY", sensor_size, strict=True)
+    size = "".join(f'<attr key="size{of}" type="int">{side}</attr>' for of, side in sides)
     nodes = "".join(
         f'<node name="{number}" path="/mainloop/Recorder/outInfo/{number}/">'
         '<attr key="compression" type="string">NONE</attr>'
-        f'<attr key="originalOutputName" type="string">{"events" if kind == "EVTS" else kind}</attr>'
+        '<attr key="originalOutputName" type="string">'
+        f"{'events' if kind == 'EVTS' else kind}</attr>"
         f'<attr key="typeIdentifier" type="string">{kind}</attr>'
         f'<node name="info" path="/mainloop/Recorder/outInfo/{number}/info/">{size}</node></node>'
         for number, kind in streams
     )
-    return f'<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInfo/">{nodes}</node></dv>'
+    outer = '<node name="outInfo" path="/mainloop/Recorder/outInfo/">'
+    return f'<dv version="2.0">{outer}{nodes}</node></dv>'

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from pathlib import Path
+import zlib
 
 import numpy as np
 import pytest
@@ -18,7 +18,6 @@ KEY = {"steps": 3, "files": "abc"}
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_unwritable", set())
 
 
 EXPECTED = {
@@ -49,7 +48,8 @@ def assert_right(arrays):
 
 
 def folders():
-    return sorted(p.name for p in cache_folder("x", KEY).parent.iterdir())
+    """All but the lock files."""
+    return sorted(p.name for p in cache_folder("x", KEY).parent.iterdir() if p.is_dir())
 
 
 def test_second_call_does_not_build():
@@ -80,8 +80,8 @@ def test_manifest_says_what_is_stored():
     cached("x", KEY, Build())
     manifest = json.loads((cache_folder("x", KEY) / MANIFEST_FILE).read_text())
     assert manifest["key"] == KEY
-    entry = manifest["arrays"]["a"]
-    assert (entry["dtype"], entry["shape"], entry["file"]) == ("int16", [10, 100], "a.npy")
+    content = (cache_folder("x", KEY) / "a.npy").read_bytes()
+    assert manifest["arrays"]["a"] == zlib.crc32(content)
 
 
 def test_arrays_are_mapped_and_writing_to_them_does_not_reach_the_file():
@@ -139,101 +139,112 @@ def test_damaged_file_is_rebuilt_with_one_warning(file, damage, caplog):
     assert folders() == [cache_folder("x", KEY).name]
 
 
-def test_unwritable_cache_warns_once_and_goes_on(tmp_path, monkeypatch, caplog):
+def test_unwritable_cache_warns_and_goes_on(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("in the way of the folder")
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "file"))
-    for steps in (1, 2):
-        assert_right(cached("x", {"steps": steps}, Build()))
+    assert_right(cached("x", KEY, Build()))
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
     assert "Cannot write the cache" in caplog.text
 
 
-def test_full_disk_leaves_nothing_and_the_arrays_are_made_in_memory(monkeypatch, caplog):
-    def full(descriptor, offset, size):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("broken", ["posix_fallocate", "rename"])
+def test_a_full_disk_costs_the_caching_only(broken, monkeypatch, caplog):
+    """Nothing is built twice, and what was written stays usable."""
+    real, calls = getattr(os, broken), []
 
-    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    assert_right(cached("x", KEY, Build()))
-    assert "No space left" in caplog.text
-    assert folders() == []
+    def full(*args):
+        calls.append(args)
+        if len(calls) == 2 or broken == "rename":
+            raise OSError(28, "No space left on device")
+        real(*args)
 
-
-def test_error_of_the_builder_passes_and_leaves_nothing():
-    def fail(out):
-        out.add(a=np.ones(3))
-        raise ValueError("bad data")
-
-    with pytest.raises(ValueError, match="bad data"):
-        cached("x", KEY, fail)
-    assert folders() == []
-
-
-def _build_slowly(started):
-    def slow(out):
-        Build()(out)
-        started.set()
-        time.sleep(60)
-
-    cached("x", KEY, slow)
-
-
-def test_killed_build_leaves_nothing_valid():
-    context = multiprocessing.get_context("fork")
-    started = context.Event()
-    process = context.Process(target=_build_slowly, args=(started,))
-    process.start()
-    assert started.wait(20)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert not cache_folder("x", KEY).exists()
+    monkeypatch.setattr(os, broken, full)
     build = Build()
     assert_right(cached("x", KEY, build))
     assert build.calls == 1
+    assert caplog.text.count("No space left") == 1
+    assert folders() == []
 
 
-def test_builds_at_the_same_time_agree():
-    def other_was_faster(out):
+@pytest.mark.parametrize("error", [ValueError("bad data"), PermissionError(13, "bad data")])
+def test_error_of_the_builder_passes_at_once_and_leaves_nothing(error, caplog):
+    calls = []
+
+    def fail(out):
+        calls.append(out)
+        out.add(a=np.ones(3))
+        raise error
+
+    with pytest.raises(type(error), match="bad data"):
+        cached("x", KEY, fail)
+    assert len(calls) == 1 and not caplog.records
+    assert folders() == []
+
+
+def _start(function, *args):
+    process = multiprocessing.get_context("fork").Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def _build_slowly(key, started, go_on):
+    def slow(out):
         Build()(out)
-        cached("x", KEY, Build())
+        started.set()
+        go_on.wait(60)
 
-    assert_right(cached("x", KEY, other_was_faster))
+    cached("x", key, slow)
+
+
+def _said(folder):
+    return "".join(path.read_text() for path in folder.glob("*.log"))
+
+
+def _log_and_build(log, calls):
+    """Builds when the others have said that they wait."""
+    logging.basicConfig(filename=log, level=logging.INFO, force=True)
+
+    def build(out):
+        calls.put(1)
+        end = time.monotonic() + 60
+        while _said(log.parent).count("Another program makes x-") < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        Build()(out)
+
+    assert_right(cached("x", KEY, build))
+
+
+def test_of_four_cold_processes_one_builds_and_three_wait_and_say_so(tmp_path):
+    calls = multiprocessing.get_context("fork").SimpleQueue()
+    four = [_start(_log_and_build, tmp_path / f"{i}.log", calls) for i in range(4)]
+    for process in four:
+        process.join()
+    assert [p.exitcode for p in four] == [0] * 4
+    assert calls.get() == 1 and calls.empty()
+    assert _said(tmp_path).count("Another program makes x-") == 3
     build = Build()
     assert_right(cached("x", KEY, build))
     assert build.calls == 0
     assert folders() == [cache_folder("x", KEY).name]
 
 
-def _build(n, barrier):
-    def build(out):
-        barrier.wait(20)
-        Build()(out)
-
-    for i in range(n):
-        assert_right(cached("x", {"i": i}, build))
-
-
-def test_two_processes_build_the_same_things():
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_the_next_build_removes_what_killed_ones_left_and_nothing_of_a_living_one(kind):
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(2)
-    both = [context.Process(target=_build, args=(20, barrier)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [p.exitcode for p in both] == [0, 0]
-    for i in range(20):
-        build = Build()
-        assert_right(cached("x", {"i": i}, build))
-        assert build.calls == 0
-
-
-def test_leftovers_of_killed_builds_go_after_a_day():
-    root = cache_folder("x", KEY).parent
-    old, young = root / "old.tmp", root / "young.tmp"
-    for folder in (old, young):
-        folder.mkdir(parents=True)
-        Path(folder, "a.npy").write_bytes(b"x")
-    os.utime(old, (0, 0))
-    cached("x", KEY, Build())
-    assert young.exists()
-    assert not old.exists()
+    events = [context.Event() for _ in range(4)]
+    killed = _start(_build_slowly, {"i": 1}, events[0], events[3])
+    living = _start(_build_slowly, {"i": 2}, events[1], events[2])
+    assert events[0].wait(60) and events[1].wait(60)
+    os.kill(killed.pid, kind)
+    killed.join()
+    names = [cache_folder("x", {"i": i}).name for i in (1, 2)]
+    assert folders() == sorted(f"{name}.tmp" for name in names)
+    build = Build()
+    assert_right(cached("x", KEY, build))
+    assert folders() == sorted([cache_folder("x", KEY).name, f"{names[1]}.tmp"])
+    events[2].set()
+    living.join()
+    assert living.exitcode == 0
+    assert_right(cached("x", {"i": 2}, build))
+    assert_right(cached("x", {"i": 1}, build))
+    assert build.calls == 2

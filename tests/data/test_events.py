@@ -1,17 +1,9 @@
-import logging
-
 import numpy as np
 import pytest
 from tonic.io import read_mnist_file
 from writers import TIMER_MARK, random_events, real_recordings, write_bin
 
-from tmkt_braincog.data.events import (
-    check_events,
-    make_events,
-    read_bin,
-    sort_by_time,
-    warn_unsorted,
-)
+from tmkt_braincog.data.events import check_events, make_events, read_bin, shift_to_origin
 from tmkt_braincog.errors import UserError
 
 TONIC_DTYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
@@ -44,41 +36,23 @@ def test_real_recordings_read_as_by_tonic(real_data):
         assert_same(read_bin(path), read_mnist_file(str(path), TONIC_DTYPE))
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"No recording at .*gone\.bin"):
-        read_bin(tmp_path / "gone.bin")
-
-
-def test_folder_in_place_of_a_file(tmp_path):
-    with pytest.raises(UserError, match="Cannot read"):
-        read_bin(tmp_path)
-
-
-@pytest.mark.parametrize("content, said", [(b"", "empty"), (TIMER_MARK * 2, "no event")])
-def test_file_without_events(tmp_path, content, said):
-    path = tmp_path / "none.bin"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
-        read_bin(path)
-    assert str(path) in str(caught.value)
-
-
-def test_truncated_file_names_the_bytes_seen(tmp_path):
-    path = write_bin(tmp_path / "short.bin", random_events(10))
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"short\.bin is truncated: 48 bytes"):
-        read_bin(path)
-
-
-def test_events_outside_the_sensor_are_counted(tmp_path):
-    events = random_events(20)
-    events["x"][5], events["y"][9] = 34, 200
-    path = write_bin(tmp_path / "wide.bin", events)
-    said = (
-        r"wide\.bin: 2 of 20 events lie outside the 34 x 34 sensor; the first is event 5 with x=34"
-    )
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (None, r"No recording at .*a\.bin"),
+        (b"", r"a\.bin is empty: 0 bytes"),
+        (TIMER_MARK * 2, r"a\.bin holds no event"),
+        (TIMER_MARK * 10 + b"123", r"a\.bin is truncated: 53 bytes; 5 per event"),
+        (bytes([34, 0, 0, 0, 0] * 2), r"a\.bin: 2 of 2 events .* 34 x 34 .* event 0 with x=34"),
+    ],
+)  # fmt: skip
+def test_faults_of_files_are_named(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "a.bin").write_bytes(content)
     with pytest.raises(UserError, match=said):
-        read_bin(path, SENSOR)
+        read_bin(tmp_path / "a.bin", SENSOR)
+    with pytest.raises(UserError, match=r"cannot be read: .*directory"):
+        read_bin(tmp_path)
 
 
 def test_width_and_height_are_not_swapped():
@@ -88,40 +62,30 @@ def test_width_and_height_are_not_swapped():
         check_events(events, (10, 160), "swapped")
 
 
-def test_sorting_is_stable_and_counted():
+def test_a_sensor_of_which_frames_would_take_gigabytes_is_refused():
+    events = make_events(np.array([0, 30_000]), np.array([0, 20_000]), np.array([0, 9]), [1, 1])
+    with pytest.raises(UserError, match=r"a\.mat is of a sensor of 30001 x 20001.*far from the"):
+        check_events(*shift_to_origin(events), "a.mat")
+
+
+def test_sorting_is_stable_and_counted_and_leaves_what_is_sorted():
     events = make_events(np.arange(5), np.zeros(5), np.array([10, 30, 20, 20, 5]), np.zeros(5))
-    ordered, n = sort_by_time(events)
+    ordered, n = check_events(events, SENSOR, "a")
     assert n == 2
     assert ordered["x"].tolist() == [4, 0, 2, 3, 1]
-
-
-def test_sorted_events_stay():
     events = random_events(50)
     ordered, n = check_events(events, SENSOR, "a")
     assert n == 0
     assert ordered is events
 
 
-def test_no_events_is_an_error():
+def test_no_events_and_absurd_times():
     with pytest.raises(UserError, match=r"a\.bin holds no event"):
         check_events(random_events(0), SENSOR, "a.bin")
-
-
-@pytest.mark.parametrize("span", [3_600_000_001, 2**63 - 1])
-def test_absurd_times(span):
     events = random_events(3)
-    events["t"] = [0, 1, span] if span < 2**40 else [-(2**62), 0, 2**62]
-    with pytest.raises(UserError, match=r"a\.bin has times from .*microseconds"):
-        check_events(events, SENSOR, "a.bin")
+    for times in ([0, 1, 3_600_000_001], [-(2**62), 0, 2**62]):
+        events["t"] = times
+        with pytest.raises(UserError, match=r"a\.bin has times from .*microseconds"):
+            check_events(events, SENSOR, "a.bin")
     events["t"] = [5, 6, 5 + 3_600_000_000]
     assert check_events(events, SENSOR, "a.bin")[1] == 0
-
-
-def test_one_warning_or_none(caplog):
-    with caplog.at_level(logging.WARNING):
-        warn_unsorted(0, 0, "set")
-        assert not caplog.records
-        warn_unsorted(7, 2, "set")
-    assert [r.getMessage() for r in caplog.records] == [
-        "set: 7 events in 2 recordings were out of order in time; they were sorted."
-    ]

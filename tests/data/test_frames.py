@@ -76,15 +76,29 @@ def test_modes():
 
 
 def test_bad_steps_and_no_events():
-    with pytest.raises(UserError, match="Got 0 time-steps"):
+    with pytest.raises(UserError, match="Got 0 time-steps and 5 events"):
         to_frames(random_events(5), 0, (34, 34))
-    with pytest.raises(UserError, match="without events"):
+    with pytest.raises(UserError, match="Got 5 time-steps and 0 events"):
         to_frames(random_events(0), 5, (34, 34))
 
 
+def test_many_events_in_one_pixel_do_not_wrap():
+    for n, dtype in ((32767, np.int16), (32768, np.int32), (40_000, np.int32)):
+        events = make_events(np.zeros(n), np.zeros(n), np.r_[np.zeros(n - 1), 9], np.ones(n))
+        events = np.r_[events, make_events([0], [0], [10], [0])]
+        frames = to_frames(events, 1, (2, 1))
+        assert frames.dtype == dtype and frames[0].tolist() == [[[0, 0]], [[n, 0]]]
+        assert narrow(frames).dtype == dtype and narrow(frames).max() == n
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UserError, match=r"Unknown mode of frames 'freqency'.*'frequency'"):
+        apply_mode(to_frames(random_events(40), 3, (34, 34)), "freqency")
+
+
 def test_narrow_keeps_values():
-    for top, dtype in ((255, np.uint8), (256, np.int16)):
-        frames = np.array([[0, top]], np.int16)
+    for top, dtype in ((255, np.uint8), (256, np.int16), (40_000, np.int32)):
+        frames = np.array([[0, top]], np.int32)
         assert narrow(frames).dtype == dtype
         np.testing.assert_array_equal(narrow(frames), frames)
 

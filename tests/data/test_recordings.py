@@ -1,6 +1,9 @@
-"""Files to frames: what shapes the cache, statistics, several recordings per file, processes, problems."""
+"""Files to frames: keys, statistics, several recordings per file, processes, problems."""
 
-from functools import partial
+import multiprocessing
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,9 @@ import torch.nn.functional as F
 from tonic.transforms import ToFrame
 from writers import random_events, structured, write_bin
 
-from tmkt_braincog.data import parallel
+from tmkt_braincog.data import digest, parallel, recordings
 from tmkt_braincog.data.events import read_bin
+from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.data.parallel import decode_files
 from tmkt_braincog.data.recordings import FrameSpec, files_digest, load_recordings
 from tmkt_braincog.errors import UserError
@@ -84,63 +88,150 @@ def test_several_recordings_per_file(files):
 
 def test_everything_that_shapes_frames_is_in_the_key(files):
     specs = [
-        FrameSpec(read, 3), FrameSpec(read, 4), FrameSpec(read, 3, size=16), FrameSpec(read, 3, mode="event"),
-        FrameSpec(read, 3, crop=(0, 20, 0, 20)), FrameSpec(read_halves, 3, per_file=2), FrameSpec(read, 3, version=2),
+        FrameSpec(read, 3), FrameSpec(read, 4), FrameSpec(read, 3, size=16),
+        FrameSpec(read, 3, mode="event"), FrameSpec(read, 3, crop=(0, 20, 0, 20)),
+        FrameSpec(read_halves, 3, per_file=2), FrameSpec(read, 3, version=2),
     ]  # fmt: skip
     assert len({str(spec.key()) for spec in specs}) == len(specs)
 
 
-def test_digest_follows_name_size_and_time_but_not_the_place(files, tmp_path):
+def test_the_name_in_the_key_can_be_given(files):
+    assert FrameSpec(read, 3, reader="atis").key() == FrameSpec(read_halves, 3, reader="atis").key()
+
+
+def test_digest_follows_names_and_contents_but_neither_times_nor_the_place(files, tmp_path):
     before = files_digest(files, tmp_path)
     assert files_digest(files[::-1], tmp_path) != before
+    os.utime(files[0])
+    assert files_digest(files, tmp_path) == before
     moved = tmp_path.parent / f"{tmp_path.name}-moved"
     tmp_path.rename(moved)
     there = [moved / f.name for f in files]
     assert files_digest(there, moved) == before
-    there[2].write_bytes(there[2].read_bytes()[:-5])
+    content = bytearray(there[2].read_bytes())
+    content[7] ^= 1
+    there[2].write_bytes(content)
     assert files_digest(there, moved) != before
     moved.rename(tmp_path)
 
 
-def test_processes_give_the_same(files, monkeypatch):
-    serial, serial_statistics = load(files)
-    monkeypatch.setattr(parallel, "PARALLEL_FROM", 0)
+def test_contents_are_read_once(files, tmp_path, monkeypatch):
+    before = files_digest(files, tmp_path)
+    monkeypatch.setattr(digest.hashlib, "file_digest", None)
+    assert files_digest(files, tmp_path) == before
+    os.utime(files[3])
+    with pytest.raises(TypeError):
+        files_digest(files, tmp_path)
+
+
+def test_a_touched_file_keeps_the_frames(files, monkeypatch):
+    frames, _ = load(files)
+    for path in files:
+        os.utime(path)
+    monkeypatch.setattr(recordings, "decode_files", None)
+    np.testing.assert_array_equal(load(files).frames, frames)
+
+
+def test_files_that_cannot_be_read_are_named_and_nothing_is_decoded(files, monkeypatch, caplog):
+    for path in files[1:3]:
+        path.unlink()
+        path.mkdir()
+    monkeypatch.setattr(recordings, "decode_files", None)
+    with pytest.raises(UserError, match=r"(?s)2 of 6 files .*Cannot read .*1\.bin.*\n.*2\.bin"):
+        load(files)
+    assert not caplog.records
+
+
+@pytest.fixture
+def many(files, monkeypatch):
+    """Two processes, several messages each."""
     monkeypatch.setenv("TMKT_JOBS", "2")
-    several, statistics = load(files, version=2)
+    monkeypatch.setattr(parallel, "FILES_AT_ONCE", 1)
+    return files + [Path(shutil.copy(path, path.with_name(f"c{path.name}"))) for path in files]
+
+
+def test_several_processes_give_the_same(many, monkeypatch):
+    several, statistics = load(many)
+    monkeypatch.setenv("TMKT_JOBS", "1")
+    serial, serial_statistics = load(many, version=2)
     np.testing.assert_array_equal(several, serial)
     for name, values in serial_statistics.items():
         np.testing.assert_array_equal(statistics[name], values)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_every_damaged_file_is_listed(files, monkeypatch, jobs):
-    monkeypatch.setattr(parallel, "PARALLEL_FROM", 0)
-    monkeypatch.setenv("TMKT_JOBS", jobs)
-    files[1].write_bytes(b"")
-    files[4].write_bytes(b"1234567")
-    said = (
-        r"(?s)2 of 6 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7 bytes"
-    )
+def test_threads_of_torch_in_the_program_do_not_stop_the_processes(many):
+    torch.set_num_threads(3)
+    try:
+        torch.randn(500, 500) @ torch.randn(500, 500)
+        frames, _ = load(many, size=20, version=3)
+    finally:
+        torch.set_num_threads(1)
+    expected = resize_frames(torch.from_numpy(np.stack([counts(path) for path in many])), 20)
+    assert torch.equal(torch.from_numpy(frames), expected)
+
+
+def test_every_damaged_file_is_listed(many, monkeypatch):
+    many[1].write_bytes(b"")
+    many[4].write_bytes(b"1234567")
+    said = r"(?s)2 of 12 files cannot be used:\n  .*1\.bin is empty.*\n  .*4\.bin is truncated: 7"
     with pytest.raises(UserError, match=said):
-        load(files)
+        load(many)
     monkeypatch.setattr(parallel, "MAX_PROBLEMS", 2)
-    with pytest.raises(UserError, match=r"2 of 6 files cannot be used \(more were not looked at\)"):
-        load(files)
+    said = r"2 of 12 files cannot be used \(more were not looked at\)"
+    with pytest.raises(UserError, match=said):
+        load(many)
 
 
-def _die(path: Path, victim: str):
-    if path.name == victim:
-        import os
-
-        os._exit(1)
-    return 0
+def exit_process(path):
+    os._exit(0)
 
 
-def test_a_process_that_dies_is_an_error(files, monkeypatch):
-    monkeypatch.setattr(parallel, "PARALLEL_FROM", 0)
-    monkeypatch.setenv("TMKT_JOBS", "2")
-    with pytest.raises(UserError, match="a decoding process was lost"):
-        list(decode_files(partial(_die, victim="3.bin"), files, "test"))
+def be_killed(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def take_memory(path):
+    return np.ones(3 << 30, np.uint8)
+
+
+def go_round(path):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    "fail, said",
+    [
+        (exit_process, "3.bin: the process that read it crashed"),
+        (be_killed, "3.bin: the process that read it crashed"),
+        (take_memory, "3.bin: reading it takes more than 2 GiB"),
+        (go_round, "3.bin: the process that read it crashed"),
+    ],
+)
+def test_a_file_that_takes_its_process_along_is_named(many, monkeypatch, fail, said):
+    """The others are read, the program lives, none of its processes is left."""
+    monkeypatch.setattr(parallel, "MAX_SECONDS", 1)
+    before = multiprocessing.active_children()
+
+    def broken(path):
+        return fail(path) if path.name == "3.bin" else path.name
+
+    seen = []
+    with pytest.raises(UserError, match=f"/{said}") as error:
+        for name in decode_files(broken, many, "test"):
+            seen.append(name)
+    assert "\n" not in str(error.value)
+    assert seen == ["0.bin", "1.bin", "2.bin"]
+    assert multiprocessing.active_children() == before
+
+
+def test_an_error_of_a_reader_passes_with_the_file_s_name(many):
+    def fail(path):
+        raise RuntimeError("a fault in the program")
+
+    with pytest.raises(RuntimeError, match="a fault in the program") as error:
+        list(decode_files(fail, many, "test"))
+    assert error.value.__notes__ == [f"The file was {many[0]}."]
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])
@@ -155,6 +246,21 @@ def test_short_recordings_are_warned_of(files, tmp_path, caplog):
     frames, _ = load(files)
     assert not frames[3].any()
     assert "1 recordings last less than 3 us" in caplog.text and "3.bin" in caplog.text
+
+
+def test_events_out_of_order_are_sorted_and_warned_of_once(files, caplog):
+    load(files)
+    assert not caplog.records
+    events = random_events(50)
+    events["t"][[10, 20]] = events["t"][[20, 10]]
+    for path in files[:2]:
+        write_bin(path, events)
+    frames, _ = load(files)
+    expected = np.sort(events, order="t", kind="stable")
+    tonic = ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=3)(expected)
+    np.testing.assert_array_equal(frames[0], tonic)
+    said = [r.getMessage() for r in caplog.records]
+    assert said == ["test: 4 events in 2 recordings were out of order in time; they were sorted."]
 
 
 def test_sizes_that_differ_are_refused_where_nothing_resizes(files):

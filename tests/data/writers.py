@@ -25,16 +25,13 @@ def random_events(
     """``[n]`` events, uniform over sensor and time, sorted."""
     rng = np.random.default_rng(seed)
     events = np.empty(n, EVENT_DTYPE)
-    events["x"], events["y"] = (
-        rng.integers(0, sensor_size[0], n),
-        rng.integers(0, sensor_size[1], n),
-    )
+    events["x"], events["y"] = (rng.integers(0, side, n) for side in sensor_size)
     events["t"], events["p"] = np.sort(rng.integers(0, end_us, n)), rng.integers(0, 2, n)
     return events
 
 
 def write_bin(path: Path, events: np.ndarray, marks: Sequence[int] = ()) -> Path:
-    """ATIS ``.bin``; a timer mark before each event index in ``marks``, 2**13 us off the times after it."""
+    """ATIS ``.bin``; a timer mark before each event in ``marks``, 2**13 us off the times then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     records = []
     for i, event in enumerate(events):
@@ -48,7 +45,7 @@ def write_bin(path: Path, events: np.ndarray, marks: Sequence[int] = ()) -> Path
 
 
 def write_nmnist_tree(root: Path, recordings: Mapping[tuple[str, int, int], np.ndarray]) -> None:
-    """``root/NMNIST/<split>/<digit>/<number>.bin`` for each (split, digit, number), in the given order."""
+    """``root/NMNIST/<split>/<digit>/<number>.bin`` for each (split, digit, number), in order."""
     for (split, digit, number), events in recordings.items():
         write_bin(root / "NMNIST" / split / str(digit) / f"{number:05d}.bin", events)
 
@@ -64,7 +61,6 @@ def write_mnist_idx(root: Path, split: str, images: np.ndarray, labels: Sequence
 
 
 def real_recordings(root: Path) -> list[Path]:
-    """A few real ``.bin`` files of N-MNIST and all of N-Caltech101 under the folder of real data."""
-    return sorted(root.glob("NMNIST/Train/*/*.bin"))[::50] + sorted(
-        root.glob("NCALTECH101/*/*/*.bin")
-    )
+    """A few real ``.bin`` files of N-MNIST and all of N-Caltech101 in the folder of real data."""
+    few = sorted(root.glob("NMNIST/Train/*/*.bin"))[::50]
+    return few + sorted(root.glob("NCALTECH101/*/*/*.bin"))

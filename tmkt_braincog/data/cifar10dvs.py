@@ -15,10 +15,9 @@ from ..errors import UserError
 from .aedat4 import read_aedat4
 from .base import DATASETS, NO_TWIN, DataSet, PublishedDraw, TransferData
 from .cache import Writer, cached
-from .download import Archive
 from .events import Events
 from .images import IMAGES_VERSION, v_channel
-from .install import install
+from .install import Archive, install
 from .recordings import FrameSpec, files_digest, load_recordings
 from .splits import portion_split
 from .tree import Layout, find_files

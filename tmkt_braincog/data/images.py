@@ -4,15 +4,15 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms import Resize
 
 from ..errors import UserError
 from .cache import Writer, cached
+from .digest import files_digest
 from .parallel import decode_files
-from .recordings import files_digest
 
 IMAGES_VERSION = 2
 MAX_PIXELS = 50_000_000  # a larger one is damaged, or none of these data sets'
@@ -32,11 +32,10 @@ def load_images(
 
     Args:
         files: paths under ``root``.
-        size: side in pixels.
         name: the data set, for the cache folder and messages.
         use_hsv: False: the blue channel instead, as in the reference (He et al. 2024).
-        resize_first: resize the colours and then take V (as the reference does for CALTECH101 and CIFAR10),
-            or take V and then resize it (as for CEP-DVS). Bilinear, antialiased.
+        resize_first: resize the colours and then take V (as the reference does for CALTECH101 and
+            CIFAR10), or take V and then resize it (as for CEP-DVS). Bilinear, antialiased.
 
     Returns:
         ``[S, size, size]`` uint8.
@@ -44,14 +43,12 @@ def load_images(
     Raises:
         UserError: files that are missing or no images.
     """
-    key = {
-        "files": files_digest(files, root), "size": size, "use_hsv": use_hsv, "resize_first": resize_first,
-        "version": IMAGES_VERSION,
-    }  # fmt: skip
+    options: dict[str, Any] = {"size": size, "use_hsv": use_hsv, "resize_first": resize_first}
+    key = {"files": files_digest(files, root), "version": IMAGES_VERSION, **options}
 
     def build(out: Writer) -> None:
         images = out.create("images", (len(files), size, size), np.uint8)
-        decode = partial(read_image, size=size, use_hsv=use_hsv, resize_first=resize_first)
+        decode = partial(read_image, **options)
         for i, image in enumerate(decode_files(decode, files, f"{name}: images")):
             images[i] = image
 
@@ -61,38 +58,27 @@ def load_images(
 def read_image(
     path: Path, size: int, use_hsv: bool = True, resize_first: bool = True
 ) -> np.ndarray:
-    """One image as :func:`load_images` stores it, ``[size, size]`` uint8.
-
-    Raises:
-        UserError: missing, damaged, no image, or of more than 50 million pixels.
-    """
+    """One image as :func:`load_images` stores it; of more than 50 million pixels: an error."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"{path} claims {image.width} x {image.height} pixels; at most {MAX_PIXELS} were expected. "
-                    "It is damaged or not of this data set. Get it again."
-                )
+                raise ValueError(f"it claims {image.width} x {image.height} pixels")
             return v_channel(image.convert("RGB"), size, use_hsv, resize_first)
     except FileNotFoundError:
         raise UserError(f"No image at {path}. Check the data folder, or get it again.") from None
-    except UserError:
-        raise
     except Exception as error:  # damaged files fail in Pillow's decoders in many ways
         raise UserError(
-            f"Cannot read {path}: {error}. An image was expected. Get it again."
+            f"Cannot read {path}: {error}. An image of at most {MAX_PIXELS} pixels was expected."
         ) from error
 
 
 def v_channel(image: Image.Image, size: int, use_hsv: bool, resize_first: bool) -> np.ndarray:
     """``[size, size]`` uint8 of an RGB image, see :func:`load_images`."""
-    resize = Resize((size, size))  # bilinear; antialiased, as always on PIL images
     if resize_first:
-        return _channel(resize(image), use_hsv)
-    return np.array(resize(Image.fromarray(_channel(image, use_hsv))))
-
-
-def _channel(image: Image.Image, use_hsv: bool) -> np.ndarray:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
     rgb = np.asarray(image)
-    return rgb.max(-1) if use_hsv else rgb[..., -1].copy()
+    value = rgb.max(-1) if use_hsv else rgb[..., -1].copy()
+    if resize_first:
+        return value
+    return np.array(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))

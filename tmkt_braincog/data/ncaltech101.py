@@ -13,10 +13,9 @@ import torch
 
 from ..errors import UserError
 from .base import DATASETS, NO_TWIN, DataSet, PublishedDraw, TransferData
-from .download import Archive
 from .events import Events, read_bin, shift_to_origin
 from .images import load_images
-from .install import install
+from .install import Archive, install
 from .recordings import FrameSpec, load_recordings
 from .splits import directory_order, first_portion, portion_split
 from .tree import File, Layout, find_files

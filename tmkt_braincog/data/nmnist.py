@@ -11,9 +11,8 @@ import torch
 
 from ..errors import UserError
 from .base import DATASETS, DataSet, TransferData
-from .download import Archive
 from .events import Events, read_bin
-from .install import install
+from .install import Archive, install
 from .recordings import FrameSpec, load_recordings
 from .tree import Layout, find_files
 

@@ -17,10 +17,9 @@ import torch
 from ..errors import UserError
 from .aedat4 import read_aedat4
 from .base import DATASETS, DataSet, PublishedDraw, TransferData
-from .download import Archive
 from .events import Events
 from .images import load_images
-from .install import install
+from .install import Archive, install
 from .recordings import FrameSpec, load_recordings
 from .report import listed
 from .splits import directory_order

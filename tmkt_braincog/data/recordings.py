@@ -1,21 +1,23 @@
 """Files of events to one array of frames, on all cores, cached."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import UserError, unknown_name
 from .cache import Writer, cached
-from .events import Events, check_events, warn_unsorted
+from .digest import files_digest
+from .events import Events, check_events
 from .frames import MODES, apply_mode, narrow, resize_frames, to_frames
 from .parallel import decode_files
+
+__all__ = ["FrameSpec", "Recordings", "files_digest", "load_recordings"]
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +30,14 @@ class FrameSpec:
     """How the recordings of a data set become frames: all that shapes them, and so the cache's key.
 
     Attributes:
-        read: a function of a module, ``read(path)``: one (events, (W, H)) per recording in the file, in order.
+        read: ``read(path)``: one (events, (W, H)) per recording in the file, in order.
         steps: T.
-        size: side in pixels after bilinear resizing; None: as the sensor delivers, one size for all.
-        mode: ``count``, ``event`` or ``frequency``, see :func:`~tmkt_braincog.data.frames.apply_mode`.
-        crop: rows and columns to keep of the sensor, (first row, end, first column, end); None: all.
+        size: side in pixels after bilinear resizing; None: the sensor's, the same for all.
+        mode: see :func:`~tmkt_braincog.data.frames.apply_mode`.
+        crop: rows and columns to keep, (first row, end, first column, end); None: all.
         per_file: recordings in each file.
         version: of ``read``; raise it when its events change.
+        reader: what ``read`` is called in the key; by default its module and name.
     """
 
     read: Callable[[Path], Iterable[tuple[Events, tuple[int, int]]]]
@@ -44,23 +47,22 @@ class FrameSpec:
     crop: tuple[int, int, int, int] | None = None
     per_file: int = 1
     version: int = 1
+    reader: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown_name("mode of frames", self.mode, MODES)
 
-    def key(self) -> dict:
+    def key(self) -> dict[str, Any]:
         """As JSON values."""
-        reader = f"{self.read.__module__}.{self.read.__qualname__}"
-        rest = {
-            name: getattr(self, name) for name in ("steps", "size", "mode", "per_file", "version")
-        }
-        crop = None if self.crop is None else list(self.crop)
-        return {"reader": reader, "crop": crop, "frames_version": FRAMES_VERSION, **rest}
+        names = ("steps", "size", "mode", "crop", "per_file", "version")
+        reader = self.reader or f"{self.read.__module__}.{self.read.__qualname__}"
+        rest = {name: getattr(self, name) for name in names}
+        return {"reader": reader, "frames_version": FRAMES_VERSION, **rest}
 
 
 class Recordings(NamedTuple):
-    """R recordings: ``frames`` ``[R, T, 2, H, W]`` and ``statistics``, ``[R]`` int64 each by name."""
+    """Of R recordings: frames ``[R, T, 2, H, W]`` and statistics, ``[R]`` int64 each by name."""
 
     frames: np.ndarray
     statistics: dict[str, np.ndarray]
@@ -71,7 +73,7 @@ def load_recordings(
 ) -> Recordings:
     """Frames of all recordings in ``files``, in order, from the cache where nothing has changed.
 
-    Logs one warning if timestamps ran backwards, and one if recordings are too short for T frames.
+    Warns of timestamps that ran backwards, and of recordings that are too short for T frames.
 
     Args:
         files: paths under ``root``; a data set that is moved as a whole keeps its cache.
@@ -79,24 +81,27 @@ def load_recordings(
         also: what else ``spec.read`` reads beside them, such as tables of times.
 
     Returns:
-        Frames, memory-mapped: uint8 counts (int16 where one exceeds 255), channel 0 OFF, 1 ON; float32 where
-        resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last minus first time),
-        ``width`` and ``height`` of the sensor, ``n_unsorted`` (events before their predecessor).
+        Frames, memory-mapped: uint8 counts (int16 or int32 where one is too large), channel 0 OFF,
+        1 ON; float32 where resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last
+        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events.
 
     Raises:
-        UserError: files that are missing, damaged, or have events outside the sensor, each with its message.
+        UserError: files that are missing, damaged, or have events outside the sensor: all of them.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
     arrays = cached(f"{name}-frames", key, lambda out: _build(out, files, spec, name))
     found = Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
-    n_unsorted = found.statistics["n_unsorted"]
-    warn_unsorted(int(n_unsorted.sum()), int(np.count_nonzero(n_unsorted)), name)
-    short = found.statistics["duration_us"] < spec.steps
+    unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
+    if unsorted.any():
+        log.warning(
+            "%s: %d events in %d recordings were out of order in time; they were sorted.",
+            name, unsorted.sum(), np.count_nonzero(unsorted),
+        )  # fmt: skip
     if short.any():
         first = files[int(np.argmax(short)) // spec.per_file]
         log.warning(
-            "%s: %d recordings last less than %d us, too short for %d frames, which are empty; the first is in %s.",
-            name, int(short.sum()), spec.steps, spec.steps, first,
+            "%s: %d recordings last less than %d us, too short for %d frames, which are empty; the "
+            "first is in %s.", name, short.sum(), spec.steps, spec.steps, first,
         )  # fmt: skip
     return found
 
@@ -105,13 +110,13 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
     n = len(files) * spec.per_file
     statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
     frames = None
-    for i, decoded in enumerate(
-        decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
-    ):
-        part, values = decoded["frames"].numpy(), decoded["statistics"].numpy()
+    results = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
+    for i, (part, values) in enumerate(results):
         at = slice(i * spec.per_file, (i + 1) * spec.per_file)
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
-            frames = _wider(out, frames, (n, *part.shape[1:]), part.dtype, at.start)
+            narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
+            if narrower is not None:
+                frames[: at.start] = narrower[: at.start]
         if part.shape[1:] != frames.shape[1:]:
             raise UserError(
                 f"{files[i]}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
@@ -121,20 +126,8 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
             statistics[s][at] = column
 
 
-def _wider(out: Writer, narrower: np.ndarray | None, shape, dtype, n_done: int) -> np.ndarray:
-    """Frames of a larger type, with what was done so far."""
-    frames = out.create("frames", shape, dtype)
-    if narrower is not None:
-        frames[:n_done] = narrower[:n_done]
-    return frames
-
-
-def decode(path: Path, spec: FrameSpec) -> dict[str, np.ndarray]:
-    """One file: ``frames`` ``[per_file, T, 2, H, W]`` and ``statistics`` ``[per_file, 5]`` int64.
-
-    Raises:
-        UserError: see :func:`load_recordings`.
-    """
+def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
+    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64."""
     frames, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
@@ -145,11 +138,11 @@ def decode(path: Path, spec: FrameSpec) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path} holds {len(frames)} recordings; {spec.per_file} were expected. Get it again."
         )
-    return {"frames": narrow(np.stack(frames)), "statistics": np.array(statistics, np.int64)}
+    return narrow(np.stack(frames)), np.array(statistics, np.int64)
 
 
 def _finish(counts: np.ndarray, spec: FrameSpec) -> np.ndarray:
-    """Mode, crop and size of one recording's counts ``[T, 2, H, W]``, in this order as published."""
+    """Mode, crop and size of one recording's ``[T, 2, H, W]``, in this order as published."""
     frames = apply_mode(counts, spec.mode)
     if spec.crop is not None:
         top, bottom, left, right = spec.crop
@@ -157,19 +150,3 @@ def _finish(counts: np.ndarray, spec: FrameSpec) -> np.ndarray:
     if spec.size is None:
         return frames
     return resize_frames(torch.from_numpy(frames), spec.size).numpy()
-
-
-def files_digest(files: Sequence[Path], root: Path) -> str:
-    """SHA-256 over name under ``root``, size and modification time of each file, in order."""
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise UserError(
-                f"Cannot find {path} ({error}). Check the folder, or download it again."
-            ) from None
-        digest.update(
-            f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
-        )
-    return digest.hexdigest()
