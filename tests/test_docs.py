@@ -15,7 +15,7 @@ import tmkt_braincog
 from tmkt_braincog import data, losses, methods, mixing, models, teacher
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.commands import data as data_command
-from tmkt_braincog.data import DATASETS, cifar10dvs, make_split, ncaltech101
+from tmkt_braincog.data import DATASETS, LoadSpec, cifar10dvs, make_split, ncaltech101
 from tmkt_braincog.engine import evaluate
 from tmkt_braincog.losses import RDALoss, linear_cka
 from tmkt_braincog.methods import TMKT, Baseline
@@ -168,7 +168,7 @@ def test_data_counts_and_sizes():
 def test_data_the_audit_is_what_a_run_prints():
     page = (DOCS / "data.md").read_text()
     options, _ = resolve(parse(["--shots", "5"]))
-    found = DATASETS["ndigits"].load(None)
+    found = DATASETS["ndigits"].load(LoadSpec())
     assert f"\nSeed 42. {make_split(found, options, 42).audit}\n" in page
     assert f"half of those have a recording: {len(found.train)} / {len(found.test)} |" in page
 

@@ -19,7 +19,7 @@ from tonic.transforms import ToFrame
 from writers import random_events
 
 from tests.test_fused import assert_same
-from tmkt_braincog.data import DATASETS
+from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
@@ -171,7 +171,7 @@ def test_backbone_the_command_line_runs_it_fused(examples):
 
 
 def test_dataset_frames_twins_and_split(examples, data_root):
-    data = DATASETS["own"].load(data_root, steps=T, size=SIZE)
+    data = DATASETS["own"].load(LoadSpec(data_root, T, SIZE))
     assert data.classes == CLASSES and data.frames.shape == (2 * PER_CLASS, T, 2, SIZE, SIZE)
     assert (
         data.names[11] == "events/dog/0002.npy" and data.labels[11] == 1 and data.file_ids[11] == 2
@@ -190,7 +190,7 @@ def test_dataset_says_what_it_expects(examples, tmp_path):
     with pytest.raises(
         UserError, match=r"There is no folder .*own/events\.\nData set ``own``: DATA/own/events"
     ):
-        DATASETS["own"].load(tmp_path, steps=T, size=SIZE)
+        DATASETS["own"].load(LoadSpec(tmp_path, T, SIZE))
 
 
 def test_figure_from_the_runs(examples, output, tmp_path):

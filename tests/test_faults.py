@@ -1,8 +1,8 @@
 """Faults of the reference that change results: mended under ``clean``, or reproduced under ``he2024``.
 
-One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101) are in
-tests/data/test_ncaltech101.py, 3 and 4 (CEP-DVS) in test_cepdvs.py, 6 in tests/engine/test_train.py
-(``test_evaluation_runs_the_event_stream_only``), 9 (N-Omniglot) in test_nomniglot.py.
+One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101), 3 and 4 (CEP-DVS)
+and 9 (N-Omniglot) are in tests/data/test_sets_special.py, 6 in tests/engine/test_train.py
+(``test_evaluation_runs_the_event_stream_only``).
 """
 
 import json

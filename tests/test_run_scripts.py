@@ -190,7 +190,7 @@ SAID = {
 @pytest.mark.parametrize("name", TREES)
 def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch, name):
     """Stand-ins: few files with few events each, but real formats, names and classes. N-Omniglot is trained on in
-    tests/data/test_nomniglot.py.
+    tests/data/test_sets_special.py.
 
     With the small network everywhere: evaluating the large ones takes minutes on a CPU.
     """

@@ -5,16 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tmkt_braincog.data import digits, emulator
-from tmkt_braincog.data.base import DATASETS
-from tmkt_braincog.data.digits import (
-    digit_images,
-    emulated_stream,
-    enlarge_thrice,
-    recording,
-    split_in_order,
-)
-from tmkt_braincog.data.emulator import DURATION_US, SensorModel, emulate, position
+from tmkt_braincog.data import DATASETS, LoadSpec, cache, digits, emulator
+from tmkt_braincog.data.digits import digit_images, emulated_stream, enlarge_thrice, recording
+from tmkt_braincog.data.emulator import DURATION_US, SensorModel, emulate, fire, position
 from tmkt_braincog.errors import UserError
 
 FIRST_FOUR = "0b3c600b1686d4371bc1dbffb3f7251ab05e589c08e936a3384bf145f7fe7ec9"
@@ -27,7 +20,7 @@ def stream():
 
 @pytest.fixture(scope="module")
 def data():
-    return DATASETS["ndigits"].load(None, 5, 48, None)
+    return DATASETS["ndigits"].load(LoadSpec(steps=5))
 
 
 def test_images_are_centred_and_full_range():
@@ -142,27 +135,41 @@ def test_ideal_pixels_fire_once_per_threshold():
     model = SensorModel(threshold=0.25, mismatch=0)
     start = np.zeros((1, 34, 34), np.float32)
     thresholds = np.full((2, 34, 34), 0.25, np.float32)
-    pixels = emulator._Pixels(start, start, thresholds, model)
+    views = (start + np.float32(i / 40) for i in range(41))
     times = []
-    for i in range(40):
-        light = start + np.float32((i + 1) / 40)
-        found = pixels.step(light, i * 2500)
-        times += found[4][(found[2] == 0) & (found[3] == 0)].tolist()
+    for _, _, y, x, t in fire(views, start, thresholds, model):
+        times += t[(y == 0) & (x == 0)].tolist()
     # Each event costs the dead time, 2500 us, in which the level follows the light.
     np.testing.assert_allclose(times, [25_000, 52_500, 80_000], atol=2)
-
-
-def test_split_is_by_class_in_order():
-    labels = np.array([0, 1, 0, 0, 1, 0])
-    train, test = split_in_order(labels, 0.5)
-    assert train.tolist() == [0, 1, 2]
-    assert test.tolist() == [3, 4, 5]
 
 
 @pytest.mark.parametrize("portion", [0, 1, -0.5, 1.5, 0.001, float("nan")])
 def test_split_with_an_empty_side(portion):
     with pytest.raises(UserError, match="training portion"):
-        split_in_order(np.zeros(10, int), portion)
+        digits.load(LoadSpec(train_portion=portion))
+
+
+@pytest.mark.parametrize(
+    "owner, name, value", [
+        (SensorModel, "__init__", lambda self, real=SensorModel.__init__: real(self, dark=0.2)),
+        (emulator, "CORNERS", ((0.0, 0.0),) * 4),
+        (emulator, "_LOG_QUANTUM", 1e-5),
+        (digits, "STREAM_VERSION", 0),
+        (digits, "enlarge_thrice", lambda images, real=enlarge_thrice: 8 * real(images) // 9),
+    ],
+)  # fmt: skip
+def test_the_cache_depends_on_the_images_and_on_every_number_of_the_sensor(
+    owner, name, value, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        digits, "cached", lambda name, key, build: asked.append(cache.cache_folder(name, key))
+    )
+    for _ in range(2):
+        for read in (emulated_stream, lambda images: digits.emulated_frames(images, 5)):
+            read(digit_images()[0])
+        monkeypatch.setattr(owner, name, value)
+    assert len(set(asked)) == 4
 
 
 def test_contract(data):
@@ -192,7 +199,7 @@ def test_frames_hold_the_events(data, stream):
 
 def test_frames_come_from_the_cache(data, monkeypatch):
     monkeypatch.setattr(digits, "to_frames", None)
-    again = digits.load(steps=5, train_portion=0.2)
+    again = digits.load(LoadSpec(steps=5, train_portion=0.2))
     assert torch.equal(again.frames, data.frames)
     assert len(again.train) < len(data.train)
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tmkt_braincog.data import DATASETS
+from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.resident import to_device
 
 
 @pytest.fixture(scope="module")
 def data():
-    return DATASETS["ndigits"].load(None, 2, 28)
+    return DATASETS["ndigits"].load(LoadSpec(steps=2))
 
 
 def test_the_cpu_keeps_the_map(data):

@@ -1,7 +1,7 @@
 """Augmentation of event frames, the same for all time-steps of a recording.
 
-The recipes of He et al. (AAAI 2024): ``crop`` shifts by up to 4 pixels (N-Caltech101), ``dvs-da`` adds
-a flip and a rotation (CEP-DVS).
+The recipes of He et al. (AAAI 2024): ``crop`` shifts by up to 4 pixels (N-Caltech101), ``dvs-da``
+adds a flip and a rotation (CEP-DVS).
 """
 
 import math
@@ -21,16 +21,16 @@ MAX_ANGLE = 15.0
 def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     """Random crop after zero padding by 4; for ``dvs-da`` also a horizontal flip, then a rotation.
 
-    The source of every pixel is worked out per sample, then all are looked up at once, on the device of the
-    events, which is not waited for. The pixels are the same on every device.
+    The source of every pixel is worked out per sample, then all are looked up at once, on the
+    device of the events, which is not waited for. The pixels are the same on every device.
 
     Args:
         events: ``[B, T, 2, H, W]`` float32.
-        draws: ``[B, 4]`` uniform numbers in [0, 1), in host memory: row shift, column shift, flip, angle.
+        draws: ``[B, 4]`` uniform in [0, 1), on the host: row shift, column shift, flip, angle.
         kind: one of ``AUGMENTATIONS``.
 
     Returns:
-        Same shape and dtype; rotation in [-15, 15] degrees by nearest neighbour, so that counts stay counts.
+        Same shape and dtype; rotated by up to 15 degrees, nearest neighbour: counts stay counts.
     """
     if kind == "none":
         return events
@@ -44,12 +44,11 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
         flipped = draws[:, 2] < 0.5
         sign[flipped, 1] = -1
         shifts[flipped, 1] += W - 1
-    # Source i = sign * pixel + shift, as grid_sample counts: its centre is at (2 i + 1) / size - 1. That is half a
-    # pixel away from the next one, so that rounding decides nothing.
+    # Source i = sign * pixel + shift, as grid_sample counts: its centre is at (2 i + 1) / size - 1.
+    # That is half a pixel away from the next one, so that rounding decides nothing.
     a, b = 2 * sign / (H, W), (2 * shifts + 1) / (H, W) - 1
-    (a_row, a_column), (b_row, b_column) = upload(
-        np.float32([a.T, b.T])[..., None, None], events.device
-    )
+    scale = np.array([a.T, b.T], np.float32)[..., None, None]
+    (a_row, a_column), (b_row, b_column) = upload(scale, events.device)
     grid = torch.broadcast_tensors(column * a_column + b_column, row * a_row + b_row)
     flat = events.reshape(B, T * P, H, W)
     out = F.grid_sample(flat, torch.stack(grid, -1), mode="nearest", align_corners=False)
@@ -59,12 +58,12 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
 def _rotated(row: Tensor, column: Tensor, draws: np.ndarray) -> tuple[Tensor, Tensor]:
     """Pixels ``[B, H, W]`` that a rotation about the centre brings to these rows and columns.
 
-    The roundings are those of torchvision's ``rotate``, one operation after the other: a product of matrices
-    would round as the device likes.
+    The roundings are those of torchvision's ``rotate``, one operation after the other: a product of
+    matrices would round as the device likes.
     """
     H, W = len(row), len(column)
     radians = [math.radians(MAX_ANGLE * (2 * u - 1)) for u in draws.tolist()]
-    cos, sin = (np.float32([f(r) for r in radians]) for f in (math.cos, math.sin))
+    cos, sin = (np.array([f(r) for r in radians], np.float32) for f in (math.cos, math.sin))
     half_w, half_h = np.float32(W / 2), np.float32(H / 2)
     matrix = np.stack([cos / half_w, -sin / half_w, sin / half_h, cos / half_h])
     xx, xy, yx, yy = upload(matrix[..., None, None], row.device)

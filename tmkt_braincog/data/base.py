@@ -9,11 +9,56 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError, unknown_name
 from ..registry import DATASETS
+from .frames import MODES
 
-__all__ = ["DATASETS", "NO_TWIN", "DataSet", "PublishedDraw", "TransferData", "cache_root"]
+__all__ = ["DATASETS", "NO_TWIN", "DataSet", "LoadSpec", "PublishedDraw", "TransferData"]
 
 NO_TWIN = -1
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """What to load, and in which shape.
+
+    Attributes:
+        root: folder that holds the data sets' own folders; most need only a part of the recordings.
+        steps: T >= 1.
+        size: side of frames and images in pixels; ``nmnist`` and ``ndigits`` keep their own sizes.
+        train_portion: share of every class, in the order of the numbers, that trains, in (0, 1);
+            None: the data set's own split.
+        use_hsv: images by the V channel of HSV; False: their blue channel, as in the reference.
+        mode: what a frame holds, see :func:`~tmkt_braincog.data.frames.apply_mode`.
+
+    Raises:
+        UserError: an unknown mode.
+    """
+
+    root: str | Path | None = None
+    steps: int = 10
+    size: int = 48
+    train_portion: float | None = None
+    use_hsv: bool = True
+    mode: str = "count"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("mode of frames", self.mode, MODES)
+
+    def folder(self, name: str, expected: str, own_split: bool = False) -> Path:
+        """The root, for the data set ``name``; a UserError where the spec does not suit it."""
+        if own_split and self.train_portion is not None:
+            raise UserError(
+                f"Got a training portion of {self.train_portion} for {name}, which has its own "
+                "split. Leave the option away."
+            )
+        if self.root is None:
+            raise UserError(f"{name} needs a data root (--data-root); none was given.\n{expected}")
+        return Path(self.root)
+
+    def portion(self, default: float) -> float:
+        return default if self.train_portion is None else self.train_portion
 
 
 @dataclass(frozen=True)
@@ -42,17 +87,15 @@ class TransferData:
         frames: ``[R, T, 2, H, W]``, event counts per time bin and polarity (0 OFF, 1 ON), integer
             at sensor resolution or float32 where already resized.
         labels: ``[R]`` int64.
-        names: R file names relative to the data set's folder, unique, such as ``Train/3/00011.bin``.
+        names: R file names relative to the set's folder, unique, such as ``Train/3/00011.bin``.
         file_ids: ``[R]`` int64, the number in the file's name.
         images: ``[S, h, w]`` uint8, V channel of HSV.
         image_labels: ``[S]`` int64.
-        twins: ``[R]`` int64, index of the image that the recording was made from, or ``NO_TWIN`` where that is
-            not known or not there.
+        twins: ``[R]`` int64, the image that the recording was made from, or ``NO_TWIN``.
         train, test: int64 indices of recordings, the data set's own split, sorted.
-        static_train: int64 indices of the images that the data set's own split trains on.
-        static_test: int64 indices of the other images.
-        statistics: ``[R]`` int64 each by name, see :class:`~tmkt_braincog.data.recordings.Recordings`.
-        published: the draw of the reference where it differs from these, see :class:`PublishedDraw`.
+        static_train, static_test: int64 indices of the images that this split trains on, others.
+        statistics: ``[R]`` int64 by name, see :class:`~tmkt_braincog.data.recordings.Recordings`.
+        published: the draw of the reference where it differs from these.
         remarks: sentences about the data that every result made from them must carry.
         emulated: True where the events come from a sensor model and not from a camera.
     """
@@ -84,22 +127,19 @@ class TransferData:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A registered target data set: how to get and load it and the recipe that goes with it.
+    """A registered target data set.
 
     Attributes:
-        load: ``load(root, steps, size, train_portion, use_hsv, mode) -> TransferData``; ``root`` is None where the user
-            gave no ``--data-root``, ``steps`` is T, ``size`` the frame's side in pixels after resizing,
-            ``train_portion`` None where the data set's own split is meant.
+        load: see :class:`LoadSpec`; a UserError for files that are missing, damaged or misplaced.
         sources: the name of its static data set, and others that are understood for it.
-        recipe: option defaults that suit this data set: the name of a file in ``recipes/``, or option name -> value.
-        fetch: ``fetch(root)`` downloads and unpacks what is missing and may be had by a public link, and raises a
-            UserError that says what to fetch by hand; None where nothing is needed.
-        counts: recordings per class as published, in the order of the classes; empty where there is no such table.
+        recipe: options that suit it: the name of a file in ``recipes/``, or option name -> value.
+        fetch: downloads into a root what is missing, or a UserError that says what to get by hand.
+        counts: recordings per class as published; empty where there is no such table.
         get: how to get it, in a word or two: ``built in``, ``download``, ``by hand``.
         needs: what it takes, in a line.
     """
 
-    load: Callable[..., TransferData]
+    load: Callable[[LoadSpec], TransferData]
     sources: tuple[str, ...]
     recipe: str | Mapping[str, Any] = field(default_factory=dict)
     fetch: Callable[[Path], None] | None = None
@@ -109,5 +149,5 @@ class DataSet:
 
 
 def cache_root() -> Path:
-    """Folder of everything that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
+    """Folder of all that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
     return Path(os.environ.get("TMKT_CACHE") or Path.home() / ".cache" / "tmkt_braincog")

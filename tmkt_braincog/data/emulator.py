@@ -1,19 +1,20 @@
 """An emulated event camera: a still image moved along N-MNIST's three saccades. Not real events.
 
-The set-up is that of Orchard et al. 2015 ("Converting static image datasets to spiking neuromorphic
-datasets using saccades"): a 34 x 34 sensor, three movements of 105 ms along the sides of an isosceles
-triangle. The pixel is the usual model of an event camera (ESIM, Rebecq et al. 2018; v2e, Hu et al.
-2021): an event when the log intensity has moved by a threshold from the level remembered at the last
-event, times interpolated linearly within a simulation step, thresholds that differ from pixel to
-pixel, a refractory time, and background noise. Left out: the pixel's low-pass filter, leak events, the
-display's refresh, and the arbiter's delays. One visible difference remains: here the leading edge of
-a bright stroke gives ON events, in the files of N-MNIST it carries polarity 0.
+The set-up is that of Orchard et al. 2015: a 34 x 34 sensor, three movements of 105 ms along the
+sides of an isosceles triangle. The pixel is the usual model of an event camera (ESIM, Rebecq et al.
+2018; v2e, Hu et al. 2021): an event when the log intensity has moved by a threshold from the level
+remembered at the last event, times interpolated linearly within a simulation step, thresholds that
+differ from pixel to pixel, a refractory time, and background noise. Left out: the pixel's low-pass
+filter, leak events, the display's refresh, and the arbiter's delays. The leading edge of a bright
+stroke gives ON events here; in the files of N-MNIST it carries polarity 0.
 
 The logarithm is rounded and everything after it is basic arithmetic in a fixed order, so the same
 image and seed give the same events on every machine.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,26 +33,21 @@ _LOG_QUANTUM = 1e-6
 
 @dataclass(frozen=True)
 class SensorModel:
-    """Constants of the emulated sensor; the defaults are tuned to N-MNIST's number of events.
+    """Constants of the emulated sensor; the defaults are tuned to N-MNIST's number of events."""
 
-    Attributes:
-        threshold: mean contrast threshold, in units of log intensity.
-        mismatch: standard deviation of a pixel's threshold, relative to the mean.
-        dark: intensity of black relative to white; bounds the contrast.
-        refractory_us: dead time after an event, during which the remembered level follows the light;
-            at least ``step_us``, so that a pixel fires at most once a step.
-        step_us: simulation step; divides the duration of a saccade.
-        noise_hz: background events per pixel and second, both polarities together.
-        seed: of the pixels' thresholds, which all recordings share, and of everything else.
-    """
-
-    threshold: float = 0.36
-    mismatch: float = 0.04
-    dark: float = 0.1
+    threshold: float = 0.36  # mean contrast threshold, in units of log intensity
+    mismatch: float = 0.04  # standard deviation of a pixel's threshold, relative to the mean
+    dark: float = 0.1  # intensity of black relative to white; bounds the contrast
+    # Dead time after an event, in which the remembered level follows the light; at least a step.
     refractory_us: int = 2_500
-    step_us: int = 2_500
-    noise_hz: float = 0.5
-    seed: int = 2015
+    step_us: int = 2_500  # simulation step; divides the duration of a saccade
+    noise_hz: float = 0.5  # background events per pixel and second, both polarities together
+    seed: int = 2015  # of the pixels' thresholds, which all recordings share, and of all else
+
+    def key(self) -> dict[str, Any]:
+        """All numbers that the recordings depend on, for a cache."""
+        scene = [SENSOR_SIZE, SACCADE_US, CORNERS, _PAD, _LOG_QUANTUM]
+        return {"scene": scene, **asdict(self)}
 
 
 def emulate(
@@ -61,27 +57,35 @@ def emulate(
 
     Args:
         images: ``[B, 28, 28]`` uint8 (any h x w up to the sensor's), 0 dark .. 255 bright.
-        first_id: number of the first image; recording k depends on the image and on ``first_id + k``
-            only, not on the others in the batch.
+        first_id: number of the first image; recording k depends on the image and on ``first_id +
+            k`` only, not on the others in the batch.
         model: the sensor; default :class:`SensorModel`.
 
     Returns:
-        B arrays ``[E_b]`` of :data:`~tmkt_braincog.data.events.EVENT_DTYPE`, sorted by time, t in us
-        from 0 to 315000.
+        B arrays ``[E_b]`` of :data:`~tmkt_braincog.data.events.EVENT_DTYPE`, sorted by time, t in
+        us from 0 to 315000.
     """
     model = model or SensorModel()
     scene = log_scene(images, model.dark)
     generators = [np.random.default_rng([model.seed, 1, first_id + b]) for b in range(len(images))]
-    recording, signal = _simulate(scene, generators, model)
-    bounds = np.searchsorted(recording, np.arange(1, len(images)))
-    parts = np.split(signal, bounds)
+    thresholds = _thresholds(model)
+    views = (view(scene, position(t)) for t in range(0, DURATION_US + 1, model.step_us))
+    # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
+    width, height = SENSOR_SIZE
+    past = np.stack([rng.random((height, width), np.float32) for rng in generators]) * 2 - 1
+    level = view(scene, position(0)) - past * thresholds.min(axis=0)
+    steps = fire(views, level, thresholds, model)
+    recording, p, y, x, t = (np.concatenate(column) for column in zip(*steps, strict=True))
+    order = np.argsort(recording, kind="stable")
+    bounds = np.searchsorted(recording[order], np.arange(1, len(images)))
+    parts = np.split(make_events(x, y, t, p)[order], bounds)
     return [
         _with_noise(part, rng, model.noise_hz) for part, rng in zip(parts, generators, strict=True)
     ]
 
 
 def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
-    """``[B, h, w]`` uint8 images as ``[B, H + 2 pad, W + 2 pad]`` float32 log intensity, centred."""
+    """``[B, h, w]`` uint8 images centred in ``[B, H + 2 pad, W + 2 pad]`` float32 log intensity."""
     levels = np.log(dark + (1 - dark) * np.arange(256) / 255)
     # Logarithms may differ in the last bit between machines; rounding removes that.
     levels = (np.round(levels / _LOG_QUANTUM) * _LOG_QUANTUM).astype(np.float32)
@@ -94,10 +98,10 @@ def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
 
 
 def position(time_us: float) -> tuple[float, float]:
-    """Shift (x, y) of the scene in pixels at a time in us; each saccade starts and stops smoothly."""
+    """Shift (x, y) of the scene in pixels at a time in us; a saccade starts and stops smoothly."""
     side = min(int(time_us // SACCADE_US), len(CORNERS) - 2)
     u = time_us / SACCADE_US - side
-    # Quintic smooth step: the event rate then swells and fades within a saccade as in real recordings.
+    # Quintic smooth step: the event rate swells and fades within a saccade as in real recordings.
     way = u * u * u * (10 - 15 * u + 6 * u * u)
     (x0, y0), (x1, y1) = CORNERS[side], CORNERS[side + 1]
     return x0 + way * (x1 - x0), y0 + way * (y1 - y0)
@@ -109,25 +113,9 @@ def view(scene: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
     left, fx = divmod(_PAD - shift[0], 1)
     top, fy = divmod(_PAD - shift[1], 1)
     rows = scene[:, int(top) : int(top) + height + 1, int(left) : int(left) + width + 1]
-    fx, fy = np.float32(fx), np.float32(fy)
-    across = rows[:, :, :-1] * (1 - fx) + rows[:, :, 1:] * fx
-    return across[:, :-1] * (1 - fy) + across[:, 1:] * fy
-
-
-def _simulate(
-    scene: np.ndarray, generators: list[np.random.Generator], model: SensorModel
-) -> tuple[np.ndarray, np.ndarray]:
-    """The recording of each event, ascending, and the events without noise, in no order within one."""
-    thresholds = _thresholds(model)
-    now = view(scene, position(0))
-    # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
-    past = np.stack([rng.random(now.shape[1:], np.float32) for rng in generators]) * 2 - 1
-    pixels = _Pixels(now, now - past * thresholds.min(axis=0), thresholds, model)
-    starts = range(0, DURATION_US, model.step_us)
-    events = [pixels.step(view(scene, position(t + model.step_us)), t) for t in starts]
-    recording, p, y, x, t = (np.concatenate(column) for column in zip(*events, strict=True))
-    order = np.argsort(recording, kind="stable")
-    return recording[order], make_events(x, y, t, p)[order]
+    wx, wy = np.float32(fx), np.float32(fy)
+    across = rows[:, :, :-1] * (1 - wx) + rows[:, :, 1:] * wx
+    return across[:, :-1] * (1 - wy) + across[:, 1:] * wy
 
 
 def _thresholds(model: SensorModel) -> np.ndarray:
@@ -139,43 +127,39 @@ def _thresholds(model: SensorModel) -> np.ndarray:
     return (model.threshold * (1 + model.mismatch * spread)).astype(np.float32)
 
 
-class _Pixels:
-    """State of B x H x W pixels; log intensity runs linearly within a step."""
+def fire(
+    views: Iterable[np.ndarray], level: np.ndarray, thresholds: np.ndarray, model: SensorModel
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """The events of every simulation step: recording, p, y, x and t, in no order.
 
-    def __init__(
-        self, light: np.ndarray, level: np.ndarray, thresholds: np.ndarray, model: SensorModel
-    ):
-        if model.refractory_us < model.step_us:
-            raise ValueError(
-                "refractory_us must not be shorter than step_us: one event per pixel and step"
-            )
-        self.light = light
-        self.level = level
-        self.off, self.on = thresholds
-        # End of the dead time in us from the start of the present step, negative when past.
-        self.awake_at = np.full_like(light, -1)
-        self.model = model
-
-    def step(self, light: np.ndarray, start_us: int) -> tuple[np.ndarray, ...]:
-        """Advance to ``light``, ``[B, H, W]``; return the step's events: recording, p, y, x, t."""
-        step = np.float32(self.model.step_us)
-        slope = (light - self.light) / step
-        asleep = self.awake_at >= 0
+    Args:
+        views: ``[B, H, W]`` float32 log intensity at the start and after each step, linear between.
+        level: ``[B, H, W]`` that the pixels remember at the start.
+        thresholds: ``[2, H, W]``, OFF and ON.
+    """
+    if model.refractory_us < model.step_us:
+        raise ValueError("refractory_us must not be below step_us: one event per pixel and step")
+    off, on = thresholds
+    step = np.float32(model.step_us)
+    views = iter(views)
+    light = next(views)
+    # End of the dead time in us from the start of the present step, negative when past.
+    awake_at = np.full_like(light, -1)
+    for k, after in enumerate(views):
+        slope = (after - light) / step
         # A pixel coming back from its dead time remembers the light of that moment.
-        self.level = np.where(
-            asleep, self.light + slope * np.minimum(self.awake_at, step), self.level
-        )
-        change = light - self.level
-        fired = ((change >= self.on) | (change <= -self.off)) & (self.awake_at < step)
-        where = np.nonzero(fired)
+        woken = light + slope * np.minimum(awake_at, step)
+        level = np.where(awake_at >= 0, woken, level)
+        change = after - level
+        where = np.nonzero(((change >= on) | (change <= -off)) & (awake_at < step))
         is_on = change[where] > 0
-        reached = self.level[where] + np.where(is_on, self.on[where[1:]], -self.off[where[1:]])
-        after = np.clip((reached - self.light[where]) / slope[where], 0, step)
-        self.level[where] = reached
-        self.awake_at[where] = after + np.float32(self.model.refractory_us)
-        self.awake_at -= step
-        self.light = light
-        return where[0], is_on, where[1], where[2], start_us + after.astype(np.int64)
+        reached = level[where] + np.where(is_on, on[where[1:]], -off[where[1:]])
+        within = np.clip((reached - light[where]) / slope[where], 0, step)
+        level[where] = reached
+        awake_at[where] = within + np.float32(model.refractory_us)
+        awake_at -= step
+        light = after
+        yield where[0], is_on, where[1], where[2], k * model.step_us + within.astype(np.int64)
 
 
 def _with_noise(events: np.ndarray, rng: np.random.Generator, noise_hz: float) -> np.ndarray:

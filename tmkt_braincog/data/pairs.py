@@ -33,7 +33,7 @@ class Pair(NamedTuple):
     static: Tensor
     label: Tensor
     draws: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of this name
     image: Tensor
 
     def to(self, device: torch.device) -> "Pair":
@@ -43,14 +43,14 @@ class Pair(NamedTuple):
 class TSMDataset(Dataset):
     """Recordings and class-matched static images, ready for time-step mixup.
 
-    All chance (partner, walk, augmentation) of item ``i`` in an epoch comes from
-    ``(seed, epoch, i)`` alone, so it does not depend on workers, order or device. An index counts
-    on past the number of recordings: ``i % R`` is the recording and the quotient tells repeats
-    apart, so that a recording met twice in an epoch gets a new partner and a new walk. A list of
-    indices gives a whole batch at once (``DataLoader(..., sampler=batches, batch_size=None)``).
+    All chance (partner, walk, augmentation) of item ``i`` comes from ``(seed, epoch, i)`` alone,
+    not from workers, order or device. An index counts on past the number of recordings: ``i % R``
+    is the recording and the quotient tells repeats apart, which get a new partner and a new walk. A
+    list of indices gives a whole batch at once (``DataLoader(..., sampler=batches,
+    batch_size=None)``).
 
-    Frames and images may live on a GPU: a batch is then put together there, and nothing is read back, so that
-    the host need not wait for the steps before.
+    Frames and images may live on a GPU: a batch is then put together there, and nothing is read
+    back.
 
     Args:
         frames: ``[R, T, 2, H, W]`` event counts, any dtype.
@@ -61,10 +61,10 @@ class TSMDataset(Dataset):
         seed: any integer >= 0.
         augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
         recordings: indices of the recordings to deliver, all where None. R is the number of these.
-        pools: per class, indices of the images to draw its partners from; all images of the class where None.
+        pools: per class, indices of the images to draw its partners from; all of the class where
+        None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
-            image that the recording was made from.
-        twins: ``[R]`` index of that image, or -1; needed for ``twin``.
+            image that the recording was made from, by its index in ``twins`` ``[R]`` (or -1).
 
     Raises:
         UserError: a class with recordings but no image, lengths that do not match, a missing twin.
@@ -87,15 +87,13 @@ class TSMDataset(Dataset):
     ):
         if len(frames) != len(labels) or len(images) != len(image_labels):
             raise UserError(
-                f"Seen {len(frames)} recordings with {len(labels)} labels and {len(images)} images with "
-                f"{len(image_labels)} labels: expected one label each."
+                f"Seen {len(frames)} recordings with {len(labels)} labels and {len(images)} images "
+                f"with {len(image_labels)} labels: expected one label each."
             )
-        for what, value, known in (
-            ("augment", augment, AUGMENTATIONS),
-            ("pairing", pairing, PAIRINGS),
-        ):
-            if value not in known:
-                raise unknown_name(what, value, known)
+        if augment not in AUGMENTATIONS:
+            raise unknown_name("augment", augment, AUGMENTATIONS)
+        if pairing not in PAIRINGS:
+            raise unknown_name("pairing", pairing, PAIRINGS)
         self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
         if size is None and frames.shape[-1] != frames.shape[-2]:
             raise UserError(
@@ -112,9 +110,9 @@ class TSMDataset(Dataset):
         empty = [c for c in classes if c >= len(pools) or not len(pools[c])]
         if empty:
             raise UserError(
-                f"Classes {empty} have event recordings but no static image to pair them with. Check that "
-                "both data sets hold the same classes, and that not all of their images are twins of "
-                "validation or test recordings."
+                f"Classes {empty} have event recordings but no static image to pair them with. "
+                "Check that both data sets hold the same classes, and that not all of their "
+                "images are twins of validation or test recordings."
             )
         self.twins = None if twins is None else np.asarray(twins)
         if pairing == "twin":
@@ -128,8 +126,8 @@ class TSMDataset(Dataset):
         lost = int((~np.isin(self.twins[self.recordings], static)).sum())
         if lost:
             raise UserError(
-                f"pairing='twin': {lost} of {len(self)} recordings have no static image that may be trained on. "
-                "Use pairing='class'."
+                f"pairing='twin': {lost} of {len(self)} recordings have no static image that may "
+                "be trained on. Use pairing='class'."
             )
 
     def __iter__(self) -> Iterator[Pair]:
@@ -144,11 +142,11 @@ class TSMDataset(Dataset):
 
     def __getitem__(self, index: int | Sequence[int]) -> Pair:
         if np.ndim(index):
-            return self._batch([int(i) for i in index])
-        index = int(index)
-        if not -len(self) <= index:
-            raise IndexError(f"item {index} of {len(self)}")
-        return Pair(*(t[0] for t in self._batch([index % len(self) if index < 0 else index])))
+            return self._batch([int(i) for i in np.asarray(index)])
+        item = int(np.asarray(index))
+        if not -len(self) <= item:
+            raise IndexError(f"item {item} of {len(self)}")
+        return Pair(*(t[0] for t in self._batch([item % len(self) if item < 0 else item])))
 
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device
@@ -173,7 +171,7 @@ class TSMDataset(Dataset):
     def _partners(
         self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray
     ) -> np.ndarray:
-        if self.pairing == "twin":
+        if self.pairing == "twin" and self.twins is not None:
             return self.twins[recordings]
         pools = [self.pools[c] for c in labels]
         return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])

@@ -19,8 +19,8 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Full batches of item indices for one epoch; the incomplete last batch is dropped.
 
-    An index ``i`` stands for recording ``i % R``; its quotient counts the recording's earlier visits
-    in this epoch (see :class:`~tmkt_braincog.data.pairs.TSMDataset`).
+    An index ``i`` stands for recording ``i % R``; its quotient counts the recording's earlier
+    visits in this epoch (see :class:`~tmkt_braincog.data.pairs.TSMDataset`).
 
     Args:
         labels: ``[R]`` classes.
@@ -35,8 +35,8 @@ def epoch_batches(
     size = epoch_size or n
     if size < batch_size:
         raise UserError(
-            f"An epoch of {size} recordings holds no batch of {batch_size}: lower --batch-size, or raise "
-            "--epoch-size to repeat recordings (with new partners and mixing)."
+            f"An epoch of {size} recordings holds no batch of {batch_size}: lower --batch-size, or "
+            "raise --epoch-size to repeat recordings (with new partners and mixing)."
         )
     rng = np.random.default_rng((seed, epoch, 0, _STREAM))
     if sampling == "balanced":

@@ -1,13 +1,13 @@
 """Which recordings train, validate and test, which images may be drawn, and the audit of twins.
 
 A recording's *static twin* is the image it was made from. Under the ``clean`` protocol the twin of
-a recording that validates or tests is never trained on; ``he2024`` draws as the reference does; ``leak`` puts the twins of
-the test recordings among the images, in place of as many others, to measure what they give.
+a recording that validates or tests is never trained on; ``he2024`` draws as the reference does;
+``leak`` puts the twins of the test recordings among the images, in place of as many others.
 """
 
 import hashlib
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,20 +42,17 @@ class Split:
 
     def record(self, data: TransferData) -> dict[str, str | list[str]]:
         """The audit and the recordings' names per part, as kept with a run."""
-        parts = {
-            part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")
-        }
-        return {"audit": self.audit, "remarks": data.remarks, **parts}
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        names = {part: [data.names[i] for i in members] for part, members in parts.items()}
+        return {"audit": self.audit, "remarks": data.remarks, **names}
 
 
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the first ``round(portion * n)`` members of every class, in order, and of the rest."""
-    first, rest = [], []
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
-        n = round(portion * len(members))
-        first.append(members[:n])
-        rest.append(members[n:])
+    """Indices of the first ``round(portion * n)`` of every class, in order, and of the rest."""
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    sizes = [round(portion * len(of_class)) for of_class in members]
+    first = [of_class[:n] for of_class, n in zip(members, sizes, strict=True)]
+    rest = [of_class[n:] for of_class, n in zip(members, sizes, strict=True)]
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
 
 
@@ -64,37 +61,35 @@ def portion_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
-    Args:
-        default: the data set's own portion, for the message.
-
     Raises:
-        UserError: nothing would be left on one side.
+        UserError: nothing would be left on one side; it names the published portion, ``default``.
     """
     train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
     if not len(train) or not len(test):
         raise UserError(
-            f"Got a training portion of {portion} for {len(labels)} recordings, which leaves none to train or "
-            f"none to test on. Choose --train-portion between 0 and 1 (published: {default}), or add recordings."
+            f"Got a training portion of {portion} for {len(labels)} recordings, which leaves none "
+            "to train or none to test on. Choose --train-portion between 0 and 1 (published: "
+            f"{default}), or add recordings."
         )
     return train, test
 
 
 def directory_order(names: Sequence[str]) -> np.ndarray:
-    """Indices of the names in an order that has nothing to do with them, and is the same everywhere.
+    """Indices of the names in an order that has nothing to do with them, the same everywhere.
 
-    For ``he2024``: the reference takes files as the file system lists them, which on the usual ones is
-    the order of a hash of the name, another one on every disk.
+    For ``he2024``: the reference takes files as the file system lists them, which on the usual ones
+    is the order of a hash of the name, another one on every disk.
     """
     return np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names], kind="stable")
 
 
 def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
-    """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion``, ``--protocol`` and ``--static-images``.
-
-    ``--shots``, ``--val-portion`` and ``--static-images`` choose by ``seed``, the same for all methods.
+    """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion``, ``--protocol``
+    and ``--static-images``; what these choose by the seed is the same for all methods.
 
     Raises:
-        UserError: more shots or images than there are, options that exclude each other, nothing left to train on.
+        UserError: more shots or images than there are, options that exclude each other, nothing
+            left to train on.
     """
     labels = data.labels.numpy()
     drawn_from = data.published if options.protocol == "he2024" and data.published else data
@@ -115,16 +110,17 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         val, train = _choose(train, labels, seed, lambda n: round(options.val_portion * n))
     missing = set(labels.tolist()) - set(labels[train].tolist())
     if missing:
-        names = ", ".join(data.classes[c] for c in sorted(missing))
         raise UserError(
-            f"No training recording is left for: {names}. Raise --traindata-ratio or --train-portion."
+            "No training recording is left for: "
+            f"{', '.join(data.classes[c] for c in sorted(missing))}. Raise --traindata-ratio or "
+            "--train-portion."
         )
     pools = _static_pools(data, options, seed, val, test)
     return Split(train, val, test, pools, _audit(data, options.protocol, pools, train, val, test))
 
 
 def _choose(
-    members: np.ndarray, labels: np.ndarray, seed: int, count
+    members: np.ndarray, labels: np.ndarray, seed: int, count: Callable[[int], int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``count(n)`` of the n members of every class by ``seed``; (chosen, rest), sorted."""
     rng = np.random.default_rng((seed, 0, 0, _STREAM))
@@ -134,11 +130,12 @@ def _choose(
         k = count(len(of_class))
         if k > len(of_class):
             raise UserError(
-                f"--shots {k}: class {c} has only {len(of_class)} training recordings. Use at most that many."
+                f"--shots {k}: class {c} has only {len(of_class)} training recordings. Use at most "
+                "that many."
             )
         chosen.append(rng.permutation(of_class)[:k])
-    chosen = np.sort(np.concatenate(chosen))
-    return chosen, np.setdiff1d(members, chosen)
+    together = np.sort(np.concatenate(chosen))
+    return together, np.setdiff1d(members, together)
 
 
 def _static_pools(
@@ -148,19 +145,20 @@ def _static_pools(
     if options.protocol == "he2024":
         pools = data.published.pools if data.published else data.pools(data.static_train)
     else:
-        pools = data.pools(
-            np.setdiff1d(data.static_train, _twins(data, np.concatenate([val, test])))
-        )
+        held_out = _twins(data, np.concatenate([val, test]))
+        pools = data.pools(np.setdiff1d(data.static_train, held_out))
     rng = np.random.default_rng((seed, 1, 0, _STREAM))
-    if options.static_images:
-        pools = [
-            _choose_images(pool, options.static_images, c, rng) for c, pool in enumerate(pools)
-        ]
+    if n := options.static_images:
+        for c, pool in enumerate(pools):
+            if n > len(pool):
+                raise UserError(
+                    f"--static-images {n}: class {c} has only {len(pool)} images to draw from. Use "
+                    "at most that many."
+                )
+        pools = [np.sort(rng.permutation(pool)[:n]) for pool in pools]
     if options.protocol == "leak":
         twins = data.pools(_twins(data, test))
-        pools = [
-            _replaced(pool, of_class, rng) for pool, of_class in zip(pools, twins, strict=True)
-        ]
+        pools = [_replaced(*pair, rng) for pair in zip(pools, twins, strict=True)]
     return pools
 
 
@@ -168,14 +166,6 @@ def _twins(data: TransferData, recordings: np.ndarray) -> np.ndarray:
     """Sorted indices of the images that these recordings were made from, as far as known."""
     twins = np.unique(data.twins[recordings])
     return twins[twins != NO_TWIN]
-
-
-def _choose_images(pool: np.ndarray, n: int, c: int, rng: np.random.Generator) -> np.ndarray:
-    if n > len(pool):
-        raise UserError(
-            f"--static-images {n}: class {c} has only {len(pool)} images to draw from. Use at most that many."
-        )
-    return np.sort(rng.permutation(pool)[:n])
 
 
 def _replaced(pool: np.ndarray, twins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -196,22 +186,18 @@ def _audit(
     held_out = np.concatenate([val, test])
     twins = _twins(data, held_out)
     static = np.unique(np.concatenate(pools))
-    audit = (
-        f"Split ({protocol}): {len(train)} training, {len(val)} validation and {len(test)} test recordings; "
-        f"{len(static)} static images. "
-    )
     leaked = len(np.intersect1d(static, twins))
-    audit += (
-        f"{len(twins)} of all {len(data.image_labels)} images are static twins of validation or test recordings, "
-        f"{len(twins) - leaked} of them excluded. "
+    audit = (
+        f"Split ({protocol}): {len(train)} training, {len(val)} validation and {len(test)} test "
+        f"recordings; {len(static)} static images. {len(twins)} of all {len(data.image_labels)} "
+        f"images are static twins of validation or test recordings, {len(twins) - leaked} of them "
+        f"excluded. Audit: {leaked} static twins of validation or test recordings can be trained "
+        "on."
     )
-    audit += f"Audit: {leaked} static twins of validation or test recordings can be trained on."
-    unknown = int((data.twins[held_out] == NO_TWIN).sum())
-    if unknown:
+    if unknown := int((data.twins[held_out] == NO_TWIN).sum()):
         audit += f" {unknown} of these recordings have no known twin among the images."
-    wrong = sum(int((data.image_labels.numpy()[pool] != c).sum()) for c, pool in enumerate(pools))
-    if wrong:
-        audit += (
-            f" {wrong} of {sum(map(len, pools))} images that can be drawn are of another class."
-        )
+    labels = data.image_labels.numpy()
+    if wrong := sum(int((labels[pool] != c).sum()) for c, pool in enumerate(pools)):
+        of = sum(map(len, pools))
+        audit += f" {wrong} of {of} images that can be drawn are of another class."
     return audit

@@ -1,4 +1,4 @@
-"""Folders of classes with numbered files, as most data sets are distributed."""
+"""Folders of numbered files, as most data sets are distributed: one way to list them."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -6,7 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..errors import UserError
+from .base import NO_TWIN
 
 
 class File(NamedTuple):
@@ -22,8 +25,9 @@ class Layout(NamedTuple):
 
     Attributes:
         classes: names of the class folders; labels index into them.
-        example: a file name for messages, such as ``image_0001.bin``; its last run of digits is the number, what
-            is around it must be in every name (``*``: anything), ``suffix`` its extension.
+        example: a file name, such as ``image_0001.bin``; its last run of digits is the number, what
+            is around it must be in every name (``*``: anything), its extension in upper or lower
+            case.
         expected: the tree that messages show.
         ignored: class folders that do not count.
     """
@@ -33,59 +37,74 @@ class Layout(NamedTuple):
     expected: str
     ignored: Collection[str] = ()
 
-    @property
-    def suffix(self) -> str:
-        return Path(self.example).suffix
+
+def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list[Path]:
+    """The folders in ``folder``, or its files with these suffixes (lower case), in natural order.
+
+    Hidden ones, which operating systems leave behind, do not count.
+
+    Raises:
+        UserError: no such folder, or one that cannot be read.
+    """
+    try:
+        found = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        found = [p for p in found if (p.suffix.lower() in suffixes if suffixes else p.is_dir())]
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"There is no folder {folder}.\n{expected}") from None
+    except OSError as error:
+        raise UserError(
+            f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
+        ) from error
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """``a2`` before ``a10``."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
 
 
 def find_files(folder: Path, layout: Layout) -> list[File]:
-    """All files of the classes, sorted by class and number, however the file system lists them.
-
-    Hidden files and folders, which operating systems leave behind, and files with other extensions do not count.
+    """All files of the classes, sorted by class and number.
 
     Raises:
-        UserError: no such folder, no file in it, an unknown class or file name, or the same number
-            twice in a class.
+        UserError: a folder that is missing or cannot be read, no file, an unknown class or file
+            name, or the same number twice in a class.
     """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}.\n{layout.expected}")
-    found = sorted(
-        file for of_class in _class_folders(folder, layout) for file in _files(of_class, layout)
-    )
-    if not found:
-        raise UserError(f"Found 0 files like {layout.example} in {folder}.\n{layout.expected}")
-    check_unique(found)
-    return found
-
-
-def _class_folders(folder: Path, layout: Layout) -> list[Path]:
-    folders = [
-        f for f in folder.iterdir()
-        if f.is_dir() and not f.name.startswith(".") and f.name not in layout.ignored
-    ]  # fmt: skip
-    unknown = sorted(f.name for f in folders if f.name not in layout.classes)
+    folders = [f for f in entries(folder, layout.expected) if f.name not in layout.ignored]
+    unknown = [f.name for f in folders if f.name not in layout.classes]
     if unknown:
         raise UserError(
-            f"{folder} holds the folders {', '.join(unknown)}, which are none of the {len(layout.classes)} classes. "
-            f"Rename or remove them, or check the data root.\n{layout.expected}"
+            f"{folder} holds the folders {', '.join(unknown)}, which are none of the "
+            f"{len(layout.classes)} classes. Rename or remove them, or check the data root.\n"
+            f"{layout.expected}"
         )
-    return folders
+    found = [
+        file._replace(label=layout.classes.index(f.name))
+        for f in folders
+        for file in numbered(f, layout.example, layout.expected)
+    ]
+    if not found:
+        raise UserError(f"Found 0 files like {layout.example} in {folder}.\n{layout.expected}")
+    return sorted(found)
 
 
-def _files(folder: Path, layout: Layout) -> list[File]:
-    label, found = layout.classes.index(folder.name), []
-    for path in folder.glob(f"[!.]*{layout.suffix}"):
-        number = file_number(path, layout.example.format(**{"class": folder.name}))
-        found.append(File(label, number, path))
-    return found
+def numbered(
+    folder: Path, example: str, expected: str, suffixes: Collection[str] | None = None
+) -> list[File]:
+    """The numbered files of one folder by number, label 0; those of other kinds do not count.
+
+    Raises:
+        UserError: see :func:`find_files`; no file at all is none.
+    """
+    paths = entries(folder, expected, suffixes or {Path(example).suffix})
+    files = sorted(File(0, file_number(path, example), path) for path in paths)
+    check_unique(files)
+    return files
 
 
 def file_number(path: Path, example: str) -> int:
-    """The number in the file's name.
-
-    Raises:
-        UserError: the name is not like the example.
-    """
+    """The number in the file's name; a :class:`UserError` if the name is not like the example."""
     before, after = re.split(r"[0-9]+(?=[^0-9]*$)", Path(example).stem)
     before, after = (re.escape(text).replace(r"\*", ".*") for text in (before, after))
     match = re.fullmatch(f"{before}([0-9]{{1,9}}){after}", path.stem)
@@ -95,10 +114,27 @@ def file_number(path: Path, example: str) -> int:
 
 
 def check_unique(files: Sequence[File]) -> None:
-    """Raise a :class:`UserError` if two of the sorted files have the same class and number."""
+    """Raise a :class:`UserError` if two of the files, sorted by number, have the same one."""
     for one, other in pairwise(files):
-        if one[:2] == other[:2]:
+        if one.number == other.number:
             raise UserError(
-                f"Both {one.path} and {other.path} have number {one.number}; every number is one recording or "
-                "image. Remove one."
+                f"Both {one.path} and {other.path} have number {one.number}; every number is one "
+                "recording or image. Remove one."
             )
+
+
+def find_twins(recordings: Sequence[File], images: Sequence[File]) -> np.ndarray:
+    """``[R]`` int64 indices of the images of the same class and number, or ``NO_TWIN``."""
+    at = {image[:2]: i for i, image in enumerate(images)}
+    return np.array([at.get(r[:2], NO_TWIN) for r in recordings], np.int64)
+
+
+def labels_of(files: Sequence[File]) -> np.ndarray:
+    """``[files]`` int64."""
+    return np.array([file.label for file in files], np.int64)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

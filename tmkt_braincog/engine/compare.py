@@ -13,7 +13,7 @@ import yaml
 
 from .. import distributed
 from ..comparison import write_report
-from ..data import DATASETS, Split, TransferData, make_split
+from ..data import DATASETS, LoadSpec, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
@@ -44,14 +44,15 @@ def load_data(options: Namespace) -> TransferData:
     data_set = DATASETS[options.target_dataset]
     if options.download and data_set.fetch is not None and options.data_root is not None:
         data_set.fetch(Path(options.data_root))
-    data = data_set.load(
+    spec = LoadSpec(
         options.data_root,
-        steps=options.step,
-        size=options.event_size,
-        train_portion=options.train_portion,
-        use_hsv=options.use_hsv,
-        mode=options.frame_mode,
+        options.step,
+        options.event_size,
+        options.train_portion,
+        options.use_hsv,
+        options.frame_mode,
     )
+    data = data_set.load(spec)
     if options.num_classes not in (None, len(data.classes)):
         raise UserError(
             f"--num-classes {options.num_classes}: {options.target_dataset} has {len(data.classes)} classes. "

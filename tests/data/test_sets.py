@@ -1,0 +1,279 @@
+"""What all five recorded data sets have in common, on stand-ins in their file formats."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+from PIL import Image
+from sets import CASES, CEP_LABELS, CHARACTERS, CIFAR, MNIST_PIXELS, SIZE, STEPS, Case, reference
+from standin_cepdvs import picture
+from standin_cifar10dvs import write_cifar10
+
+from tmkt_braincog.data import DATASETS, LoadSpec
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.options import parse, resolve
+
+INDICES = ("file_ids", "twins", "train", "test", "static_train", "static_test")
+pytestmark = pytest.mark.usefixtures("few")
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES)
+def case(request) -> Case:
+    return request.param
+
+
+def assert_same(data, other):
+    assert data.names == other.names and data.classes == other.classes
+    for name in ("frames", "labels", "images", "image_labels"):
+        assert torch.equal(getattr(data, name), getattr(other, name)), name
+    for name in INDICES:
+        np.testing.assert_array_equal(getattr(data, name), getattr(other, name))
+
+
+def decodings(case, monkeypatch):
+    """What is read from now on: recordings and pictures."""
+    calls = []
+    real = getattr(case.module, case.reader)
+    monkeypatch.setattr(case.module, case.reader, lambda p: calls.append(p) or real(p))
+    monkeypatch.setattr(Image, "open", lambda p, real=Image.open: calls.append(p) or real(p))
+    return calls
+
+
+def test_contract(case, trees, caplog):
+    with caplog.at_level(logging.INFO):
+        data = case.load(trees(case.name))
+    n = len(case.files)
+    assert data.target == case.name and data.source == DATASETS[case.name].sources[0]
+    assert data.names == case.names and len(set(data.names)) == n and not data.emulated
+    assert list(zip(data.labels.tolist(), data.file_ids.tolist(), strict=True)) == case.files
+    assert data.image_labels.tolist() == case.image_labels and data.twins.tolist() == case.twins
+    assert data.train.tolist() == case.train and data.static_train.tolist() == case.static_train
+    rest = sorted(set(range(len(data.images))) - set(case.static_train))
+    assert data.static_test.tolist() == rest and not set(data.train) & set(data.test)
+    side = (34, 28) if case.name == "nmnist" else (SIZE, SIZE)
+    kind = torch.uint8 if case.name == "nmnist" else torch.float32
+    assert data.frames.shape == (n, STEPS, 2, side[0], side[0]) and data.frames.dtype == kind
+    assert data.images.shape[1:] == (side[1], side[1]) and data.images.dtype == torch.uint8
+    assert data.labels.dtype == data.image_labels.dtype == torch.int64
+    assert all(getattr(data, name).dtype == np.int64 for name in INDICES)
+    known = data.twins >= 0
+    assert torch.equal(data.image_labels[data.twins[known]], data.labels[known])
+    if case.sensor:
+        sides = set(zip(data.statistics["width"], data.statistics["height"], strict=True))
+        assert sides == {case.sensor}
+    assert DATASETS[case.name].counts == case.module.COUNTS
+    if case.name != "N-OMNIGLOT":  # it must be complete
+        split = {"nmnist": " Train"}.get(case.name, "")
+        assert f"{case.name}{split}: {len(case.train) if split else n} of " in caplog.text
+
+
+@pytest.mark.parametrize("size", [SIZE, 30])
+def test_frames_are_those_of_tonic_interpolated_by_torch(case, trees, size):
+    data = case.load(trees(case.name), STEPS, size)
+    step = 7 if case.name == "N-OMNIGLOT" else 1
+    for r, (c, k) in list(enumerate(case.files))[::step]:
+        expected = reference(
+            case.events(c, k), case, STEPS, None if data.frames.shape[-1] == 34 else size
+        )
+        torch.testing.assert_close(data.frames[r].float(), expected, rtol=1e-6, atol=1e-6)
+    assert data.frames.sum() > 10
+
+
+def expected_images(case, root, use_hsv):
+    """By index, the images as the reference makes them: resized in colour, then V or blue."""
+
+    def channel(image):
+        return image.convert("HSV").getchannel("V") if use_hsv else image.getchannel("B")
+
+    resize = T.Resize((SIZE, SIZE))
+    if case.name == "nmnist":
+        return dict(enumerate(np.concatenate(MNIST_PIXELS)))
+    if case.name == "CEP-DVS":  # V first
+        pictures = (Image.fromarray(picture(k, c)) for k, c in enumerate(CEP_LABELS))
+        return dict(enumerate(resize(channel(image)) for image in pictures))
+    if case.name == "CIFAR10-DVS":
+        pixels, _ = write_cifar10(root.parent / "again", 20)
+        return {i: channel(resize(Image.fromarray(pixels[i]))) for i in range(0, 120, 7)}
+    folder = root / case.folders[1]
+    if case.name == "N-OMNIGLOT":
+        _, alphabet, n = CHARACTERS[3]
+        files = sorted((folder / alphabet / f"character{n:02d}").iterdir())
+        return {60 + i: resize(Image.open(p).convert("L")) for i, p in enumerate(files)}
+    files = sorted((folder / "dolphin").iterdir())
+    return {4 + i: channel(resize(Image.open(p))) for i, p in enumerate(files)}
+
+
+@pytest.mark.parametrize("use_hsv", [True, False])
+def test_images_are_the_v_channel_or_blue(case, copy_of, use_hsv):
+    root = copy_of(case.name)
+    data = case.load(root, use_hsv=use_hsv)
+    for i, image in expected_images(case, root, use_hsv).items():
+        np.testing.assert_array_equal(data.images[i].numpy(), np.asarray(image))
+
+
+def test_the_order_is_that_of_classes_and_numbers_in_any_directory_order(
+    case, trees, monkeypatch, tmp_path
+):
+    expected = case.load(trees(case.name))
+    monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
+    for owner, name in ((Path, "iterdir"), (Path, "glob"), (os, "listdir"), (os, "scandir")):
+        real = getattr(owner, name)
+
+        def shuffled(*args, real=real):
+            found = sorted(real(*args), key=str)
+            return iter([found[i] for i in np.random.default_rng(1).permutation(len(found))])
+
+        if name != "scandir":  # a context manager, which nothing here uses
+            monkeypatch.setattr(owner, name, shuffled)
+    assert_same(case.load(trees(case.name)), expected)
+
+
+def test_decoded_once_until_steps_or_a_file_change(case, copy_of, monkeypatch):
+    root = copy_of(case.name)
+    before = case.load(root)
+    calls = decodings(case, monkeypatch)
+    assert_same(case.load(root), before)
+    assert not calls
+    case.load(root, STEPS + 1)
+    n_files = len(case.files) // (20 if case.name == "N-OMNIGLOT" else 1)
+    assert len(calls) == n_files
+    first = next(p for p in sorted((root / case.folders[0]).rglob("*")) if p.is_file())
+    os.utime(first, (1, 1))
+    assert_same(case.load(root), before)
+    assert len(calls) == 2 * n_files
+
+
+def test_hidden_files_other_kinds_and_capitals_in_extensions_change_nothing(case, copy_of):
+    root = copy_of(case.name)
+    expected = case.load(root)
+    for folder in map(root.joinpath, case.folders):
+        if folder.name not in ("img", "raw", "cifar-10-batches-py"):
+            (folder / ".cache").mkdir()
+        for path in [p for p in folder.rglob("*") if p.is_file()][:3]:
+            path.with_name(f"._{path.name}").write_bytes(b"x")
+            for name in (".DS_Store", "readme.txt", "Thumbs.db"):
+                path.with_name(name).write_bytes(b"x")
+    for folder in case.folders[: 1 if case.name in ("nmnist", "CIFAR10-DVS") else 2]:
+        files = [
+            p
+            for p in sorted((root / folder).rglob("*"))
+            if p.suffix in (".bin", ".jpg", ".mat", ".aedat4", ".png") and p.name[0] != "."
+        ]
+        files[1].rename(files[1].with_suffix(files[1].suffix.upper()))
+    data = case.load(root)
+    assert [n.lower() for n in data.names] == [n.lower() for n in expected.names]
+    data.names = expected.names
+    assert_same(data, expected)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(case, trees, monkeypatch):
+    root = trees(case.name)
+    for part in case.folders:
+        if part in ("MNIST/raw", "cifar-10-batches-py"):
+            continue  # torchvision's
+        closed = next((p for p in sorted((root / part).iterdir()) if p.is_dir()), root / part)
+        real = Path.iterdir
+
+        def iterdir(self, closed=closed, real=real):
+            if self == closed:
+                raise PermissionError(13, "Permission denied", str(self))
+            return real(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", iterdir)
+            with pytest.raises(
+                UserError, match=f"Cannot read the folder {closed}: Permission denied"
+            ):
+                case.load(root)
+
+
+@pytest.mark.parametrize("portion", [0.0, 0.01, 1.0])
+def test_a_portion_that_leaves_a_side_empty_or_none_where_the_split_is_fixed(case, trees, portion):
+    fixed = case.name in ("nmnist", "N-OMNIGLOT")
+    said = "has its own split" if fixed else "leaves none to train|overlaps the test set"
+    with pytest.raises(UserError, match=f"Got a training portion of {portion} for .*({said})"):
+        case.load(trees(case.name), portion=portion)
+
+
+def test_a_mode_that_is_not_known():
+    with pytest.raises(UserError, match=r"Unknown mode of frames 'events'. Did you mean 'event'"):
+        LoadSpec(mode="events")
+
+
+def test_missing_parts_print_the_expected_tree(case, copy_of, tmp_path):
+    tree = f"(?s)Expected.*{case.folders[0].split('/')[0]}/.*{case.folders[1].split('/')[0]}/"
+    for given in (None, tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UserError, match=tree):
+            case.load(given)
+    for i, folder in enumerate(case.folders):
+        root = shutil.copytree(
+            copy_of(case.name) if not i else tmp_path / "data", tmp_path / str(i)
+        )
+        shutil.rmtree(root / folder)
+        with pytest.raises(UserError, match=f"(?s)(no folder|Found no|Cannot read) .*{tree[4:]}"):
+            case.load(root)
+    if case.name not in ("N-OMNIGLOT", "CIFAR10-DVS"):
+        for path in (root.parent / "data" / case.folders[0]).rglob("*.*"):
+            path.unlink()
+        with pytest.raises(UserError, match="Found 0 files like "):
+            case.load(root.parent / "data")
+
+
+def test_no_twin_of_a_test_recording_is_drawn_under_clean(case, trees):
+    data = case.load(trees(case.name))
+    split = case.split(data)
+    assert "Audit: 0 static twins" in split.audit and "another class" not in split.audit
+    assert split.train.tolist() == case.train and split.test.tolist() == data.test.tolist()
+    assert split.static.tolist() == case.static_train
+    if case is CIFAR:
+        assert "10 of these recordings have no known twin" in split.audit and len(data.remarks) == 1
+
+
+def test_the_source_is_the_published_name(case):
+    source, *others = DATASETS[case.name].sources
+    for given in (source, *others):
+        words = ["--target-dataset", case.name, "--source-dataset", given]
+        assert resolve(parse(words))[0].source_dataset == source
+    with pytest.raises(UserError, match=f"expected {source}"):
+        resolve(parse(["--target-dataset", case.name, "--source-dataset", "photos"]))
+
+
+SHARED = {
+    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5, "protocol": "clean",
+    "train_portion": None, "traindata_ratio": 1.0, "smoothing": 0.0, "domain_loss_coefficient": 0.5,
+    "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0,
+}  # fmt: skip
+RECIPES = {
+    "NCALTECH101": {
+        "model": "Transfer_VGG_SNN", "act_fun": "QGateGrad", "step": 10, "event_size": 48, "batch_size": 120,
+        "epochs": 300, "lr": 5e-3, "sched": "cosine", "augment": "crop", "sampling": "balanced",
+    },
+    "CEP-DVS": {
+        "model": "Transfer_ResNet18", "act_fun": "QGateGrad", "step": 6, "event_size": 48, "batch_size": 120,
+        "epochs": 200, "lr": 5e-3, "sched": "cosine", "augment": "dvs-da", "sampling": "shuffle",
+        "TET_loss": True, "mixup_ratio": 0.9,
+    },
+    "CIFAR10-DVS": {
+        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300, "lr": 5e-3,
+        "sched": "cosine", "augment": "none", "sampling": "shuffle", "mixup_ratio": 0.4,
+    },
+    "N-OMNIGLOT": {
+        "model": "Transfer_SCNN", "act_fun": "BackEIGateGrad", "step": 12, "event_size": 28, "batch_size": 16,
+        "epochs": 50, "lr": 1.2, "sched": "step", "decay_epochs": 40, "augment": "none", "sampling": "shuffle",
+        "TET_loss": False, "regularization": False, "domain_loss": True, "mixup_ratio": 0.95,
+        "frame_mode": "frequency",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_is_the_published_one(name):
+    expected = SHARED | RECIPES[name]
+    options, _ = resolve(parse(["--target-dataset", name]))
+    assert {option: getattr(options, option) for option in expected} == expected
+    assert resolve(parse(["--target-dataset", name, "--augment", "none"]))[0].augment == "none"

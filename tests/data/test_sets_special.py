@@ -1,0 +1,617 @@
+"""What one recorded data set has and the others have not: draws of the reference, tables, archives, real files."""
+
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import standin_cepdvs
+import standin_nomniglot
+import torch
+from PIL import Image
+from sets import (
+    CASES,
+    CEP_LABELS,
+    CEPDVS,
+    CIFAR,
+    DRAWN,
+    NCALTECH,
+    NMNIST,
+    NOMNIGLOT,
+    STROKES,
+    offset_events,
+    reference,
+)  # fmt: skip
+from standin_cifar10dvs import write_cifar10
+from tonic.datasets import CIFAR10DVS
+from tonic.io import read_mnist_file
+from torchvision.datasets import CIFAR10
+from writers import random_events, real_recordings, structured, write_bin
+
+from tests.program import run_train
+from tmkt_braincog.data import (
+    NO_TWIN,
+    LoadSpec,
+    TransferData,
+    cepdvs,
+    cifar10dvs,
+    install,
+    ncaltech101,
+    nmnist,
+    nomniglot,
+)
+from tmkt_braincog.data.aedat4 import read_aedat4
+from tmkt_braincog.data.events import read_bin
+from tmkt_braincog.data.frames import apply_mode, to_frames
+from tmkt_braincog.data.splits import directory_order, first_portion, portion_split
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.options import parse, resolve
+
+pytestmark = pytest.mark.usefixtures("few")
+DOLPHINS, FACES = (ncaltech101.CLASSES.index(name) for name in ("dolphin", "Faces_easy"))
+
+
+def leaked(data: TransferData, split) -> int:
+    return len(set(data.twins[split.test].tolist()) & set(split.static.tolist()))
+
+
+# Tables
+
+
+def test_classes_and_counts_of_n_caltech101_are_those_of_braincog(tmp_path):
+    from braincog.datasets.ncaltech101 import NCALTECH101
+
+    for name in ncaltech101.CLASSES:
+        path = ncaltech101.recordings_folder(tmp_path) / name / "image_0001.bin"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    theirs = NCALTECH101(str(tmp_path))
+    labels = {Path(p).parent.name: c for p, c in zip(theirs.data, theirs.targets, strict=True)}
+    assert labels == {name: label for label, name in enumerate(ncaltech101.CLASSES)}
+    assert tuple(NCALTECH101.cls_count) == ncaltech101.COUNTS
+    assert len(ncaltech101.CLASSES) == 101 and sum(ncaltech101.COUNTS) == NCALTECH101.length
+
+
+def test_tables_of_the_other_sets():
+    names = {name: label for label, name in enumerate(cifar10dvs.CLASSES)}
+    assert names == CIFAR10DVS.classes
+    assert CIFAR10DVS.sensor_size == (*cifar10dvs.SENSOR_SIZE, 2)
+    assert CIFAR10DVS.data_filename == [f"{name}.zip" for name in cifar10dvs.CLASSES]
+    assert sum(nmnist.COUNTS) == sum(nmnist.FULL_COUNTS.values()) and len(nmnist.COUNTS) == 10
+    assert len(cepdvs.CLASSES) == 20 and cepdvs.COUNTS == (500,) * 20
+    assert nomniglot.COUNTS == (20,) * 1623
+
+
+@pytest.mark.parametrize(
+    "counts, n_train, n_test", [(ncaltech101.COUNTS, 7839, 870), (cifar10dvs.COUNTS, 9000, 1000)]
+)
+def test_portion_splits_of_the_full_data_sets_have_the_published_counts(counts, n_train, n_test):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    train, test = portion_split(labels, 0.9, 0.9)
+    assert (len(train), len(test)) == (n_train, n_test)
+    assert set(labels[train]) == set(labels[test]) == set(range(len(counts)))
+    np.testing.assert_array_equal(train, first_portion(labels, 0.9)[0])
+
+
+def test_split_of_the_full_cep_dvs():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(20), 500))
+    train, test = cepdvs.split(labels, 0.5)
+    for c in range(20):
+        members = np.flatnonzero(labels == c)
+        np.testing.assert_array_equal(train[labels[train] == c], members[:250])
+        np.testing.assert_array_equal(test[labels[test] == c], members[250:350])
+
+
+# The draws of the reference
+
+
+def write_dolphins(root, n):
+    standin_counts = [n if c == DOLPHINS else 10 if c == FACES else 0 for c in range(101)]
+    from standin_ncaltech101 import write_tree
+
+    write_tree(
+        root, [random_events(20, seed=k, sensor_size=(20, 20)) for k in range(5)], standin_counts
+    )
+
+
+def test_faults_1_and_2_n_caltech101(tmp_path):
+    """The first test image of a class is drawn, and recordings are split as the directory lists them."""
+    write_dolphins(tmp_path, 40)
+    data = NCALTECH.load(tmp_path)
+    published, clean = NCALTECH.split(data, "he2024"), NCALTECH.split(data)
+    first = {FACES: 0, DOLPHINS: 10}
+    for c, n in ((FACES, 10), (DOLPHINS, 40)):
+        assert published.pools[c].tolist() == list(range(first[c], first[c] + round(0.9 * n) + 1))
+    assert clean.test.tolist() == [9, *range(46, 50)]
+    assert len(published.test) == 5 and published.test.tolist() != clean.test.tolist()
+    order = [i for i in directory_order([Path(name).name for name in data.names]) if i >= 10]
+    assert sorted(order[36:]) == published.test[published.test >= 10].tolist()
+    assert leaked(data, published) > 0 == leaked(data, clean)
+    assert f"Audit: {leaked(data, published)} static twins" in published.audit
+
+
+def test_faults_3_and_4_cep_dvs(tmp_path):
+    """Positions inside the training set index all images. 20 classes of 10 in a row."""
+    events = [random_events(50, seed=s) for s in range(3)]
+    standin_cepdvs.write_tree(tmp_path, events, per_class=10)
+    data = CEPDVS.load(tmp_path)
+    made = CEPDVS.split(data, "he2024")
+    np.testing.assert_array_equal(made.train, data.train)
+    np.testing.assert_array_equal(made.test, data.test)
+    for c, pool in enumerate(made.pools):
+        assert pool.tolist() == list(range(5 * c, 5 * c + 5))
+    drawn, of_class = np.concatenate(made.pools), np.repeat(np.arange(20), 5)
+    shown = data.image_labels.numpy()[drawn]
+    np.testing.assert_array_equal(shown, of_class // 2)
+    assert np.isin(drawn, data.twins[data.test]).mean() == 0.2
+    assert "20 static twins of validation or test recordings can be trained on" in made.audit
+    assert "95 of 100 images that can be drawn are of another class" in made.audit
+
+
+def test_fault_9_n_omniglot_draws_the_character_at_the_same_place_of_the_directory(trees):
+    data = NOMNIGLOT.load(trees("N-OMNIGLOT"))
+    split, wrong = NOMNIGLOT.split(data, "he2024"), 0
+    assert split.train.tolist() == data.train.tolist() and split.test.tolist() == data.test.tolist()
+    for alphabet in ("Background_00", "Background_01", "Evaluation_00"):
+        members = [c for c, name in enumerate(data.classes) if name.startswith(alphabet)]
+        order = directory_order([data.classes[c].split("/")[1] for c in members])
+        for c, i in zip(members, order, strict=True):
+            assert split.pools[c].tolist() == list(range(20 * members[i], 20 * members[i] + 15))
+            wrong += 15 * (members[i] != c)
+    assert wrong > 0
+    assert f"{wrong} of 105 images that can be drawn are of another class" in split.audit
+    assert "Audit: 0 static twins" in split.audit
+
+
+def test_fault_9_at_full_size():
+    sizes = [(a, n) for a in range(30) for n in range(1, 21 + a % 24)]
+    characters = [f"background/{a:02d}/character{n:02d}" for a, n in sizes]
+    pools = nomniglot.published_pools(characters)
+    training = [i for i in range(20 * len(characters)) if i % 20 < 15]
+    assert sorted(np.concatenate(pools).tolist()) == training
+    assert sum(int(pool[0]) == 20 * c for c, pool in enumerate(pools)) < len(characters) / 10
+    assert [characters[pool[0] // 20][:13] for pool in pools] == [c[:13] for c in characters]
+
+
+def test_cifar10_dvs_pairs_class_c_with_the_airplane_c(trees):
+    data = CIFAR.load(trees("CIFAR10-DVS"))
+    made = CIFAR.split(data, "he2024")
+    airplanes = np.flatnonzero(data.image_labels == 0).tolist()
+    assert [pool.tolist() for pool in made.pools] == [[i] for i in airplanes[:10]]
+    np.testing.assert_array_equal(made.train, data.train)
+    np.testing.assert_array_equal(made.test, data.test)
+    assert "9 of 10 images that can be drawn are of another class" in made.audit
+
+
+# N-MNIST and N-Caltech101
+
+
+@pytest.mark.parametrize("case", [NMNIST, NCALTECH, NOMNIGLOT], ids=lambda case: case.name)
+def test_unsorted_events_are_sorted_with_one_warning_also_from_the_cache(case, copy_of, caplog):
+    root = copy_of(case.name)
+    expected = case.load(root).frames
+    if case is NOMNIGLOT:
+        events = standin_nomniglot.mirrored(STROKES, 1)
+        path = next((root / case.folders[0]).rglob("0001.aedat4"))
+        at = 700
+    else:
+        events = case.events(*case.files[0]).copy()
+        path = root / case.folders[0] / case.names[0].removeprefix("Train/")
+        at = int(np.argmax(np.diff(events["t"]) > 0))
+    assert events["t"][at] < events["t"][at + 1]
+    events[[at, at + 1]] = events[[at + 1, at]]
+    path.write_bytes(standin_nomniglot.recording(events)) if case is NOMNIGLOT else write_bin(
+        path, events
+    )
+    for _ in range(2):
+        caplog.clear()
+        assert torch.equal(case.load(root).frames, expected)
+        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        said = "1 events in 1 recordings were out of order in time; they were sorted."
+        assert warnings == [f"{case.name}: {said}"]
+
+
+def test_numbers_are_compared_as_numbers(copy_of):
+    for case, old, new in (
+        (NCALTECH, "NCALTECH101/Caltech101/dolphin/image_0002.bin", "image_2.bin"),
+        (CEPDVS, "CEP-DVS/data/MAT/img/2.mat", "0002.mat"),
+        (CIFAR, "CIFAR10DVS/cat/cifar10_cat_3.aedat4", "cat_0003.aedat4"),
+        (NOMNIGLOT, "NOmniglot/dvs_background/Background_00/character02", "character2"),
+    ):
+        root = copy_of(case.name)
+        expected = case.load(root)
+        (root / old).rename((root / old).with_name(new))
+        data = case.load(root)
+        assert data.file_ids.tolist() == expected.file_ids.tolist()
+        assert data.classes == expected.classes and torch.equal(data.frames, expected.frames)
+        shutil.rmtree(root)
+
+
+def test_images_of_stock_torchvision_leave_the_background_out_and_say_so(copy_of):
+    root = copy_of("NCALTECH101")
+    expected = NCALTECH.load(root)
+    for number in (1, 2, 3):
+        path = ncaltech101.recordings_folder(root) / "BACKGROUND_Google" / f"image_{number:04d}.bin"
+        write_bin(path, offset_events(number))
+    data = NCALTECH.load(root)
+    assert data.names == expected.names and torch.equal(data.labels, expected.labels)
+    (remark,) = data.remarks
+    assert remark.startswith("3 recordings of BACKGROUND_Google are left out") and "9,144" in remark
+    for name, picture in (("BACKGROUND_Google", "image_0002"), ("Faces", "image_0001")):
+        folder = ncaltech101.images_folder(root) / name
+        folder.mkdir(exist_ok=True)
+        source = ncaltech101.images_folder(root) / "dolphin" / "image_0001.jpg"
+        shutil.copy(source, folder / f"{picture}.jpg")
+    whole = NCALTECH.load(root)  # without Faces, which does not count
+    assert whole.remarks == [] and len(whole.names) == len(expected.names) + 3
+    assert whole.twins[:3].tolist() == [NO_TWIN, 0, NO_TWIN]
+
+
+def test_half_of_n_caltech101(trees):
+    data = NCALTECH.load(trees("NCALTECH101"), portion=0.5)
+    names = [data.names[r] for r in data.test]
+    assert names == [
+        "Faces_easy/image_0002.bin",
+        "accordion/image_0002.bin",
+        *(f"dolphin/image_{n:04d}.bin" for n in range(6, 11)),
+    ]
+    assert sorted([*data.static_train, *data.static_test]) == list(range(13))
+
+
+def test_published_line_runs_the_baseline_with_the_published_recipe():
+    words = (
+        "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 --target-dataset "
+        "NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 --seed 42 --num-classes "
+        "101 --traindata-ratio 1.0 --smoothing 0.0 --domain-loss --domain-loss-coefficient 0.5 "
+        "--TET-loss --regularization"
+    )
+    options, remarks = resolve(parse(words.split()))
+    expected = {
+        "method": ["baseline"], "seed": [42], "device": "0", "num_classes": 101, "epochs": 300, "lr": 5e-3,
+        "opt": "adamw", "sched": "cosine", "augment": "crop", "sampling": "balanced", "TET_loss": True,
+        "domain_loss": True, "regularization": True, "sliding_training": True, "pow": 3, "event_size": 48,
+    }  # fmt: skip
+    assert {name: getattr(options, name) for name in expected} == expected
+    assert len(remarks) == 1 and "running --method baseline" in remarks[0]
+
+
+# CEP-DVS
+
+
+def test_the_portion_and_what_is_not_used(trees, caplog):
+    with caplog.at_level(logging.INFO):
+        data = CEPDVS.load(trees("CEP-DVS"))
+    assert data.test.tolist() == [9, 10, 11, 14]
+    said = (
+        "6 of 19 recordings neither train nor test; the published split leaves out 3000 of 10000."
+    )
+    assert data.remarks == [said]
+    assert "CEP-DVS: 9 recordings train, 4 test, 6 are not used" in caplog.text
+    data = CEPDVS.load(trees("CEP-DVS"), portion=0.8)
+    assert (len(data.train), len(data.test), data.remarks) == (8 + 4 + 3, 2 + 1 + 1, [])
+    with pytest.raises(UserError, match="overlaps the test set"):
+        CEPDVS.load(trees("CEP-DVS"), portion=0.9)
+
+
+def test_a_recording_without_image_an_image_without_recording_and_other_kinds(copy_of):
+    root = copy_of("CEP-DVS")
+    images = root / "CEP-DVS/data/img"
+    for path in (images / "6.png", images / "12.png", root / "CEP-DVS/data/MAT/img/1.mat"):
+        path.unlink()
+    (images / "4.png").rename(images / "4.PNG")
+    Image.open(images / "5.png").save(images / "5.jpg", quality=100)
+    (images / "5.png").unlink()
+    data = CEPDVS.load(root, 2, 32)
+    assert data.file_ids.tolist() == [0, *range(2, 19)]
+    assert data.labels.tolist() == [CEP_LABELS[k] for k in data.file_ids]
+    shown = [k for k in range(19) if k not in (6, 12)]
+    assert data.image_labels.tolist() == [CEP_LABELS[k] for k in shown]
+    expected = [shown.index(k) if k in shown else NO_TWIN for k in data.file_ids]
+    assert data.twins.tolist() == expected
+    trains = [t for t in data.twins[data.train] if t != NO_TWIN]
+    assert data.static_train.tolist() == trains
+    assert sorted([*data.static_train, *data.static_test]) == list(range(17))
+    original = torch.from_numpy(standin_cepdvs.picture(5, 0).max(-1)).int()
+    assert (data.images[5].int() - original).abs().float().mean() < 20
+
+
+def test_rows_may_have_more_words_other_spaces_and_a_byte_order_mark(copy_of):
+    root = copy_of("CEP-DVS")
+    rows = [f"{k}\ta b  {cepdvs.CLASSES[label]} and fish" for k, label in enumerate(CEP_LABELS)]
+    rows[3] = f"   w 1 2 3 {cepdvs.CLASSES[CEP_LABELS[3]]}"
+    # Two spaces are two ends of words: the fifth word is the class only because an empty one counts.
+    text = "\ufeff" + "\r\n".join([standin_cepdvs.HEADER, *rows, "", ""])
+    (root / "CEP-DVS/pathFile.csv").write_bytes(text.encode())
+    assert CEPDVS.load(root).labels.tolist() == CEP_LABELS
+    # A corrected table changes labels, not what was decoded.
+    standin_cepdvs.write_table(root / "CEP-DVS", [1] * 10 + [2] * 9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cepdvs, "read_mat", None)
+        assert CEPDVS.load(root).labels.tolist() == [1] * 10 + [2] * 9
+
+
+# CIFAR10-DVS
+
+
+def test_pictures_with_other_checksums_are_read_again_or_refused(copy_of):
+    root = copy_of("CIFAR10-DVS")
+    before = CIFAR.load(root).images
+    write_cifar10(root, 20, seed=1)
+    assert not torch.equal(CIFAR.load(root).images, before)
+    with pytest.MonkeyPatch.context() as patch:  # torchvision takes none but the real files
+        lists = {
+            "train_list": [["data_batch_1", "0" * 32]],
+            "test_list": [["test_batch", "0" * 32]],
+        }
+        for name, value in lists.items():
+            patch.setattr(CIFAR10, name, value)
+        with pytest.raises(
+            UserError, match=r"(?s)Cannot read CIFAR-10 in .*: .*corrupted.*Expected:"
+        ):
+            CIFAR.load(root, 3, 13)
+
+
+# N-Omniglot
+
+
+def test_binary_frames(trees):
+    data = nomniglot.load(LoadSpec(trees("N-OMNIGLOT"), 3, 28, mode="event"))
+    for r in range(0, 140, 23):
+        expected = reference(NOMNIGLOT.events(*DRAWN[r]), NOMNIGLOT, 3, 28, "event")
+        torch.testing.assert_close(data.frames[r], expected, rtol=1e-6, atol=1e-6)
+    assert data.statistics["n_events"].sum() == 7 * 5999  # the last event of all is in no drawing
+
+
+def test_frames_are_those_of_the_publishers_code_but_for_the_last_events(trees):
+    from braincog.datasets.NOmniglot.utils import integrate_events_to_frames
+
+    path = next(trees("N-OMNIGLOT").rglob("0002.aedat4"))
+    for d, (events, sensor) in enumerate(nomniglot.read_drawings(path)[:5], 1):
+        assert sensor == (346, 260) and len(events["t"]) == len(NOMNIGLOT.events(2, d)) > 290
+        ours = apply_mode(to_frames(events, 12, sensor), "frequency")
+        columns = {name: column.astype(np.int64) for name, column in events.items()}
+        theirs = integrate_events_to_frames(columns, 260, 346, 12, "frequency")
+        np.testing.assert_allclose(ours[:-1], theirs[:-1], atol=2e-3)  # theirs are float16
+
+
+def test_a_table_that_changes_is_read_again(copy_of):
+    root = copy_of("N-OMNIGLOT")
+    before = NOMNIGLOT.load(root)
+    times = standin_nomniglot.drawing_times(STROKES)
+    times[7, 1] = times[7].mean()
+    next(root.rglob("0005.csv")).write_text(standin_nomniglot.times_table(times))
+    same = (NOMNIGLOT.load(root).frames == before.frames).flatten(1).all(1)
+    assert same.tolist() == [r != 4 * 20 + 7 for r in range(140)]
+
+
+def test_the_recipe_trains_to_the_table(trees, tmp_path, capsys):
+    words = f"-c nomniglot --data-root {trees('N-OMNIGLOT')} --epochs 1 --warmup-epochs 0 --batch-size 4"
+    words += f" --step 4 --epoch-size 8 --output {tmp_path / 'out'} --no-tensorboard"
+    assert run_train(words.split()) == 0
+    said = capsys.readouterr().out
+    assert "140 recordings, 140 images, 7 classes" in said
+    assert "105 training, 0 validation and 35 test" in said and "35 of them excluded" in said
+    row = pd.read_csv(tmp_path / "out" / "comparison.csv").iloc[0]
+    assert row["method"] == "tmkt" and 0 <= row["top1_last"] <= 100
+
+
+def test_the_full_tree_of_n_omniglot_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(nomniglot, "CHARACTERS", {"background": 964, "evaluation": 659})
+    found = []
+    for folder_of in (nomniglot.recordings_folder, nomniglot.images_folder):
+        for part, n in nomniglot.CHARACTERS.items():
+            for alphabet, character in standin_nomniglot.character_names(part, n):
+                (folder_of(tmp_path, part) / alphabet / character).mkdir(parents=True)
+        found.append(nomniglot.find_characters(tmp_path, folder_of))
+    nomniglot._check_complete(*found, tmp_path)
+    assert len(found[0]) == 1623 and len({name.rpartition("/")[0] for name in found[1]}) == 50
+
+
+# Archives
+
+
+def zipped(folder: Path, archive: Path, kind="zip") -> Path:
+    """The folder in an archive; the folder is gone."""
+    made = shutil.make_archive(str(archive), kind, folder.parent, folder.name)
+    shutil.rmtree(folder)
+    return Path(made)
+
+
+def pack(name: str, root: Path, archives: Path) -> dict[str, Path]:
+    """A stand-in as it is distributed: archives by name."""
+    archives.mkdir()
+    if name == "NCALTECH101":
+        found = {}
+        for folder, archive, inner, kind in (
+            (
+                ncaltech101.recordings_folder(root),
+                "N-Caltech101-archive.zip",
+                "Caltech101.zip",
+                "zip",
+            ),
+            (
+                ncaltech101.images_folder(root),
+                "caltech-101.zip",
+                "101_ObjectCategories.tar.gz",
+                "gztar",
+            ),
+        ):
+            outer = archives / archive.removesuffix(".zip")
+            outer.mkdir()
+            zipped(folder, archives / "inner", kind).rename(outer / inner)
+            found[archive] = zipped(outer, outer)
+        return found
+    if name == "CIFAR10-DVS":
+        folder = root / "CIFAR10DVS"
+        for inner in cifar10dvs.CLASSES:
+            zipped(folder / inner, folder / inner)
+        outer = Path(shutil.make_archive(str(archives / "CIFAR10DVS"), "zip", folder))
+        shutil.rmtree(folder)
+        images = zipped(root / "cifar-10-batches-py", archives / "cifar-10-python", "gztar")
+        return {outer.name: outer, images.name: images}
+    parts = [root / "omniglot-py" / f"images_{part}" for part in ("background", "evaluation")]
+    return {f"{p.name}.zip": zipped(p, archives / p.name) for p in parts}
+
+
+OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
+ARCHIVES = {
+    "NCALTECH101": [
+        ("N-Caltech101-archive.zip", None, "66201824eabb0239c7ab992480b50ba3"),
+        ("caltech-101.zip", ncaltech101.IMAGES_ARCHIVE.urls, "3138e1922a9193bfa496528edbbc45d0"),
+    ],
+    "CIFAR10-DVS": [
+        ("CIFAR10DVS.zip", (CIFAR10DVS.url, cifar10dvs.DIRECT), "ce3a4a0682dc0943703bd8f749a7701c"),
+        ("cifar-10-python.tar.gz", (CIFAR10.url,), "c58f30108f718f92721af3b95e74349a"),
+    ],
+    "N-OMNIGLOT": [
+        ("images_background.zip", (f"{OMNIGLOT}/images_background.zip",), "68d2efa1b9178cc56df9314c21c6e718"),
+        ("images_evaluation.zip", (f"{OMNIGLOT}/images_evaluation.zip",), "6b91aef0f799c5bb55b94e3f2daec811"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_fetch_unpacks_what_is_missing_once(name, copy_of, tmp_path, monkeypatch):
+    root, case, asked = copy_of(name), CASES[name], []
+    expected = case.load(root)
+    made = pack(name, root, tmp_path / "archives")
+
+    def fetch(archive, folder):
+        asked.append((archive.name, archive.urls, archive.md5))
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(made[archive.name], folder / archive.name))
+
+    monkeypatch.setattr(install, "fetch", fetch)
+    for _ in range(2):
+        case.module.fetch(root)
+    assert [
+        (n, u and seen[1], m) for (n, u, m), seen in zip(ARCHIVES[name], asked, strict=True)
+    ] == ARCHIVES[name]
+    assert [(n, m) for n, _, m in asked] == [(n, m) for n, _, m in ARCHIVES[name]]
+    data = case.load(root)
+    assert data.names == expected.names and torch.equal(data.images, expected.images)
+
+
+def test_fetch_says_what_failed_and_what_to_get_by_hand(copy_of, tmp_path, monkeypatch):
+    def fail(archive, folder):
+        raise UserError(f"no route to {archive.name}")
+
+    monkeypatch.setattr(install, "fetch", fail)
+    with pytest.raises(UserError, match=r"(?s)no route to N-Caltech101-archive\.zip.*Expected:"):
+        ncaltech101.fetch(tmp_path)
+    root = copy_of("N-OMNIGLOT")
+    nomniglot.fetch(root)
+    shutil.rmtree(root / "NOmniglot")
+    with pytest.raises(UserError, match=r"(?s)no folder .*dvs_background, and no direct.*16821427"):
+        nomniglot.fetch(root)
+    with pytest.raises(
+        UserError, match=r"(?s)cannot be downloaded.*MAT/img.*Transfer-for-DVS/issues/2"
+    ):
+        cepdvs.fetch(tmp_path / "empty")
+    shutil.rmtree(root)
+    cepdvs.fetch(copy_of("CEP-DVS"))  # nothing is missing
+
+
+def test_fetch_of_n_mnist_leaves_alone_what_is_there_and_asks_for_the_rest(copy_of, monkeypatch):
+    import torchvision.datasets
+
+    root, asked = copy_of("nmnist"), []
+    monkeypatch.setattr(torchvision.datasets, "MNIST", lambda root, download: asked.append(root))
+    nmnist.fetch(root)
+    assert asked == [str(root)]
+    shutil.rmtree(root / "NMNIST" / "Test")
+    monkeypatch.setattr(nmnist, "install", lambda archive, target, **_: asked.append(target.name))
+    nmnist.fetch(root)
+    assert asked[1:] == ["Train", "Test", str(root)]
+
+
+# Real files
+
+
+@pytest.mark.realdata
+def test_real_n_mnist(real_data):
+    data = nmnist.load(LoadSpec(real_data))
+    assert torch.equal(data.image_labels[data.twins], data.labels)
+    assert data.images.shape == (70_000, 28, 28)
+    assert data.static_train[-1] == 59_999 and data.static_test[0] == 60_000
+    counts = data.frames.sum((1, 2, 3, 4))
+    assert counts.min() > 1000 and counts.max() < 10_000
+    assert tuple(np.bincount(data.image_labels, minlength=10)) == nmnist.COUNTS
+
+
+@pytest.mark.realdata
+def test_real_n_caltech101_recording_and_photographs(real_data, tmp_path):
+    real = ncaltech101.recordings_folder(real_data) / "Faces_easy" / "image_0001.bin"
+    shown = [("Faces_easy", 1), ("airplanes", 1), *(("chair", k) for k in (1, 2, 3))]
+    folder = ncaltech101.images_folder(real_data)
+    photographs = [folder / name / f"image_{k:04d}.jpg" for name, k in shown]
+    lacking = [path for path in (real, *photographs) if not path.is_file()]
+    if lacking:
+        pytest.skip(f"no real N-Caltech101 recording or Caltech-101 photograph at {lacking[0]}")
+    for path in photographs:
+        copy = ncaltech101.images_folder(tmp_path) / path.parent.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for name, number in (("Faces_easy", 1), ("chair", 1), ("chair", 2)):
+        path = ncaltech101.recordings_folder(tmp_path) / name / f"image_{number:04d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(real)
+    data = NCALTECH.load(tmp_path, 10, 48, portion=0.6)
+    assert [data.names[r] for r in data.test] == ["chair/image_0002.bin"]
+    assert len(data.images) == len(photographs) and data.images.float().std() > 30
+    events = read_mnist_file(str(real), np.dtype([(c, int) for c in "xytp"]))
+    assert len(events) == 67_445
+    assert (events["x"].max(), events["y"].max()) == (150, 172)
+    expected = reference(events, NCALTECH, 10, 48)
+    for frames in data.frames:
+        torch.testing.assert_close(frames, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.realdata
+def test_real_events_in_the_format_of_cep_dvs(real_data, tmp_path):
+    events = [structured(read_bin(path)) for path in real_recordings(real_data)[:4]]
+    standin_cepdvs.write_tree(tmp_path, events, labels=[2, 2, 2, 2])
+    data = CEPDVS.load(tmp_path, 6, 48)
+    for frames, shown in zip(data.frames, events, strict=True):
+        torch.testing.assert_close(frames, reference(shown, CEPDVS, 6, 48), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.realdata
+def test_real_recording_of_n_omniglots_camera_and_real_drawings(real_data, tmp_path, monkeypatch):
+    """A stand-in yet: a scene of the same camera cut into 20 windows, under Omniglot's characters."""
+    film = real_data / "aedat4" / "davis346_a.aedat4"
+    drawn = real_data / "omniglot-py" / "images_background_small1.zip"
+    if not (film.is_file() and drawn.is_file()):
+        pytest.skip(f"no real {film} or {drawn}")
+    monkeypatch.setattr(nomniglot, "CHARACTERS", {"background": 2, "evaluation": 1})
+    events, _ = read_aedat4(film)
+    times = standin_nomniglot.drawing_times(events)
+    archive = zipfile.ZipFile(drawn)
+    for part, character in (
+        ("background", "Greek/character01"),
+        ("background", "Greek/character10"),
+        ("evaluation", "Latin/character03"),
+    ):
+        names = [n for n in archive.namelist() if f"/{character}/" in n and n.endswith("png")]
+        images = nomniglot.images_folder(tmp_path, part) / character
+        folder = nomniglot.recordings_folder(tmp_path, part) / character
+        for made in (images, folder):
+            made.mkdir(parents=True)
+        for name in names:
+            (images / Path(name).name).write_bytes(archive.read(name))
+        stem = Path(names[0]).stem[:4]
+        (folder / f"{stem}.aedat4").symlink_to(film)
+        (folder / f"{stem}.csv").write_text(standin_nomniglot.times_table(times))
+    data = NOMNIGLOT.load(tmp_path, 12, 28)
+    assert data.classes == ("Greek/character01", "Greek/character10", "Latin/character03")
+    assert data.frames.shape == (60, 12, 2, 28, 28) and data.images.shape == (60, 28, 28)
+    assert data.statistics["n_events"][:20].sum() == 117_666
+    assert data.frames.max() <= 1 and torch.equal(data.frames[20:40], data.frames[:20])
+    start, end = times[4]
+    within = (start <= events["t"]) & (events["t"] < end)
+    expected = reference(structured({n: events[n][within] for n in "xytp"}), NOMNIGLOT, 12, 28)
+    torch.testing.assert_close(data.frames[4], expected, rtol=1e-6, atol=1e-6)
+    assert data.images.float().mean() > 200 and data.images.min() < 100

@@ -1,0 +1,97 @@
+"""Recordings, images, twins and a split to one :class:`TransferData`: what data sets do alike."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .base import LoadSpec, PublishedDraw, TransferData
+from .images import load_images
+from .recordings import FrameSpec, load_recordings
+from .tree import File, labels_of
+
+log = logging.getLogger(__name__)
+
+
+class Images(NamedTuple):
+    """``pixels`` ``[S, h, w]`` uint8 and ``labels`` ``[S]`` int64."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+def photographs(
+    files: Sequence[File], spec: LoadSpec, name: str, root: Path, resize_first: bool = True
+) -> Images:
+    """The images in these files, see :func:`~tmkt_braincog.data.images.load_images`."""
+    paths = [file.path for file in files]
+    pixels = load_images(paths, spec.size, name, root, spec.use_hsv, resize_first)
+    return Images(pixels, labels_of(files))
+
+
+def log_found(what: str, files: Sequence[File], full: int, n_classes: int) -> None:
+    """How many of how many are there."""
+    name, _, kind = what.rpartition(" ")
+    here = len({file.label for file in files})
+    log.info("%s: %d of %d %s, in %d of %d classes", name, len(files), full, kind, here, n_classes)
+
+
+def assemble(
+    source: str,
+    target: str,
+    classes: Sequence[str],
+    *,
+    root: Path,
+    recordings: Sequence[File],
+    frames: FrameSpec,
+    images: Images,
+    twins: np.ndarray,
+    split: tuple[np.ndarray, np.ndarray],
+    names: Path | list[str] | None = None,
+    static_train: np.ndarray | None = None,
+    also: Sequence[Path] = (),
+    published: PublishedDraw | None = None,
+    remarks: Sequence[str] = (),
+) -> TransferData:
+    """Read the recordings (from the cache where nothing has changed) and put all together.
+
+    Args:
+        root: folder above all files; moved as a whole it keeps its cache.
+        recordings: one entry per recording; where a file holds several they follow each other.
+        split: sorted int64 indices of the recordings that train and that test.
+        names: of the recordings, or the folder that their files' names are relative to (``root``).
+        static_train: the images that train; None: all but the twins of the recordings that test.
+        also: files that ``frames.read`` reads beside the recordings.
+
+    Raises:
+        UserError: files that are missing, damaged, or have events outside the sensor.
+    """
+    files = [recording.path for recording in recordings[:: frames.per_file]]
+    counted, statistics = load_recordings(files, frames, target, root, also)
+    if not isinstance(names, list):
+        names = [r.path.relative_to(names or root).as_posix() for r in recordings]
+    every, (train, test) = np.arange(len(images.labels)), split
+    if static_train is None:
+        static_train = np.setdiff1d(every, twins[test])
+    return TransferData(
+        source=source,
+        target=target,
+        classes=tuple(classes),
+        frames=torch.from_numpy(counted),
+        labels=torch.from_numpy(labels_of(recordings)),
+        names=names,
+        file_ids=np.array([r.number for r in recordings], np.int64),
+        images=torch.from_numpy(images.pixels),
+        image_labels=torch.from_numpy(images.labels),
+        twins=twins,
+        train=train,
+        test=test,
+        static_train=static_train,
+        static_test=np.setdiff1d(every, static_train),
+        statistics=statistics,
+        published=published,
+        remarks=list(remarks),
+    )
