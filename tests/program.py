@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from tmkt_braincog.cli import main
-from tmkt_braincog.experiments import jobs
+from tmkt_braincog import jobs
 
 
 def command(*first: str) -> Callable[[Sequence[str]], int]:

@@ -1,12 +1,12 @@
 """``tmkt table``: the paper's tables, others made like them, few-shot curves and sweeps of any options."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 
-from .. import experiments
 from ..arguments import Parser, natural, positive_int
 from ..errors import unknown_name
-from ..experiments.axes import REFERENCE
-from ..experiments.table_file import RECIPES, Table, listed, load_table
+from ..tables import RECIPES, REFERENCE, SWEEP, Row, Table, listed, load_table
 
 EXAMPLES = """\
 examples:
@@ -17,7 +17,7 @@ examples:
   tmkt table sweep --output results/ratios --vary mixup-ratio=0.3,0.4,0.5 --vary seed=1,2,3
       Every combination once, and one table."""
 TABLE_DESCRIPTION = """\
-Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,png,pdf}}
+Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,json,png,pdf}}
 and the curves over epochs into --output. Given again, the command goes on where it stopped; tables share
 the runs that they have in common. Words that are not listed below go to every run (see tmkt train --help)."""
 TABLE_EXAMPLES = """\
@@ -49,10 +49,6 @@ examples:
       Differences are taken to one of the values.
   tmkt table sweep --output results/ratios --slurm partition=gpu time=720 gpus_per_node=1 array_parallelism=8 ...
       As a SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
-FEWSHOT_DESCRIPTION = """\
-Accuracy against shots on real N-MNIST: event-only, baseline and TMKT with one recipe. Every (shots, seed) is
-one process that runs all methods; finished runs are kept, so the command can be given again after an
-interruption."""
 FEWSHOT_EXAMPLES = """\
 examples:
   tmkt table fewshot --data-root DATA
@@ -61,6 +57,7 @@ examples:
       Part of it.
   tmkt table fewshot --data-root DATA --method event-only baseline tmkt tmkt+ckd --recipe own.yaml --output results/own
       Other methods with settings of your own."""
+SEEDS = [1, 2, 3, 4, 5]
 
 
 def run(argv: list[str]) -> int:
@@ -68,59 +65,59 @@ def run(argv: list[str]) -> int:
     if name in ("-h", "--help"):
         print(_help())
         return 0 if argv else 2
-    if name == "fewshot":
-        options = fewshot_parser().parse_args(words)
-        from ..experiments import fewshot
+    table = None if name in SWEEP else load_table(name)
+    parser = sweep_parser() if table is None else table_parser(table)
+    own, fixed = parser.parse_known_args(words)
+    if table is not None and table.recipe is None and own.data not in RECIPES:
+        raise unknown_name("--data", own.data, RECIPES)
+    if table is not None and table.recipe is not None:
+        table, fixed = (
+            _chosen(table, own),
+            ["--data-root", own.data_root, "--no-tensorboard", *fixed],
+        )
+    from ..table_write import run_sweep, run_table
 
-        print(fewshot.run_all(options))
-    elif name == "sweep":
-        own, fixed = sweep_parser().parse_known_args(words)
-        from ..experiments import sweep
-
-        print(sweep.run(own, fixed, words))
-    else:
-        table = load_table(name)
-        own, fixed = table_parser(table).parse_known_args(words)
-        if own.data not in RECIPES:
-            raise unknown_name("--data", own.data, RECIPES)
-        from ..experiments import tables
-
-        print(tables.run(table, own, fixed, argv))
+    print(run_sweep(own, fixed, argv) if table is None else run_table(table, own, fixed, argv))
     return 0
 
 
+def _chosen(table: Table, own: argparse.Namespace) -> Table:
+    """The table with the methods, axis values and recipe that the command names."""
+    rows = tuple(Row(name, {"method": name}) for name in own.method)
+    option = table.axis["option"] if table.axis else ""
+    values = getattr(own, option.replace("-", "_"), [])
+    reference = table.reference if table.reference in own.method else own.method[0]
+    return replace(table, rows=rows, recipe=own.recipe, reference=reference).expanded(values)
+
+
 def _help() -> str:
-    about = listed() | experiments.TABLES
-    lines = [f"  {name:12}{what}" for name, what in about.items()]
+    lines = [f"  {name:12}{what}" for name, what in (listed() | SWEEP).items()]
     usage = "usage: tmkt table NAME [options]   (tmkt table NAME --help for its options)"
     return "\n".join([usage, "", "tables, or a YAML file of your own:", *lines, "", EXAMPLES])
 
 
-def add_where(parser: argparse.ArgumentParser) -> None:
-    """Add ``--jobs`` or ``--slurm``, and ``--dry-run`` or ``--collect``."""
+def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 1) -> Parser:
+    """A parser with what all tables take: where and what is run."""
+    parser = Parser(
+        prog=f"tmkt table {name}",
+        usage=f"%(prog)s {usage}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="jobs at once; they share cores and GPUs",
-    )
-    where.add_argument(
-        "--slurm",
-        nargs="+",
-        type=_slurm_parameter,
-        metavar="KEY=VALUE",
+    where.add_argument("--jobs", type=positive_int, default=jobs, metavar="N",
+        help="jobs at once; they share cores and GPUs (default: %(default)s)")  # fmt: skip
+    where.add_argument("--slurm", nargs="+", type=_slurm_parameter, metavar="KEY=VALUE",
         help="submit a SLURM job array and wait for it; parameters of submitit: time (minutes, of one job), partition, "
-        "gpus_per_node, cpus_per_task, mem, array_parallelism, ...",
-    )
+        "gpus_per_node, cpus_per_task, mem, array_parallelism, ...")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--dry-run", action="store_true", help="print the jobs and what is finished, start nothing"
-    )
-    what.add_argument(
-        "--collect", action="store_true", help="only write the table of the finished jobs"
-    )
+    what.add_argument("--dry-run", action="store_true",
+        help="print the jobs and what is finished, start nothing")  # fmt: skip
+    what.add_argument("--collect", action="store_true",
+        help="only write the table of the finished jobs")  # fmt: skip
+    return parser
 
 
 def _slurm_parameter(text: str) -> tuple[str, int | str]:
@@ -130,103 +127,52 @@ def _slurm_parameter(text: str) -> tuple[str, int | str]:
     return key, int(value) if value.isdigit() else value
 
 
-def _parser(name: str, usage: str, description: str, examples: str) -> Parser:
-    return Parser(
-        prog=f"tmkt table {name}",
-        usage=f"%(prog)s {usage}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
-
-def table_parser(table: Table) -> argparse.ArgumentParser:
-    extra = NEEDS.get(table.name, "")
+def table_parser(table: Table) -> Parser:
     description = TABLE_DESCRIPTION.format(name=table.name, title=table.title)
-    examples = TABLE_EXAMPLES.format(name=table.name, extra=extra)
-    parser = _parser(
-        table.name, "--data NAME [options] [options of tmkt train]", description, examples
-    )
+    if table.recipe is None:
+        examples = TABLE_EXAMPLES.format(name=table.name, extra=NEEDS.get(table.name, ""))
+        usage = "--data NAME [options] [options of tmkt train]"
+        parser = _parser(table.name, usage, description, examples)
+        parser.add_argument("--data", required=True, metavar="NAME",
+            help=f"data and recipe: {', '.join(RECIPES)}")  # fmt: skip
+    else:
+        usage = "--data-root DIR [options] [options of tmkt train]"
+        parser = _parser(table.name, usage, description, FEWSHOT_EXAMPLES, jobs=2)
+        _add_axis(parser, table)
     add = parser.add_argument
-    add("--data", required=True, metavar="NAME", help=f"data and recipe: {', '.join(RECIPES)}")
-    add(
-        "--seed",
-        nargs="+",
-        type=natural,
-        default=[1, 2, 3, 4, 5],
-        metavar="N",
-        help="of all rows (default: 1 2 3 4 5)",
-    )
-    add(
-        "--output", metavar="DIR", help="folder of runs and tables (default: results/tables/<data>)"
-    )
-    add_where(parser)
+    add("--seed", nargs="+", type=natural, default=SEEDS, metavar="N",
+        help=f"of all rows {_listed(SEEDS)}")  # fmt: skip
+    add("--output", metavar="DIR",
+        help=f"folder of runs and tables (default: {table.output or 'results/tables/<data>'})")  # fmt: skip
     return parser
 
 
-def sweep_parser() -> argparse.ArgumentParser:
+def _add_axis(parser: Parser, table: Table) -> None:
+    """What may be chosen of a table with a recipe and an axis of its own."""
+    add = parser.add_argument
+    add("--data-root", required=True, metavar="DIR", help="folder with the data sets' own folders")
+    add("--recipe", default=table.recipe, metavar="NAME",
+        help="recipe, or YAML file, of the options that all runs share (default: %(default)s)")  # fmt: skip
+    methods = [row.options["method"] for row in table.run_rows() if row.options]
+    add("--method", nargs="+", default=methods, metavar="NAME", help=_listed(methods))
+    if table.axis:
+        values = table.axis["values"]
+        add(f"--{table.axis['option']}", nargs="+", type=positive_int, default=values, metavar="K",
+            help=f"values of the axis {_listed(values)}")  # fmt: skip
+
+
+def _listed(values: Sequence[object]) -> str:
+    return f"(default: {' '.join(map(str, values))})"
+
+
+def sweep_parser() -> Parser:
     usage = "--output DIR --vary NAME=VALUE,VALUE,... [options of tmkt train]"
     parser = _parser("sweep", usage, SWEEP_DESCRIPTION, SWEEP_EXAMPLES)
     add = parser.add_argument
     add("--output", required=True, metavar="DIR", help="folder of the jobs and of the table")
-    add(
-        "--vary",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE,VALUE,...",
+    add("--vary", action="append", default=[], metavar="NAME=VALUE,VALUE,...",
         help="values of an option of tmkt train (true, false for a switch), which win over a fixed one; for every "
-        "option that varies",
-    )
-    add(
-        "--against",
-        default="=".join(REFERENCE),
-        metavar="NAME=VALUE",
-        help="what differences are taken to (default: %(default)s)",
-    )
-    add_where(parser)
-    return parser
-
-
-def fewshot_parser() -> argparse.ArgumentParser:
-    parser = _parser("fewshot", "--data-root DIR [options]", FEWSHOT_DESCRIPTION, FEWSHOT_EXAMPLES)
-    add = parser.add_argument
-    add("--data-root", required=True, metavar="DIR", help="folder with NMNIST/ and MNIST/")
-    add(
-        "--recipe",
-        default="nmnist_fewshot",
-        metavar="NAME",
-        help="recipe, or YAML file, of the options that all runs share (default: %(default)s)",
-    )
-    add(
-        "--shots",
-        type=positive_int,
-        nargs="+",
-        default=[1, 2, 5, 10, 50],
-        metavar="K",
-        help="recordings per class (default: 1 2 5 10 50)",
-    )
-    add(
-        "--seed",
-        type=natural,
-        nargs="+",
-        default=[1, 2, 3, 4, 5],
-        metavar="N",
-        help="(default: 1 2 3 4 5)",
-    )
-    add(
-        "--method",
-        nargs="+",
-        default=["event-only", "baseline", "tmkt"],
-        metavar="NAME",
-        help="(default: event-only baseline tmkt)",
-    )
-    add(
-        "--jobs",
-        type=positive_int,
-        default=2,
-        metavar="N",
-        help="processes at once (default: %(default)s)",
-    )
-    add("--output", default="results/nmnist_fewshot", metavar="DIR", help="(default: %(default)s)")
+        "option that varies")  # fmt: skip
+    add("--against", default="=".join(REFERENCE), metavar="NAME=VALUE",
+        help="what differences are taken to (default: %(default)s)")  # fmt: skip
     return parser

@@ -18,8 +18,8 @@ import pytest
 
 from tests.program import run_train
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import jobs
-from tmkt_braincog.experiments.jobs import Job, JobsFailed
+from tmkt_braincog import jobs
+from tmkt_braincog.jobs import Job, JobsFailed
 from tmkt_braincog.terminal import guarded
 
 # Fails for --lr 9, is lost for --lr 8, runs until it is told to stop for --lr 7.
