@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from tmkt_braincog import comparison as table
-from tmkt_braincog import stats as over_seeds
 from tmkt_braincog.errors import UserError
 
 PROTOCOL = "toy events, 10 shots, 20 epochs"

@@ -1,4 +1,4 @@
-"""The comparison that one training command ends with: its CSV, and the table for terminal and Markdown."""
+"""The comparison that a training command ends with: CSV, and a table for terminal and Markdown."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ NOTE = "- note: "
 
 
 def write_csv(rows: Iterable[Mapping[str, object]] | pd.DataFrame, path: str | Path) -> None:
-    """Write the rows whole or not at all, 4 decimals; nothing where :func:`.stats.checked` refuses."""
+    """Write the rows, 4 decimals, whole or not at all; raises what :func:`.stats.checked` does."""
     df = checked(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows)))
     with replacing(path) as temporary:
         df.to_csv(temporary, index=False, float_format="%.4f")
@@ -144,7 +144,8 @@ def _legend(
         f"protocol: {protocol}",
         f"seeds: {each}; mean ± sample std of top-1 accuracy in percent",
         f"best: {selection}; last: the last epoch",
-        f"difference: paired difference to {reference} [95 % CI], in percentage points over common seeds",
+        f"difference: paired difference to {reference} [95 % CI], in percentage points over common "
+        "seeds",
         "p: two-sided paired t-test, not corrected for the number of methods",
         "train s: mean over seeds; peak MiB: maximum over seeds",
     ]

@@ -3,14 +3,12 @@
 import argparse
 import os
 import shlex
-import signal
-import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from itertools import product
@@ -32,13 +30,13 @@ from .engine.owner import owned
 from .errors import Interrupted, UserError
 from .methods.names import idle
 from .options import parse, resolve, without
+from .slurm import start, submit
 from .teacher import load_teachers
 
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
-CLUSTER = "slurm"  # submitit's name of the executor
 PAUSE, SLURM_PAUSE = 0.2, 5.0  # seconds between looks at the running jobs
-STOP_SECONDS = 80  # a job's time to save; by submitit's default SLURM warns 90 s before it kills
 REASON_LINES = 6
+SHARED = "jobs/.several-at-once"  # marks a folder of such jobs
 # What a model is built from.
 MODEL = ("model", "node_type", "act_fun", "threshold", "tau", "step", "event_size", "width_divisor")
 
@@ -63,7 +61,7 @@ class Job:
 
     @classmethod
     def from_words(cls, name: str, folder: Path, words: Sequence[str]) -> "Job":
-        """The job of these words, which goes on where it was stopped; a UserError where they are refused."""
+        """The job of these words, going on where it stopped; a UserError if they are refused."""
         words = (*words, "--output", str(folder), "--resume")
         options, _ = resolve(parse(list(words)))
         # Fixed words are for all jobs; what this one's methods do not take is not for it.
@@ -75,7 +73,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Everything that the job says; beside its folder, which the job itself wants to find empty."""
+        """All that the job says; beside its folder, which the job itself wants to find empty."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
@@ -92,7 +90,7 @@ class Job:
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Try what can be tried without data: folders, teachers, models, optimisers, schedules. Writes nothing.
+    """Try what needs no data: folders, teachers, models, optimisers, schedules. Writes nothing.
 
     Raises:
         UserError: what a job would refuse, with its name.
@@ -116,7 +114,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def check_data(jobs: Sequence[Job]) -> None:
-    """Load every data set once, so that jobs do not download and decode the same files at the same time.
+    """Load every data set once, or jobs would download and decode the same files at the same time.
 
     Raises:
         UserError: data that cannot be used, or a split that they do not allow.
@@ -158,31 +156,26 @@ def launch(own: argparse.Namespace, output: Path, jobs: Sequence[Job]) -> None:
     done = sum(job.finished() for job in jobs)
     print(f"{len(jobs)} jobs, {done} of them finished; logs in {jobs[0].log.parent}/*.log")
     if own.jobs > 1 or own.slurm:
-        _shared_marker(output).parent.mkdir(parents=True, exist_ok=True)
-        _shared_marker(output).touch()
+        (output / SHARED).parent.mkdir(parents=True, exist_ok=True)
+        (output / SHARED).touch()
     with owned(output):
         run(jobs, own.jobs, dict(own.slurm) if own.slurm else None, output / "slurm")
 
 
 def shared_machine(output: Path) -> bool:
     """Whether several jobs of this folder ever ran at once, so that their times mean nothing."""
-    return _shared_marker(output).exists()
-
-
-def _shared_marker(output: Path) -> Path:
-    return output / "jobs" / ".several-at-once"
+    return (output / SHARED).exists()
 
 
 def run(
-    jobs: Sequence[Job], workers: int = 1, slurm: dict | None = None, folder: Path | None = None
+    jobs: Sequence[Job], workers: int = 1, slurm: dict | None = None, folder: Path = Path("slurm")
 ) -> None:
     """Run those that are not finished, with a progress bar, and wait for them.
 
     Args:
         jobs: with different folders, already checked by :func:`check`.
-        workers: processes at once on this machine, which share its cores; each has a GPU of its own as
-            long as there are enough.
-        slurm: parameters of a SLURM job array instead, as submitit takes them, without prefix.
+        workers: processes at once here; they share the cores, and the GPUs as far as these go.
+        slurm: parameters of a SLURM job array instead, see :func:`.slurm.submit`.
         folder: with ``slurm``, where submitit keeps its files; the nodes must see it.
 
     Raises:
@@ -195,27 +188,30 @@ def run(
         return
     if slurm is None:
         check_data(missing)
-        slots, start = _here(missing, workers)
+        failed = _work_off(missing, _environments(missing, workers), len(jobs), PAUSE)
     else:
-        slots, start = _on_slurm(missing, slurm, folder or Path("slurm"))
-    failed = _work_off(missing, slots, start, len(jobs), PAUSE if slurm is None else SLURM_PAUSE)
+        array = submit(
+            [job.command for job in missing], [job.log for job in missing], slurm, folder
+        )
+        failed = _work_off(missing, list(array), len(jobs), SLURM_PAUSE)
     if failed:
         lines = [f"{len(failed)} of {len(jobs)} jobs failed:"]
         for job, status in failed:
             said = "\n    ".join(_last_words(job.log) or ["it said nothing"])
             lines.append(f"  {job.name} (status {status}; full log: {job.log})\n    {said}")
         lines.append(
-            "The others are finished. Mend the cause and give the same command again: only these are run."
+            "The others are finished. Mend the cause and give the same command again: only these "
+            "are run."
         )
         raise JobsFailed("\n".join(lines))
 
 
 def _work_off(
-    jobs: Sequence[Job], slots: list, start: Callable, total: int, pause: float
+    jobs: Sequence[Job], slots: list[Any], total: int, pause: float
 ) -> list[tuple[Job, int]]:
-    """Start a job in every slot that is free, until none is left; (job, exit status) of those that failed.
+    """A job in every slot that is free; (job, exit status) of those that failed.
 
-    ``start(job, slot)`` gives what has ``poll()`` and ``terminate()`` as ``subprocess.Popen`` has.
+    A slot is the environment of one process at a time, or a job that is submitted already.
     """
     waiting, failed = deque(jobs), []
     running: list[tuple[Job, Any, Any]] = []
@@ -225,7 +221,9 @@ def _work_off(
             while (waiting or running) and stop.received is None:
                 while waiting and slots:
                     job, slot = waiting.popleft(), slots.pop(0)
-                    running.append((job, slot, start(job, slot)))
+                    here = isinstance(slot, dict)
+                    process = start(job.command, job.log, env=slot) if here else slot
+                    running.append((job, slot, process))
                 time.sleep(pause)
                 for job, slot, process in [r for r in running if r[2].poll() is not None]:
                     running.remove((job, slot, process))
@@ -243,20 +241,17 @@ def _work_off(
             while any(process.poll() is None for *_, process in running):
                 time.sleep(pause)
             finished = total - sum(not job.finished() for job in jobs)
-            raise Interrupted(
-                f"Stopped on a signal: {finished} of {total} jobs are finished, the running ones were told to save. "
-                "Continue with the same command.",
-                stop.received,
-            )
+            said = f"Stopped on a signal: {finished} of {total} jobs are finished, the running "
+            said += "ones were told to save. Continue with the same command."
+            raise Interrupted(said, stop.received)
     return failed
 
 
-def _here(jobs: Sequence[Job], workers: int) -> tuple[list[dict[str, str]], Callable]:
-    """One slot per worker: the environment of its jobs, with a share of the cores and a GPU of its own."""
+def _environments(jobs: Sequence[Job], workers: int) -> list[dict[str, str]]:
+    """One for each worker: its share of the cores and a GPU of its own."""
     workers = min(workers, len(jobs))
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    every = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
     limit = os.environ.get("OMP_NUM_THREADS", "")
     threads = str(max(1, min(cores // workers, int(limit) if limit.isdigit() else cores)))
     own = jobs[0].options.device in ("auto", "cuda")  # otherwise the user has named a GPU, or none
@@ -267,16 +262,7 @@ def _here(jobs: Sequence[Job], workers: int) -> tuple[list[dict[str, str]], Call
         slots.append({JOBS_VARIABLE: threads, **os.environ, "OMP_NUM_THREADS": threads})
         if gpus:
             slots[i]["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
-    return slots, lambda job, environment: _start(job.command, job.log, env=environment)
-
-
-def _start(command: Sequence[str], log: Path, **how: Any) -> subprocess.Popen:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write(f"\n$ {shlex.join(command)}\n")
-        file.flush()
-        how |= {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, **how)
+    return slots
 
 
 def _last_words(log: Path) -> list[str]:
@@ -285,76 +271,3 @@ def _last_words(log: Path) -> list[str]:
     lines = [line for line in latest.splitlines()[1:] if line.strip()]
     errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
     return lines[errors[-1] :][:REASON_LINES] if errors else lines[-3:]
-
-
-def _on_slurm(jobs: Sequence[Job], parameters: dict, folder: Path) -> tuple[list, Callable]:
-    """Submit all as one array; the slots are its elements."""
-    try:
-        import submitit
-    except ImportError as error:
-        raise UserError("--slurm needs submitit: pip install 'tmkt-braincog[slurm]'") from error
-    if not isinstance(parameters.get("time"), int):
-        raise UserError(
-            f"--slurm time={parameters.get('time', '')}: expected the time limit of one job in minutes, such as time=720."
-        )
-    asked = {f"slurm_{key}": value for key, value in parameters.items()}
-    try:
-        executor = submitit.AutoExecutor(folder / "%j", cluster=CLUSTER)
-        executor.update_parameters(name="tmkt", stderr_to_stdout=True, **asked)
-    except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"--slurm: {error} Run on a login node, with parameters of submitit."
-        ) from error
-    commands, logs = [job.command for job in jobs], [job.log for job in jobs]
-    try:
-        handles = executor.map_array(SlurmTask(), commands, logs)
-    except Exception as error:  # submitit raises many types for what sbatch refuses
-        raise UserError(f"SLURM did not take the jobs: {error}. Correct --slurm.") from error
-    return handles, lambda job, handle: _Submitted(handle, job.log)
-
-
-class SlurmTask:
-    """What runs on a node: a job's command. Told that its time is over, it lets the job save and is queued again."""
-
-    def __call__(self, command: list[str], log: Path) -> int:
-        # SLURM may send its warning to all processes of the job; it is meant for this one.
-        self.process = _start(
-            command, log, preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        )
-        while self.process.poll() is None:
-            time.sleep(1)
-        return self.process.returncode
-
-    def checkpoint(self, command: list[str], log: Path) -> Any:
-        """Called by submitit; what to submit instead."""
-        from submitit.helpers import DelayedSubmission
-
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_SECONDS)
-        return DelayedSubmission(SlurmTask(), command, log)
-
-
-class _Submitted:
-    """A job on the cluster, to be asked as a process is."""
-
-    def __init__(self, handle: Any, log: Path):
-        self.handle, self.log = handle, log
-        self.status: int | None = None
-
-    def poll(self) -> int | None:
-        if self.status is None and self.handle.done():
-            error = self.handle.exception()
-            if error is None:
-                self.status = self.handle.result()
-            else:  # the node, the memory or the time gave out: the job itself could not say so
-                self.log.parent.mkdir(parents=True, exist_ok=True)
-                with self.log.open("a") as file:
-                    file.write(f"error: SLURM job {self.handle.job_id}: {error}\n")
-                self.status = 1
-        return self.status
-
-    def terminate(self) -> None:
-        if self.status is None:
-            self.handle.cancel(check=False)  # SIGTERM first, so that a running job saves
-            self.status = 128 + signal.SIGTERM

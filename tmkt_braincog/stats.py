@@ -1,9 +1,9 @@
 """Results over seeds: means, paired differences with Student's interval, claims decided by them.
 
-Results are rows with :data:`COLUMNS`: method; seed (integer); protocol (data set, split and schedule
-in words, the same in all rows, since others are not comparable); top1_best and top1_last in percent;
-epoch_best (integer, as logged); train_s, seconds of training; peak_mib, peak memory of the
-accelerator in MiB. The last two may be blank: not measured.
+Results are rows with :data:`COLUMNS`: method; seed (integer); protocol (data set, split and
+schedule in words, the same in all rows, since others are not comparable); top1_best and top1_last
+in percent; epoch_best (integer, as logged); train_s, seconds of training; peak_mib, peak memory of
+the accelerator in MiB. The last two may be blank: not measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +29,8 @@ def checked(df: pd.DataFrame) -> pd.DataFrame:
     """A copy with exactly :data:`COLUMNS` in their types.
 
     Raises:
-        UserError: a column missing, no rows, a cell that is no number or out of range, two rows for one
-            method and seed, or rows of different protocols.
+        UserError: a column missing, no rows, a cell that is no number or out of range, two rows for
+            one method and seed, or rows of different protocols.
     """
     if df.empty:
         raise UserError(
@@ -61,6 +61,8 @@ def checked(df: pd.DataFrame) -> pd.DataFrame:
 
 def _checked_column(cells: pd.Series) -> pd.Series:
     blank = cells.isna() | (cells.astype(str).str.strip() == "")
+    values: Any
+    good: Any
     if cells.name in WORDS:
         values, good, expected = cells.astype(str), ~blank, "a name"
     else:
@@ -98,15 +100,17 @@ def summarise(
     corrected for the number of methods); train_s (mean); peak_mib (maximum).
 
     NaN where there is nothing to say: std, interval and p with one seed; all differences of the
-    reference itself, of methods sharing no seed with it, or when it is absent; interval and p where all
-    differences are equal, for t divides by zero.
+    reference itself, of methods sharing no seed with it, or when it is absent; interval and p where
+    all differences are equal, for t divides by zero.
 
     Args:
         df: rows that :func:`checked` accepts.
         reference: the method that all are compared with, or that of each method.
     """
     df = checked(df)
-    by_method = {name: rows.set_index("seed") for name, rows in df.groupby("method", sort=False)}
+    by_method = {
+        str(name): rows.set_index("seed") for name, rows in df.groupby("method", sort=False)
+    }
     out = []
     for name, rows in by_method.items():
         to = reference if isinstance(reference, str) else reference.get(name)
@@ -144,12 +148,10 @@ def holm(p: Sequence[float]) -> list[float]:
 def verdicts(df: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """What the last epochs say of every claim ``{say, better, worse}``, methods by their names.
 
-    It holds where the 95 % t-interval of ``better - worse`` over common seeds is above 0, the reverse
-    where it is below 0, and is undecided in between and where all seeds have the same difference.
-
-    Returns:
-        dicts of say, verdict, difference, low, high, p, p_holm (corrected for the number of claims)
-        and n_paired; only p_holm is corrected.
+    It holds where the 95 % t-interval of ``better - worse`` over common seeds is above 0, the
+    reverse where it is below 0, and is undecided in between and where all differences are equal.
+    Of say, verdict, difference, low, high, p and p_holm the last alone is corrected for the number
+    of claims.
     """
     out = []
     for claim in claims:
@@ -158,7 +160,10 @@ def verdicts(df: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[dict
         low, high = row["last_low"], row["last_high"]
         unknown = ONE_SEED if row["n_paired"] < 2 else UNDECIDED
         decided = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
-        found = {"say": claim["say"], "verdict": unknown if pd.isna(low) else decided}
+        found: dict[str, Any] = {
+            "say": claim["say"],
+            "verdict": unknown if pd.isna(low) else decided,
+        }
         found |= {"difference": row["last_diff"], "low": low, "high": high, "p": row["last_p"]}
         out.append(found)
     for found, p in zip(out, holm([found["p"] for found in out]), strict=True):
@@ -181,7 +186,7 @@ def p_text(p: float) -> str:
     return "-" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def texts(row: Mapping[str, Any], kind: str) -> tuple[str, str, str]:
+def texts(row: Mapping[Any, Any], kind: str) -> tuple[str, str, str]:
     """Of a row of :func:`summarise`, for ``best`` or ``last``: mean and std, difference, p."""
     mean, std, diff, low, high, p = (
         row[f"{kind}_{name}"] for name in ("mean", "std", "diff", "low", "high", "p")

@@ -37,7 +37,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Axis:
-    """An option that varies: its name without dashes, as in the resolved options, and the words of every value."""
+    """An option that varies: its name, that in the options, and the words of every value."""
 
     name: str
     dest: str
@@ -54,7 +54,7 @@ def _text(value: Any) -> str:
 
 
 def make_axis(name: str, values: Sequence[str], where: str) -> Axis:
-    """The axis of an option and its values; a UserError where that is no option or no value of it."""
+    """The axis of an option and its values; a UserError where there is no such option or value."""
     if "" in (name, *values):
         raise UserError(f"{where}: expected NAME=VALUE,VALUE,..., such as mixup-ratio=0.3,0.4.")
     if len(set(values)) < len(values):
@@ -83,7 +83,7 @@ def _axes(options: Mapping[str, Any], where: str) -> list[Axis]:
 
 
 def check_fixed(words: Sequence[str]) -> Namespace:
-    """The options that go to every run, as given; a UserError for those that make no sense in many runs."""
+    """The options for every run, as given; a UserError for those that many runs cannot share."""
     given = parse(list(words))
     for name in ("eval", "eval_checkpoint", "resume"):
         if name in given:
@@ -94,10 +94,10 @@ def check_fixed(words: Sequence[str]) -> Namespace:
 
 
 def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, list[str]]:
-    """Where the table allows that, its rows whose teachers the words do not give become published ones.
+    """Where the table allows it, rows whose teachers are not given become published ones.
 
-    Claims that name such a row are left out. A row that others refer to stays, and its missing teacher
-    is an error later. ``seed`` is one whose teachers tell what they were trained on.
+    Claims that name such a row go too. A row that others refer to stays; its missing teacher is an
+    error later. ``seed`` is one whose teachers tell what they were trained on.
 
     Returns:
         The table, and the names of these rows.
@@ -118,10 +118,10 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
 
 
 def plan(table: Table, output: Path, fixed: Sequence[str], seeds: Sequence[int]) -> list[Run]:
-    """Every row with every seed, one whole seed after the other. Rows that mean the same run share its folder.
+    """Every row with every seed, seed by seed. Rows that mean one run share its folder.
 
     Raises:
-        UserError: a row that ``tmkt train`` would refuse, a seed twice, or a fixed word for what every row sets.
+        UserError: a row that ``tmkt train`` refuses, a seed twice, or a word for what rows set.
     """
     given = {word.split("=")[0] for word in fixed}
     for option in {"method"}.union(set.intersection(*(set(r.options) for r in table.run_rows()))):
@@ -179,16 +179,10 @@ def in_words(settings: Mapping[str, Any], between: str = ", ", equals: str = " "
     return between.join(f"{name}{equals}{value}" for name, value in settings.items())
 
 
-# Sweeps -------------------------------------------------------------------------------------------
-
-
 def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> list[Axis]:
-    """The varied options, the seed first: the jobs then finish one whole seed after the other.
+    """The varied options, the seed first: one whole seed is then run after the other.
 
     Several methods or seeds among the fixed options are varied too.
-
-    Raises:
-        UserError: options that are unknown, twice there, or cannot be varied or given.
     """
     given = check_fixed(fixed)
     axes = []
@@ -209,14 +203,14 @@ def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> list[Axis]:
 def sweep(
     output: Path, axes: Sequence[Axis], fixed: Sequence[str], against: str = "=".join(REFERENCE)
 ) -> tuple[Table, list[Run]]:
-    """All combinations, each once, as a table whose notes say which fall together.
+    """All combinations, each once, as a table whose notes say which of them fall together.
 
-    An option that a method does not take is left out for it: combinations that differ only there are one job.
-    Differences are to the row with the value ``against`` and the same values of the other options that both
-    take, if there is just one.
+    An option that a method does not take is left out: combinations that differ only there are one
+    job. Differences are to the row with the value ``against`` and the same values of the other
+    options that both take, if there is just one.
 
     Raises:
-        UserError: a combination that ``tmkt train`` would refuse, or ``against`` no value of an axis.
+        UserError: a combination that ``tmkt train`` would refuse, or ``against`` no value there.
     """
     runs, rows = [], {}
     words_of: dict[tuple, tuple] = {}  # by settings, the words behind them
@@ -228,9 +222,8 @@ def sweep(
         settings = {axis.name: axis.value(options) for axis in compress(axes, own)}
         key, words = tuple(settings.items()), tuple(compress(combination, own))
         if words_of.get(key, words) != words:
-            raise UserError(
-                f"--vary gives the same settings twice: {in_words(settings)}. Name every value once."
-            )
+            twice = f"--vary gives the same settings twice: {in_words(settings)}"
+            raise UserError(f"{twice}. Name every value once.")
         if key not in words_of:
             name = folder_name(settings)
             job = Job.from_words(name, output / "jobs" / name, [*fixed, *chain(*words)])
@@ -287,15 +280,12 @@ def _remarks(axes: Sequence[Axis], taken: Mapping[str, list[list[bool]]]) -> Ite
         if never:
             yield f"{method} does not take {', '.join(never)}: run once."
         if partly:
-            yield f"{method} does not take {', '.join(partly)} in some of the combinations: run once there."
+            some = f"{method} does not take {', '.join(partly)} in some of the combinations"
+            yield f"{some}: run once there."
 
 
 def check_sweep(output: Path, runs: Sequence[Run], axes: Sequence[Axis]) -> None:
-    """Refuse a folder that holds something else, or a sweep with other fixed options.
-
-    Raises:
-        UserError: with the options that differ.
-    """
+    """Refuse a folder that holds something else, or a sweep with other fixed options."""
     used = output.exists() and not (output / "jobs").is_dir()
     if used and (not output.is_dir() or any(output.iterdir())):
         raise UserError(

@@ -1,9 +1,7 @@
-"""Runs what is missing of a table and writes it: CSV, Markdown, LaTeX, pictures, and JSON with all facts."""
+"""A table of finished runs as CSV, Markdown, LaTeX, pictures, and JSON with all facts."""
 
-import argparse
 import json
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, compress
 from pathlib import Path
 from typing import Any
@@ -12,88 +10,15 @@ import pandas as pd
 
 from .comparison import aligned_table, notes, read_csv
 from .engine.environment import PACKAGES, read_environment
-from .errors import UserError
 from .files import replacing
-from .jobs import Job, JobsFailed, check, launch, plan_text, shared_machine
+from .jobs import Job, shared_machine
 from .options import model_text
 from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
 from .stats import difference_text, summarise, texts, verdicts
-from .table_plan import Run, check_fixed, check_sweep, find_axes, leave_out, plan, sweep
-from .tables import RECIPES, Table
+from .table_plan import Run
+from .tables import Table
 
-NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher train --help)"
 TIMES = ["train_s", "peak_mib"]
-
-
-def run_table(
-    table: Table, own: argparse.Namespace, fixed: Sequence[str], argv: Sequence[str]
-) -> str:
-    """Run what is missing and write the table; returns it, or the plan.
-
-    Args:
-        own: see :func:`~tmkt_braincog.commands.table.table_parser`.
-        fixed: words that go to every run.
-        argv: all words, for the caption.
-    """
-    recipe = table.recipe or RECIPES[own.data]
-    if "config" in check_fixed(fixed):
-        what = "--recipe" if table.recipe else f"--data {own.data}"
-        raise UserError(f"-c: the settings are those of {what}. Give what differs as options.")
-    words = ["-c", recipe, *fixed]
-    table, lacking = leave_out(table, words, min(own.seed))
-    output = Path(own.output or table.output or f"results/tables/{own.data}")
-    runs = plan(table, output, words, own.seed)
-    text = _make(table, runs, own, output, argv)
-    return text + (f"\n{', '.join(lacking)}: {NO_TEACHERS}" if lacking else "")
-
-
-def run_sweep(own: argparse.Namespace, fixed: Sequence[str], argv: Sequence[str]) -> str:
-    """As :func:`run_table`; own: see :func:`~tmkt_braincog.commands.table.sweep_parser`."""
-    output, axes = Path(own.output), find_axes(own.vary, fixed)
-    table, runs = sweep(output, axes, fixed, own.against)
-    check_sweep(output, runs, axes)
-    for remark in table.notes:
-        print(remark)
-    return _make(table, runs, own, output, argv, partly=True)
-
-
-def _make(
-    table: Table,
-    runs: Sequence[Run],
-    own: argparse.Namespace,
-    output: Path,
-    argv: Sequence[str],
-    partly: bool = False,
-) -> str:
-    """The table of the runs, made if need be; with ``partly`` also where some are missing."""
-    jobs = list({run.job.folder: run.job for run in runs}.values())
-    check(jobs)
-    if own.dry_run:
-        return plan_text(jobs)
-    command = f"tmkt table {shlex.join(word for word in argv if word != '--collect')}"
-    failed = None
-    try:
-        if not own.collect:
-            launch(own, output, jobs)
-    except JobsFailed as error:
-        failed = error
-        if not partly or not any(job.finished() for job in jobs):
-            raise
-    missing = [job.name for job in jobs if not job.finished()]
-    if missing and len(missing) == len(jobs):
-        raise UserError(
-            f"No job of this {table.name} is finished in {output}: run it without --collect."
-        )
-    if missing and not partly:
-        raise UserError(
-            f"{table.name} lacks {len(missing)} of {len(jobs)} runs: {', '.join(sorted(missing))}. "
-            "Run it without --collect, or name only the seeds that are there."
-        )
-    text = write(table, [run for run in runs if run.job.finished()], command, output, missing)
-    if failed is not None:
-        print(text)
-        raise failed
-    return text
 
 
 def write(
@@ -108,7 +33,7 @@ def write(
     """
     rows = collect(table, runs)
     protocol = " and ".join(dict.fromkeys(rows["protocol"]))
-    # Rows may differ in protocol only where the table is about that; the runs' settings were compared before.
+    # Rows differ in protocol only where the table is about that; settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=protocol)
     fact = _fact(table, runs, frame, command, missing)
     fact["pictures"] = _pictures(table, runs, frame, fact, output) if table.name != "sweep" else []
@@ -123,9 +48,8 @@ def write(
     for suffix, content in made.items():
         with replacing(output / f"{table.name}.{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
-    return f"{text}\nWritten: {output}/{table.name}.csv, .md, .tex, .json" + (
-        " and pictures" if fact["pictures"] else ""
-    )
+    pictures = " and pictures" if fact["pictures"] else ""
+    return f"{text}\nWritten: {output}/{table.name}.csv, .md, .tex, .json{pictures}"
 
 
 def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
@@ -161,7 +85,7 @@ def _fact(
     summary = summarise(frame, references).drop(columns=TIMES).set_index("method")
     if "val_last" in frame:
         summary["val_last"] = frame.groupby("method")["val_last"].mean()
-    rows, seen = [], summary.to_dict("index")
+    rows, seen = [], {name: _plain(its) for name, its in summary.to_dict("index").items()}
     for row in table.rows:
         published = {"published": row.published[dataset]} if dataset in row.published else {}
         if row.name in seen:
@@ -169,31 +93,33 @@ def _fact(
             rows.append({"name": row.name, "values": published | own | seen[row.name]})
         elif published:
             rows.append({"name": row.name, "values": published})
-    columns = [
-        name
-        for name in ("published", "reference", *summary)
-        if any(name in r["values"] for r in rows)
-    ]
     said = [*table.notes, *dict.fromkeys(chain(*(notes(job.folder) for job in jobs)))]
     if missing:
         n = len(missing) + len(jobs)
         said.append(f"NOT COMPLETE, {len(jobs)} of {n} runs; missing: {', '.join(missing)}.")
-    fact = {
+    names = ["published", "reference", *summary]
+    columns = [name for name in names if any(name in row["values"] for row in rows)]
+    protocol = frame["protocol"].iloc[0]
+    return {
         "kind": "table",
         "name": table.name,
         "title": table.title,
-        "caption": _caption(table, jobs, sorted(set(summary["n"])), frame["protocol"].iloc[0]),
+        "caption": _caption(table, jobs, sorted(set(summary["n"])), protocol),
         "notes": said,
         "command": command,
         "dataset": dataset,
         "emulated": any("emulated" in note for note in said),
-        "protocol": frame["protocol"].iloc[0],
+        "protocol": protocol,
         "reference": table.reference,
         "columns": columns,
         "rows": rows,
-        "claims": verdicts(frame, table.claims),
+        "claims": [_plain(claim) for claim in verdicts(frame, table.claims)],
     }
-    return json.loads(json.dumps(fact, default=lambda number: number.item()).replace("NaN", "null"))
+
+
+def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """None for NaN, which JSON does not have."""
+    return {str(name): None if pd.isna(value) else value for name, value in values.items()}
 
 
 def _setting(jobs: Sequence[Job]) -> str:
@@ -205,7 +131,8 @@ def _setting(jobs: Sequence[Job]) -> str:
     o, models = jobs[0].options, ", ".join(dict.fromkeys(model_text(job.options) for job in jobs))
     shots = f", {o.shots} recordings per class" if o.shots and each("shots") == str(o.shots) else ""
     size = f"{each('event_size')} x {each('event_size')}"
-    return f"{each('target_dataset')}{shots}, {models}, T = {each('step')}, {size}, {each('epochs')} epochs"
+    data = f"{each('target_dataset')}{shots}"
+    return f"{data}, {models}, T = {each('step')}, {size}, {each('epochs')} epochs"
 
 
 def _caption(table: Table, jobs: Sequence[Job], n: Sequence[int], protocol: str) -> str:
@@ -214,15 +141,13 @@ def _caption(table: Table, jobs: Sequence[Job], n: Sequence[int], protocol: str)
     several = len({row.reference or table.reference for row in table.run_rows()}) > 1
     labels = any(row.labels for row in table.rows)
     reference = "the row's reference" if several and not labels else table.reference
-    same = (
-        " with the same values of the options that both take, if there is just one"
-        if labels
-        else ""
-    )
+    both = " with the same values of the options that both take, if there is just one"
+    same = both if labels else ""
     return (
-        f"{table.title}. {_setting(jobs)}; protocol {protocol}; {seeds}. Top-1 (%) on the test recordings after the last "
-        f"epoch and at the best epoch (by validation where there is any, else by the test set), mean ± sample standard "
-        f"deviation. Difference: to {reference}{same}, paired over seeds, 95 % t-interval; p: two-sided paired t-test, not "
+        f"{table.title}. {_setting(jobs)}; protocol {protocol}; {seeds}. Top-1 (%) on the test "
+        "recordings after the last epoch and at the best epoch (by validation where there is any, "
+        "else by the test set), mean ± sample standard deviation. Difference: to "
+        f"{reference}{same}, paired over seeds, 95 % t-interval; p: two-sided paired t-test, not "
         f"corrected.{f' Made with {versions}.' if versions else ''}"
     )
 
@@ -281,13 +206,12 @@ def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> list[str]:
     return [*lines, f"Made by `{fact['command']}`"]
 
 
-TEX = {c: f"\\{c}" for c in "&%$#_{}"}
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
 TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-TEX |= {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
 
 
 def _tex(text: object) -> str:
-    return "".join(TEX.get(character, character) for character in str(text))
+    return "".join(TEX.get(letter, letter) for letter in str(text))
 
 
 def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
@@ -296,7 +220,7 @@ def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
     # The two difference columns share a heading, which pandas' styler does not allow.
     frame = pd.DataFrame(body, columns=range(len(header)))
     style = frame.style.hide(axis="index").format(_tex)
-    style = style.format_index(dict(enumerate(map(_tex, header))).__getitem__, axis=1)
+    style = style.format_index(lambda i: _tex(header[int(str(i))]), axis=1)
     return style.to_latex(
         hrules=True,
         caption=_tex(" ".join([fact["caption"], *fact["notes"]])),
@@ -331,7 +255,7 @@ def _pictures(
 
 
 def _line(table: Table, frame: pd.DataFrame, title: str, path: Path) -> None:
-    """Top-1 after the last epoch against the number that the rows vary; rows without it as level lines."""
+    """The last top-1 against the number that the rows vary; rows without it are level lines."""
     option = str(table.axis and table.axis["option"])
     curve = table.curve or {"option": option, "label": option}
     option, x = curve["option"], curve["label"]

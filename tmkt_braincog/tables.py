@@ -1,4 +1,4 @@
-"""What a table is: named rows of options for ``tmkt train``, an axis, published values, claims; a YAML file."""
+"""What a table is, in YAML: rows of options, an axis, published values, claims."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,11 +29,10 @@ REFERENCE = ("method", "baseline")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """A row of a table, by a name that is unique there.
 
     Attributes:
-        name: unique in the table.
-        options: what it gives to ``tmkt train``, by option name; none: not run here, only published.
+        options: what it gives to ``tmkt train``, by name; none: not run here, only published.
         published: top-1 (%) by data set.
         reference: name of the row that its difference is taken to; None: the table's.
         labels: what is shown in place of the name, by heading.
@@ -48,18 +47,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that are run with the same seeds.
+    """Rows that are run with the same seeds; ``name`` is that of its files.
 
     Attributes:
-        name: of its files, such as ``table1``.
-        reference: name of the row that differences are taken to, where the rows name none of their own.
-        rows: at least one of them with options.
+        reference: name of the row that differences are taken to; a row may name another.
         claims: what the rows are held against, see :func:`.stats.verdicts`.
         axis: ``option`` and ``values`` that every row is run with, for a curve.
-        curve: ``option``, ``label`` and ``name`` of the line, where the rows themselves vary a number.
+        curve: ``option``, ``label`` and line ``name``, where the rows themselves vary a number.
         optional_teachers: rows whose teacher is not given are left out; else that is an error.
         recipe: of all rows, instead of ``--data``.
-        folder: where the rows of one axis value and seed, which differ in the method alone, are one run.
+        folder: where the rows of one axis value and seed, which differ in the method, are one run.
         output: where it is written without ``--output``.
         notes: sentences that go with the numbers.
         about: what it shows, in a line for lists.
@@ -83,7 +80,7 @@ class Table:
         return [row for row in self.rows if row.options]
 
     def references(self) -> dict[str, str]:
-        """For every row that is run the row that its difference is taken to; a reference has its own name."""
+        """For every row that is run the one that its difference is to; a reference has its own."""
         return {row.name: row.reference or self.reference for row in self.run_rows()}
 
     def expanded(self, values: Sequence[Any]) -> "Table":
@@ -122,7 +119,7 @@ def _known() -> dict[str, Traversable]:
 
 
 def load_table(name: str) -> Table:
-    """Read and check a table: one of the package's by its name, or a file of the user's own by its path.
+    """Read and check a table: one of the package's by name, or a file of the user's own by path.
 
     Raises:
         UserError: no such table, an unknown key, a name that is twice there or nowhere.
@@ -130,9 +127,8 @@ def load_table(name: str) -> Table:
     path: Traversable = Path(name)
     if not name.endswith((".yaml", ".yml")):
         if name not in _known():
-            raise UserError(
-                f"{unknown_name('table', name, [*_known(), *SWEEP])} A table of your own is a file that ends in .yaml."
-            )
+            unknown = unknown_name("table", name, [*_known(), *SWEEP])
+            raise UserError(f"{unknown} A table of your own is a file that ends in .yaml.")
         path = _known()[name]
     try:
         text = yaml.safe_load(path.read_text())

@@ -1,7 +1,7 @@
-"""``tmkt table``: the paper's tables, others made like them, few-shot curves and sweeps of any options."""
+"""``tmkt table``: the paper's tables, others like them, few-shot curves, sweeps of any options."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..arguments import Parser, natural, positive_int
@@ -16,10 +16,10 @@ examples:
       A table of your own: copy one of tmkt_braincog/tables/ and change its rows.
   tmkt table sweep --output results/ratios --vary mixup-ratio=0.3,0.4,0.5 --vary seed=1,2,3
       Every combination once, and one table."""
-TABLE_DESCRIPTION = """\
+DESCRIPTION = """\
 Run all rows of {name} ({title}) with all seeds and write {name}.{{csv,md,tex,json,png,pdf}}
-and the curves over epochs into --output. Given again, the command goes on where it stopped; tables share
-the runs that they have in common. Words that are not listed below go to every run (see tmkt train --help)."""
+and the curves over epochs into --output. Given again, the command goes on where it stopped; tables
+share the runs that they have in common. Words not listed go to every run (tmkt train --help)."""
 TABLE_EXAMPLES = """\
 examples:
   tmkt table {name} --data ndigits --jobs 2{extra}
@@ -37,17 +37,17 @@ NEEDS = {
 }
 SWEEP_DESCRIPTION = """\
 Run tmkt train with all combinations of the given values, each as a job of its own, and write one
-table. All words that are not listed below go to every job as they are (see tmkt train --help);
-what they say is checked for all jobs before the first one starts. Given again, the command goes on where
-it stopped; more values may be added. The table holds the runs that the command names."""
+table. Words not listed below go to every job (tmkt train --help); what they say is checked for all
+jobs before the first one starts. Given again, the command goes on where it stopped; more values may
+be added. The table holds the runs that the command names."""
 SWEEP_EXAMPLES = """\
 examples:
-  tmkt table sweep --output results/ratios --jobs 2 --vary method=baseline,tmkt --vary mixup-ratio=0.3,0.4,0.5 \\
-      --vary seed=42,1024,90210 --target-dataset ndigits
+  tmkt table sweep --output results/ratios --jobs 2 --vary method=baseline,tmkt \\
+      --vary mixup-ratio=0.3,0.4,0.5 --vary seed=42,1024,90210 --target-dataset ndigits
       The baseline, which has no mixup ratio, runs once per seed and is compared with every ratio.
-  tmkt table sweep --output results/threshold --vary threshold=0.5,1 --against threshold=0.5 --vary seed=1,2,3
+  tmkt table sweep --output results/threshold --vary threshold=0.5,1 --against threshold=0.5
       Differences are taken to one of the values.
-  tmkt table sweep --output results/ratios --slurm partition=gpu time=720 gpus_per_node=1 array_parallelism=8 ...
+  tmkt table sweep --output results/ratios --slurm partition=gpu time=720 array_parallelism=8 ...
       As a SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
 FEWSHOT_EXAMPLES = """\
 examples:
@@ -55,7 +55,7 @@ examples:
       The published curve: 1, 2, 5, 10 and 50 shots, five seeds, two processes.
   tmkt table fewshot --data-root DATA --shots 5 --seed 1 2 3 --output results/five
       Part of it.
-  tmkt table fewshot --data-root DATA --method event-only baseline tmkt tmkt+ckd --recipe own.yaml --output results/own
+  tmkt table fewshot --data-root DATA --method baseline tmkt+ckd --recipe own.yaml
       Other methods with settings of your own."""
 SEEDS = [1, 2, 3, 4, 5]
 
@@ -71,11 +71,9 @@ def run(argv: list[str]) -> int:
     if table is not None and table.recipe is None and own.data not in RECIPES:
         raise unknown_name("--data", own.data, RECIPES)
     if table is not None and table.recipe is not None:
-        table, fixed = (
-            _chosen(table, own),
-            ["--data-root", own.data_root, "--no-tensorboard", *fixed],
-        )
-    from ..table_write import run_sweep, run_table
+        table = _chosen(table, own)
+        fixed = ["--data-root", own.data_root, "--no-tensorboard", *fixed]
+    from ..table_run import run_sweep, run_table
 
     print(run_sweep(own, fixed, argv) if table is None else run_table(table, own, fixed, argv))
     return 0
@@ -97,7 +95,6 @@ def _help() -> str:
 
 
 def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 1) -> Parser:
-    """A parser with what all tables take: where and what is run."""
     parser = Parser(
         prog=f"tmkt table {name}",
         usage=f"%(prog)s {usage}",
@@ -106,21 +103,20 @@ def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--jobs", type=positive_int, default=jobs, metavar="N",
-        help="jobs at once; they share cores and GPUs (default: %(default)s)")  # fmt: skip
-    where.add_argument("--slurm", nargs="+", type=_slurm_parameter, metavar="KEY=VALUE",
-        help="submit a SLURM job array and wait for it; parameters of submitit: time (minutes, of one job), partition, "
-        "gpus_per_node, cpus_per_task, mem, array_parallelism, ...")  # fmt: skip
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true",
-        help="print the jobs and what is finished, start nothing")  # fmt: skip
-    what.add_argument("--collect", action="store_true",
-        help="only write the table of the finished jobs")  # fmt: skip
+    where, what = (parser.add_mutually_exclusive_group() for _ in range(2))
+    its = f"jobs at once; they share cores and GPUs (default: {jobs})"
+    where.add_argument("--jobs", type=positive_int, default=jobs, metavar="N", help=its)
+    its = "submit a SLURM job array and wait for it; parameters of submitit: time (minutes, of one "
+    its += "job), partition, gpus_per_node, cpus_per_task, mem, array_parallelism, ..."
+    where.add_argument("--slurm", nargs="+", type=_parameter, metavar="KEY=VALUE", help=its)
+    its = "print the jobs and what is finished, start nothing"
+    what.add_argument("--dry-run", action="store_true", help=its)
+    its = "only write the table of the finished jobs"
+    what.add_argument("--collect", action="store_true", help=its)
     return parser
 
 
-def _slurm_parameter(text: str) -> tuple[str, int | str]:
+def _parameter(text: str) -> tuple[str, int | str]:
     key, equals, value = text.partition("=")
     if not (key and equals and value):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, such as partition=gpu, seen {text}")
@@ -128,51 +124,48 @@ def _slurm_parameter(text: str) -> tuple[str, int | str]:
 
 
 def table_parser(table: Table) -> Parser:
-    description = TABLE_DESCRIPTION.format(name=table.name, title=table.title)
+    description = DESCRIPTION.format(name=table.name, title=table.title)
+    examples = TABLE_EXAMPLES.format(name=table.name, extra=NEEDS.get(table.name, ""))
+    usage = "[options] [options of tmkt train]"
     if table.recipe is None:
-        examples = TABLE_EXAMPLES.format(name=table.name, extra=NEEDS.get(table.name, ""))
-        usage = "--data NAME [options] [options of tmkt train]"
-        parser = _parser(table.name, usage, description, examples)
-        parser.add_argument("--data", required=True, metavar="NAME",
-            help=f"data and recipe: {', '.join(RECIPES)}")  # fmt: skip
+        parser = _parser(table.name, f"--data NAME {usage}", description, examples)
+        about = f"data and recipe: {', '.join(RECIPES)}"
+        parser.add_argument("--data", required=True, metavar="NAME", help=about)
     else:
-        usage = "--data-root DIR [options] [options of tmkt train]"
-        parser = _parser(table.name, usage, description, FEWSHOT_EXAMPLES, jobs=2)
-        _add_axis(parser, table)
-    add = parser.add_argument
-    add("--seed", nargs="+", type=natural, default=SEEDS, metavar="N",
-        help=f"of all rows {_listed(SEEDS)}")  # fmt: skip
-    add("--output", metavar="DIR",
-        help=f"folder of runs and tables (default: {table.output or 'results/tables/<data>'})")  # fmt: skip
+        parser = _parser(table.name, f"--data-root DIR {usage}", description, FEWSHOT_EXAMPLES, 2)
+        _add_choices(parser, table)
+    _add_list(parser, "--seed", SEEDS, natural)
+    where = table.output or "results/tables/<data>"
+    about = f"folder of runs and tables (default: {where})"
+    parser.add_argument("--output", metavar="DIR", help=about)
     return parser
 
 
-def _add_axis(parser: Parser, table: Table) -> None:
-    """What may be chosen of a table with a recipe and an axis of its own."""
-    add = parser.add_argument
-    add("--data-root", required=True, metavar="DIR", help="folder with the data sets' own folders")
-    add("--recipe", default=table.recipe, metavar="NAME",
-        help="recipe, or YAML file, of the options that all runs share (default: %(default)s)")  # fmt: skip
-    methods = [row.options["method"] for row in table.run_rows() if row.options]
-    add("--method", nargs="+", default=methods, metavar="NAME", help=_listed(methods))
+def _add_choices(parser: Parser, table: Table) -> None:
+    """What may be chosen of a table with a recipe of its own."""
+    about = "folder with the data sets' own folders"
+    parser.add_argument("--data-root", required=True, metavar="DIR", help=about)
+    about = f"recipe, or YAML file, of the options that all runs share (default: {table.recipe})"
+    parser.add_argument("--recipe", default=table.recipe, metavar="NAME", help=about)
+    _add_list(parser, "--method", [row.options["method"] for row in table.run_rows()], str)
     if table.axis:
-        values = table.axis["values"]
-        add(f"--{table.axis['option']}", nargs="+", type=positive_int, default=values, metavar="K",
-            help=f"values of the axis {_listed(values)}")  # fmt: skip
+        _add_list(parser, f"--{table.axis['option']}", table.axis["values"], positive_int)
 
 
-def _listed(values: Sequence[object]) -> str:
-    return f"(default: {' '.join(map(str, values))})"
+def _add_list(parser: Parser, name: str, values: list, kind: Callable[[str], object]) -> None:
+    about = f"(default: {' '.join(map(str, values))})"
+    parser.add_argument(name, nargs="+", type=kind, default=values, metavar="X", help=about)
 
 
 def sweep_parser() -> Parser:
     usage = "--output DIR --vary NAME=VALUE,VALUE,... [options of tmkt train]"
     parser = _parser("sweep", usage, SWEEP_DESCRIPTION, SWEEP_EXAMPLES)
-    add = parser.add_argument
+    add, name = parser.add_argument, "NAME=VALUE"
     add("--output", required=True, metavar="DIR", help="folder of the jobs and of the table")
-    add("--vary", action="append", default=[], metavar="NAME=VALUE,VALUE,...",
-        help="values of an option of tmkt train (true, false for a switch), which win over a fixed one; for every "
-        "option that varies")  # fmt: skip
-    add("--against", default="=".join(REFERENCE), metavar="NAME=VALUE",
-        help="what differences are taken to (default: %(default)s)")  # fmt: skip
+    about = (
+        "values of an option of tmkt train (true, false for a switch), which win over a fixed one"
+    )
+    add("--vary", action="append", default=[], metavar=f"{name},VALUE,...", help=about)
+    about = "what differences are taken to (default: %(default)s)"
+    add("--against", default="=".join(REFERENCE), metavar=name, help=about)
     return parser
