@@ -4,8 +4,8 @@ import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 
+from tmkt_braincog import jobs
 from tmkt_braincog.cli import main
-from tmkt_braincog.experiments import jobs
 
 
 def command(*first: str) -> Callable[[Sequence[str]], int]:
@@ -35,7 +35,7 @@ class Ended:
 
 
 def run_here(command, log, **how) -> Ended:
-    """A job in this process instead of one of its own, which would import everything anew; see ``jobs._start``."""
+    """A job in this process instead of one of its own, which would import everything anew; see ``jobs.start``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         print(f"\n$ {shlex.join(command)}", flush=True)

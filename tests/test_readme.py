@@ -42,7 +42,7 @@ def test_every_script_that_is_named_exists(path):
 def test_every_option_that_is_named_exists():
     from tmkt_braincog.arguments import build_parser
     from tmkt_braincog.commands.table import sweep_parser, table_parser
-    from tmkt_braincog.experiments.table_file import load_table
+    from tmkt_braincog.tables import load_table
 
     table = table_parser(load_table("table2"))
     actions = [*build_parser()._actions, *sweep_parser()._actions, *table._actions]
@@ -60,12 +60,12 @@ def test_every_option_that_is_named_exists():
 )
 def test_every_command_that_is_named_exists(command, named):
     from tmkt_braincog import experiments
-    from tmkt_braincog.experiments.table_file import listed
+    from tmkt_braincog.tables import SWEEP, listed
 
     known = {
         "data": {"list", "prepare", "inspect"},
         "teacher": {"train"},
-        "table": {*listed(), *experiments.TABLES, "--help"},
+        "table": {*listed(), *SWEEP, "--help"},
         "figure": {"all", *FIGURES, *experiments.MEASUREMENTS, "--help"},
     }
     assert named in known.get(command, {named}) and command in COMMANDS

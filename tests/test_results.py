@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tmkt_braincog.experiments.table_file import listed, load_table
-from tmkt_braincog.experiments.tables import leave_out
+from tmkt_braincog.table_plan import leave_out
+from tmkt_braincog.tables import listed, load_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TABLES = sorted(REPOSITORY.glob("results/tables/*/*.csv"))

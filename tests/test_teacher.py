@@ -18,7 +18,7 @@ from tmkt_braincog.engine import train
 from tmkt_braincog.engine.checkpoint import load as load_checkpoint
 from tmkt_braincog.engine.compare import load_data
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments.jobs import Job, check
+from tmkt_braincog.jobs import Job, check
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.options import parse, resolve
 from tmkt_braincog.runs import reopen

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UserError
-from ..experiments.grid import in_words
+from ..table_plan import in_words
 from ..methods.names import takes
 from ..options import identity
 from .runs import Run

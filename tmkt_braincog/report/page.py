@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import UserError
-from ..experiments.launch import shared_machine
+from ..jobs import shared_machine
 from . import tables
 from .commands import commands
 from .curves import draw_curves

@@ -13,14 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from tests.program import run_train
+from tmkt_braincog import jobs, slurm
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.experiments import jobs
-from tmkt_braincog.experiments.jobs import Job, JobsFailed
-from tmkt_braincog.terminal import guarded
+from tmkt_braincog.jobs import Job, JobsFailed
 
 # Fails for --lr 9, is lost for --lr 8, runs until it is told to stop for --lr 7.
 PROGRAM = """
@@ -52,7 +49,8 @@ seen = {name: os.environ.get(name) for name in names} | {"from": started, "to": 
 with (folder / "seen.jsonl").open("a") as file:
     file.write(json.dumps(seen) + "\\n")
 (folder / "comparison.csv").write_text(
-    "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib\\n" f"tmkt,{own.seed},clean,50,50,0,1,1\\n"
+    "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib\\n"
+    f"tmkt,{own.seed},clean,50,50,0,1,1\\n"
 )
 """
 
@@ -78,13 +76,11 @@ def seen(job: Job) -> list[dict]:
 
 def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     job = make(tmp_path, 3, "--mixup-ratio", "0.6")
-    assert (
-        job.options.seed == [3] and job.options.mixup_ratio == 0.6 and job.options.resume == "auto"
-    )
+    o = job.options
+    assert o.seed == [3] and o.mixup_ratio == 0.6 and o.resume == "auto"
     assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
-    assert job.command[5:] == [
-        *("--seed", "3", "--mixup-ratio", "0.6", "--output", str(tmp_path / "seed-3"), "--resume")
-    ]
+    words = f"--seed 3 --mixup-ratio 0.6 --output {tmp_path}/seed-3 --resume"
+    assert job.command[5:] == words.split()
     with pytest.raises(UserError, match="above 0 and below 1"):
         make(tmp_path, 3, "--mixup-ratio", "1.2")
 
@@ -105,18 +101,19 @@ def test_no_more_at_once_than_workers_and_the_cores_are_shared_out(tmp_path, sta
     [(6, None, "3"), (1, None, "6"), (2, "1", "1"), (2, "64", "3"), (6, "4,2", "3")],
 )
 def test_threads_of_two_jobs_on_six_cores(tmp_path, monkeypatch, workers, own, expected):
-    """Workers beyond the jobs leave no core idle, and a smaller OMP_NUM_THREADS of the user's holds."""
+    """Workers beyond the jobs leave no core idle; a smaller OMP_NUM_THREADS of the user's holds."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
-    slots, _ = jobs._here([make(tmp_path, seed) for seed in range(2)], workers)
+    slots = jobs._environments([make(tmp_path, seed) for seed in range(2)], workers)
     assert [slot["OMP_NUM_THREADS"] for slot in slots] == [expected] * min(workers, 2)
 
 
 @pytest.mark.parametrize(
     ("count", "visible", "expected"),
-    [(2, None, ["0", "1", "0"]), (2, "5,GPU-ab", ["5", "GPU-ab", "5"]), (1, "3,-1,4", ["3"] * 3), (0, "", [None] * 3)],
+    [(2, None, ["0", "1", "0"]), (2, "5,GPU-ab", ["5", "GPU-ab", "5"]), (1, "3,-1,4", ["3"] * 3),
+        (0, "", [None] * 3)],
 )  # fmt: skip
 def test_every_worker_has_its_own_gpu_as_long_as_there_are_enough(
     tmp_path, monkeypatch, count, visible, expected
@@ -126,36 +123,27 @@ def test_every_worker_has_its_own_gpu_as_long_as_there_are_enough(
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     three = [make(tmp_path, seed) for seed in range(3)]
-    slots, _ = jobs._here(three, workers=3)
+    slots = jobs._environments(three, workers=3)
     assert [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots] == expected
 
 
 def test_a_device_that_the_user_has_named_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    slots, _ = jobs._here([make(tmp_path, 1, "--device", "cuda:1")], workers=1)
+    slots = jobs._environments([make(tmp_path, 1, "--device", "cuda:1")], workers=1)
     assert "CUDA_VISIBLE_DEVICES" not in slots[0]
 
 
 def test_finished_jobs_are_skipped_and_only_the_failed_run_again(tmp_path, stand_in, capsys):
-    good, bad, lost = (
-        make(tmp_path, 1),
-        make(tmp_path, 2, "--lr", "9"),
-        make(tmp_path, 3, "--lr", "8"),
-    )
-    last = make(tmp_path, 4)
+    good, bad = make(tmp_path, 1), make(tmp_path, 2, "--lr", "9")
+    lost, last = make(tmp_path, 3, "--lr", "8"), make(tmp_path, 4)
     with pytest.raises(JobsFailed) as failure:
         jobs.run([good, bad, lost, last])
     message = str(failure.value)
-    assert (
-        message.startswith("2 of 4 jobs failed:")
-        and "seed 1" not in message
-        and "seed 4" not in message
-    )
-    assert (
-        f"seed 2 (status 1; full log: {bad.log})\n    error: the loss is not finite.\n    Lower --lr."
-        in message
-    )
+    assert message.startswith("2 of 4 jobs failed:")
+    assert "seed 1" not in message and "seed 4" not in message
+    said = "error: the loss is not finite.\n    Lower --lr."
+    assert f"seed 2 (status 1; full log: {bad.log})\n    {said}" in message
     assert f"seed 3 (status -9; full log: {lost.log})" in message
     assert "one line of output" in bad.log.read_text() and "--seed 2" in bad.log.read_text()
     assert good.finished() and last.finished() and not bad.finished()
@@ -212,14 +200,6 @@ def test_a_signal_lets_the_running_jobs_save_and_starts_no_other(tmp_path, stand
     assert not four[3].folder.exists() and signal.getsignal(signum) is before
 
 
-def test_a_program_tells_of_a_signal_in_its_status(capsys):
-    def work():
-        raise jobs.Interrupted("Stopped.", signal.SIGTERM)
-
-    assert guarded(work) == 143 and "Stopped." in capsys.readouterr().err
-    assert guarded(lambda: 0) == 0
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -232,12 +212,9 @@ def test_a_program_tells_of_a_signal_in_its_status(capsys):
 def test_what_a_job_would_refuse_is_refused_before(tmp_path, words, expected):
     with pytest.raises(UserError, match=expected):
         jobs.check([make(tmp_path, 1), make(tmp_path, 2, *words)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_two_jobs_in_one_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="seed 1 is there twice"):
         jobs.check([make(tmp_path, 1), make(tmp_path, 1)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_do_not_allow_a_job_are_found_before(tmp_path):
@@ -249,21 +226,20 @@ def test_data_that_do_not_allow_a_job_are_found_before(tmp_path):
         jobs.check_data([make(tmp_path, 3, "--step", "4", "--batch-size", "16", "--shots", "1")])
 
 
-# SLURM ------------------------------------------------------------------------------------------------------------
-
 SBATCH = """#!{python}
 # What sbatch does with a job array, without a queue: every element at once.
 import os, re, subprocess, sys
 text = open(sys.argv[1]).read()
 n = int(re.search(r"--array=0-(\\d+)%", text)[1]) + 1 if "--array" in text else 1
 for i in range(n):
-    ids = {{"SLURM_JOB_ID": str(4243 + i), "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0",
-           "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}}
+    ids = {{"SLURM_JOB_ID": str(4243 + i), "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1",
+           "SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}}
     if n > 1:
         ids |= {{"SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": str(i)}}
     else:
         ids |= {{"SLURM_JOB_ID": "4242"}}
-    subprocess.Popen(["bash", sys.argv[1]], env=os.environ | ids, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
+    subprocess.Popen(["bash", sys.argv[1]], env=os.environ | ids, **silent)
 print("Submitted batch job 4242")
 """
 SRUN = '#!/bin/sh\nwhile [ "$1" != "{python}" ]; do shift; done\nexec "$@"\n'
@@ -273,7 +249,6 @@ SACCT = "#!/bin/sh\necho 'JobID|State|NodeList'\n"
 @pytest.fixture
 def cluster(tmp_path, stand_in, monkeypatch):
     """Stand-ins for SLURM's commands, which start what submitit submits."""
-    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
@@ -287,34 +262,22 @@ def cluster(tmp_path, stand_in, monkeypatch):
 def test_a_job_array(tmp_path, cluster):
     bad, good, fine = make(tmp_path, 1, "--lr", "9"), make(tmp_path, 2), make(tmp_path, 3)
     parameters = {"time": 30, "partition": "gpu", "gpus_per_node": 1, "array_parallelism": 2}
-    with pytest.raises(
-        JobsFailed, match=r"1 of 3 jobs failed(.|\n)*seed 1(.|\n)*error: the loss is not finite"
-    ):
+    failed = r"1 of 3 jobs failed(.|\n)*seed 1(.|\n)*error: the loss is not finite"
+    with pytest.raises(JobsFailed, match=failed):
         jobs.run([bad, good, fine], slurm=parameters, folder=tmp_path / "slurm")
     assert good.finished() and fine.finished()
     (script,) = (tmp_path / "slurm").rglob("*submission.sh")
     lines = script.read_text().splitlines()
-    for line in (
+    for line in [
         "--array=0-2%2",
         "--partition=gpu",
         "--time=30",
         "--gpus-per-node=1",
         "--job-name=tmkt",
-    ):
+    ]:
         assert f"#SBATCH {line}" in lines
     jobs.run([good, fine], slurm=parameters, folder=tmp_path / "slurm")
     assert len(seen(good)) == 1
-
-
-@pytest.mark.slow
-def test_submitits_local_executor(tmp_path, stand_in, monkeypatch):
-    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
-    monkeypatch.setattr(jobs, "CLUSTER", "local")
-    monkeypatch.setattr(jobs, "SLURM_PAUSE", 0.2)
-    good, lost = make(tmp_path, 1), make(tmp_path, 2, "--lr", "8")
-    with pytest.raises(JobsFailed, match=r"seed 2 \(status -9"):
-        jobs.run([good, lost], slurm={"time": 5}, folder=tmp_path / "slurm")
-    assert good.finished() and not lost.finished()
 
 
 @pytest.mark.parametrize(
@@ -333,7 +296,6 @@ def test_slurm_parameters_that_cannot_be(tmp_path, cluster, parameters, expected
 
 
 def test_no_slurm_here(tmp_path, stand_in, monkeypatch):
-    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="srun"):
         jobs.run([make(tmp_path, 1)], slurm={"time": 5}, folder=tmp_path / "slurm")
@@ -353,21 +315,19 @@ def test_submitit_is_asked_for_by_name(tmp_path, stand_in, monkeypatch):
 
 
 def test_a_task_whose_time_is_over_lets_the_job_save_and_is_queued_again(tmp_path, stand_in):
-    pytest.importorskip("submitit", reason="submitit is not installed (extra: slurm)")
-    job, task, status = make(tmp_path, 1, "--lr", "7"), jobs.SlurmTask(), []
+    job, task, status = make(tmp_path, 1, "--lr", "7"), slurm.Task(), []
     thread = threading.Thread(target=lambda: status.append(task(job.command, job.log)))
     thread.start()
     while not (job.folder / "begun").exists():
         time.sleep(0.05)
-    os.kill(
-        task.process.pid, signal.SIGUSR2
-    )  # SLURM's warning, which would end the process, is not for it
+    # SLURM's warning, which would end the process, is not for it.
+    os.kill(task.process.pid, signal.SIGUSR2)
     time.sleep(0.3)
     assert task.process.poll() is None
     again = task.checkpoint(job.command, job.log)
     thread.join()
     assert (job.folder / "saved").exists() and status == [143]
-    assert isinstance(again.function, jobs.SlurmTask) and again.args == (job.command, job.log)
+    assert isinstance(again.function, slurm.Task) and again.args == (job.command, job.log)
 
 
 class Handle:
@@ -384,7 +344,7 @@ class Handle:
 
 def test_a_submitted_job_is_cancelled_once(tmp_path):
     handle = Handle()
-    submitted = jobs._Submitted(handle, tmp_path / "x.log")
+    submitted = slurm.Submitted(handle, tmp_path / "x.log")
     assert submitted.poll() is None
     submitted.terminate()
     submitted.terminate()
@@ -394,38 +354,6 @@ def test_a_submitted_job_is_cancelled_once(tmp_path):
 def test_a_node_that_is_lost_is_told_in_the_jobs_log(tmp_path):
     handle = Handle()
     handle.done, handle.exception = lambda: True, lambda: RuntimeError("out of memory")
-    submitted = jobs._Submitted(handle, tmp_path / "deep" / "x.log")
+    submitted = slurm.Submitted(handle, tmp_path / "deep" / "x.log")
     assert submitted.poll() == 1 == submitted.poll()
     assert (tmp_path / "deep" / "x.log").read_text() == "error: SLURM job 4242_1: out of memory\n"
-
-
-@pytest.mark.slow
-def test_the_program_itself(tmp_path, capsys):
-    """A good job beside one whose loss is not finite; their numbers are those of main_transfer.py."""
-    words = [
-        "--shots=2",
-        "--batch-size=8",
-        "--epoch-size=24",
-        "--epochs=1",
-        "--warmup-epochs=0",
-        "--step=4",
-    ]
-    words += ["--no-tensorboard"]
-    good, bad = (
-        make(tmp_path, 1, *words),
-        make(tmp_path, 2, *words, "--lr=1e38", "--method=event-only"),
-    )
-    jobs.check([good, bad])
-    with pytest.raises(
-        JobsFailed,
-        match=r"1 of 2 jobs failed:\n  seed 2 .*\n    error: event-only, seed 2: the gradient",
-    ):
-        jobs.run([good, bad], workers=2)
-    assert good.finished()
-    assert run_train([*words, "--seed", "1", "--output", str(tmp_path / "direct")]) == 0
-    tables = [
-        pd.read_csv(folder / "comparison.csv") for folder in (good.folder, tmp_path / "direct")
-    ]
-    pd.testing.assert_frame_equal(
-        *(table.drop(columns=["train_s", "peak_mib"]) for table in tables)
-    )

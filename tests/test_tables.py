@@ -1,0 +1,885 @@
+"""Tables: the runs that rows mean, what is refused, numbers against sums by hand, real runs."""
+
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from scipy import stats
+from writers import random_events, write_mnist_idx, write_nmnist_tree
+
+from tests.program import run_fewshot, run_here, run_sweep, run_table
+from tmkt_braincog import jobs, table_plan, table_write
+from tmkt_braincog.arguments import build_parser
+from tmkt_braincog.comparison import write_csv
+from tmkt_braincog.engine.compare import claim
+from tmkt_braincog.errors import UserError
+from tmkt_braincog.jobs import Job
+from tmkt_braincog.methods import METHODS, SYSTEMS, build_method
+from tmkt_braincog.methods.names import takes
+from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.table_plan import Run
+from tmkt_braincog.tables import SWEEP, TABLES, Row, Table, listed, load_table
+from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECIPE = "quickstart"
+SMALL = [
+    "--step",
+    "4",
+    "--event-size",
+    "28",
+    "--no-tensorboard",
+    "--shots",
+    "4",
+    "--batch-size",
+    "20",
+    "--epoch-size",
+    "40",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "1",
+    "--eval-interval",
+    "1",
+]
+LOG = {"epoch": [0, 1], "val_top1": [np.nan, 77.25]}
+
+
+def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
+    """Table and runs; without teachers unless ``extra`` gives them, or with all its rows."""
+    loaded, words = load_table(table), ["-c", RECIPE, *SMALL, *extra]
+    if not every_row:
+        loaded, _ = table_plan.leave_out(loaded, words, seeds[0])
+    return loaded, table_plan.plan(loaded, tmp_path, words, seeds)
+
+
+def jobs_by_row(runs: list[Run]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for run in runs:
+        found.setdefault(run.row, []).append(run.job)
+    return found
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Folder of static-1.pt and events-1.pt, which a check can read: not to be trained with."""
+    folder = tmp_path_factory.mktemp("teachers")
+    about = dict(
+        model="resnet10t", size=32, classes=["0"], seen={}, fingerprint="", accuracy=0.0, recipe={}
+    )
+    for on in ("static", "events"):
+        teacher = Teacher(on=on, trained=torch.tensor([0]), weights={}, **about)
+        save_teacher(folder / f"{on}-1.pt", teacher)
+    return folder
+
+
+def write_results(runs: list[Run], top1) -> dict[str, np.ndarray]:
+    """Finished runs without training; top1(row, seed) -> (last, best). The last ones by row."""
+    seen: dict[str, list[float]] = {}
+    for run in runs:
+        folder, value = run.job.folder, top1(run.row, run.seed)
+        log = folder / "runs" / f"{run.method}-seed{run.seed}" / "log.csv"
+        if not log.exists():
+            claim(folder, run.job.options)
+            row = dict(
+                method=run.method, seed=run.seed, protocol=run.job.options.protocol, epoch_best=1
+            )
+            row |= dict(
+                top1_last=value[0], top1_best=value[1], train_s=10.0 + run.seed, peak_mib=5.0
+            )
+            path = folder / "comparison.csv"
+            others = pd.read_csv(path).to_dict("records") if path.exists() else []
+            write_csv([*others, row], path)
+            (folder / "comparison.md").write_text(
+                "# x\n\n- note: Emulated <events>.\n- protocol: p\n"
+            )
+            log.parent.mkdir(parents=True)
+            pd.DataFrame(LOG | {"test_top1": [np.nan, value[0]]}).to_csv(log)
+        there = pd.read_csv(folder / "comparison.csv").set_index(["method", "seed"])
+        seen.setdefault(run.row, []).append(there.loc[(run.method, run.seed), "top1_last"])
+    return {name: np.array(values) for name, values in seen.items()}
+
+
+def scattered(name: str, seed: int) -> tuple[float, float]:
+    last = 50 + 7 * (sum(map(ord, name)) % 5) + np.random.default_rng((len(name), seed)).random()
+    return round(last, 4), round(last, 4)
+
+
+def body(text: str) -> dict[tuple[str, ...], list[str]]:
+    """The rows of a Markdown text's first table, header included, by their first three cells."""
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in re.search(r"(^\|.*\n)+", text, re.M)[0].splitlines()
+    ]
+    return {tuple(row[:3]): row for row in table}
+
+
+def by_hand(values, reference) -> list[str]:
+    """Mean and sample deviation; mean of the differences with Student's interval, and p."""
+    values, d = np.asarray(values), np.subtract(values, reference)
+    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    p = 2 * stats.t.sf(abs(d.mean()) / (d.std(ddof=1) / np.sqrt(len(d))), len(d) - 1)
+    difference = f"{d.mean():+.2f} [{d.mean() - half:+.2f}, {d.mean() + half:+.2f}]"
+    shown = "<0.001" if p < 0.001 else f"{p:.3f}"
+    return [f"{values.mean():.2f} ± {values.std(ddof=1):.2f}", difference, shown]
+
+
+# Rows and their runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in listed() if name != "fewshot"])
+def test_every_table_file_is_a_command_and_plans_its_runs(name, tmp_path):
+    table, runs = planned(name, tmp_path, every_row=True)
+    grid = jobs_by_row(runs)
+    assert list(grid) == [row.name for row in table.run_rows()]
+    for row in table.run_rows():
+        for job, seed in zip(grid[row.name], (1, 2), strict=True):
+            assert job.options.seed == [seed] and job.options.epochs == 2
+            for option, value in row.options.items():
+                got = getattr(job.options, option.replace("-", "_"))
+                assert (got[0] if isinstance(got, list) else got) == value
+
+
+def test_tables_share_the_runs_that_they_have_in_common(tmp_path):
+    folders = {}
+    for name in ("table1", "table2", "table3", "table4"):
+        grid = jobs_by_row(planned(name, tmp_path, seeds=(1,))[1])
+        folders[name] = {row: jobs[0].folder.name for row, jobs in grid.items()}
+    tmkt, baseline = folders["table1"]["TMKT"], folders["table1"]["baseline"]
+    assert (tmkt, baseline) == ("seed-1_method-tmkt", "seed-1_method-baseline")
+    same = (("table2", "TSM + MAG + MRP"), ("table3", "0.4"), ("table4", "TSM"))
+    assert {folders[name][row] for name, row in same} == {tmkt}
+    assert folders["table2"]["none"] == folders["table3"]["baseline"] == baseline
+    assert len(set(chain(*(f.values() for f in folders.values())))) == 3 + 3 + 4 + 4
+    # Another ratio in the data set's recipe: other folders are the plain ones then.
+    grid = jobs_by_row(planned("table3", tmp_path, seeds=(1,), extra=["--mixup-ratio=0.7"])[1])
+    assert grid["0.7"][0].folder == tmp_path / "jobs" / tmkt
+    assert grid["0.4"][0].folder.name == f"{tmkt}_mixup-ratio-0.4"
+
+
+def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
+    grid = jobs_by_row(planned("ckd", tmp_path, seeds=(1,), extra=["--epochs", "8"])[1])
+    assert len({jobs[0].folder for jobs in grid.values()}) == len(grid) == 8
+    options = {row: jobs[0].options for row, jobs in grid.items()}
+    built = {row: build_method(o.method[0], o, 5) for row, o in options.items()}
+    plain = built["CKD"].parts[0]
+    assert not built.pop("no distillation").parts
+    settings = {
+        row: (m.parts[0].teacher_gives, m.parts[0].threshold, m.parts[0].k, m.mixing.power)
+        for row, m in built.items()
+    }
+    assert settings == {
+        "CKD": ("logits", 4, plain.k, 3),
+        "features for logits": ("features", 4, plain.k, 3),
+        "to 1/4 of the epochs": ("logits", 2, plain.k, 3),
+        "to the last epoch": ("logits", 8, plain.k, 3),
+        "k = 0.001": ("logits", 4, 0.001, 3),
+        "all replaced": ("logits", 4, plain.k, 0),
+        "none replaced": ("logits", 4, plain.k, math.inf),
+    }
+
+
+def test_an_axis_runs_every_row_with_every_value():
+    table = Table("t", "T", "b", (Row("a", {"method": "tmkt"}), Row("b", {"method": "baseline"})),
+        claims=[{"say": "a wins", "better": "a", "worse": "b"}], axis={"option": "lr"})  # fmt: skip
+    wide = table.expanded([0.1, 0.2])
+    assert [row.name for row in wide.rows] == ["a, lr 0.1", "b, lr 0.1", "a, lr 0.2", "b, lr 0.2"]
+    assert wide.references()["a, lr 0.2"] == "b, lr 0.2" == wide.references()["b, lr 0.2"]
+    assert wide.rows[2].options == {"method": "tmkt", "lr": 0.2}
+    assert wide.rows[2].labels == {"lr": "0.2", "method": "a"}
+    assert wide.claims[1] == {"say": "a wins, lr 0.2", "better": "a, lr 0.2", "worse": "b, lr 0.2"}
+
+
+# The numbers --------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
+    table, runs = planned("table2", tmp_path, seeds=(1, 2, 3))
+    top1 = write_results(runs, scattered)
+    text = table_write.write(table, runs, "the command", tmp_path)
+    markdown = (tmp_path / "table2.md").read_text()
+    assert markdown.strip() in text and "Made by `the command`" in markdown
+    assert "Emulated <events>." in markdown
+    assert "published" not in markdown and "97.93" not in markdown  # that is of another data set
+    rows = {row[0]: row[1:] for row in body(markdown).values()}
+    fact = json.loads((tmp_path / "table2.json").read_text())
+    facts = {row["name"]: row["values"] for row in fact["rows"]}
+    for name, values in top1.items():
+        mean, difference, p = by_hand(values, top1["none"]) if name != "none" else [None] * 3
+        if name == "none":
+            assert rows[name][1:3] == ["-", "-"] and "reference" not in facts[name]
+            assert facts[name]["last_diff"] is None
+            continue
+        assert rows[name] == [mean, difference, p, mean, difference]
+        assert facts[name]["n"] == 3 and facts[name]["reference"] == "none"
+        assert facts[name]["last_mean"] == pytest.approx(values.mean())
+        assert facts[name]["best_p"] == pytest.approx(stats.ttest_rel(values, top1["none"]).pvalue)
+    csv = pd.read_csv(tmp_path / "table2.csv")
+    columns = ["method", "seed", "protocol", "top1_best", "top1_last", "epoch_best", "row"]
+    assert list(csv) == columns and len(csv) == 15
+    assert csv.set_index(["row", "seed"])["top1_last"]["TSM"].tolist() == top1["TSM"].tolist()
+    latex = (tmp_path / "table2.tex").read_text()
+    assert latex.count(r"\\") == 6 and r"95 \% CI" in latex and r"Emulated $<$events$>$." in latex
+    for name in ("table2.png", "table2.pdf", "table2_curves.png", "table2_curves.pdf"):
+        assert (tmp_path / name).read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+    about = ("kind", "name", "title", "command", "dataset", "emulated", "protocol", "reference")
+    expected = ["table", "table2", table.title, "the command", "ndigits", False, "clean", "none"]
+    assert [fact[key] for key in about] == expected  # "emulated" is said in small letters by a run
+    assert fact["pictures"] == ["table2.png", "table2_curves.png"]
+    assert set(fact["columns"]) == set(facts["TSM"]) and fact["caption"] in markdown
+    assert [claim["say"] for claim in fact["claims"]] == [claim["say"] for claim in table.claims]
+    one = fact["claims"][1]
+    ours = top1["TSM + MAG"] - top1["TSM"]
+    assert one["difference"] == pytest.approx(ours.mean()) and one["low"] < one["high"]
+    assert one["p"] <= one["p_holm"] <= 1
+
+
+def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
+    table, runs = planned("backbones", tmp_path, seeds=(1, 2, 3))
+    options = {name: jobs[0].options for name, jobs in jobs_by_row(runs).items()}
+    models = {name: (o.model, o.method) for name, o in options.items()}
+    assert len(set(m for m, _ in models.values())) == 4 and len(models) == 13
+    top1 = write_results(runs, scattered)
+    text = table_write.write(table, runs, "the command", tmp_path)
+    assert "Transfer_VGG_SNN (widths / 8), " in text and "Transfer_SCNN, T = 4" in text
+    assert "Difference: to the row's reference" in text
+    header, _, *rows = body(text).values()
+    assert header[:3] == ["row", "reference", "last epoch"]
+    for name, reference, mean, last, p, _, best in rows:
+        model, (method,) = models[name]
+        if reference == "-":
+            assert method == "baseline" and (last, p, best) == ("-",) * 3
+            continue
+        assert models[reference] == (model, ["baseline"])
+        assert [mean, last, p] == by_hand(top1[name], top1[reference]) and best == last
+    assert not (tmp_path / "backbones_curves.png").exists()  # more rows than can be told apart
+
+
+def test_published_values_stand_beside_their_own_data_set_alone(tmp_path, monkeypatch):
+    table, runs = planned("table1", tmp_path)
+    write_results(runs, scattered)
+    text = table_write.write(table, runs, "command", tmp_path)
+    assert "EventMixer" not in text and "93.18" not in text
+    for run in runs:
+        run.job.options.target_dataset = "NCALTECH101"
+    rows = body(table_write.write(table, runs, "command", tmp_path))
+    assert [row[:2] for row in rows.values() if row[0] in ("baseline", "EventMixer", "CKD")] == [
+        ["EventMixer", "79.50"], ["CKD", "97.13"], ["baseline", "93.18"]]  # fmt: skip
+    assert ("Ev2Vid", "31.20") not in {row[:2] for row in rows}
+
+
+TRAINED_HERE = ["event-only", "baseline", "TMKT"]
+
+
+@pytest.mark.parametrize(
+    "given, rows, said",
+    [
+        ((), TRAINED_HERE, "CKD, SeAl-KD: not run, they need teachers: --teacher-checkpoint (see"),
+        (("static",), ["CKD", *TRAINED_HERE], "SeAl-KD: not run, they need teachers"),
+        (("events", "static"), ["CKD", "SeAl-KD", *TRAINED_HERE], None),
+    ],
+)
+def test_rows_that_need_teachers_are_run_where_there_are_some(
+    tmp_path, teachers, capsys, given, rows, said
+):
+    extra = [f"{teachers}/{on}-{{seed}}.pt" for on in given]
+    extra = ["--teacher-checkpoint", *extra] if given else []
+    table, runs = planned("table1", tmp_path, seeds=(1,), extra=extra)
+    assert [run.row for run in runs] == rows
+    assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
+    words = ["table1", "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1"]
+    assert run_table([*words, "--dry-run", *extra]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(rows)} jobs: 0 finished" in out
+    assert out.splitlines()[-1].startswith(said) if said else "not run" not in out
+
+
+def test_tables_about_teachers(tmp_path, teachers, capsys):
+    words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
+    for name in ("neighbours", "ckd"):
+        assert run_table([name, *words]) == 2
+        error = capsys.readouterr().err
+        assert "needs a teacher trained on static: give --teacher-checkpoint" in error
+    static = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt")]
+    assert run_table(["ckd", *words, *static]) == 0
+    assert "8 jobs: 0 finished" in capsys.readouterr().out
+    assert run_table(["table1", *words, "--teacher-checkpoint", "nowhere.pt"]) == 2
+    assert "There is no teacher checkpoint nowhere.pt" in capsys.readouterr().err
+    # A table without such rows does not mind: the same runs, by the same names.
+    assert run_table(["table2", *words, *static]) == 0
+    with_teachers = [line.split("--")[0] for line in capsys.readouterr().out.splitlines()]
+    assert run_table(["table2", *words]) == 0
+    assert [line.split("--")[0] for line in capsys.readouterr().out.splitlines()] == with_teachers
+
+
+def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference(tmp_path, capsys):
+    _, runs = planned("table1", tmp_path)
+    write_results(runs, scattered)
+    grid = jobs_by_row(runs)
+    shutil.rmtree(grid["TMKT"][1].folder)
+    words = ["table1", "--data", "ndigits", "--output", str(tmp_path), "--collect", *SMALL]
+    assert run_table([*words, "--seed", "1", "2"]) == 2
+    assert "table1 lacks 1 of 6 runs: seed-2_method-tmkt." in capsys.readouterr().err
+    assert not (tmp_path / "table1.md").exists()
+    assert run_table([*words, "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "1 seeds" not in out and "needs more seeds" in out and "--collect" not in out
+    config = grid["baseline"][0].folder / "config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"lr": 0.25}))
+    assert run_table([*words, "--seed", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "seed-1_method-baseline" in error and re.search(r"lr: there 0\.25, here 0\.1", error)
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("table1 --data nmnistt", "Did you mean 'nmnist'"),
+        ("table1 --data ndigits --method tmkt", "--method belongs to the rows"),
+        ("table1 --data ndigits -c x.yaml", "Cannot read the config file"),
+        (f"table1 --data ndigits -c {RECIPE}", "the settings are those of --data ndigits"),
+        ("table1 --data ndigits --resume", "--resume is for tmkt train"),
+        ("table1 --data ndigits --seed 1 1", "names the same value twice"),
+        ("table1 --data ndigits --mixup-law truncated --step 1", "reached by the truncated law"),
+        ("table1 --data ndigits --lerning-rate 1", "lerning-rate"),
+        ("table1", "--data"),
+        ("table9", "Did you mean 'table"),
+        ("backbones --data ndigits --model=Transfer_SCNN", "--model belongs to the rows"),
+        ("backbones --data ndigits --width-divisor 2", "TransferSCNN has fixed widths"),
+        ("leakage --data ndigits --protocol he2024", "--protocol belongs to the rows of leakage"),
+    ],
+)  # fmt: skip
+def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
+    assert run_table(words.split()) == 2
+    assert expected in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+ONE = {"name": "none", "options": {"method": "tmkt"}}
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"reference": "nobody"}, "no such row: ['nobody']"),
+        ({"rows": [ONE, ONE]}, "rows twice: ['none']"),
+        ({"rows": [ONE | {"reference": "x"}], "claims": []}, "no such row: ['x']"),
+        ({"colour": "red"}, "is no table"),
+        ({"rows": [{"nam": "none"}]}, "is no table"),
+    ],
+)
+def test_a_table_file_with_mistakes_is_refused(tmp_path, change, expected):
+    path = tmp_path / "table2.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load((TABLES / "table2.yaml").read_text()) | change))
+    with pytest.raises(UserError, match=re.escape(expected)):
+        load_table(str(path))
+
+
+def test_help_names_all_tables(capsys):
+    assert run_table(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert {"fewshot", "table1", "causes"} < set(listed())
+    assert all(f"\n  {name} " in out for name in [*listed(), *SWEEP])
+    assert run_table(["table1", "--help"]) == 0
+    assert "--slurm" in capsys.readouterr().out
+
+
+# Sweeps -------------------------------------------------------------------------------------------
+
+
+def swept(tmp_path: Path, vary: str, fixed: str = "", against: str = "method=baseline"):
+    words = fixed.split()
+    return table_plan.sweep(tmp_path, table_plan.find_axes(vary.split(), words), words, against)
+
+
+def names(runs: list[Run]) -> list[str]:
+    return [run.job.name for run in runs]
+
+
+def test_a_method_runs_once_for_all_values_that_it_does_not_take(tmp_path):
+    vary = "method=event-only,baseline,tmkt mixup-ratio=0.3,0.5 seed=1,2"
+    table, runs = swept(tmp_path, vary, "--epochs 7")
+    one_seed = ["event-only", "baseline", "tmkt_mixup-ratio-0.3", "tmkt_mixup-ratio-0.5"]
+    assert names(runs) == [f"seed-{seed}_method-{one}" for seed in (1, 2) for one in one_seed]
+    never = [f"{m} does not take --mixup-ratio: run once." for m in ("event-only", "baseline")]
+    assert table.notes == never
+    assert [run.job.options.mixup_ratio for run in runs] == [0.4, 0.4, 0.3, 0.5] * 2
+    assert all(run.job.options.seed == [run.seed] and run.job.options.epochs == 7 for run in runs)
+    assert runs[2].job.folder == tmp_path / "jobs" / "seed-1_method-tmkt_mixup-ratio-0.3"
+    assert table.rows[0].labels == {"mixup-ratio": "-", "method": "event-only"}
+
+
+@pytest.mark.parametrize(
+    "vary, fixed, count",
+    [
+        (
+            "lr=0.1,0.2 method=event-only,tmkt shots=1,2",
+            "--batch-size 8",
+            8,
+        ),  # that no method reads
+        ("step=4,5 threshold=0.5,0.6 method=event-only", "", 4),  # that the model reads too
+    ],
+)
+def test_options_that_concern_all_methods(tmp_path, vary, fixed, count):
+    table, runs = swept(tmp_path, vary, fixed)
+    assert len(runs) == count and not table.notes
+
+
+EVENTS = {"TET_loss", "smoothing"}
+ALIGNED = EVENTS | {"domain_loss_coefficient", "theta"}
+SWITCHES = {"domain_loss", "regularization", "sliding_training", "pow"}
+OWN = {
+    "event-only": EVENTS,
+    "baseline": ALIGNED | SWITCHES,
+    "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag_weight", "mrp_weight"}
+    | {"rda_form"},
+}  # fmt: skip
+TEACHER = {"teacher_checkpoint"}
+OWN |= {
+    "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
+    "seal": EVENTS | TEACHER,
+}
+
+
+@pytest.mark.parametrize("method", [*METHODS, *SYSTEMS])
+def test_what_every_method_takes(method):
+    options, _ = resolve(parse(["--method", method]))
+    all_options = {a.dest for a in build_parser()._actions} - {"help"}
+    taken = {dest for dest in all_options if takes(options, dest)}
+    assert taken == all_options - (set().union(*OWN.values()) - OWN[method])
+
+
+def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
+    table, runs = swept(
+        tmp_path, "regularization=true,false theta=learned,fixed method=baseline,tmkt"
+    )
+    assert names(runs) == ["regularization-true_theta-learned_method-baseline",
+        "theta-learned_method-tmkt",
+        "regularization-true_theta-fixed_method-baseline", "theta-fixed_method-tmkt",
+        "regularization-false_method-baseline"]  # fmt: skip
+    assert table.notes == [
+        "baseline does not take --theta in some of the combinations: run once there.",
+        "tmkt does not take --regularization: run once.",
+    ]
+
+
+def test_switches_lists_files_and_the_published_line(tmp_path):
+    _, runs = swept(tmp_path, "TET-loss=true,false sync-bn=true,false")
+    seen = [(run.job.options.TET_loss, run.job.options.sync_bn) for run in runs]
+    assert seen == [(True, True), (True, False), (False, True), (False, False)]
+    assert names(runs)[0] == "TET-loss-true_sync-bn-true"
+
+    file = tmp_path / "c.yaml"
+    file.write_text("method: [baseline, tmkt]\nseed: [1, 2]\nlr: 0.2\nmixup_ratio: 0.7\n")
+    _, runs = swept(tmp_path, "mixup_ratio=0.3", f"-c {file}")
+    assert [(run.seed, run.row) for run in runs] == [
+        (seed, row)
+        for seed in (1, 2)
+        for row in ("method baseline", "mixup-ratio 0.3, method tmkt")
+    ]
+    assert {run.job.options.lr for run in runs} == {0.2}
+
+    _, runs = swept(tmp_path, "seed=1,2", "--domain-loss")
+    assert {(run.method, run.job.options.TET_loss) for run in runs} == {("baseline", False)}
+
+
+def test_names_of_folders_are_plain_and_different():
+    name = table_plan.folder_name
+    assert name({"seed": "1", "lr": "1e-05", "TET-loss": "true"}) == "seed-1_lr-1e-05_TET-loss-true"
+    odd = [name({"model": text}) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301, "é")]
+    assert len(set(odd)) == 6
+    assert all(re.fullmatch(r"[A-Za-z0-9_.+-]{1,140}", one) for one in odd)
+    assert name({}) == "run"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--vary mixup-ration=0.3", "Did you mean --mixup-ratio"),
+        ("--vary mixup-ratio=0.3,1.2", "above 0 and below 1"),
+        ("--vary mixup-ratio=0.3,lots", "mixup-ratio: invalid float value: 'lots'"),
+        ("--vary batch-size=8,1", "--batch-size 1: tmkt compares"),
+        ("--vary method=tmkt,tmtk", "Did you mean 'tmkt'"),
+        ("--vary sync-bn=true,maybe", "expected true, false or both, seen 'maybe'"),
+        ("--vary mixup-ratio", "expected NAME=VALUE,VALUE"),
+        ("--vary mixup-ratio=0.3,,0.4", "expected NAME=VALUE,VALUE"),
+        ("--vary seed=1,2,1", "names the same value twice"),
+        ("--vary lr=0.1,1e-1", "gives the same settings twice: lr 0.1"),
+        ("--vary sync-bn=true,false --sync-bn", "gives the same settings twice: sync-bn true"),
+        ("--vary seed=1 --vary seed=2", "--vary seed is there twice"),
+        ("--vary device=cpu,cuda", "--device changes no result"),
+        ("--vary output=a,b", "--output changes no result"),
+        ("--vary seed=1,2 --epochz 3", "unrecognized arguments: --epochz 3. Did you mean --epochs"),
+        ("--vary seed=1,2 --epochs 0", "at least 1"),
+        ("--vary seed=1,2 --eval", "--eval is for tmkt train"),
+        ("--vary seed=1,2 --resume last.pt", "--resume is for tmkt train"),
+        ("--vary epochs=30,3 --warmup-epochs 5", "epochs-3: --warmup-epochs 5"),
+        ("--vary node-type=LIFNode,LIFnode", "node-type-LIFnode: "),
+        ("--vary seed=1,2 --jobs 0", "at least 1"),
+        ("--vary seed=1,2 --jobs 2 --slurm time=5", "not allowed with"),
+        ("--vary seed=1,2 --slurm time", "expected KEY=VALUE"),
+        ("--vary seed=1,2 --collect", "No job of this sweep is finished"),
+    ],
+)
+def test_refused_before_anything_starts(capsys, tmp_path, monkeypatch, words, expected):
+    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
+    output = tmp_path / "never"
+    assert run_sweep(["--output", str(output), *words.split()]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and expected in message and "Traceback" not in message
+    assert not output.exists()
+
+
+def test_slurm_parameters_reach_submitit_and_a_failed_launch_has_no_table(
+    tmp_path, monkeypatch, capsys
+):
+    called = []
+    monkeypatch.setattr(jobs, "run", lambda *rest: called.append(rest))
+    words = ["--vary", "seed=1,2", "--slurm", "time=720", "partition=gpu", "--lr", "1", "--output"]
+    assert run_sweep([*words, str(tmp_path)]) == 2
+    ((given, workers, parameters, folder),) = called
+    assert len(given) == 2 and workers == 1 and given[0].options.lr == 1
+    assert parameters == {"time": 720, "partition": "gpu"} and folder == tmp_path / "slurm"
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("irreplaceable")
+    assert run_sweep(["--output", str(tmp_path), "--vary", "seed=1,2"]) == 2
+    assert "other files" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
+
+
+VARY = [
+    "--vary",
+    "seed=1,2,3",
+    "--vary",
+    "method=event-only,baseline,tmkt",
+    "--vary",
+    "mixup-ratio=0.3,0.5",
+]
+# (last, best) for seeds 1, 2, 3, by the row
+TOP1 = {
+    "method event-only": [(40.0, 41.0), (50.0, 52.5), (45.0, 45.0)],
+    "method baseline": [(80.0, 82.0), (84.0, 85.0), (79.0, 81.5)],
+    "mixup-ratio 0.3, method tmkt": [(81.0, 81.0), (86.5, 87.0), (79.5, 84.0)],
+    "mixup-ratio 0.5, method tmkt": [(70.0, 73.0), (75.0, 76.0), (74.0, 74.5)],
+}
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    _, runs = swept(tmp_path / "out", " ".join(VARY[1::2]))
+    write_results(runs, lambda row, seed: TOP1[row][seed - 1])
+    return tmp_path / "out"
+
+
+def sweep_rows(output: Path) -> dict[tuple[str, str], list[str]]:
+    return {(r[0], r[1]): r[2:] for r in body((output / "sweep.md").read_text()).values()}
+
+
+def test_the_table_of_a_sweep_against_sums_by_hand(output, capsys):
+    assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
+    text, rows = (output / "sweep.md").read_text(), sweep_rows(output)
+    assert text in capsys.readouterr().out
+    base_last, base_best = zip(*TOP1["method baseline"], strict=True)
+    for row, pairs in TOP1.items():
+        last, best = zip(*pairs, strict=True)
+        ratio, method = re.findall(r"ratio (\S+),", row) or ["-"], row.split()[-1]
+        (ratio,) = ratio
+        if method == "baseline":
+            assert rows[ratio, method][2:4] == ["-", "-"] and rows[ratio, method][5] == "-"
+        else:
+            expected = ["3", *by_hand(last, base_last), *by_hand(best, base_best)[:2]]
+            assert rows[ratio, method] == expected
+    assert text.count("Emulated <events>.") == 1 and "does not take --mixup-ratio" in text
+    assert (
+        "NOT COMPLETE" not in text
+        and f"Made by `tmkt table sweep --output {output} {shlex.join(VARY)}`" in text
+    )
+    table = pd.read_csv(output / "sweep.csv")
+    assert list(table) == ["mixup_ratio", "method", "seed", "protocol", "top1_best", "top1_last",
+        "epoch_best", "train_s", "peak_mib"]  # fmt: skip
+    tmkt = table[table.method == "tmkt"].set_index(["mixup_ratio", "seed"])
+    assert len(table) == 12 and tmkt.loc[(0.5, 2), ["top1_last", "top1_best"]].tolist() == [75, 76]
+    assert table[table.method != "tmkt"].mixup_ratio.isna().all()
+    fact = json.loads((output / "sweep.json").read_text())
+    assert [row["name"] for row in fact["rows"]] == list(TOP1) and fact["pictures"] == []
+
+
+def test_times_are_left_out_where_jobs_shared_the_machine(output, monkeypatch):
+    monkeypatch.setattr(jobs, "run", lambda *rest: None)
+    for more, shown in (["--collect"], True), (["--jobs", "2"], False), ([], False):  # it stays so
+        assert run_sweep(["--output", str(output), *VARY, *more]) == 0
+        assert ({"train_s", "peak_mib"} <= set(pd.read_csv(output / "sweep.csv"))) is shown
+
+
+def test_an_incomplete_sweep_says_so(output):
+    (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
+    assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
+    text, rows = (output / "sweep.md").read_text(), sweep_rows(output)
+    assert "NOT COMPLETE, 11 of 12 runs; missing: seed-3_method-baseline." in text
+    assert rows["-", "baseline"][:2] == ["2", f"82.00 ± {np.std([80, 84], ddof=1):.2f}"]
+    assert rows["0.3", "tmkt"][2] == by_hand([81, 86.5], [80, 84])[1] + " (2 seeds)"
+
+
+def test_every_row_is_compared_with_the_reference_of_the_same_shared_options(tmp_path):
+    """The baseline alone takes pow, all take lr: as many references as baselines that agree."""
+    vary = "method=event-only,baseline lr=0.1,0.2 pow=2,3"
+    references = swept(tmp_path, vary)[0].references()
+    assert references["lr 0.1, method event-only"] == "lr 0.1, method event-only"  # two would do
+    references = swept(tmp_path, vary.replace("2,3", "2"))[0].references()
+    assert references["lr 0.1, method event-only"] == "lr 0.1, pow 2.0, method baseline"
+    table, _ = swept(tmp_path, vary, against="lr=0.2")
+    references = table.references()
+    assert references["lr 0.1, method event-only"] == "lr 0.2, method event-only"
+    assert references["lr 0.1, pow 3.0, method baseline"] == "lr 0.2, pow 3.0, method baseline"
+    assert references["lr 0.2, method event-only"] == "lr 0.2, method event-only"
+    with pytest.raises(UserError, match=r"expected one of lr=0\.1, "):
+        swept(tmp_path, vary, against="lr=0.3")
+
+
+def test_a_dry_run_shows_the_jobs_and_starts_nothing(output, capsys):
+    (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
+    before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    more = ["--output", str(output), "--vary", "seed=1,2,3,4", *VARY[2:], "--dry-run"]
+    assert run_sweep(more) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "16 jobs: 11 finished, 1 begun, 4 new"
+    (begun,) = [line for line in lines if line.startswith("begun")]
+    words = shlex.split(begun.removeprefix("begun"))
+    assert words[:2] == ["tmkt", "train"]
+    options, _ = resolve(parse(words[2:]))
+    assert (options.method, options.seed) == (["baseline"], [3])
+    assert options.output == str(output / "jobs/seed-3_method-baseline")
+    assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "vary", [VARY, ["--vary", "seed=4,5"]], ids=["same values", "other values"]
+)
+def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(
+    output, capsys, monkeypatch, vary
+):
+    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
+    before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
+    for how in ([], ["--dry-run"], ["--collect"]):
+        assert run_sweep(["--output", str(output), *vary, "--epochs", "7", *how]) == 2
+        assert "epochs: there 20, here 7" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
+
+
+# Few shots ----------------------------------------------------------------------------------------
+
+FEWSHOT_RECIPE = """
+source-dataset: mnist
+target-dataset: nmnist
+leftover: parity
+step: 3
+batch-size: 8
+epoch-size: 16
+epochs: 2
+warmup-epochs: 1
+"""
+
+
+@pytest.fixture
+def fewshot(tmp_path) -> list[str]:
+    """The words of a small curve, on a stand-in tree in the real formats."""
+    labels = [i % 10 for i in range(50)]
+    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28))
+    for split, idx in (("Train", "train"), ("Test", "t10k")):
+        write_nmnist_tree(
+            tmp_path, {(split, d, i + 1): random_events(200, seed=i) for i, d in enumerate(labels)}
+        )
+        write_mnist_idx(tmp_path, idx, images, labels)
+    (tmp_path / "recipe.yaml").write_text(FEWSHOT_RECIPE)
+    words = f"--data-root {tmp_path} --recipe {tmp_path}/recipe.yaml --shots 1 2 --seed 1 2"
+    return [*words.split(), "--method", "baseline", "tmkt", "--output", str(tmp_path / "out")]
+
+
+def test_the_curve_of_runs_of_before(fewshot, tmp_path, capsys):
+    """Folders and identity of the runs are those of earlier versions; both methods are one run."""
+    words = ["-c", str(tmp_path / "recipe.yaml"), "--data-root", str(tmp_path), "--no-tensorboard"]
+    runs = []
+    for k in (1, 2):
+        for seed in (1, 2):
+            own = ["--shots", str(k), "--seed", str(seed), "--method", "baseline", "tmkt"]
+            job = Job.from_words("x", tmp_path / f"out/shots-{k}/seed-{seed}", [*words, *own])
+            runs += [
+                Run(f"{method}, shots {k}", method, seed, job) for method in ("baseline", "tmkt")
+            ]
+    top1 = write_results(runs, scattered)
+    assert run_fewshot([*fewshot, "--dry-run"]) == 0
+    assert "4 jobs: 4 finished" in capsys.readouterr().out
+    assert run_fewshot([*fewshot, "--collect"]) == 0
+    text = (tmp_path / "out/fewshot.md").read_text()
+    assert text in capsys.readouterr().out and "the even-numbered ones validate" in text
+    rows = body(text)
+    for k in "12":
+        expected = by_hand(top1[f"tmkt, shots {k}"], top1[f"baseline, shots {k}"])
+        row = rows[k, "tmkt", "2"]
+        assert row[3:6] == expected and row[-1] == "77.25"
+        assert rows[k, "baseline", "2"][4] == "-"
+    csv = pd.read_csv(tmp_path / "out/fewshot.csv")
+    assert list(csv) == [
+        "shots",
+        "method",
+        "seed",
+        "protocol",
+        "top1_best",
+        "top1_last",
+        "epoch_best",
+        "val_last",
+    ]
+    assert len(csv) == 8 and set(csv.shots) == {1, 2}
+    assert all((tmp_path / f"out/fewshot.{s}").stat().st_size > 3000 for s in ("png", "pdf"))
+    # A run without the reference has no differences.
+    alone = [
+        *fewshot[: fewshot.index("--method")],
+        "--method",
+        "tmkt",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert run_fewshot([*alone, "--collect"]) == 0
+    assert body((tmp_path / "out/fewshot.md").read_text())["2", "tmkt", "2"][4] == "-"
+    (tmp_path / "recipe.yaml").write_text(FEWSHOT_RECIPE.replace("epochs: 2", "epochs: 3"))
+    assert run_fewshot(fewshot) == 2
+    message = capsys.readouterr().err
+    assert "shots 1, seed 1: " in message and "epochs: there 2, here 3" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("--method", "tmtk", "Did you mean 'tmkt'"),
+        ("--seed", "2", "--seed names the same value twice"),
+        ("--shots", "2", "--shots names the same value twice"),
+        ("--shots", "9", "shots 9, seed 1: --shots 9: class 0 has only 5"),
+    ],
+)
+def test_bad_words_of_a_curve(fewshot, tmp_path, capsys, name, value, expected):
+    fewshot[fewshot.index(name) + 1] = value
+    assert run_fewshot(fewshot) == 2
+    assert expected in capsys.readouterr().err and not list(tmp_path.glob("out/shots*"))
+
+
+# Real runs ----------------------------------------------------------------------------------------
+
+OWN_TABLE = """
+title: Own
+reference: baseline
+rows:
+  - {name: baseline, options: {method: baseline}}
+  - {name: TMKT, options: {method: tmkt}, published: {NCALTECH101: 97.93}}
+claims:
+  - {say: TMKT beats the baseline, better: TMKT, worse: baseline}
+"""
+
+
+@pytest.mark.slow
+def test_a_table_of_ones_own_end_to_end_and_a_job_that_fails(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "start", run_here)
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(OWN_TABLE)
+    words = ["own.yaml", "--data", "ndigits", *SMALL, "--seed", "1", "--jobs", "2"]
+    assert run_table([*words, "--dry-run"]) == 0
+    assert "2 jobs: 0 finished, 0 begun, 2 new" in capsys.readouterr().out
+    # An interrupted run whose checkpoint was damaged since.
+    folder = Path("results/tables/ndigits")
+    job = table_plan.plan(load_table("own.yaml"), folder, ["-c", RECIPE, *SMALL], [1])[1].job
+    claim(job.folder, job.options)
+    checkpoint = job.folder / "runs/tmkt-seed1/last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"damaged")
+    assert run_table(words) == 2
+    seen = capsys.readouterr().err
+    assert "1 of 2 jobs failed:\n  seed-1_method-tmkt (status 2" in seen and str(job.log) in seen
+    assert f"error: The checkpoint {checkpoint} cannot be read" in seen
+    assert not (folder / "own.md").exists()
+    # Mended, only that one is run.
+    checkpoint.unlink()
+    (result,) = folder.glob("jobs/*/runs/*/result.json")
+    before = result.stat().st_mtime_ns
+    assert run_table(words) == 0 and result.stat().st_mtime_ns == before
+    out = capsys.readouterr().out
+    assert "| baseline" in out and "Events are emulated" in out and "torch " in out
+    assert "Made by `tmkt table own.yaml --data ndigits" in out
+    assert json.loads((folder / "own.json").read_text())["emulated"] is True
+    rows = pd.read_csv(folder / "own.csv")
+    assert list(rows["row"]) == ["baseline", "TMKT"]
+    log = pd.read_csv(checkpoint.with_name("log.csv"))
+    assert rows["top1_last"][1] == pytest.approx(log["test_top1"].iloc[-1], abs=1e-4)
+    assert run_table([*words[:-2], "--dry-run"]) == 0
+    assert "2 jobs: 2 finished, 0 begun, 0 new" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    words = [
+        "--output",
+        str(tmp_path / "out"),
+        "--vary",
+        "seed=1,2",
+        *SMALL,
+        "--method",
+        "event-only",
+    ]
+    words += ["--epochs", "12", "--eval-interval", "12"]
+    command = [sys.executable, "-m", "tmkt_braincog", "table", "sweep", *words]
+    first, second = (tmp_path / f"out/jobs/seed-{seed}" for seed in (1, 2))
+    log, checkpoint = first.with_name("seed-1.log"), first / "runs/event-only-seed1/last.pt"
+    started = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not checkpoint.exists() and time.time() < deadline and started.poll() is None:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=60)
+    assert (
+        started.returncode == 143 and "0 of 2 jobs are finished" in said and "same command" in said
+    )
+    assert "Stopped on a signal" in log.read_text() and not second.exists()
+
+    monkeypatch.setattr(jobs, "start", run_here)
+    assert run_sweep(words) == 0
+    assert log.read_text().count("\n$ ") == 2
+    epochs = pd.read_csv(first / "runs/event-only-seed1/log.csv").epoch
+    assert epochs.tolist() == list(range(12))
+    assert len(pd.read_csv(tmp_path / "out/sweep.csv")) == 2
+
+
+def test_the_script(tmp_path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [
+        "bash",
+        str(REPOSITORY / "run_scripts/sweep.sh"),
+        "--output",
+        str(tmp_path / "o"),
+        "--vary",
+        "seed=1,1",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"TMKT_SKIP_SETUP": "1", "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "names the same value twice" in done.stderr

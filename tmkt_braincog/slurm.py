@@ -1,0 +1,102 @@
+"""Command lines as processes with a log: here, or as one SLURM job array by submitit."""
+
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+CLUSTER = "slurm"  # submitit's name of the executor
+STOP_SECONDS = 80  # a job's time to save; by submitit's default SLURM warns 90 s before it kills
+
+
+def start(command: Sequence[str], log: Path, **how: Any) -> subprocess.Popen:
+    """The command as a process that appends all it says to ``log``, under the command itself."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write(f"\n$ {shlex.join(command)}\n")
+        file.flush()
+        how |= {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, **how)
+
+
+def submit(
+    commands: Sequence[list[str]], logs: Sequence[Path], parameters: dict[str, Any], folder: Path
+) -> list["Submitted"]:
+    """Submit all as one array: submitit's parameters without prefix, its files in ``folder``.
+
+    Raises:
+        UserError: no submitit, no SLURM, or parameters that they refuse.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("--slurm needs submitit: pip install 'tmkt-braincog[slurm]'") from error
+    if not isinstance(parameters.get("time"), int):
+        raise UserError(
+            f"--slurm time={parameters.get('time', '')}: expected the time limit of one job in "
+            "minutes, such as time=720."
+        )
+    try:
+        executor = submitit.AutoExecutor(folder / "%j", cluster=CLUSTER)
+        asked = {f"slurm_{key}": value for key, value in parameters.items()}
+        executor.update_parameters(name="tmkt", stderr_to_stdout=True, **asked)
+        handles = executor.map_array(Task(), commands, logs)
+    except Exception as error:  # submitit raises many types, also for what sbatch refuses
+        raise UserError(
+            f"SLURM did not take the jobs: {error} Correct --slurm; it needs a login node."
+        ) from error
+    return [Submitted(handle, log) for handle, log in zip(handles, logs, strict=True)]
+
+
+class Task:
+    """A command on a node. Told that its time is over, it lets it save and is queued again."""
+
+    def __call__(self, command: list[str], log: Path) -> int:
+        # SLURM may send its warning to all processes of the job; it is meant for this one.
+        def deaf() -> None:
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+        self.process = start(command, log, preexec_fn=deaf)
+        while self.process.poll() is None:
+            time.sleep(1)
+        return self.process.returncode
+
+    def checkpoint(self, command: list[str], log: Path) -> Any:
+        """Called by submitit; what to submit instead."""
+        from submitit.helpers import DelayedSubmission
+
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        return DelayedSubmission(Task(), command, log)
+
+
+class Submitted:
+    """A job on the cluster, to be asked as a process is."""
+
+    def __init__(self, handle: Any, log: Path):
+        self.handle, self.log = handle, log
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        if self.status is None and self.handle.done():
+            error = self.handle.exception()
+            if error is None:
+                self.status = self.handle.result()
+            else:  # the node, the memory or the time gave out: the job itself could not say so
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                with self.log.open("a") as file:
+                    file.write(f"error: SLURM job {self.handle.job_id}: {error}\n")
+                self.status = 1
+        return self.status
+
+    def terminate(self) -> None:
+        if self.status is None:
+            self.handle.cancel(check=False)  # SIGTERM first, so that a running job saves
+            self.status = 128 + signal.SIGTERM
