@@ -40,12 +40,12 @@ class Split:
         """Sorted indices of all images that may be drawn."""
         return np.unique(np.concatenate(self.pools))
 
-    def record(self, data: TransferData) -> dict[str, str | list[str]]:
+    def record(self, data: TransferData) -> dict[str, str | bool | list[str]]:
         """The audit and the recordings' names per part, as kept with a run."""
         parts = {
             part: [data.names[i] for i in getattr(self, part)] for part in ("train", "val", "test")
         }
-        return {"audit": self.audit, "remarks": data.remarks, **parts}
+        return {"audit": self.audit, "emulated": data.emulated, "remarks": data.remarks, **parts}
 
 
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
