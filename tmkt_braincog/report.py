@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import escape
 
 from . import report_runs
 from .errors import UserError
@@ -32,7 +31,6 @@ class Section:
     """What the page says of a folder: by heading what is there, and what is missing."""
 
     title: str
-    runs: list[Run]
     protocols: list[str]
     warnings: list[str]
     notices: list[str]
@@ -65,7 +63,7 @@ def write(options: argparse.Namespace) -> str:
             command=shlex.join(["tmkt", "report", *map(shown, folders), "--output", shown(target)]),
         )
     with replacing(path) as temporary:
-        temporary.write_text(_hide(page, folders, sections), encoding="utf-8")
+        temporary.write_text(_hide(page), encoding="utf-8")
     said = [*warnings, *(line for section in sections for line in section.warnings)]
     size = path.stat().st_size / 2**20
     return "\n".join([*(f"warning: {line}" for line in said), f"Written: {path} ({size:.1f} MiB)"])
@@ -77,19 +75,12 @@ def shown(path: Path) -> str:
     return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else str(path)
 
 
-def _hide(page: str, folders: Sequence[Path], sections: Sequence[Section]) -> str:
-    """The page without absolute paths of this machine: relative, or shortened to ``.../NAME``."""
-    options = [run.options for section in sections for run in section.runs]
-    given = {Path(path) for o in options for path in (o.output, o.data_root) if path}
-    known = {str(path): shown(path) for path in given if path.is_absolute()}
-    known = {path: f".../{Path(path).name}" if path == s else s for path, s in known.items()}
-    known |= {str(Path.home()): "~", str(Path.cwd()): "."}
-    known |= {str(folder.resolve()): shown(folder) for folder in folders}
-    # A root folder is no secret, and is part of everything.
-    known = {str(escape(p)): str(escape(s)) for p, s in known.items() if len(Path(p).parts) > 1}
-    paths = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
-    pattern = rf"data:image/png;base64,[\w+/=]*|(?<![\w.])({paths})(?![\w.-])"
-    return re.sub(pattern, lambda match: known[match[1]] if match[1] else match[0], page)
+def _hide(page: str) -> str:
+    """The page without absolute paths of this machine: relative, or from ``~``."""
+    known = {f"{Path.cwd()}/": "", f"{Path.home()}/": "~/"}
+    paths = "|".join(re.escape(path) for path in known if path.count("/") > 1)
+    pattern = rf"data:image/png;base64,[\w+/=]*|(?<![\w.])(?:{paths})"
+    return re.sub(pattern, lambda match: known.get(match[0], match[0]), page)
 
 
 def make_section(folder: Path) -> Section:
@@ -111,7 +102,7 @@ def make_section(folder: Path) -> Section:
         "Other files": found.sheets,
         "Runs": [Block(emulated=emulated, table=report_runs.one_by_one(runs))],
         "Split and its audit": [Block(table=report_runs.audits(runs))],
-        "Settings": list(report_runs.all_settings(runs)) if runs else [],
+        "Settings": [Block(table=report_runs.settings(runs))],
         "Environment of the runs": [Block(table=report_runs.environments(runs))],
         "To make it again": [Block(lines=_commands(folder, runs, found.facts))],
     }
@@ -126,7 +117,6 @@ def make_section(folder: Path) -> Section:
     protocols = [run.options.protocol for run in runs] or [f.get("protocol") for f in found.facts]
     return Section(
         title=shown(folder),
-        runs=runs,
         protocols=list(dict.fromkeys(filter(None, protocols))),
         warnings=warnings,
         notices=list(_notices(folder, runs, found.left)),

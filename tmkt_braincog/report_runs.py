@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 
-from .arguments import build_parser, group_options
+from .arguments import group_options
 from .comparison import summarise, to_markdown
 from .errors import UserError
-from .options import parse, resolve
+from .options import identity, parse, resolve
 from .plots import plot_curves
 from .report_files import Block, Picture, number, read_picture, safe_html
 from .runs import Run, value_text
@@ -26,9 +27,6 @@ AXES |= {"loss": "loss (weighted sum)", "sigma": "sigma(theta_t), mean over t"}
 NO_LOSSES = ("epoch", "lr", "train_s", "test_", "val_", "sigma")
 RESULTS = {"top1_best": ".2f", "epoch_best": "d", "top1_last": ".2f"}
 RESULTS |= {"train_s": ".1f", "peak_mib": ".0f"}
-# Not settings of a run: how it was called and where it lies.
-NOT_SHOWN = {"help", "config", "output", "resume", "eval", "eval_checkpoint"}
-VARIED = "different between the runs"
 
 Group = dict[str, list[Run]]  # comparable runs by label: method, and settings that vary among them
 
@@ -135,10 +133,8 @@ def _with_sigma(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def _holding(logs: Sequence[pd.DataFrame], y: str) -> list[pd.DataFrame]:
-    """The logs that hold `y`; none where these have no epoch in common yet."""
     some = [log[["epoch", y]].dropna() for log in logs if {"epoch", y} <= set(log)]
-    some = [log for log in some if len(log)]
-    return some if some and set.intersection(*(set(log["epoch"]) for log in some)) else []
+    return [log for log in some if len(log)]
 
 
 def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
@@ -172,24 +168,16 @@ def environments(runs: Sequence[Run]) -> pd.DataFrame:
     return table.set_axis(["", *(f"{n} of {len(runs)} runs" for n in counts.values())], axis=1)
 
 
-def all_settings(runs: Sequence[Run]) -> Iterator[Block]:
-    """What varies first, then the groups of ``--help``; the default where it is something else."""
-    tables: dict[str, list[tuple[str, str, str]]] = {VARIED: []}
-    seen, parser = set(NOT_SHOWN), build_parser()
-    defaults = {action.dest: action.default for action in parser._actions}
-    with suppress(UserError):  # a data set that is not registered here; others have a recipe
-        words = ["--target-dataset", runs[0].options.target_dataset]
-        defaults = vars(resolve(parse(words))[0]) | {"target_dataset": defaults["target_dataset"]}
-    for group in parser._action_groups:
-        for action in group._group_actions:
-            if action.dest not in seen:  # others are short for one of its values, such as --no-mag
-                seen.add(action.dest)
-                words = [w for w in action.option_strings if w.startswith("--")]
-                name = next((w for w in words if not w.startswith("--no-")), words[0])
-                values = dict.fromkeys(value_text(getattr(r.options, action.dest)) for r in runs)
-                default = value_text(defaults.get(action.dest))
-                row = (name, ", ".join(values), "" if [*values] == [default] else default)
-                tables.setdefault(VARIED if len(values) > 1 else str(group.title), []).append(row)
-    for title, rows in tables.items():
-        if rows:
-            yield Block(title, table=pd.DataFrame(rows, columns=["option", "value", "default"]))
+def settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """What decides the results: what varies first; the data set's default where it is another."""
+    defaults: dict[str, Any] = {}
+    with suppress(UserError):  # a data set that is not registered here
+        words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
+        defaults = identity(resolve(parse(words))[0])
+    rows: dict[bool, list[tuple[str, str, str]]] = {True: [], False: []}  # by whether it varies
+    for name in sorted({name for run in runs for name in run.settings}):
+        values = dict.fromkeys(run.settings[name] for run in runs if name in run.settings)
+        default = value_text(defaults.get(name))
+        own = "" if [*values] == [default] else default
+        rows[len(values) > 1].append((f"--{name.replace('_', '-')}", ", ".join(values), own))
+    return pd.DataFrame([*rows[True], *rows[False]], columns=["option", "value", "default"])

@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -29,10 +30,9 @@ CONFIGS = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
 
 @dataclass(frozen=True)
 class Run:
-    """One method with one seed, finished or not.
+    """One method with one seed, finished or not: what lies in ``<output>/runs/<method>-seed<N>``.
 
     Attributes:
-        folder: ``<output>/runs/<method>-seed<N>``.
         options: those of ``<output>/config.yaml``, with this method and seed alone.
         result: ``result.json``, or its row of ``comparison.csv`` where only that was kept; or None.
         log: ``log.csv``, one row per epoch.
@@ -73,16 +73,10 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, str]:
         """The options that decide its result, of those that its method takes, as text."""
-        return {
-            n: value_text(v) for n, v in identity(self.options).items() if _takes(self.options, n)
-        }
-
-
-def _takes(options: Namespace, name: str) -> bool:
-    try:
-        return takes(options, name)
-    except UserError:  # a method that is not registered here
-        return True
+        given = identity(self.options)
+        with suppress(UserError):  # a method that is not registered here
+            given = {name: given[name] for name in given if takes(self.options, name)}
+        return {name: value_text(value) for name, value in given.items()}
 
 
 def value_text(value: object) -> str:
@@ -166,11 +160,7 @@ def _rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def all_seeds(given: Path) -> list[Path]:
-    """All finished run folders of an output folder; a run folder is itself.
-
-    Raises:
-        UserError: there are none.
-    """
+    """All finished run folders of an output folder, or a UserError; a run folder is itself."""
     if given.parent.name == "runs":
         return [given]
     found = sorted(result.parent for result in given.glob("runs/*-seed*/result.json"))
@@ -180,11 +170,7 @@ def all_seeds(given: Path) -> list[Path]:
 
 
 def run_folders(given: Path, seed: int | None = None) -> list[Path]:
-    """Those of :func:`all_seeds` with one seed, by default the smallest; a run folder is itself.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Those of :func:`all_seeds` with one seed, by default the smallest there."""
     found = all_seeds(given)
     if found == [given]:
         return found
@@ -240,11 +226,7 @@ def reopen(
 
 
 def run_options(folder: Path) -> Namespace:
-    """The resolved options of one run folder.
-
-    Raises:
-        UserError: it is not one.
-    """
+    """The resolved options of a run folder, or a UserError if it is none."""
     config = folder.parent.parent / "config.yaml"
     name, _, seed = folder.name.rpartition("-seed")
     if folder.parent.name != "runs" or not seed.isdigit() or not config.exists():
@@ -259,11 +241,7 @@ def run_options(folder: Path) -> Namespace:
 
 
 def check_comparable(folders: Sequence[Path], runs: Sequence[Namespace]) -> None:
-    """Refuse runs of different data, model or training.
-
-    Raises:
-        UserError: with the options that differ.
-    """
+    """A UserError for runs of different data, model or training, with the options that differ."""
     names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
     first, *others = [{name: getattr(run, name) for name in names} for run in runs]
     for folder, other in zip(folders[1:], others, strict=True):
