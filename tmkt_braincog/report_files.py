@@ -21,7 +21,7 @@ ABOUT = {"comparison": "Every seed, and mean with standard deviation, of each me
 ABOUT |= {figure: caption(figure) for figure in FIGURES}
 CLAIMS = "What was claimed or asked, and what the last epochs here say:"
 CLAIM = {"say": "claim", "verdict": "here", "difference": "difference"}
-CLAIM |= {"low": "95 % CI from", "high": "to", "p": "p"}
+CLAIM |= {"low": "95 % CI from", "high": "to", "p": "p", "p_holm": "p (Holm)"}
 # Everything by which Markdown lets text become HTML of its own or refer to something outside.
 UNSAFE = ["html", "entity", "autolink", "automail", "link", "reference", "short_reference"]
 UNSAFE += ["image_link", "image_reference", "short_image_ref"]
@@ -89,7 +89,8 @@ class Found:
             fact = json.loads(path.read_text())
             if not isinstance(fact, dict) or fact.get("kind") not in ("table", "figure"):
                 return
-            pngs = [path.with_name(str(name)) for name in fact.get("pictures", ())]
+            pictures = [path.with_name(str(name)) for name in fact.get("pictures", ())]
+            pngs = [picture for picture in pictures if picture.suffix == ".png"]
             blocks = _table(fact, path.name) if fact["kind"] == "table" else []
             about = ". ".join(filter(None, (str(fact["title"]), fact.get("caption"))))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -151,12 +152,34 @@ def _caption(path: Path) -> str:
 
 def _table(fact: dict[str, Any], name: str) -> list[Block]:
     """A table, and the claims that it is held against."""
-    rows = [{"row": row["name"], **row["values"]} for row in fact["rows"]]
-    table = pd.DataFrame(rows, columns=["row", *fact["columns"]]).map(number)
-    claims = pd.DataFrame(fact.get("claims", ()), columns=list(CLAIM)).rename(columns=CLAIM)
-    about, emulated = str(fact.get("caption", "")), bool(fact.get("emulated"))
-    blocks = [Block(str(fact["title"]), name, emulated, about, table)]
-    return [*blocks, Block(text=CLAIMS, table=claims.map(number))] if len(claims) else blocks
+    values = [{key: row["values"].get(key) for key in fact["columns"]} for row in fact["rows"]]
+    table = pd.DataFrame(map(_cells, values))
+    table.insert(0, "", [row["name"] for row in fact["rows"]])
+    claims = pd.DataFrame(fact.get("claims", ()), columns=list(CLAIM)).dropna(axis=1, how="all")
+    about = str(fact.get("caption", "")).removeprefix(f"{fact['title']}. ")
+    text = " ".join([about, *fact.get("notes", ())])
+    blocks = [Block(str(fact["title"]), name, bool(fact.get("emulated")), text, table)]
+    held = Block(text=CLAIMS, table=claims.rename(columns=CLAIM).map(number))
+    return [*blocks, held] if len(claims) else blocks
+
+
+def _cells(values: dict[str, Any]) -> dict[str, str]:
+    """The values of a row as text; mean with std, and difference with interval, in one cell."""
+    cells: dict[str, str] = {}
+    for key, value in values.items():
+        kind, _, what = key.partition("_")
+        others = (values.get(f"{kind}_{name}") for name in ("std", "low", "high"))
+        std, low, high = map(number, others, (".2f", "+.2f", "+.2f"))
+        if kind not in ("last", "best"):
+            cells[{"n": "seeds", "n_paired": "paired"}.get(key, key)] = number(value)
+        elif what == "mean":
+            cells[f"{kind} epoch"] = f"{number(value, '.2f')} ± {std}".replace("- ± -", "-")
+        elif what == "diff":
+            text = f"{number(value, '+.2f')} [{low}, {high}]".replace(" [-, -]", "")
+            cells[f"{kind}, difference [95 % CI]"] = text
+        elif what == "p":
+            cells[f"{kind}, p"] = number(value, ".2g")
+    return cells
 
 
 def number(value: Any, form: str = ".4g") -> str:

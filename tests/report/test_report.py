@@ -55,14 +55,17 @@ raw
 """
 AS_TEXT = ("<script>alert(3)</script>", '<div onclick="alert(4)">', "A table of <b>mine</b>")
 AS_TEXT += ("[run](javascript:alert(5))", "![remote](https://example.org/x.png)", "<td>fenced &lt;")
-TABLE = {"kind": "table", "name": "table1", "title": "Table <1>", "caption": "5 seeds.",
+TABLE = {"kind": "table", "name": "table1", "title": "Table <1>", "caption": "Table <1>. 5 seeds.",
          "command": "tmkt table table1 --data ndigits", "dataset": "ndigits", "emulated": True,
-         "protocol": "clean", "reference": "baseline", "columns": ["last epoch", "p"],
-         "rows": [{"name": "baseline", "values": {"last epoch": 71.23456, "p": None}},
-                  {"name": "<i>TMKT</i>", "values": {"last epoch": "74.28 ± 5.22", "p": 0.19}}],
+         "protocol": "clean", "reference": "baseline", "notes": ["NOT COMPLETE."],
+         "columns": ["published", "n", *(f"last_{n}" for n in "mean std diff low high p".split())],
+         "rows": [{"name": "baseline", "values": {"published": 71.23456, "n": 5, "last_mean": 70.5}},
+                  {"name": "<i>TMKT</i>", "values": {
+                      "n": 5, "last_mean": 74.283, "last_std": 5.218, "last_diff": 3.783,
+                      "last_low": -1.5, "last_high": 7.6, "last_p": 0.0191}}],
          "claims": [{"say": "TMKT helps", "verdict": "undecided", "difference": 3.05, "low": -1.5,
                      "high": 7.6, "p": 0.19}],
-         "pictures": ["table1_curves.png"]}  # fmt: skip
+         "pictures": ["table1_curves.png", "table1.pdf"]}  # fmt: skip
 FIGURE = {"kind": "figure", "title": "Own", "caption": "By me.", "pictures": ["own.png"]}
 
 
@@ -229,8 +232,10 @@ def test_settings_and_what_differs_from_the_defaults_of_the_data_set(page):
 
 def test_tables_pictures_and_files_that_lie_there(page):
     assert "Table <1>" in page.text and "the same once more" not in page.text
-    for row in (["baseline", "71.23", "-"], ["<i>TMKT</i>", "74.28 ± 5.22", "0.19"]):
-        assert row in page.rows
+    assert ["baseline", "71.23", "5", "70.50 ± -", "-", "-"] in page.rows
+    difference = "+3.78 [-1.50, +7.60]"
+    assert ["<i>TMKT</i>", "-", "5", "74.28 ± 5.22", difference, "0.019"] in page.rows
+    assert "5 seeds. NOT COMPLETE." in page.text
     assert ["TMKT helps", "undecided", "3.05", "-1.5", "7.6", "0.19"] in page.rows
     assert "tmkt table table1 --data ndigits" in page.text
     # Over seeds in its legend too, the table, curves, figures, runs.
