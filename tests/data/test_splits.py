@@ -311,6 +311,7 @@ def test_record_of_a_run():
     record = split.record(data)
     assert list(record) == ["audit", "emulated", "remarks", "train", "val", "test"]
     assert record.pop("audit") == split.audit and record.pop("remarks") == []
+    assert record.pop("emulated") is data.emulated
     for part, listed in record.items():
         assert listed == [data.names[i] for i in getattr(split, part)]
 
