@@ -1,17 +1,185 @@
-"""Runs on disk, opened again: data, split, trained model and log, to look into them."""
+"""Runs on disk: found, read without opening data or weights, and opened again to look into them."""
 
+import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .arguments import GENERAL_GROUPS, group_options
+import pandas as pd
+
+from .arguments import GENERAL_GROUPS, build_parser, group_options
+from .comparison import checked, read_csv
 from .data import TransferData, make_split
 from .engine.build import choose_device
-from .engine.compare import DATA_OPTIONS, load_data, single
+from .engine.compare import DATA_OPTIONS, load_data, run_folder, single
+from .engine.environment import FILE as ENVIRONMENT
 from .engine.train import Trainer, same_run
 from .errors import UserError
-from .options import parse, resolve
+from .methods import METHODS
+from .methods.names import takes
+from .options import identity, parse, resolve
+
+# An output folder of tmkt train itself; jobs/NAME of a sweep or table; shots-K/seed-N.
+CONFIGS = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed, finished or not: what lies in ``<output>/runs/<method>-seed<N>``.
+
+    Attributes:
+        options: those of ``<output>/config.yaml``, with this method and seed alone.
+        result: ``result.json``, or its row of ``comparison.csv`` where only that was kept; or None.
+        log: ``log.csv``, one row per epoch.
+        split: ``split.json``: audit, remarks, names of the recordings.
+        environments: ``environment.json``: versions and machines that it has run on.
+    """
+
+    folder: Path
+    options: Namespace
+    result: dict[str, Any] | None
+    log: pd.DataFrame
+    split: dict[str, Any]
+    environments: list[dict[str, Any]]
+
+    @property
+    def output(self) -> Path:
+        return self.folder.parent.parent
+
+    @property
+    def method(self) -> str:
+        return self.options.method[0]
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed[0]
+
+    @property
+    def state(self) -> str:
+        if self.result is not None:
+            return "finished"
+        return f"{len(self.log)} of {self.options.epochs} epochs" if len(self.log) else "not begun"
+
+    @property
+    def emulated(self) -> bool:
+        """Whether its events come from a sensor model; older runs do not say."""
+        return self.split.get("emulated", self.options.target_dataset == "ndigits")
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The options that decide its result, of those that its method takes, as text."""
+        given = identity(self.options)
+        with suppress(UserError):  # a method that is not registered here
+            given = {name: given[name] for name in given if takes(self.options, name)}
+        return {name: value_text(value) for name, value in given.items()}
+
+
+def value_text(value: object) -> str:
+    """An option's value; 3 for 3.0, on or off for a switch."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "not set" if value is None else str(value)
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs that a folder holds or should hold by its ``config.yaml``; what cannot be read."""
+    runs: list[Run] = []
+    problems: list[str] = []
+    configs = sorted(path for pattern in CONFIGS for path in folder.glob(pattern))
+    for config in configs:
+        try:
+            runs += _runs_of(config.parent, read_options(config), problems)
+        except UserError as error:
+            problems.append(f"{config.parent}: its runs are left out. {error}")
+    if len(configs) > 1:  # folders come by their names; one comparison keeps its own order
+        known = list(METHODS)
+        runs.sort(key=lambda run: known.index(run.method) if run.method in known else len(known))
+    return runs, problems
+
+
+def _runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
+    """Those that the options name, then others that joined them."""
+
+    def read(path: Path, how: Callable[[Path], Any], otherwise: Any) -> Any:
+        try:
+            return how(path) if path.exists() else otherwise
+        except (OSError, ValueError, UserError) as error:  # json's and pandas' are ValueErrors
+            problems.append(f"{path} cannot be read ({error}): taken as absent.")
+            return otherwise
+
+    table = read(output / "comparison.csv", _rows, {})
+    there = [path.name.rpartition("-seed") for path in sorted(output.glob("runs/*-seed*"))]
+    joined = [(method, int(seed)) for method, _, seed in there if seed.isdigit()]
+    for one in dict.fromkeys([*product(options.method, options.seed), *joined, *table]):
+        place = run_folder(output, *one)
+        result = read(place / "result.json", _result, None)
+        if table and result and one not in table:
+            problems.append(f"{output / 'comparison.csv'} is older than {place}, and lacks it.")
+        log = read(place / "log.csv", pd.read_csv, pd.DataFrame())
+        split = read(place / "split.json", partial(_json, dict), {})
+        environments = read(place / ENVIRONMENT, partial(_json, list), [])
+        own = single(options, *one)
+        yield Run(place, own, result or table.get(one), log, split, environments)
+
+
+def read_options(config: Path) -> Namespace:
+    """The options that a run wrote down. Its method or data set need not be known here.
+
+    Raises:
+        UserError: not readable, or no options of ``tmkt train``.
+    """
+    defaults = {a.dest: a.default for a in build_parser()._actions if a.dest != "help"}
+    options = Namespace(**{**defaults, **vars(parse(["-c", str(config)]))})
+    if not isinstance(options.method, list):
+        raise UserError(f"{config} names no method. Expected the file that tmkt train writes.")
+    return options
+
+
+def _json(kind: type, path: Path) -> Any:
+    value = json.loads(path.read_text())
+    if not isinstance(value, kind):
+        raise ValueError(f"a {kind.__name__} is expected")
+    return value
+
+
+def _result(path: Path) -> dict[str, Any]:
+    return dict(checked(pd.DataFrame([_json(dict, path)])).iloc[0])
+
+
+def _rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    return {(row["method"], row["seed"]): dict(row) for _, row in read_csv(path).iterrows()}
+
+
+def all_seeds(given: Path) -> list[Path]:
+    """All finished run folders of an output folder, or a UserError; a run folder is itself."""
+    if given.parent.name == "runs":
+        return [given]
+    found = sorted(result.parent for result in given.glob("runs/*-seed*/result.json"))
+    if not found:
+        raise UserError(f"{given} holds no finished run. Give the --output of tmkt train.")
+    return found
+
+
+def run_folders(given: Path, seed: int | None = None) -> list[Path]:
+    """Those of :func:`all_seeds` with one seed, by default the smallest there."""
+    found = all_seeds(given)
+    if found == [given]:
+        return found
+    seeds = sorted({int(path.name.rpartition("-seed")[2]) for path in found})
+    if seed not in (None, *seeds):
+        there = ", ".join(map(str, seeds))
+        raise UserError(f"{given} holds no finished run of seed {seed} (seeds there: {there}).")
+    wanted = seeds[0] if seed is None else seed
+    return [path for path in found if path.name.endswith(f"-seed{wanted}")]
 
 
 def reopen(
@@ -21,10 +189,10 @@ def reopen(
     data_root: str | None = None,
     executor: str | None = None,
 ) -> list[Trainer]:
-    """The trainers of these run folders (``<output>/runs/<method>-seed<N>``) as they were at the checkpoint.
+    """The trainers of these run folders as they were at the checkpoint. Nothing is written.
 
-    Nothing is written. What there is to look at: ``options``, ``data``, ``split``, ``pairs``, ``model`` (in training mode),
-    ``method``, ``name``, ``seed``, ``log.rows``.
+    What there is to look at: ``options``, ``data``, ``split``, ``pairs``, ``model`` (in training
+    mode), ``method``, ``name``, ``seed``, ``log.rows``.
 
     Args:
         checkpoint: its file name; None: the initial weights of the run's seed.
@@ -33,8 +201,8 @@ def reopen(
         executor: ``step`` for models whose hooks must see one time-step at a time.
 
     Raises:
-        UserError: no such run or checkpoint, data that are gone, or runs that differ in more than method, seed and the
-            methods' own options; the message shows the difference.
+        UserError: no such run or checkpoint, data that are gone, or runs that differ in more than
+            method, seed and the methods' own options; the message shows the difference.
     """
     runs = [run_options(Path(folder)) for folder in folders]
     check_comparable(folders, runs)
@@ -58,34 +226,23 @@ def reopen(
 
 
 def run_options(folder: Path) -> Namespace:
-    """The resolved options of one run folder.
-
-    Raises:
-        UserError: it is not one.
-    """
+    """The resolved options of a run folder, or a UserError if it is none."""
     config = folder.parent.parent / "config.yaml"
     name, _, seed = folder.name.rpartition("-seed")
     if folder.parent.name != "runs" or not seed.isdigit() or not config.exists():
         raise UserError(
-            f"{folder} is not the folder of a run: expected <output>/runs/<method>-seed<N>, with config.yaml in <output>."
+            f"{folder} is not the folder of a run: expected <output>/runs/<method>-seed<N>, "
+            "with config.yaml in <output>."
         )
     if not folder.is_dir():
         there = sorted(p.name for p in folder.parent.glob("*-seed*"))
         raise UserError(f"There is no run {folder}. Beside it: {', '.join(there) or 'none'}.")
-    options, _ = resolve(parse(["-c", str(config)]))
-    return single(options, name, int(seed))
+    return single(resolve(parse(["-c", str(config)]))[0], name, int(seed))
 
 
 def check_comparable(folders: Sequence[Path], runs: Sequence[Namespace]) -> None:
-    """Refuse runs of different data, model or training.
-
-    Raises:
-        UserError: with the options that differ.
-    """
+    """A UserError for runs of different data, model or training, with the options that differ."""
     names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
-
-    def general(options: Namespace) -> dict[str, Any]:
-        return {name: getattr(options, name) for name in names}
-
-    for folder, options in zip(folders[1:], runs[1:], strict=True):
-        same_run(general(options), general(runs[0]), f"{folder}, compared with {folders[0]},")
+    first, *others = [{name: getattr(run, name) for name in names} for run in runs]
+    for folder, other in zip(folders[1:], others, strict=True):
+        same_run(other, first, f"{folder}, compared with {folders[0]},")

@@ -263,8 +263,9 @@ def test_record_of_a_run():
     data = random_data(0)
     split = make_split(data, options(shots=2), 0)
     record = split.record(data)
-    assert list(record) == ["audit", "remarks", "train", "val", "test"]
+    assert list(record) == ["audit", "emulated", "remarks", "train", "val", "test"]
     assert record.pop("audit") == split.audit and record.pop("remarks") == []
+    assert record.pop("emulated") is data.emulated
     for part, listed in record.items():
         assert listed == [data.names[i] for i in getattr(split, part)]
 

@@ -40,11 +40,11 @@ class Split:
         """Sorted indices of all images that may be drawn."""
         return np.unique(np.concatenate(self.pools))
 
-    def record(self, data: TransferData) -> dict[str, str | list[str]]:
+    def record(self, data: TransferData) -> dict[str, str | bool | list[str]]:
         """The audit and the recordings' names per part, as kept with a run."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         names = {part: [data.names[i] for i in members] for part, members in parts.items()}
-        return {"audit": self.audit, "remarks": data.remarks, **names}
+        return {"audit": self.audit, "emulated": data.emulated, "remarks": data.remarks, **names}
 
 
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:

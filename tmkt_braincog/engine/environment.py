@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .. import distributed
 from ..files import replacing
 from ..version import VERSION
 
@@ -28,6 +29,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
+        "processes": distributed.count(),
     }
 
 
