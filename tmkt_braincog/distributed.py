@@ -1,8 +1,8 @@
 """Data-parallel training: N processes, started by ``torchrun``, each with its share of every batch.
 
-Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over the batch, so that
-their gradients, averaged by DDP, are those of the whole batch. What compares the samples of a batch with each other
-(CKA) sees the whole batch through :func:`gather_batch`.
+Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over
+the batch, so that their gradients, averaged by DDP, are those of the whole batch. What compares the
+samples of a batch with each other (CKA) sees the whole batch through :func:`gather_batch`.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
@@ -74,8 +75,10 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Run ``function`` in the main process alone; its result, or its UserError or OSError (a full disk), is that of all
-    processes."""
+    """Run ``function`` in the main process alone; its result is that of all processes.
+
+    So is its UserError or OSError (a full disk).
+    """
     value = problem = None
     if is_main():
         try:
@@ -105,8 +108,8 @@ def mean(x: Tensor) -> Tensor:
 
 
 def mean_with_gradient(x: Tensor) -> Tensor:
-    """Mean of ``x`` over the processes; its gradient is that of the sum of all processes' losses."""
-    return x if count() == 1 else _Sum.apply(x) / count()
+    """Mean of ``x`` over the processes; its gradient is that of the sum of all their losses."""
+    return x if count() == 1 else all_reduce(x) / count()
 
 
 def smallest(x: int | Tensor) -> int:
@@ -119,33 +122,8 @@ def smallest(x: int | Tensor) -> int:
 
 
 def gather_batch(x: Tensor, dim: int) -> Tensor:
-    """``x`` of all processes joined along ``dim``; its gradient is that of the sum of all processes' losses."""
-    return x if count() == 1 else _Gather.apply(x, dim)
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        x = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, d_out):
-        return _Sum.forward(ctx, d_out)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, dim):
-        ctx.dim = dim
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(count())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts, dim)
-
-    @staticmethod
-    def backward(ctx, d_out):
-        return _Sum.forward(ctx, d_out).chunk(count(), ctx.dim)[rank()], None
+    """``x`` of all processes joined along ``dim``; its gradient is that of the summed losses."""
+    return x if count() == 1 else torch.cat(all_gather(x.contiguous()), dim)
 
 
 class _Losses(nn.Module):
@@ -162,15 +140,15 @@ class _Losses(nn.Module):
 
 
 def data_parallel(model: nn.Module, method: nn.Module) -> Callable[..., dict[str, Tensor]]:
-    """``(batch, progress) -> losses`` of this process's share; a backward pass averages the gradients of all processes.
+    """``(batch, progress) -> losses`` of this process's share; backward averages all gradients.
 
     ``loss`` alone carries a gradient. Running statistics of BatchNorm stay each process's own.
     """
     losses = _Losses(model, method)
     if count() == 1:
         return losses
-    # Running statistics stay each process's own; a constructor argument for that has another name in every other release.
+    # A constructor argument for running statistics has another name in every other release.
     buffers = [name for name, _ in losses.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(losses, buffers)
-    # Static: the same parts are used in every step. A head that a method does not use gets no gradient.
+    # Static: the same parts are used in every step. A head that is not used gets no gradient.
     return DistributedDataParallel(losses, static_graph=True)

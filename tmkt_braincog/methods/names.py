@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 
-from ..arguments import GENERAL_GROUPS, build_parser, group_options
+from ..arguments import GENERAL_GROUPS, build_parser, group_options, names_by_word
 from ..errors import UserError, unknown_name
-from ..options import names_by_word
 from .base import METHODS, PARTS, Method
 
 # Published systems and what they are made of.
