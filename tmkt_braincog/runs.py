@@ -8,8 +8,9 @@ from typing import Any
 from .arguments import GENERAL_GROUPS, group_options
 from .data import TransferData, make_split
 from .engine.build import choose_device
+from .engine.checkpoint import same_run
 from .engine.compare import DATA_OPTIONS, load_data, single
-from .engine.train import Trainer, same_run
+from .engine.train import Trainer
 from .errors import UserError
 from .options import parse, resolve
 

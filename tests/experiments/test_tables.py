@@ -20,7 +20,7 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.experiments import jobs, paper_table, tables
 from tmkt_braincog.experiments.table_file import TABLES, listed, load_table
 from tmkt_braincog.methods import build_method
-from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
+from tmkt_braincog.teacher import Teacher, save_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = sorted((REPOSITORY / "tmkt_braincog" / "tables").glob("*.yaml"))

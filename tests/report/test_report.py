@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.program import run_report
 from tmkt_braincog.comparison import COLUMNS, read_csv, summarise
-from tmkt_braincog.engine.environment import read_environment
+from tmkt_braincog.engine.folder import read_environment
 from tmkt_braincog.options import identity, parse, resolve
 from tmkt_braincog.report import curves
 from tmkt_braincog.report.groups import make_groups

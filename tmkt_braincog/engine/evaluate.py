@@ -16,7 +16,7 @@ from ..models.transfer import TransferModel
 
 @dataclass(frozen=True)
 class Metrics:
-    """Over all recordings evaluated: ``top1``, ``top5`` in percent and the mean cross-entropy ``loss``."""
+    """Over all recordings evaluated: ``top1``, ``top5`` in percent, mean cross-entropy ``loss``."""
 
     top1: float
     top5: float
@@ -36,7 +36,7 @@ def evaluate(
 ) -> Metrics:
     """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.
 
-    Under ``torch.distributed`` every process must call it; each takes a part of the recordings.
+    Of several processes each takes a part of the recordings, and all must call it.
 
     Args:
         frames: ``[R, T, 2, H, W]`` counts, resized to the model's input size.

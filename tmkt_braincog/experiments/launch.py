@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.owner import owned
+from ..engine.folder import owned
 from .jobs import Job, run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..comparison import aligned_table, summarise
-from ..engine.environment import PACKAGES, read_environment
+from ..engine.folder import PACKAGES, read_environment
 from ..files import replacing
 from ..plots import ACCURACY, COLOURS, plot_curves, plot_rows
 from .table_file import Table

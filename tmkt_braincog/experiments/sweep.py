@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from ..comparison import COLUMNS, aligned_table, read_csv, summarise
-from ..engine.train import same_run
+from ..engine.checkpoint import same_run
 from ..errors import UserError
 from ..files import replacing
 from ..options import NOT_IDENTITY, identity

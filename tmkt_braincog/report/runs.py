@@ -13,7 +13,7 @@ import pandas as pd
 from ..arguments import build_parser
 from ..comparison import checked, read_csv
 from ..engine.compare import run_folder, single
-from ..engine.environment import FILE as ENVIRONMENT
+from ..engine.folder import ENVIRONMENT
 from ..errors import UserError
 from ..methods import METHODS
 from ..options import parse

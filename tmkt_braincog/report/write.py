@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..engine.environment import environment
+from ..engine.folder import environment
 from ..errors import UserError
 from ..files import replacing
 from ..version import VERSION

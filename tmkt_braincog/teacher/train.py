@@ -1,4 +1,4 @@
-"""Training a teacher on the static images, or on the time-means of the recordings, of one split."""
+"""Training a teacher on the static images, or on the time-means of the recordings, of a split."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -11,46 +11,47 @@ from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from ..data import Split, TransferData, make_split
-from ..engine.build import choose_device
-from ..engine.compare import load_data
 from ..errors import UserError
-from .checkpoint import Teacher, fingerprint, load_teacher, save_teacher, seen, teacher_path
-from .model import build_teacher, input_size
-from .view import teacher_input
+from .model import build_teacher, input_size, teacher_input
+from .stored import (
+    WHAT,
+    Teacher,
+    fingerprint,
+    load_teacher,
+    save_teacher,
+    seen,
+    teacher_path,
+    trainable,
+)
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-
+BATCH = 64  # of the evaluation
 # What is recorded of the command line.
 RECIPE = (
-    "teacher",
-    "teacher_size",
-    "teacher_epochs",
-    "teacher_batch_size",
-    "teacher_lr",
+    *("teacher", "teacher_size", "teacher_epochs", "teacher_batch_size", "teacher_lr"),
     "pretrained",
 )
 
 
-def make_teachers(own: Namespace, options: Namespace) -> None:
+def make_teachers(
+    own: Namespace, options: Namespace, data: TransferData, device: torch.device
+) -> None:
     """``tmkt teacher train``: one teacher for each seed.
 
     Args:
         own: the teacher's options, see :func:`~tmkt_braincog.commands.teacher.teacher_parser`.
         options: the run's, which decide data and split.
     """
-    device, remark = choose_device(options.device)
-    data = load_data(options)
-    if remark:
-        print(remark)
     for seed in options.seed:
         split = make_split(data, options, seed)
         path = teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
-        teacher, kept = make_teacher(own, options, data, split, seed, path, device)
-        what = "static images" if own.on == "static" else "recordings"
+        kept = path.exists()
+        teacher = make_teacher(own, options, data, split, seed, path, device)
         print(
-            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on {len(teacher.trained)} {what}: top-1 "
-            f"{teacher.accuracy:.2f} % on {len(held_out(own.on, data, split))} held out. "
+            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
+            f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on "
+            f"{len(held_out(own.on, data, split))} held out. "
             f"{'Already there, kept' if kept else 'Written'}: {path}"
         )
 
@@ -63,41 +64,32 @@ def make_teacher(
     seed: int,
     path: Path,
     device: torch.device,
-) -> tuple[Teacher, bool]:
+) -> Teacher:
     """Train and write the teacher of one seed; one that is there already is kept.
 
-    Args:
-        own, options: see :func:`make_teachers`.
-
-    Returns:
-        The teacher, and whether it was there already.
-
     Raises:
-        UserError: a different file at ``path``, a model that cannot be built, a loss that is not finite.
+        UserError: a different file at ``path``, a model that cannot be built, a loss that is not
+            finite.
     """
-    which = split.static if own.on == "static" else split.train
+    which = trainable(split, own.on)
     recipe = {name: getattr(own, name) for name in RECIPE}
     recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
-    about = {
-        "on": own.on,
-        "seen": seen(options, own.on),
-        "fingerprint": fingerprint(data, own.on),
-        "recipe": recipe,
-    }
+    about = {"on": own.on, "seen": seen(options, own.on), "recipe": recipe}
+    about["fingerprint"] = fingerprint(data, own.on)
     if path.exists():
         there = load_teacher(path)
         same = all(getattr(there, name) == value for name, value in about.items())
         if same and np.array_equal(there.trained.numpy(), which):
-            return there, True
+            return there
         raise UserError(
-            f"{path} holds another teacher (other options or training data). Choose another --teacher-checkpoint, or move it away."
+            f"{path} holds another teacher (other options or training data). Choose another "
+            "--teacher-checkpoint, or move it away."
         )
     torch.manual_seed(seed)
-    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(
-        device
-    )
+    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights)
+    network = network.to(device)
     size = own.teacher_size or input_size(own.teacher)
-    fit(network, own, options, data, which, size, seed, device)
+    fit(network, own, data, which, size, seed, device)
     teacher = Teacher(
         model=own.teacher,
         size=size,
@@ -108,7 +100,7 @@ def make_teacher(
         **about,
     )
     save_teacher(path, teacher)
-    return teacher, False
+    return teacher
 
 
 def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
@@ -119,9 +111,9 @@ def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
 
 
 def fit(
-    network: nn.Module, own, options, data, which: np.ndarray, size: int, seed: int, device
+    network: nn.Module, own, data: TransferData, which: np.ndarray, size: int, seed: int, device
 ) -> None:
-    """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to nothing."""
+    """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""
     labels = _labels(data, own.on)
     n_batches = -(-len(which) // own.teacher_batch_size)
     steps = own.teacher_epochs * n_batches
@@ -129,17 +121,13 @@ def fit(
     schedule = OneCycleLR(optimizer, own.teacher_lr, total_steps=steps, pct_start=WARM_UP)
     rng = np.random.default_rng(seed)
     network.train()
-    bar = tqdm(total=steps, desc=f"{own.teacher} on {own.on}", disable=None, dynamic_ncols=True)
-    with bar:
+    name = f"{own.teacher} on {own.on}"
+    with tqdm(total=steps, desc=name, disable=None, dynamic_ncols=True) as bar:
         for epoch in range(own.teacher_epochs):
             total = torch.zeros((), device=device)
             for batch in np.array_split(rng.permutation(which), n_batches):
-                loss = _loss(
-                    network,
-                    teacher_input(data, own.on, batch, size).to(device),
-                    labels[batch].to(device),
-                    own,
-                )
+                x = teacher_input(data, own.on, batch, size).to(device)
+                loss = _loss(network, x, labels[batch].to(device), own.teacher)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -149,22 +137,21 @@ def fit(
             mean = total.item() / n_batches
             if not np.isfinite(mean):
                 raise UserError(
-                    f"--teacher {own.teacher}: the loss is not finite in epoch {epoch}. Lower --teacher-lr."
+                    f"--teacher {own.teacher}: the loss is not finite in epoch {epoch}. Lower "
+                    "--teacher-lr."
                 )
             bar.set_postfix(epoch=epoch, loss=f"{mean:.3f}")
 
 
-def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, own: Namespace) -> torch.Tensor:
+def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
     try:
         return F.cross_entropy(network(x), y)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"--teacher {name}: out of memory. Lower --teacher-batch-size.") from error
     except (RuntimeError, AssertionError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(
-                f"--teacher {own.teacher}: out of memory. Lower --teacher-batch-size."
-            ) from error
         raise UserError(
-            f"--teacher {own.teacher} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of {len(x)} ({error}). "
-            "Change --teacher-size or --teacher-batch-size."
+            f"--teacher {name} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of "
+            f"{len(x)} ({error}). Change --teacher-size or --teacher-batch-size."
         ) from error
 
 
@@ -175,7 +162,8 @@ def accuracy(
     """Top-1 (%) on these images or recordings; NaN where there are none."""
     network.eval()
     labels, right = _labels(data, on), 0
-    for chunk in np.split(which, range(64, len(which), 64)) if len(which) else []:
+    for start in range(0, len(which), BATCH):
+        chunk = which[start : start + BATCH]
         logits = network(teacher_input(data, on, chunk, size).to(device)).cpu()
         right += int((logits.argmax(-1) == labels[chunk]).sum())
     return 100 * right / len(which) if len(which) else float("nan")
