@@ -13,11 +13,8 @@ def command(*first: str) -> Callable[[Sequence[str]], int]:
 
 
 run_train, run_data, run_teacher = command("train"), command("data"), command("teacher")
-run_table, run_sweep, run_fewshot = (
-    command("table"),
-    command("table", "sweep"),
-    command("table", "fewshot"),
-)
+run_table, run_sweep = command("table"), command("table", "sweep")
+run_fewshot = command("table", "fewshot")
 run_figure, run_report = command("figure"), command("report")
 
 
@@ -35,7 +32,7 @@ class Ended:
 
 
 def run_here(command, log, **how) -> Ended:
-    """A job in this process instead of one of its own, which would import everything anew; see ``jobs._start``."""
+    """A job in this process, not one of its own, which would import all; see ``jobs._start``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         print(f"\n$ {shlex.join(command)}", flush=True)

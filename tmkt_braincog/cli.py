@@ -62,7 +62,7 @@ def _run(argv: list[str]) -> int:
     try:
         return import_module(f".commands.{command}", __package__).run(rest)
     except SystemExit as stop:  # argparse, after --help
-        return stop.code or 0
+        return int(stop.code or 0)
 
 
 def _help() -> str:

@@ -47,7 +47,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    own = np.asarray(distributed.share(recordings))
+    own = np.asarray(distributed.share(list(recordings)), dtype=np.int64)
     most = -(-len(recordings) // distributed.count())
     for start in range(0, most, batch_size):
         between()

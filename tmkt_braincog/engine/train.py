@@ -242,7 +242,8 @@ class Trainer:
             distribute_bn(self.model, distributed.count(), reduce=True)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
-        row, score = {}, math.nan
+        row: dict[str, float] = {}
+        score = math.nan
         for part in ("test", "val"):
             recordings = getattr(self.split, part)
             if len(recordings):

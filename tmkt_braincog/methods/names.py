@@ -109,6 +109,6 @@ def _of_methods() -> set[str]:
     return some - group_options(GENERAL_GROUPS)
 
 
-def teachers_of(names: list[str]) -> set[str]:
+def teachers_of(names: Iterable[str]) -> set[str]:
     """What the teachers of these methods' parts were trained on: ``static``, ``events``, both or none."""
     return {PARTS[part].teacher_on for part in chain(*(split_name(name)[1] for name in names))}

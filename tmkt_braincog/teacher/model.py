@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def build_teacher(
         raise UserError(f"--teacher-weights {weights}: there is no such file.")
     if weights:
         cfg = replace(cfg, file=str(weights))
-    start = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
+    start: dict[str, Any] = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
     try:
         net = create_model(name, num_classes=num_classes, **start)
     except Exception as error:  # timm, huggingface_hub and torch raise many types
@@ -61,6 +62,8 @@ def build_teacher(
 
 def penultimate(network: nn.Sequential, x: Tensor) -> Tensor:
     """Pooled features ``[B, D]`` before the last layer of what :func:`build_teacher` returns."""
+    normalise: Any
+    net: Any
     normalise, net = network
     return net.forward_head(net.forward_features(normalise(x)), pre_logits=True).flatten(1)
 

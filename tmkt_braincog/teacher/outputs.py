@@ -117,9 +117,8 @@ def teacher_outputs(
     chunks = np.split(which, range(BATCH, len(which), BATCH))
     inputs = hashlib.sha256(which.tobytes())
     for chunk in chunks:
-        inputs.update(np.ascontiguousarray(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy()))
-    key = {"teacher": checksum, "inputs": inputs.hexdigest(), "gives": gives}
-    key |= {"version": OUTPUTS_VERSION}
+        inputs.update(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy().tobytes())
+    key = dict(teacher=checksum, inputs=inputs.hexdigest(), gives=gives, version=OUTPUTS_VERSION)
 
     def build(out: Writer) -> None:
         network = teacher.network().to(device)

@@ -113,7 +113,7 @@ def fingerprint(data: TransferData, on: str) -> str:
     """SHA-256 of all images, or of the names of all recordings, with the labels."""
     digest = hashlib.sha256()
     if on == "static":
-        digest.update(np.ascontiguousarray(data.images.cpu().numpy()))
+        digest.update(data.images.cpu().numpy().tobytes())
         digest.update(data.image_labels.cpu().numpy().tobytes())
     else:
         digest.update("\n".join(data.names).encode() + data.labels.cpu().numpy().tobytes())
