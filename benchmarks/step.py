@@ -1,16 +1,19 @@
 """One training step, the fused executor against the step loop, in one run.
 
-    python benchmarks/step.py                       # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
+    python benchmarks/step.py                  # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
     python benchmarks/step.py --device cuda --json step.json
 
-Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both streams, all losses,
-backward, AdamW), first_step (fresh: loading or compiling included), reference_time (in place of our step loop that of the
-reference: BrainCog's neurons as they are and, on a CPU, the allocator's defaults, in a process of its own), peak_memory of its tensors above what is there between steps, matmul_share: FLOPs of convolutions
-and linear layers over the time, as a share of the fastest convolution measured here, data_share: putting a batch together
-with augmentation over the step, tmkt_over_baseline. Times are the best of --repeat, after one step to warm up
-(compiling). On a CPU freed memory is kept by the process, as main_transfer.py does.
+Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both
+streams, all losses, backward, AdamW), first_step (fresh: loading or compiling included),
+reference_time (in place of our step loop that of the reference: BrainCog's neurons as they are and,
+on a CPU, the allocator's defaults, in a process of its own), peak_memory of its tensors above what
+is there between steps, matmul_share: FLOPs of convolutions and linear layers over the time, as a
+share of the fastest convolution measured here, data_share: putting a batch together with
+augmentation over the step, tmkt_over_baseline. Times are the best of --repeat, after one step to
+warm up (compiling). On a CPU freed memory is kept by the process, as main_transfer.py does.
 
-JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ratio"}]}; seconds, MiB, shares.
+JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ratio"}]}; seconds,
+MiB, shares.
 """
 
 import sys
@@ -37,7 +40,8 @@ from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.models import TransferModel
 from tmkt_braincog.terminal import guarded
 
-# Channels and side of the convolutions, and side of the matrices, that the fastest rate is measured with.
+# Channels and side of the convolutions, and side of the matrices, that the fastest rate is
+# measured with.
 PROBES, MATRIX = ((256, 24), (512, 12), (512, 6)), 2048
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 EXECUTORS = ("step", "fused")

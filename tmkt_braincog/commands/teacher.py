@@ -13,11 +13,11 @@ usage: tmkt teacher train [options] [options of tmkt train]
   train  train any image model of timm on what a run trains on, and write a checkpoint for
          --teacher-checkpoint"""
 DESCRIPTION = """\
-Train an image model of timm on the static images (or on the time-means of the recordings) that a run
-may train on, and write a checkpoint for --teacher-checkpoint. Data, split and seed are those of
-tmkt train: give the run's own options (-c, --target-dataset, --data-root, --shots, --protocol, --seed
-...). Under the clean protocol no twin of a held-out recording is trained on; a run whose split would
-make a teacher leak refuses it."""
+Train an image model of timm on the static images (or on the time-means of the recordings) that a
+run may train on, and write a checkpoint for --teacher-checkpoint. Data, split and seed are those of
+tmkt train: give the run's own options (-c, --target-dataset, --data-root, --shots, --protocol,
+--seed ...). Under the clean protocol no twin of a held-out recording is trained on; a run whose
+split would make a teacher leak refuses it."""
 EPILOG = """\
 examples:
   tmkt teacher train --teacher resnet18 --teacher-size 32 --no-pretrained --teacher-epochs 20

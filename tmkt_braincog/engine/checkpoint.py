@@ -101,7 +101,8 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path,
 
 def random_state() -> dict[str, Any]:
     """State of the global generators, in types that ``weights_only`` reads."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    numpy: Any = np.random.get_state()
+    kind, keys, *rest = numpy
     state = {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
