@@ -2,7 +2,7 @@
 SpikingJelly, in one run.
 
     pip install -e .[bench]
-    python benchmarks/spikingjelly_step.py     # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
+    python benchmarks/spikingjelly_step.py    # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
     python benchmarks/spikingjelly_step.py --device cuda --json spikingjelly.json
 
 All four train Transfer_VGG_SNN with the same weights, neurons (LIF, decayed input, hard and
@@ -57,16 +57,16 @@ except ImportError as error:
 VARIANTS = ("step", "fused", "spikingjelly", "compiled")
 UNITS = {"step_time": "s", "peak_memory": "MiB"}
 NOTE = """\
-SpikingJelly's BatchNorm takes one mean and variance over all T B samples of a stream; step and fused
-keep those of every step apart. In evaluation both are one function, in training they are two.
+SpikingJelly's BatchNorm takes one mean and variance over all T B samples of a stream; step and
+fused keep those of every step apart. In evaluation both are one function, in training they are two.
 Under bf16 autocast membranes are float32, but on a CPU bf16 in SpikingJelly as written."""
 
 
 class SpikingJellyVGG(nn.Module):
     """``Transfer_VGG_SNN`` in SpikingJelly's multi-step layers, with the weights of ``source``.
 
-    Takes and returns what ``source`` does: ``[B, T, 2, H, W]`` per stream, static first, neurons at
-    rest before each.
+    Takes and returns what ``source`` does: ``[B, T, 2, H, W]`` per stream, static first, neurons
+    at rest before each.
     """
 
     def __init__(self, source: TransferVGG):

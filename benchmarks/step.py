@@ -1,6 +1,6 @@
 """One training step, the fused executor against the step loop, in one run.
 
-    python benchmarks/step.py                  # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
+    python benchmarks/step.py                 # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
     python benchmarks/step.py --device cuda --json step.json
 
 Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both

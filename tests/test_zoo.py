@@ -14,7 +14,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ORDERS = {
     "BrainCog first": "import braincog.model_zoo.resnet, tmkt_braincog, timm",
     "BrainCog last": "import tmkt_braincog, timm, braincog.model_zoo.resnet",
-    "ours loaded": "import timm, tmkt_braincog.models",
 }
 PROBE = """
 import importlib, json, warnings

@@ -96,44 +96,38 @@ DATASETS: Registry[DataSet] = Registry(
     {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
 )
 
+# Figures that the package brings: the module that registers the name, and what it shows.
+# fmt: off
+FIGURE_HOMES = {
+    "confusion": ("confusion", "Confusion matrix of the test recordings, as shares of every true "
+        "class."),
+    "tsne": ("features", "t-SNE of event and static features, by class and by modality, and how "
+        "far they are aligned in numbers."),
+    "gradcam": ("gradcam", "Grad-CAM++ on events and on static images, the runs beside each "
+        "other."),
+    "mag": ("heads", "Accuracy of the MAG head at every time-step of held-out mixed sequences."),
+    "mrp": ("heads", "Mixup ratio that the MRP head perceives in held-out mixed sequences, against "
+        "the true one."),
+    "t-star": ("heads", "Where the events take over: t* as the run draws it over its training, "
+        "against the law it should follow."),
+    "landscape": ("landscape", "Loss around the trained weights in two random directions, surface "
+        "and contours, one scale for all runs."),
+    "cka": ("time_steps", "CKA of event and static features at every time-step, before and after "
+        "training."),
+    "theta": ("time_steps", "Learned coefficients sigma(theta_t) over the epochs."),
+    "accuracy-over-time": ("time_steps", "Top-1 accuracy of the logits accumulated up to each "
+        "time-step."),
+}
+# fmt: on
 # ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); a UserError where the
 # runs do not allow it.
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
-    "figure",
-    {
-        "confusion": "figures.confusion",
-        "tsne": "figures.features",
-        "gradcam": "figures.gradcam",
-        "mag": "figures.heads",
-        "mrp": "figures.heads",
-        "t-star": "figures.heads",
-        "landscape": "figures.landscape",
-        "cka": "figures.time_steps",
-        "theta": "figures.time_steps",
-        "accuracy-over-time": "figures.time_steps",
-    },
+    "figure", {name: f"figures.{module}" for name, (module, _) in FIGURE_HOMES.items()}
 )
-# What they show, for help and captions; a user's own says it in the first line of its docstring.
-# fmt: off
-CAPTIONS = {
-    "confusion": "Confusion matrix of the test recordings, as shares of every true class.",
-    "tsne": "t-SNE of event and static features, by class and by modality, and how far they are "
-        "aligned in numbers.",
-    "gradcam": "Grad-CAM++ on events and on static images, the runs beside each other.",
-    "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
-    "mrp": "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true "
-        "one.",
-    "t-star": "Where the events take over: t* as the run draws it over its training, against the "
-        "law it should follow.",
-    "landscape": "Loss around the trained weights in two random directions, surface and contours, "
-        "one scale for all runs.",
-    "cka": "CKA of event and static features at every time-step, before and after training.",
-    "theta": "Learned coefficients sigma(theta_t) over the epochs.",
-    "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
-}
-# fmt: on
 
 
 def caption(figure: str) -> str:
-    """What the figure of this name shows, in a line."""
-    return CAPTIONS.get(figure) or (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]
+    """What a figure shows, in a line; a user's own says it in the first line of its docstring."""
+    if figure in FIGURE_HOMES:
+        return FIGURE_HOMES[figure][1]
+    return (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]

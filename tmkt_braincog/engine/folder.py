@@ -3,10 +3,11 @@
 import json
 import os
 import platform
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "tmkt_braincog": VERSION,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if gpu else _processor(),
         "cuda": torch.version.cuda or "none" if gpu else "unused",
@@ -116,19 +117,11 @@ def environment(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _processor() -> str:
     """The CPU's name as Linux tells it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown CPU"
+    found = re.search(r"^model name\s*: (.*)$", info.read_text() if info.exists() else "", re.M)
+    return found[1] if found else platform.processor() or "unknown CPU"
 
 
 def write_environment(folder: Path, device: torch.device) -> None:
