@@ -23,6 +23,7 @@ from multiprocessing import get_context
 import torch
 import torch.nn.functional as F
 from timm.models import list_models
+from torch.utils.flop_counter import FlopCounterMode
 from workload import (
     Bench,
     Workload,
@@ -51,18 +52,9 @@ UNITS = {"step_time": "s", "first_step": "s", "reference_time": "s", "peak_memor
 def flops(workload: Workload) -> float:
     """Of the convolutions and linear layers in one step: forward, and twice that backward."""
     model = workload.build("step").eval()
-    per_sample = 0
-
-    def count(layer, inputs, output):
-        nonlocal per_sample
-        per_sample += 2 * layer.weight[0].numel() * output[0].numel()
-
-    for layer in model.modules():
-        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
         model(torch.zeros(1, workload.steps, 2, workload.size, workload.size))
-    return 3 * 2 * workload.batch * per_sample
+    return 3 * 2 * workload.batch * counted.get_total_flops()
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
