@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
@@ -109,7 +108,7 @@ def mean(x: Tensor) -> Tensor:
 
 def mean_with_gradient(x: Tensor) -> Tensor:
     """Mean of ``x`` over the processes; its gradient is that of the sum of all their losses."""
-    return x if count() == 1 else all_reduce(x) / count()
+    return x if count() == 1 else _Sum.apply(x) / count()
 
 
 def smallest(x: int | Tensor) -> int:
@@ -123,7 +122,25 @@ def smallest(x: int | Tensor) -> int:
 
 def gather_batch(x: Tensor, dim: int) -> Tensor:
     """``x`` of all processes joined along ``dim``; its gradient is that of the summed losses."""
-    return x if count() == 1 else torch.cat(all_gather(x.contiguous()), dim)
+    if count() == 1:
+        return x
+    # Each process adds its own part to zeros, which is exact.
+    parts = [x if r == rank() else torch.zeros_like(x) for r in range(count())]
+    return _Sum.apply(torch.cat(parts, dim))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the processes; that of torch.distributed.nn.functional is deprecated."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor) -> Tensor:
+        return _Sum.forward(ctx, d_out)
 
 
 class _Losses(nn.Module):

@@ -153,9 +153,8 @@ def test_killed_at_any_moment(tmp_path):
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     moments = [json.loads(line) for line in done.stdout.splitlines()]
-    killed = [how["status"] for how in moments if how["at"]]
-    assert killed.count(-signal.SIGKILL) >= 3 and len(killed) == 10
-    assert {how["epoch"] for how in moments} > {0}
+    hit = [how["epoch"] for how in moments if how["at"] and how["status"]]
+    assert len(hit) >= 6 and len(set(hit)) > 1, moments  # the others had ended before
     assert_same_runs(tmp_path / "whole", tmp_path / "killed")
 
 
