@@ -29,6 +29,7 @@ def start(output: Path, words: list[str]) -> int:
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
+        random.seed(1)  # a fork seeds Python's generator anew, and its state is in a checkpoint
         status = main(["train", *words, "--output", str(output), "--resume"])
     finally:
         os._exit(status)
