@@ -2,9 +2,9 @@
 
     python benchmarks/build_cache.py DATA [--recordings 8709]
 
-Writes stand-ins in the real file format into a temporary folder: each is six real N-MNIST recordings side by
-side, about 23,000 events, 1 GB in all. Then builds the cache twice (TMKT_JOBS processes, the cores by default):
-from nothing, and from the cache. T = 10, 48 x 48, as in training.
+Writes stand-ins in the real file format into a temporary folder: each is six real N-MNIST
+recordings side by side, about 23,000 events, 1 GB in all. Then builds the cache twice (TMKT_JOBS
+processes, the cores by default): from nothing, and from the cache. T = 10, 48 x 48, as in training.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TILES = [(34 * i, 34 * j) for i in range(3) for j in range(2)]
 
 
 def write_recordings(sources: list[Path], folder: Path, n: int) -> list[Path]:
-    """n files; recording k joins the sources k .. k + 5, each moved to its own tile, in the order of time."""
+    """n files; recording k joins the sources k .. k + 5, each on its own tile, in order of time."""
     raw = [np.fromfile(path, np.uint8).reshape(-1, 5) for path in sources]
     files = []
     for k in range(n):
@@ -65,15 +65,15 @@ def main() -> None:
         for what in ("built", "from the cache"):
             started = time.perf_counter()
             frames, _ = load_recordings(files, spec, "standin", folder)
-            print(
-                f"{what}: {time.perf_counter() - started:.1f} s, frames {frames.shape}, {frames.nbytes / 2**30:.2f} GiB"
-            )
+            seconds, size = time.perf_counter() - started, frames.nbytes / 2**30
+            print(f"{what}: {seconds:.1f} s, frames {frames.shape}, {size:.2f} GiB")
         own, children = (
             resource.getrusage(who).ru_maxrss / 2**20
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
         print(
-            f"peak resident memory: {own:.2f} GiB, of it mapped cache pages; largest process {children:.2f} GiB"
+            f"peak resident memory: {own:.2f} GiB, of it mapped cache pages; largest process "
+            f"{children:.2f} GiB"
         )
     finally:
         shutil.rmtree(folder)

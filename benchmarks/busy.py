@@ -1,12 +1,15 @@
-"""A training step on a busy machine: alone, two trainings at once, and beside two processes that compute all the time.
+"""A training step on a busy machine: alone, two trainings at once, and beside two processes that
+compute all the time.
 
-    python benchmarks/busy.py                       # Transfer_SCNN, fused, batch 32; about three minutes
+    python benchmarks/busy.py               # Transfer_SCNN, fused, batch 32; about three minutes
     python benchmarks/busy.py --json busy.json
 
-Every row is one setting of the threads: as PyTorch does by itself, where a thread that waits for the next piece of work keeps its core
-for milliseconds; with a short wait before it sleeps (GOMP_SPINCOUNT, what ``tmkt`` and main_transfer.py set unless the user has set
-this or OMP_WAIT_POLICY); sleeping at once (OMP_WAIT_POLICY=PASSIVE); and with one thread a process (what ``--jobs`` gives each job when
-there are as many jobs as cores). Numbers are mean seconds of a step over --seconds, and their ratio to the first row alone.
+Every row is one setting of the threads: as PyTorch does by itself, where a thread that waits for
+the next piece of work keeps its core for milliseconds; with a short wait before it sleeps
+(GOMP_SPINCOUNT, what ``tmkt`` and main_transfer.py set unless the user has set this or
+OMP_WAIT_POLICY); sleeping at once (OMP_WAIT_POLICY=PASSIVE); and with one thread a process (what
+``--jobs`` gives each job when there are as many jobs as cores). Numbers are mean seconds of a step
+over --seconds, and their ratio to the first row alone.
 
 JSON: {"hardware", "versions", "rows": [{"threads", "alone", "two", "busy"}]}; seconds.
 """

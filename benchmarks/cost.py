@@ -1,20 +1,23 @@
-"""How the cost of a training step grows with T, batch, image size and classes: step loop and fused executor, in one run.
+"""How the cost of a training step grows with T, batch, image size and classes: step loop and fused
+executor, in one run.
 
-    python benchmarks/cost.py                       # writes results/performance/cost_cpu.{json,png,pdf}
-    python benchmarks/cost.py --device cuda         # ... cost_cuda.*
+    python benchmarks/cost.py                   # writes results/performance/cost_cpu.{json,png,pdf}
+    python benchmarks/cost.py --device cuda     # ... cost_cuda.*
 
-One TMKT step of Transfer_VGG_SNN in float32 (both streams, all losses, backward, AdamW) is measured around a base point,
-one quantity varied at a time. The base of a CPU is small, 4 recordings of 32 x 32 with T = 10, so that a step takes one or two
-seconds on two cores and the whole run about ten minutes; a GPU gets the published 48 x 48 and 16 recordings. Time is
-the best of --repeat after one step to warm up (compiling), memory the peak of tensors above what is there between steps.
+One TMKT step of Transfer_VGG_SNN in float32 (both streams, all losses, backward, AdamW) is measured
+around a base point, one quantity varied at a time. The base of a CPU is small, 4 recordings of 32 x
+32 with T = 10, so that a step takes one or two seconds on two cores and the whole run about ten
+minutes; a GPU gets the published 48 x 48 and 16 recordings. Time is the best of --repeat after one
+step to warm up (compiling), memory the peak of tensors above what is there between steps.
 
-Exponents are slopes of straight lines through the points in log-log, by least squares: cost ~ quantity^exponent. A part
-that does not grow (the gradients and moments of the weights, constant calls) lowers them, and a line through
-points that bend says only so much: look at the plot. The fused executor compiles its kernels for large layers only, which bends
-its time at small points.
+Exponents are slopes of straight lines through the points in log-log, by least squares: cost ~
+quantity^exponent. A part that does not grow (the gradients and moments of the weights, constant
+calls) lowers them, and a line through points that bend says only so much: look at the plot. The
+fused executor compiles its kernels for large layers only, which bends its time at small points.
 
-JSON: {"hardware", "versions", "base": {"model", "batch", "steps", "size", "classes"}, "rows": [{"quantity", "value", "executor",
-"seconds", "peak_mib"}], "exponents": [{"quantity", "metric", "executor", "exponent"}]}; metric is seconds or peak_mib.
+JSON: {"hardware", "versions", "base": {"model", "batch", "steps", "size", "classes"}, "rows":
+[{"quantity", "value", "executor", "seconds", "peak_mib"}], "exponents": [{"quantity", "metric",
+"executor", "exponent"}]}; metric is seconds or peak_mib.
 """
 
 import sys
@@ -63,7 +66,7 @@ SYMBOLS = {"steps": "T", "batch": "B", "size": "L", "classes": "N"}
 
 
 def measure(base: Workload, values: dict[str, tuple[int, ...]], repeat: int) -> list[dict]:
-    """A row per quantity, value and executor; the base point is measured once and listed under each quantity."""
+    """A row per quantity, value and executor; the base point is measured once, listed for all."""
     known, rows = {}, []
     for quantity, grid in values.items():
         for value in grid:
@@ -119,7 +122,7 @@ def exponents(rows: list[dict]) -> list[dict]:
 
 
 def draw(rows: list[dict], title: str) -> Figure:
-    """Time above, memory below, a column per quantity; all axes logarithmic, those of a row shared."""
+    """Time above, memory below, a column per quantity; all axes logarithmic, shared in a row."""
     quantities = list(dict.fromkeys(r["quantity"] for r in rows))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     FigureCanvasAgg(figure)

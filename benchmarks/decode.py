@@ -1,9 +1,11 @@
-"""From a .bin recording to frames: this package against tonic's reader and ToFrame, one core, in one run.
+"""From a .bin recording to frames: this package against tonic's reader and ToFrame, one core, in
+one run.
 
-    python benchmarks/decode.py DATA/NCALTECH101/Caltech101/Faces_easy/image_0001.bin DATA/NMNIST/Test/0/*.bin
+    python benchmarks/decode.py DATA/NCALTECH101/Caltech101/Faces_easy/image_0001.bin \\
+        DATA/NMNIST/Test/0/*.bin
 
-Prints, per kind of sensor, milliseconds per recording (best of --repeat) and the ratio; the frames are compared
-first and must be equal. --json FILE writes the same.
+Prints, per kind of sensor, milliseconds per recording (best of --repeat) and the ratio; the frames
+are compared first and must be equal. --json FILE writes the same.
 """
 
 import argparse
@@ -79,8 +81,8 @@ def main() -> None:
     )
     for row in rows:
         print(
-            f"{row['file']:36} {row['events']:8d} {row['tonic_ms']:9.2f} {row['ours_ms']:8.2f} {row['ratio']:6.1f} "
-            f"{row['resize_ms']:10.2f}"
+            f"{row['file']:36} {row['events']:8d} {row['tonic_ms']:9.2f} {row['ours_ms']:8.2f} "
+            f"{row['ratio']:6.1f} {row['resize_ms']:10.2f}"
         )
     versions = {"tonic": tonic.__version__, "numpy": np.__version__, "torch": torch.__version__}
     print(f"Frames equal. {platform.processor() or platform.machine()}, one core, {versions}")

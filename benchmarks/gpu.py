@@ -1,12 +1,13 @@
 """Everything that needs a GPU, within 9 minutes, into one JSON and one Markdown file.
 
-    bash benchmarks/gpu.sh                                   # writes results/performance/gpu.json and gpu.md
+    bash benchmarks/gpu.sh                          # writes results/performance/gpu.json and gpu.md
     bash benchmarks/gpu.sh --output results/gpu --only tests step
 
-Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120), small (of SCNN, T = 10, 28 x 28,
-batch 32), spikingjelly (the step of VGG beside SpikingJelly, where that is installed), memory (tensors on the GPU over 200
-steps, which must stay the same), training (two epochs of TMKT on a stand-in with the names and numbers of files of
-N-Caltech101). A part that fails is reported, and the others run.
+Parts: tests (pytest -m gpu), step (one TMKT step of VGG, T = 10, 48 x 48, batch 120), small (of
+SCNN, T = 10, 28 x 28, batch 32), spikingjelly (the step of VGG beside SpikingJelly, where that is
+installed), memory (tensors on the GPU over 200 steps, which must stay the same), training (two
+epochs of TMKT on a stand-in with the names and numbers of files of N-Caltech101). A part that fails
+is reported, and the others run.
 """
 
 import json
@@ -89,7 +90,8 @@ def memory() -> dict:
     settled, last = seen[SETTLED], seen[-1]
     if last > settled + 1:
         raise RuntimeError(
-            f"memory grew from {settled:.1f} MiB after step {SETTLED} to {last:.1f} MiB after {STEPS}"
+            f"memory grew from {settled:.1f} MiB after step {SETTLED} to {last:.1f} MiB after "
+            f"{STEPS}"
         )
     return {"MiB after step 20": settled, "MiB after step 200": last}
 
@@ -132,7 +134,7 @@ def _run(command: list[str]) -> str:
 
 
 def measure(names: list[str], output: Path) -> dict[str, dict]:
-    """The result of every part, with its seconds; ``error`` where it failed. Written as each one ends."""
+    """The result of every part, its seconds, ``error`` where it failed; written as each ends."""
     card, versions = hardware("cuda"), {"torch": torch.__version__, "numpy": np.__version__}
     found = {}
     for name in names:

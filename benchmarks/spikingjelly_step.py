@@ -1,28 +1,34 @@
-"""One TMKT training step beside SpikingJelly's multi-step mode: step loop, fused executor, SpikingJelly, in one run.
+"""One TMKT training step beside SpikingJelly's multi-step mode: step loop, fused executor,
+SpikingJelly, in one run.
 
     pip install -e .[bench]
-    python benchmarks/spikingjelly_step.py          # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
+    python benchmarks/spikingjelly_step.py    # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
     python benchmarks/spikingjelly_step.py --device cuda --json spikingjelly.json
 
-All four train Transfer_VGG_SNN with the same weights, neurons (LIF, decayed input, hard and detached reset, triangular surrogate),
-batch, losses and AdamW. SpikingJelly's is built of its own layers with step_mode="m", channels last, which is its
-faster layout in small trials on a CPU; "spikingjelly" runs as written, "compiled" by torch.compile. Rows: step_time (s, best of --repeat
-after one step to warm up) and peak_memory (MiB of tensors above what is there between steps). Each variant is built,
-measured and freed before the next; all keep freed memory, as main_transfer.py does on a CPU.
+All four train Transfer_VGG_SNN with the same weights, neurons (LIF, decayed input, hard and
+detached reset, triangular surrogate), batch, losses and AdamW. SpikingJelly's is built of its own
+layers with step_mode="m", channels last, which is its faster layout in small trials on a CPU;
+"spikingjelly" runs as written, "compiled" by torch.compile. Rows: step_time (s, best of --repeat
+after one step to warm up) and peak_memory (MiB of tensors above what is there between steps). Each
+variant is built, measured and freed before the next; all keep freed memory, as main_transfer.py
+does on a CPU.
 
 What is NOT the same:
 
-- BatchNorm. SpikingJelly folds time into the batch: one mean and variance over all T B samples of a stream, one update of the
-  running statistics per stream. Step loop and fused executor keep the statistics of every step apart, T updates per stream.
-  In evaluation both networks are one function; in training they are two;
-- under bf16 autocast the membranes are float32 in the step loop, in the fused executor and in "compiled", bf16 in "spikingjelly"
-  on a CPU. On a GPU float32 is asked for there too: with bf16 membranes SpikingJelly leaves its Triton kernels.
+- BatchNorm. SpikingJelly folds time into the batch: one mean and variance over all T B samples of a
+  stream, one update of the running statistics per stream. Step loop and fused executor keep the
+  statistics of every step apart, T updates per stream. In evaluation both networks are one
+  function; in training they are two;
+- under bf16 autocast the membranes are float32 in the step loop, in the fused executor and in
+  "compiled", bf16 in "spikingjelly" on a CPU. On a GPU float32 is asked for there too: with bf16
+  membranes SpikingJelly leaves its Triton kernels.
 
 SpikingJelly's memopt, which trades time for memory, is not used.
 
-JSON: {"hardware", "versions", "spikingjelly_neurons", "rows": [{"metric", "dtype", "step", "fused", "spikingjelly", "compiled",
-"fused_over_step", "fused_over_spikingjelly", "fused_over_compiled"}]}; compiled is null where torch.compile fails
-or is switched off (TORCH_COMPILE_DISABLE=1). "spikingjelly_neurons" is the implementation that SpikingJelly chose for the device.
+JSON: {"hardware", "versions", "spikingjelly_neurons", "rows": [{"metric", "dtype", "step", "fused",
+"spikingjelly", "compiled", "fused_over_step", "fused_over_spikingjelly", "fused_over_compiled"}]};
+compiled is null where torch.compile fails or is switched off (TORCH_COMPILE_DISABLE=1).
+"spikingjelly_neurons" is the implementation that SpikingJelly chose for the device.
 """
 
 import sys
@@ -51,15 +57,16 @@ except ImportError as error:
 VARIANTS = ("step", "fused", "spikingjelly", "compiled")
 UNITS = {"step_time": "s", "peak_memory": "MiB"}
 NOTE = """\
-SpikingJelly's BatchNorm takes one mean and variance over all T B samples of a stream; step and fused keep those of every step
-apart. In evaluation both are one function, in training they are two.
+SpikingJelly's BatchNorm takes one mean and variance over all T B samples of a stream; step and
+fused keep those of every step apart. In evaluation both are one function, in training they are two.
 Under bf16 autocast membranes are float32, but on a CPU bf16 in SpikingJelly as written."""
 
 
 class SpikingJellyVGG(nn.Module):
     """``Transfer_VGG_SNN`` in SpikingJelly's multi-step layers, with the weights of ``source``.
 
-    Takes and returns what ``source`` does: ``[B, T, 2, H, W]`` per stream, static first, neurons at rest before each.
+    Takes and returns what ``source`` does: ``[B, T, 2, H, W]`` per stream, static first, neurons
+    at rest before each.
     """
 
     def __init__(self, source: TransferVGG):
@@ -119,7 +126,7 @@ def _lif(node: nn.Module) -> nn.Module:
 
 
 def _weights(source: TransferVGG, target: nn.Module) -> dict[str, Tensor]:
-    """The weights of ``source`` under the names of ``target``: the layers come in the same order."""
+    """The weights of ``source`` under ``target``'s names: the layers come in the same order."""
     values = [value for name, value in source.state_dict().items() if ".node." not in name]
     return dict(zip(target.state_dict(), values, strict=True))
 

@@ -1,16 +1,19 @@
 """One training step, the fused executor against the step loop, in one run.
 
-    python benchmarks/step.py                       # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
+    python benchmarks/step.py                 # VGG, T = 10, 48 x 48, batch 8 on a CPU, 120 on a GPU
     python benchmarks/step.py --device cuda --json step.json
 
-Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both streams, all losses,
-backward, AdamW), first_step (fresh: loading or compiling included), reference_time (in place of our step loop that of the
-reference: BrainCog's neurons as they are and, on a CPU, the allocator's defaults, in a process of its own), peak_memory of its tensors above what is there between steps, matmul_share: FLOPs of convolutions
-and linear layers over the time, as a share of the fastest convolution measured here, data_share: putting a batch together
-with augmentation over the step, tmkt_over_baseline. Times are the best of --repeat, after one step to warm up
-(compiling). On a CPU freed memory is kept by the process, as main_transfer.py does.
+Rows (ratio = fused / step unless the row says otherwise): step_time of a full TMKT step (both
+streams, all losses, backward, AdamW), first_step (fresh: loading or compiling included),
+reference_time (in place of our step loop that of the reference: BrainCog's neurons as they are and,
+on a CPU, the allocator's defaults, in a process of its own), peak_memory of its tensors above what
+is there between steps, matmul_share: FLOPs of convolutions and linear layers over the time, as a
+share of the fastest convolution measured here, data_share: putting a batch together with
+augmentation over the step, tmkt_over_baseline. Times are the best of --repeat, after one step to
+warm up (compiling). On a CPU freed memory is kept by the process, as main_transfer.py does.
 
-JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ratio"}]}; seconds, MiB, shares.
+JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ratio"}]}; seconds,
+MiB, shares.
 """
 
 import sys
@@ -20,6 +23,7 @@ from multiprocessing import get_context
 import torch
 import torch.nn.functional as F
 from timm.models import list_models
+from torch.utils.flop_counter import FlopCounterMode
 from workload import (
     Bench,
     Workload,
@@ -37,7 +41,8 @@ from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.models import TransferModel
 from tmkt_braincog.terminal import guarded
 
-# Channels and side of the convolutions, and side of the matrices, that the fastest rate is measured with.
+# Channels and side of the convolutions, and side of the matrices, that the fastest rate is
+# measured with.
 PROBES, MATRIX = ((256, 24), (512, 12), (512, 6)), 2048
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 EXECUTORS = ("step", "fused")
@@ -47,18 +52,9 @@ UNITS = {"step_time": "s", "first_step": "s", "reference_time": "s", "peak_memor
 def flops(workload: Workload) -> float:
     """Of the convolutions and linear layers in one step: forward, and twice that backward."""
     model = workload.build("step").eval()
-    per_sample = 0
-
-    def count(layer, inputs, output):
-        nonlocal per_sample
-        per_sample += 2 * layer.weight[0].numel() * output[0].numel()
-
-    for layer in model.modules():
-        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
         model(torch.zeros(1, workload.steps, 2, workload.size, workload.size))
-    return 3 * 2 * workload.batch * per_sample
+    return 3 * 2 * workload.batch * counted.get_total_flops()
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -1,4 +1,5 @@
-"""What the benchmarks of a training step share: the step itself, its time, its memory, and where it ran."""
+"""What the benchmarks of a training step share: the step itself, its time, its memory, and where it
+ran."""
 
 import gc
 import json
@@ -47,8 +48,8 @@ class Workload:
     def __str__(self) -> str:
         widths = "" if self.width_divisor == 1 else f" / {self.width_divisor}"
         return (
-            f"{self.model}{widths}, batch {self.batch}, T = {self.steps}, {self.size} x {self.size}, "
-            f"{self.classes} classes"
+            f"{self.model}{widths}, batch {self.batch}, T = {self.steps}, "
+            f"{self.size} x {self.size}, {self.classes} classes"
         )
 
     def build(self, executor: str) -> TransferModel:
@@ -137,7 +138,7 @@ def best(function, device: torch.device, repeat: int) -> float:
 def time_and_memory(
     workload: Workload, model: nn.Module, dtype: str, repeat: int
 ) -> tuple[float, float]:
-    """Seconds and peak MiB of a TMKT step of ``model``; what was measured before is freed first, this afterwards."""
+    """Seconds and peak MiB of a TMKT step of ``model``; what was measured before is freed first."""
     gc.collect()
     if workload.device == "cuda":
         torch.cuda.empty_cache()

@@ -4,5 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff check .
 ruff format --check .
+python -m mypy
+lint-imports
 # Several processes with one thread each: small tensors gain nothing from more.
 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

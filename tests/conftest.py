@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_make_parametrize_id(val):
-    """Raw bytes, such as what a compressor made, may differ between processes and machines: no name holds them."""
+    """Raw bytes, such as a compressor's, may differ between machines: no test's name holds them."""
     return "bytes" if isinstance(val, bytes) else None
 
 
 def pytest_collection_modifyitems(items):
-    """Files with many slow tests first, so that no process is left alone with one of them at the end."""
+    """Files with many slow tests first: no process is left alone with one of them at the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
@@ -45,15 +46,19 @@ def seeded():
     torch.manual_seed(0)
 
 
+COMPARISON = (
+    "--method event-only baseline tmkt --seed 1 2 --model Transfer_SCNN --step 4 --event-size 28 "
+    "--shots 4 --batch-size 20 --epoch-size 40 --epochs 3 --warmup-epochs 1 --lr 0.1 "
+    "--no-tensorboard"
+)
+
+
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory) -> Path:
-    """Output folder of a tiny finished comparison (event-only, baseline, tmkt; seeds 1 and 2). Only to be read."""
+    """Output folder of a tiny finished comparison, only to be read; ``printed.txt`` beside it."""
     from tests.program import run_train
 
     folder = tmp_path_factory.mktemp("comparison") / "runs-of-three"
-    words = "--method event-only baseline tmkt --seed 1 2 --model Transfer_SCNN --step 4 --event-size 28 --shots 4"
-    words += (
-        " --batch-size 20 --epoch-size 40 --epochs 3 --warmup-epochs 1 --lr 0.1 --no-tensorboard"
-    )
-    assert run_train([*words.split(), "--output", str(folder)]) == 0
+    with (folder.parent / "printed.txt").open("w") as printed, redirect_stdout(printed):
+        assert run_train([*COMPARISON.split(), "--output", str(folder)]) == 0
     return folder

@@ -1,7 +1,4 @@
-"""``tmkt train`` in float64, where no rounding flips a spike, that is told to stop at a fixed step: EPOCH STEP WORDS...
-
-``-1 -1`` lets it train to the end.
-"""
+"""``tmkt train`` in float64, where no rounding flips a spike, told to stop: EPOCH STEP WORDS..."""
 
 import os
 import signal

@@ -14,20 +14,15 @@ from tmkt_braincog.models import Transfer_VGG_SNN
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1"]
 NARROW = ["--width-divisor", "8"]
-METRICS = [
-    "step_time",
-    "first_step",
-    "reference_time",
-    "peak_memory",
-    "matmul_share",
-    "tmkt_over_baseline",
-    "data_share",
-]
+EXECUTORS = ("step", "fused")
+METRICS = (
+    "step_time first_step reference_time peak_memory matmul_share tmkt_over_baseline data_share"
+)
 
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """The scripts can be imported; what they set for the whole process does not outlive the test."""
+    """The scripts can be imported; what they set for the process does not outlive the test."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import workload
 
@@ -65,7 +60,7 @@ def test_step_writes_the_documented_rows(scripts, tmp_path, monkeypatch):
     assert step.run([*TINY, *NARROW, "--json", str(tmp_path / "step.json")]) == 0
     rows = record(tmp_path / "step.json")["rows"]
     assert [(r["metric"], r["dtype"]) for r in rows] == [
-        (m, d) for d in ("float32", "bf16") for m in METRICS
+        (m, d) for d in ("float32", "bf16") for m in METRICS.split()
     ]
     for r in rows:
         assert r["step"] > 0 and r["ratio"] == pytest.approx(r["fused"] / r["step"])
@@ -85,18 +80,14 @@ def test_flops_are_those_of_the_layers(scripts):
 
 @pytest.mark.parametrize(
     "arguments, says",
-    [
-        (["--batch", "1"], "batch is 1"),
-        (["--steps", "0"], "steps is 0"),
-        (["--repeat", "0"], "--repeat 0"),
-    ],
+    [("--batch 1", "batch is 1"), ("--steps 0", "steps is 0"), ("--repeat 0", "--repeat 0")],
 )
 def test_bad_numbers_are_refused(scripts, capsys, arguments, says):
     import step
 
     from tmkt_braincog.terminal import guarded
 
-    assert guarded(lambda: step.run(arguments)) == 2
+    assert guarded(lambda: step.run(arguments.split())) == 2
     assert says in capsys.readouterr().err
 
 
@@ -106,40 +97,29 @@ def test_cost_writes_rows_exponents_and_the_plot(scripts, tmp_path, monkeypatch)
 
     base = Workload("cpu", batch=2, steps=2, size=20, classes=10, model="Transfer_SCNN")
     values = {"steps": (2, 3), "batch": (2, 3), "size": (20, 28), "classes": (10, 100)}
-    measured = []
+    measured, cost_of = [], cost.time_and_memory
 
     def counted(point, *rest):
         measured.append(point)
         return cost_of(point, *rest)
 
-    cost_of = cost.time_and_memory
     monkeypatch.setattr(cost, "time_and_memory", counted)
     monkeypatch.setitem(cost.BASE, "cpu", base)
     monkeypatch.setitem(cost.VALUES, "cpu", values)
     assert cost.run(["--repeat", "1", "--output", str(tmp_path)]) == 0
     found = record(tmp_path / "cost_cpu.json")
-    assert found["base"] == {
-        "model": "Transfer_SCNN",
-        "batch": 2,
-        "steps": 2,
-        "size": 20,
-        "classes": 10,
-        "width_divisor": 1,
-    }
-    expected = [(q, v, e) for q, grid in values.items() for v in grid for e in ("step", "fused")]
+    shape = {"batch": 2, "steps": 2, "size": 20, "classes": 10}
+    assert found["base"] == {"model": "Transfer_SCNN", "width_divisor": 1, **shape}
+    expected = [(q, v, e) for q, grid in values.items() for v in grid for e in EXECUTORS]
     assert [(r["quantity"], r["value"], r["executor"]) for r in found["rows"]] == expected
     assert all(r["seconds"] > 0 and r["peak_mib"] > 0 for r in found["rows"])
     assert len(measured) == 2 * 5  # the base point once
-    keys = [(e["quantity"], e["metric"], e["executor"]) for e in found["exponents"]]
-    assert keys == [
-        (q, m, e) for q in values for m in ("seconds", "peak_mib") for e in ("step", "fused")
-    ]
-    memory = {
-        (r["quantity"], r["value"]): r["peak_mib"] for r in found["rows"] if r["executor"] == "step"
-    }
-    assert (
-        memory["size", 28] > memory["size", 20] and memory["classes", 100] > memory["classes", 10]
-    )
+    expected = [(q, m, e) for q in values for m in ("seconds", "peak_mib") for e in EXECUTORS]
+    assert [(e["quantity"], e["metric"], e["executor"]) for e in found["exponents"]] == expected
+    by_loop = [r for r in found["rows"] if r["executor"] == "step"]
+    memory = {(r["quantity"], r["value"]): r["peak_mib"] for r in by_loop}
+    assert memory["size", 28] > memory["size", 20]
+    assert memory["classes", 100] > memory["classes", 10]
     assert (tmp_path / "cost_cpu.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "cost_cpu.pdf").read_bytes().startswith(b"%PDF")
 
@@ -148,13 +128,7 @@ def test_exponents_are_slopes_in_log_log(scripts):
     import cost
 
     rows = [
-        {
-            "quantity": "batch",
-            "value": b,
-            "executor": e,
-            "seconds": 3 * b**a,
-            "peak_mib": 7 * b ** (2 * a),
-        }
+        dict(quantity="batch", value=b, executor=e, seconds=3 * b**a, peak_mib=7 * b ** (2 * a))
         for e, a in (("step", 1.5), ("fused", 0.25))
         for b in (8, 2, 4)
     ]
@@ -182,9 +156,8 @@ def streams():
 
 
 def gradients(model, out) -> list[torch.Tensor]:
-    parts = [
-        s for stream in (out.static, out.event) for s in (stream.logits, stream.tap, stream.spikes)
-    ]
+    streams = (out.static, out.event)
+    parts = [part for s in streams for part in (s.logits, s.tap, s.spikes)]
     sum(part.sin().sum() for part in parts).backward()
     return [p.grad for p in model.parameters() if p.grad is not None]
 
@@ -202,16 +175,15 @@ def test_spikingjelly_is_the_same_network_in_evaluation(pair, streams):
 
 
 def test_spikingjelly_folds_time_into_batchnorm(pair, streams):
-    """One mean and variance over T B samples and one update per stream, ours: one per stream and step."""
+    """One mean and variance over T B samples and one update per stream; ours: one per step."""
     ours, theirs = pair
     ours.train(), theirs.train()
     jelly_bn, our_bn = theirs.feature[1], ours.feature[0].bn
     x = torch.randn(3, 4, 8, 6, 6, dtype=torch.float64) + torch.arange(3).view(3, 1, 1, 1, 1)
     mean = x.mean((0, 1, 3, 4))
     before = jelly_bn.running_mean.clone()
-    folded = batch_norm(x.flatten(0, 1), None, None, jelly_bn.weight, jelly_bn.bias, True).view_as(
-        x
-    )
+    flat = batch_norm(x.flatten(0, 1), None, None, jelly_bn.weight, jelly_bn.bias, True)
+    folded = flat.view_as(x)
     by_step = torch.stack([batch_norm(s, None, None, our_bn.weight, our_bn.bias, True) for s in x])
     torch.testing.assert_close(jelly_bn(x), folded)
     assert (folded - by_step).abs().max() > 1
@@ -286,7 +258,5 @@ def test_what_runs_on_a_gpu_is_written_though_a_part_fails(scripts, monkeypatch,
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["hardware"] == "a card" and found["parts"]["step"]["rows"] == rows
     text = (tmp_path / "gpu.md").read_text()
-    assert (
-        "- step_time, bf16: step 2, fused 0.5, ratio 0.25" in text
-        and "- error: RuntimeError: memory grew" in text
-    )
+    assert "- step_time, bf16: step 2, fused 0.5, ratio 0.25" in text
+    assert "- error: RuntimeError: memory grew" in text

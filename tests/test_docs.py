@@ -1,4 +1,4 @@
-"""The pages in docs/: links lead somewhere, names and options exist, numbers are those of the code, the notebook runs."""
+"""docs/: links lead somewhere, names exist, numbers are the code's, the notebook runs."""
 
 import json
 import math
@@ -29,9 +29,9 @@ NOTEBOOK = DOCS / "quickstart.ipynb"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 OURS = [DOCS / f"{name}.md" for name in ("method", "data", "extending", "faq")]
 MODULES = (
-    tmkt_braincog, data, losses, methods, mixing, models, evaluate, methods.baseline, braincog.base.node.node,
-    braincog.base.strategy.surrogate, teacher,
-)  # fmt: skip
+    *(tmkt_braincog, data, losses, methods, mixing, models, evaluate, methods.baseline, teacher),
+    *(braincog.base.node.node, braincog.base.strategy.surrogate),
+)
 
 
 def prose(path: Path) -> str:
@@ -81,10 +81,8 @@ def test_links_to_files_and_headings_lead_there(page):
 def test_options_exist(page):
     parsers = [build_parser(), data_command.build_parser()]
     parsers += next(a.choices for a in parsers[1]._actions if a.choices).values()
-    known = {o for p in parsers for a in p._actions for o in a.option_strings} | {
-        "--nproc_per_node"
-    }
-    known |= {"--slurm"}  # of the experiments
+    known = {o for p in parsers for a in p._actions for o in a.option_strings}
+    known |= {"--nproc_per_node", "--slurm"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", page.read_text())) <= known
 
 
@@ -112,12 +110,8 @@ def exists(name: str) -> bool:
 
 
 def test_method_every_name_is_that_of_something():
-    columns = {n for names in loss_names().values() for n in names} | {
-        "sigma_1",
-        "sigma_T",
-        "ela",
-        "sta",
-    }
+    columns = {n for names in loss_names().values() for n in names}
+    columns |= {"sigma_1", "sigma_T", "ela", "sta"}
     values = {*STRATEGIES, *LAWS, *methods.PARTS}
     named = {w for w in code(prose(DOCS / "method.md")) if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", w)}
     assert len(named) > 40
@@ -194,9 +188,7 @@ def test_faq_where_archives_are_looked_for():
 def test_faq_the_list_names_every_question():
     page = (DOCS / "faq.md").read_text()
     listed = re.findall(r"\(#([^)]+)\)", page.partition("\n## ")[0])
-    asked = [
-        a for a in anchors(DOCS / "faq.md") if a not in ("questions", "data", "results", "running")
-    ]
+    asked = anchors(DOCS / "faq.md") - {"questions", "data", "results", "running"}
     assert sorted(listed) == sorted(asked)
 
 
@@ -207,9 +199,7 @@ def test_notebook_its_stored_outputs():
     ran = [c for c in cells() if c["cell_type"] == "code"]
     assert [c["execution_count"] for c in ran] == list(range(1, len(ran) + 1))
     outputs = [o for c in ran for o in c["outputs"]]
-    assert not [
-        o for o in outputs if o["output_type"] == "error" or "Warning" in str(o.get("text"))
-    ]
+    assert not [o for o in outputs if o["output_type"] == "error" or "Warning" in str(o)]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
     for name in ("event-only", "baseline", "tmkt"):
         assert any(f"\n{name} " in "".join(o.get("text", "")) for o in outputs)
@@ -226,18 +216,13 @@ def test_notebook_runs_from_a_clean_folder(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     stored = [kinds(c) for c in notebook.cells]
-    NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": tmp_path / "clean"}},
-    ).execute()
+    where = {"metadata": {"path": tmp_path / "clean"}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     assert [kinds(c) for c in notebook.cells] == stored
     assert not list((tmp_path / "clean").iterdir())
 
 
 def kinds(cell) -> set[str]:
     """What a cell puts out: text, pictures, tables."""
-    return {
-        k for o in cell.get("outputs", ()) for k in o.get("data", {o.get("name", o.output_type): 0})
-    }
+    outputs = cell.get("outputs", ())
+    return {k for o in outputs for k in o.get("data", {o.get("name", o.output_type): 0})}

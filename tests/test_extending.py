@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md: as short as promised, shown as they are, and working through the command line."""
+"""The examples of docs/extending.md: short, shown as they are, working on the command line."""
 
 import importlib
 import math
@@ -66,16 +66,12 @@ def data_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def output(examples, data_root, tmp_path_factory) -> Path:
-    """Output folder of a training with the example method, strategy, backbone and data set together."""
+    """Output folder of a training with the example method, strategy, backbone and data set."""
     folder = tmp_path_factory.mktemp("output") / "run"
-    words = "--target-dataset own --method tmkt tmkt-penalty --model Transfer_Small --mixup-strategy tsm-rising"
-    words += f" --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0 --lr 0.1 --seed 3 --no-tensorboard"
-    assert (
-        examples.main.main(
-            ["train", *words.split(), "--data-root", str(data_root), "--output", str(folder)]
-        )
-        == 0
-    )
+    words = "train --target-dataset own --method tmkt tmkt-penalty --model Transfer_Small"
+    words += f" --mixup-strategy tsm-rising --step {T} --batch-size 8 --epochs 2 --warmup-epochs 0"
+    words += f" --lr 0.1 --seed 3 --no-tensorboard --data-root {data_root} --output {folder}"
+    assert examples.main.main(words.split()) == 0
     return folder
 
 
@@ -103,9 +99,8 @@ def test_a_process_of_its_own_knows_the_names_before_it_reads_its_options():
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        "error: Unknown method 'tmkt-penalt'. Did you mean 'tmkt-penalty'"
-    )
+    said = "error: Unknown method 'tmkt-penalt'. Did you mean 'tmkt-penalty'"
+    assert done.stderr.startswith(said)
     assert "Warning" not in done.stderr
 
 
@@ -130,14 +125,12 @@ def test_method_the_penalty_is_minus_the_entropy(examples):
     stream = StreamOutput(logits, torch.randn(T, 3, 7, dtype=torch.float64), torch.randn(T, 3, 5))
     y = torch.tensor([0, 2, 5])
     found = method.losses(TransferOutput(stream, stream), None, y)
-    slow = np.mean(
-        [[sum(q * math.log(q) for q in p) for p in step] for step in logits.softmax(-1).tolist()]
-    )
+    shares = logits.softmax(-1).flatten(0, 1).tolist()
+    slow = np.mean([sum(q * math.log(q) for q in p) for p in shares])
     assert found["penalty"].item() == pytest.approx(slow, rel=1e-12)
-    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0).losses(
-        TransferOutput(stream, stream), None, y
-    )["loss"]
-    assert found["loss"].item() == pytest.approx(plain.item() + 0.1 * slow, rel=1e-9)
+    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0)
+    least = plain.losses(TransferOutput(stream, stream), None, y)["loss"].item()
+    assert found["loss"].item() == pytest.approx(least + 0.1 * slow, rel=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
@@ -146,9 +139,8 @@ def test_strategy_its_share_of_event_frames_rises(examples, fraction):
     draws = torch.rand(20_000, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     n = strategy.event_frames(draws, Progress(epoch=int(10 * fraction), epochs=10))
     # A standard deviation of n / T is at most 1/2.
-    assert (n.double().mean() / 10).item() == pytest.approx(
-        0.1 + 0.8 * fraction, abs=4 * 0.5 / math.sqrt(20_000)
-    )
+    error = 4 * 0.5 / math.sqrt(20_000)
+    assert n.double().mean().item() / 10 == pytest.approx(0.1 + 0.8 * fraction, abs=error)
     p = examples.strategy.solve_p(0.1 + 0.8 * fraction, 10)
     slow = [next((10 - t for t, u in enumerate(row) if u < p), 0) for row in draws[:200].tolist()]
     assert n[:200].tolist() == slow
@@ -173,23 +165,19 @@ def test_backbone_the_command_line_runs_it_fused(examples):
 def test_dataset_frames_twins_and_split(examples, data_root):
     data = DATASETS["own"].load(LoadSpec(data_root, T, SIZE))
     assert data.classes == CLASSES and data.frames.shape == (2 * PER_CLASS, T, 2, SIZE, SIZE)
-    assert (
-        data.names[11] == "events/dog/0002.npy" and data.labels[11] == 1 and data.file_ids[11] == 2
-    )
+    assert data.names[11] == "events/dog/0002.npy"
+    assert (data.labels[11], data.file_ids[11]) == (1, 2)
     events = np.load(data_root / "own" / data.names[11])
     expected = ToFrame(sensor_size=SENSOR, n_time_bins=T)(events)
-    torch.testing.assert_close(
-        data.frames[11], resize_frames(torch.from_numpy(expected), SIZE), rtol=0, atol=0
-    )
+    assert torch.equal(data.frames[11], resize_frames(torch.from_numpy(expected), SIZE))
     assert data.images.shape == (20, SIZE, SIZE) and data.twins.tolist() == list(range(20))
     assert data.test.tolist() == data.static_test.tolist() == [8, 9, 18, 19]
     assert sorted([*data.static_train, *data.static_test]) == list(range(20))
 
 
 def test_dataset_says_what_it_expects(examples, tmp_path):
-    with pytest.raises(
-        UserError, match=r"There is no folder .*own/events\.\nData set ``own``: DATA/own/events"
-    ):
+    said = r"There is no folder .*own/events\.\nData set ``own``: DATA/own/events"
+    with pytest.raises(UserError, match=said):
         DATASETS["own"].load(LoadSpec(tmp_path, T, SIZE))
 
 

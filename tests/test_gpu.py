@@ -9,7 +9,7 @@ import torch
 
 from tests.program import run_train
 from tests.random_networks import assert_executors_agree, random_network
-from tmkt_braincog.engine.finite import FiniteWatch
+from tmkt_braincog.engine.stops import FiniteWatch
 from tmkt_braincog.engine.train import Trainer
 
 pytestmark = [

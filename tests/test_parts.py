@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tmkt_braincog.data.pairs import Pair
-from tmkt_braincog.engine.train import same_run
+from tmkt_braincog.engine.checkpoint import same_run
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.losses import ela_loss, hint_loss, kd_loss, sta_loss
 from tmkt_braincog.methods import (

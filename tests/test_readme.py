@@ -24,11 +24,8 @@ def test_the_loop_of_your_own():
     }
     exec(compile(code, "README.md", "exec"), given)
     model, method = given["model"], given["method"]
-    trained = {
-        n: p.grad
-        for n, p in (*model.named_parameters(), *method.named_parameters())
-        if p.requires_grad
-    }
+    parameters = (*model.named_parameters(), *method.named_parameters())
+    trained = {n: p.grad for n, p in parameters if p.requires_grad}
     assert all(g is not None and torch.isfinite(g).all() for g in trained.values())
     assert {"fc2.weight", "mag.weight", "mrp.weight", "rda.theta"} <= set(trained)
     assert trained["fc2.weight"].abs().sum() > 0 and trained["mag.weight"].abs().sum() > 0
@@ -46,12 +43,8 @@ def test_every_option_that_is_named_exists():
 
     table = table_parser(load_table("table2"))
     actions = [*build_parser()._actions, *sweep_parser()._actions, *table._actions]
-    known = {o for a in actions for o in a.option_strings} | {
-        "--logdir",
-        "--nproc_per_node",
-        "--no-deps",
-        "--help",
-    }
+    known = {o for a in actions for o in a.option_strings}
+    known |= {"--logdir", "--nproc_per_node", "--no-deps", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", README)) <= known
 
 

@@ -1,4 +1,4 @@
-"""What is committed under results/: every table's numbers follow from its CSV, and the README cites them as they are."""
+"""What is committed under results/: tables follow from their CSV, and the README cites them."""
 
 import re
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_the_readme_cites_verdicts_as_they_stand_in_the_tables():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_differences_that_are_named_stand_in_a_table(page):
-    """Every ``+1.23 [-0.45, +2.91]`` of the page is, up to the sign, the difference of a row or a claim somewhere."""
+    """Every ``+1.23 [-0.45, +2.91]`` of the page is, up to its sign, in some table."""
     pattern = r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]"
     tables = "".join(path.with_suffix(".md").read_text() for path in TABLES)
     named = set(re.findall(pattern, (REPOSITORY / page).read_text()))

@@ -1,4 +1,4 @@
-"""``run_scripts/setup.sh``: which interpreter it takes, what it says, and what it refuses. Stand-ins for the interpreters."""
+"""``run_scripts/setup.sh``: which interpreter it takes, what it says, and what it refuses."""
 
 import os
 import shutil
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Answers what setup.sh asks an interpreter, as the version in its first line would; -m venv makes an environment that installs nothing.
+# Answers what setup.sh asks an interpreter, as its version would; -m venv makes an environment that
+# installs nothing.
 STAND_IN = """#!{real}
 version = {version}
 import os, shutil, sys
@@ -28,7 +29,7 @@ else:
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with nothing but what setup.sh reads; ``bin`` is all there is on the PATH besides the system's tools."""
+    """A checkout with what setup.sh reads; its ``bin``, with some tools, is all of the PATH."""
     (tmp_path / "run_scripts").mkdir()
     (tmp_path / "bin").mkdir()
     shutil.copy(REPOSITORY / "run_scripts" / "setup.sh", tmp_path / "run_scripts")
@@ -47,10 +48,9 @@ def interpreter(path: Path, *version: int) -> Path:
 
 
 def setup(checkout: Path, **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        ["bash", "run_scripts/setup.sh"], cwd=checkout, env={"PATH": str(checkout / "bin"), "HOME": str(checkout), **variables}, capture_output=True,
-        text=True,
-    )  # fmt: skip
+    env = {"PATH": str(checkout / "bin"), "HOME": str(checkout), **variables}
+    how = {"cwd": checkout, "env": env, "capture_output": True, "text": True}
+    return subprocess.run(["bash", "run_scripts/setup.sh"], **how)
 
 
 @pytest.mark.parametrize(
@@ -81,26 +81,17 @@ def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
     assert done.returncode == 0 and "with Python 3.12.0" in done.stdout
 
 
+FOUND_NONE = "error: found no Python 3.11, 3.12 or 3.13"
+
+
 @pytest.mark.parametrize(
     "there, variables, said",
     [
-        (
-            {"python3": (3, 10)},
-            {},
-            "error: found no Python 3.11, 3.12 or 3.13 (python3 is Python 3.10.0)",
-        ),
-        ({}, {}, "error: found no Python 3.11, 3.12 or 3.13"),
-        (
-            {"python3": (3, 12), "old": (3, 8)},
-            {"PYTHON": "old"},
-            "error: PYTHON=old is not Python 3.11, 3.12 or 3.13",
-        ),
-        ({"python3": (3, 12)}, {"PYTHON": "nothing"}, "error: PYTHON=nothing is not Python 3.11"),
-        (
-            {"python3": (3, 12), "new": (3, 14)},
-            {"PYTHON": "new"},
-            "error: PYTHON=new is not Python 3.11",
-        ),
+        ({"python3": (3, 10)}, {}, f"{FOUND_NONE} (python3 is Python 3.10.0)"),
+        ({}, {}, FOUND_NONE),
+        ({"python3": (3, 12), "old": (3, 8)}, {"PYTHON": "old"}, "PYTHON=old is not Python 3.11"),
+        ({"python3": (3, 12)}, {"PYTHON": "nothing"}, "PYTHON=nothing is not Python 3.11, 3.12"),
+        ({"python3": (3, 12), "new": (3, 14)}, {"PYTHON": "new"}, "PYTHON=new is not Python 3.11"),
     ],
 )
 def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, variables, said):
@@ -113,5 +104,5 @@ def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, va
 
 def test_without_a_setup_the_active_environment_is_left_alone(checkout):
     done = setup(checkout, TMKT_SKIP_SETUP="1")
-    # Sourced by other scripts, it returns; run by itself, bash says that there is nothing to return to.
+    # Sourced by other scripts, it returns; run by itself, bash says that it cannot.
     assert not (checkout / ".venv").exists() and "Setting up" not in done.stdout

@@ -1,4 +1,4 @@
-"""timm's registry: timm's names mean timm's models, ours and BrainCog's have names of their own, whoever comes first."""
+"""timm's registry: timm's names mean timm's models, ours and BrainCog's have their own."""
 
 import json
 import os
@@ -14,7 +14,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ORDERS = {
     "BrainCog first": "import braincog.model_zoo.resnet, tmkt_braincog, timm",
     "BrainCog last": "import tmkt_braincog, timm, braincog.model_zoo.resnet",
-    "ours loaded": "import timm, tmkt_braincog.models",
 }
 PROBE = """
 import importlib, json, warnings
@@ -22,16 +21,20 @@ warnings.simplefilter("ignore")
 {order}
 for name in {modules}:
     importlib.import_module("braincog.model_zoo." + name)
-from timm.models import create_model, get_pretrained_cfg, list_models, list_pretrained, model_entrypoint
+from timm.models import create_model, get_pretrained_cfg, list_models, list_pretrained
+from timm.models import model_entrypoint
 modules = {{name: model_entrypoint(name).__module__ for name in list_models()}}
-cfgs = {{name: str(get_pretrained_cfg(name)) for name in list_models() if modules[name].startswith("timm.")}}
+timms = [name for name in modules if modules[name].startswith("timm.")]
+cfgs = {{name: str(get_pretrained_cfg(name)) for name in timms}}
 net = create_model("Transfer_SCNN", num_classes=3, step=2, event_size=28)
-print(json.dumps([modules, cfgs, list_pretrained(), type(net).__name__, type(create_model("resnet18")).__module__]))
+built = type(net).__name__, type(create_model("resnet18")).__module__
+print(json.dumps([modules, cfgs, list_pretrained(), *built]))
 """
 PLAIN = """
 import json
 from timm.models import get_pretrained_cfg, list_models, list_pretrained
-print(json.dumps([{name: str(get_pretrained_cfg(name)) for name in list_models()}, list_pretrained()]))
+cfgs = {name: str(get_pretrained_cfg(name)) for name in list_models()}
+print(json.dumps([cfgs, list_pretrained()]))
 """
 
 
@@ -69,12 +72,6 @@ def test_braincogs_models_are_built_by_their_own_names():
     from braincog.base.strategy.surrogate import QGateGrad
     from timm.models import create_model
 
-    net = create_model(
-        "braincog_resnet18",
-        num_classes=7,
-        step=2,
-        node_type=LIFNode,
-        act_fun=QGateGrad,
-        dataset="cifar10",
-    )
+    given = {"node_type": LIFNode, "act_fun": QGateGrad, "dataset": "cifar10"}
+    net = create_model("braincog_resnet18", num_classes=7, step=2, **given)
     assert type(net) is braincog.model_zoo.resnet.ResNet and net.fc.out_features == 7

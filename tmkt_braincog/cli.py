@@ -1,4 +1,4 @@
-"""The command line program ``tmkt``, also ``python -m tmkt_braincog``: one word, then the command's own options."""
+"""The program ``tmkt``, also ``python -m tmkt_braincog``: one word, then that command's options."""
 
 import os
 import sys
@@ -8,8 +8,9 @@ from .errors import unknown_name
 from .terminal import guarded
 from .version import VERSION
 
-# A thread of OpenMP that waits for work soon gives its core to others; by default it holds it for milliseconds, and a step on a
-# busy machine takes three times as long (benchmarks/busy.py). OpenMP reads this once, when torch is imported, which is later.
+# A thread of OpenMP that waits for work soon gives its core to others; by default it holds it for
+# milliseconds, and a step on a busy machine takes three times as long (benchmarks/busy.py). OpenMP
+# reads this once, when torch is imported, which is later.
 SPIN_COUNT = "2000"
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -22,6 +23,14 @@ COMMANDS = {
     "figure": "figures and measurements from finished runs",
     "report": "one page about everything in output folders",
 }
+ABOUT = """\
+usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)
+       tmkt COMMAND [options] --debug   (with the traceback behind an error)
+
+Static-to-event transfer for spiking neural networks: TMKT, its baseline and other methods,
+on BrainCog.
+
+commands:"""
 EXAMPLES = """\
 examples:
   tmkt train --method event-only baseline tmkt --seed 42 1024 90210 --output results/compare
@@ -53,14 +62,9 @@ def _run(argv: list[str]) -> int:
     try:
         return import_module(f".commands.{command}", __package__).run(rest)
     except SystemExit as stop:  # argparse, after --help
-        return stop.code or 0
+        return int(stop.code or 0)
 
 
 def _help() -> str:
     lines = [f"  {name:9}{what}" for name, what in COMMANDS.items()]
-    usage = (
-        "usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)\n"
-        "       tmkt COMMAND [options] --debug   (with the traceback behind an error)"
-    )
-    about = "Static-to-event transfer for spiking neural networks: TMKT, its baseline and other methods, on BrainCog."
-    return "\n".join([usage, "", about, "", "commands:", *lines, "", EXAMPLES])
+    return "\n".join([ABOUT, *lines, "", EXAMPLES])

@@ -1,8 +1,8 @@
 """Data-parallel training: N processes, started by ``torchrun``, each with its share of every batch.
 
-Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over the batch, so that
-their gradients, averaged by DDP, are those of the whole batch. What compares the samples of a batch with each other
-(CKA) sees the whole batch through :func:`gather_batch`.
+Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over
+the batch, so that their gradients, averaged by DDP, are those of the whole batch. What compares the
+samples of a batch with each other (CKA) sees the whole batch through :func:`gather_batch`.
 """
 
 import os
@@ -74,8 +74,10 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Run ``function`` in the main process alone; its result, or its UserError or OSError (a full disk), is that of all
-    processes."""
+    """Run ``function`` in the main process alone; its result is that of all processes.
+
+    So is its UserError or OSError (a full disk).
+    """
     value = problem = None
     if is_main():
         try:
@@ -105,7 +107,7 @@ def mean(x: Tensor) -> Tensor:
 
 
 def mean_with_gradient(x: Tensor) -> Tensor:
-    """Mean of ``x`` over the processes; its gradient is that of the sum of all processes' losses."""
+    """Mean of ``x`` over the processes; its gradient is that of the sum of all their losses."""
     return x if count() == 1 else _Sum.apply(x) / count()
 
 
@@ -119,33 +121,26 @@ def smallest(x: int | Tensor) -> int:
 
 
 def gather_batch(x: Tensor, dim: int) -> Tensor:
-    """``x`` of all processes joined along ``dim``; its gradient is that of the sum of all processes' losses."""
-    return x if count() == 1 else _Gather.apply(x, dim)
+    """``x`` of all processes joined along ``dim``; its gradient is that of the summed losses."""
+    if count() == 1:
+        return x
+    # Each process adds its own part to zeros, which is exact.
+    parts = [x if r == rank() else torch.zeros_like(x) for r in range(count())]
+    return _Sum.apply(torch.cat(parts, dim))
 
 
 class _Sum(torch.autograd.Function):
+    """Sum over the processes; that of torch.distributed.nn.functional is deprecated."""
+
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x: Tensor) -> Tensor:
         x = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, d_out):
+    def backward(ctx, d_out: Tensor) -> Tensor:
         return _Sum.forward(ctx, d_out)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, dim):
-        ctx.dim = dim
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(count())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts, dim)
-
-    @staticmethod
-    def backward(ctx, d_out):
-        return _Sum.forward(ctx, d_out).chunk(count(), ctx.dim)[rank()], None
 
 
 class _Losses(nn.Module):
@@ -162,15 +157,15 @@ class _Losses(nn.Module):
 
 
 def data_parallel(model: nn.Module, method: nn.Module) -> Callable[..., dict[str, Tensor]]:
-    """``(batch, progress) -> losses`` of this process's share; a backward pass averages the gradients of all processes.
+    """``(batch, progress) -> losses`` of this process's share; backward averages all gradients.
 
     ``loss`` alone carries a gradient. Running statistics of BatchNorm stay each process's own.
     """
     losses = _Losses(model, method)
     if count() == 1:
         return losses
-    # Running statistics stay each process's own; a constructor argument for that has another name in every other release.
+    # A constructor argument for running statistics has another name in every other release.
     buffers = [name for name, _ in losses.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(losses, buffers)
-    # Static: the same parts are used in every step. A head that a method does not use gets no gradient.
+    # Static: the same parts are used in every step. A head that is not used gets no gradient.
     return DistributedDataParallel(losses, static_graph=True)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input: the message says what was seen, what was expected and what to do next.
 
     The command line prints the message alone, without a traceback, and exits with status 2.

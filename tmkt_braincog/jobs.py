@@ -25,8 +25,8 @@ from .data.parallel import JOBS_VARIABLE
 from .data.sampling import epoch_batches
 from .engine.build import build_model, build_optimizer, build_scheduler
 from .engine.compare import DATA_OPTIONS, check_output, load_data
-from .engine.interrupt import StopSignal
-from .engine.owner import owned
+from .engine.folder import owned
+from .engine.stops import StopSignal
 from .errors import Interrupted, UserError
 from .methods.names import idle
 from .options import parse, resolve, without

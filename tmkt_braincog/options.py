@@ -1,4 +1,4 @@
-"""What the words on the command line mean: YAML defaults, recipes, the published baseline's switches.
+"""What the words on the command line mean: recipes, the published baseline's switches.
 
 Order of precedence: command line, then ``-c RECIPE``, then the recipe of the target data set,
 then the defaults shown by ``--help``.
@@ -15,50 +15,32 @@ from typing import Any
 
 import yaml
 
-from .arguments import build_parser
+from .arguments import build_parser, names_by_word
 from .errors import UserError, unknown_name
 from .registry import DATASETS
 
 # Settings of data sets and experiments, one YAML file each.
 RECIPES = files(__package__) / "recipes"
-
 # Switches of the published baseline: without --method they select it.
 BASELINE_SWITCHES = ("domain_loss", "regularization", "sliding_training", "pow")
 # In such a line a switch that is absent is off.
 BASELINE_FLAGS = ("TET_loss", "domain_loss", "regularization")
 # What does not change a result; two runs that differ only here are the same run.
 NOT_IDENTITY = (
-    "config",
-    "output",
-    "resume",
-    "eval",
-    "eval_checkpoint",
-    "device",
-    "workers",
-    "tensorboard",
-    "data_root",
-    "download",
-    "num_classes",
-    "log_interval",
+    *("config", "output", "resume", "eval", "eval_checkpoint", "device", "workers", "tensorboard"),
+    *("data_root", "download", "num_classes", "log_interval"),
 )
 
 
 def parse(argv: list[str] | None = None) -> Namespace:
     """Options as given, YAML defaults included, unresolved: only what the user set is present."""
     given = _sparse_parser().parse_args(argv)
-    if "config" in given:
-        from_file = _recipe(given.config)
-        if not _is_published_line(given):
-            from_file = Namespace(**{"method": ["tmkt"], **vars(from_file)})
-        given = Namespace(**{**vars(from_file), **vars(given)})
-    return given
-
-
-def names_by_word() -> dict[str, str]:
-    """What every word for an option sets, by its name in the resolved options."""
-    return {
-        word: action.dest for action in build_parser()._actions for word in action.option_strings
-    }
+    if "config" not in given:
+        return given
+    from_file = vars(_recipe(given.config))
+    if "method" in given or not any(s in given for s in BASELINE_SWITCHES):
+        from_file = {"method": ["tmkt"], **from_file}  # the words select no baseline
+    return Namespace(**{**from_file, **vars(given)})
 
 
 def without(words: Sequence[str], names: Container[str]) -> list[str]:
@@ -80,17 +62,24 @@ def _sparse_parser() -> ArgumentParser:
 
 
 def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
-    """The options of a recipe, by name, as a file or as a mapping, checked exactly like a command line."""
-    parser = _sparse_parser()
+    """The options of a recipe, by name, as a file or as a mapping, checked like a command line."""
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    return parser.parse_args(
-        _words_of(mapping, parser, recipe if isinstance(recipe, str) else "recipe")
-    )
-
-
-def _is_published_line(given: Namespace) -> bool:
-    """Whether the words of a command line, not those of a file, select the published baseline."""
-    return "method" not in given and any(s in given for s in BASELINE_SWITCHES)
+    where = recipe if isinstance(recipe, str) else "recipe"
+    parser = _sparse_parser()
+    actions = {
+        o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
+    }
+    words: list[str] = []
+    for key, value in mapping.items():
+        name = str(key).replace("-", "_")
+        if name not in actions or actions[name].dest in ("help", "config"):
+            close = difflib.get_close_matches(name, actions, n=2)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise UserError(
+                f"{where}: unknown option {key!r}.{hint} Run with --help for all options."
+            )
+        words += _words(actions[name], value, f"{where}: {key}")
+    return parser.parse_args(words)
 
 
 def load_recipe(name: str) -> dict[str, Any]:
@@ -103,40 +92,21 @@ def load_recipe(name: str) -> dict[str, Any]:
     if not name.endswith((".yaml", ".yml")):
         known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
         if name not in known:
-            raise UserError(
-                f"-c: {unknown_name('recipe', name, known)} A file of your own ends in .yaml."
-            )
+            problem = unknown_name("recipe", name, known)
+            raise UserError(f"-c: {problem} A file of your own ends in .yaml.")
         path = known[name]
     try:
         mapping = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"Cannot read the config file {path}: {error}") from error
     if not isinstance(mapping, dict):
-        raise UserError(
-            f"{path}: expected lines of 'option: value', seen {type(mapping).__name__}."
-        )
+        seen = type(mapping).__name__
+        raise UserError(f"{path}: expected lines of 'option: value', seen {seen}.")
     return mapping
 
 
-def _words_of(mapping: Mapping[str, Any], parser: ArgumentParser, where: str) -> list[str]:
-    """Options as words of the command line."""
-    actions = {
-        o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
-    }
-    words: list[str] = []
-    for key, value in mapping.items():
-        action = actions.get(str(key).replace("-", "_"))
-        if action is None or action.dest in ("help", "config"):
-            close = difflib.get_close_matches(str(key).replace("-", "_"), actions, n=2)
-            hint = f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
-            raise UserError(
-                f"{where}: unknown option {key!r}.{hint} Run with --help for all options."
-            )
-        words += _words(action, value, f"{where}: {key}")
-    return words
-
-
 def _words(action: argparse.Action, value: Any, where: str) -> list[str]:
+    """An option of a file as words of the command line."""
     names = [o for o in reversed(action.option_strings) if o.startswith("--")]
     long = next((o for o in names if not o.startswith("--no-")), names[0])
     if value is None:
@@ -158,28 +128,17 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     Raises:
         UserError: unknown names, contradictions.
     """
-    remarks: list[str] = []
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
-    from .methods import (
-        build_method,
-        canonical,
-        teachers_of,
-    )  # imports torch: after the cheap checks
+    from .methods.names import canonical, teachers_of  # imports torch: after the cheap check
 
     target = DATASETS[target_name]
     for layer in (vars(_recipe(target.recipe)), vars(given)):
         for name, value in layer.items():
             setattr(options, name, value)
-    options.method = [canonical(name) for name in _methods(given, options, remarks)]
-    for name in options.method:
-        # Built to be checked: an unknown name or an impossible ratio is an error here.
-        least = build_method(name, options, features=1).least_batch
-        if options.batch_size < least:
-            raise UserError(
-                f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) and needs at least "
-                f"{least}. Raise it, or switch the alignment off (--no-rda for tmkt, --no-domain-loss for the baseline)."
-            )
+    methods, remarks = _methods(given, options)
+    options.method = [canonical(name) for name in methods]
+    _try_methods(options)
     if not teachers_of(options.method):
         options.teacher_checkpoint = None  # it changes nothing
     options.target_dataset = target_name
@@ -195,24 +154,34 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     return options, remarks
 
 
-def _methods(given: Namespace, options: Namespace, remarks: list[str]) -> list[str]:
+def _try_methods(options: Namespace) -> None:
+    """Build each method: an unknown name, an impossible ratio or too small a batch is an error."""
+    from .methods.names import build_method
+
+    for name in options.method:
+        least = build_method(name, options, features=1).least_batch
+        if options.batch_size < least:
+            raise UserError(
+                f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) "
+                f"and needs at least {least}. Raise it, or switch the alignment off (--no-rda for "
+                "tmkt, --no-domain-loss for the baseline)."
+            )
+
+
+def _methods(given: Namespace, options: Namespace) -> tuple[list[str], list[str]]:
+    """The methods' names, and a remark where they follow from other words."""
     if "method" in given:
-        return list(given.method)
-    switches = [s for s in BASELINE_SWITCHES if s in given]
-    if not switches:
-        return ["tmkt"]
+        return list(given.method), []
+    if not any(s in given for s in BASELINE_SWITCHES):
+        return ["tmkt"], []
     for flag in BASELINE_FLAGS:
         if flag not in given:
             setattr(options, flag, False)
-    remarks.append(
+    flags = [f"{f.replace('_', '-')} {'on' if vars(options)[f] else 'off'}" for f in BASELINE_FLAGS]
+    return ["baseline"], [
         "No --method, but switches of the published baseline: running --method baseline, with "
-        + ", ".join(
-            f"{f.replace('_', '-')} {'on' if getattr(options, f) else 'off'}"
-            for f in BASELINE_FLAGS
-        )
-        + "."
-    )
-    return ["baseline"]
+        f"{', '.join(flags)}."
+    ]
 
 
 def identity(options: Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Named things a user can choose on the command line: methods, data sets, mixing strategies, figures."""
+"""Named things that a user chooses: methods, data sets, mixing strategies, figures."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Registry(Generic[T]):
 
     Args:
         kind: what messages call an entry.
-        homes: names that the package brings, each with the module in it that registers the name. A module is imported when
-            its name is first looked up: names can be listed and checked without what stands behind them.
+        homes: names that the package brings, each with the module in it that registers the name,
+            which is imported when the name is first looked up: listing and checking are light.
         aliases: other names that are understood, such as those in published command lines.
     """
 
@@ -45,9 +45,7 @@ class Registry(Generic[T]):
         """Decorator that gives the entry this name."""
 
         def add(entry: T) -> T:
-            self._load(
-                name
-            )  # a name of the package's is taken, even where nobody has asked for it yet
+            self._load(name)  # a name of the package's is taken, even where nobody has used it
             if name in self._entries or name in self._aliases:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
             self._entries[name] = entry
@@ -98,37 +96,38 @@ DATASETS: Registry[DataSet] = Registry(
     {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
 )
 
-# A figure: ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers). A UserError where the runs do not allow it.
-FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
-    "figure",
-    {
-        "confusion": "figures.confusion",
-        "tsne": "figures.features",
-        "gradcam": "figures.gradcam",
-        "mag": "figures.heads",
-        "mrp": "figures.heads",
-        "t-star": "figures.heads",
-        "landscape": "figures.landscape",
-        "cka": "figures.time_steps",
-        "theta": "figures.time_steps",
-        "accuracy-over-time": "figures.time_steps",
-    },
-)
-# What they show, for help and captions; that of a figure of a user's own is the first line of its docstring.
-CAPTIONS = {
-    "confusion": "Confusion matrix of the test recordings, as shares of every true class.",
-    "tsne": "t-SNE of event and static features, by class and by modality, and how far they are aligned in numbers.",
-    "gradcam": "Grad-CAM++ on events and on static images, the runs beside each other.",
-    "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
-    "mrp": "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true one.",
-    "t-star": "Where the events take over: t* as the run draws it over its training, against the law it should follow.",
-    "landscape": "Loss around the trained weights in two random directions, surface and contours, one scale for all runs.",
-    "cka": "CKA of event and static features at every time-step, before and after training.",
-    "theta": "Learned coefficients sigma(theta_t) over the epochs.",
-    "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
+# Figures that the package brings: the module that registers the name, and what it shows.
+# fmt: off
+FIGURE_HOMES = {
+    "confusion": ("confusion", "Confusion matrix of the test recordings, as shares of every true "
+        "class."),
+    "tsne": ("features", "t-SNE of event and static features, by class and by modality, and how "
+        "far they are aligned in numbers."),
+    "gradcam": ("gradcam", "Grad-CAM++ on events and on static images, the runs beside each "
+        "other."),
+    "mag": ("heads", "Accuracy of the MAG head at every time-step of held-out mixed sequences."),
+    "mrp": ("heads", "Mixup ratio that the MRP head perceives in held-out mixed sequences, against "
+        "the true one."),
+    "t-star": ("heads", "Where the events take over: t* as the run draws it over its training, "
+        "against the law it should follow."),
+    "landscape": ("landscape", "Loss around the trained weights in two random directions, surface "
+        "and contours, one scale for all runs."),
+    "cka": ("time_steps", "CKA of event and static features at every time-step, before and after "
+        "training."),
+    "theta": ("time_steps", "Learned coefficients sigma(theta_t) over the epochs."),
+    "accuracy-over-time": ("time_steps", "Top-1 accuracy of the logits accumulated up to each "
+        "time-step."),
 }
+# fmt: on
+# ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); a UserError where the
+# runs do not allow it.
+FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
+    "figure", {name: f"figures.{module}" for name, (module, _) in FIGURE_HOMES.items()}
+)
 
 
 def caption(figure: str) -> str:
-    """What the figure of this name shows, in a line."""
-    return CAPTIONS.get(figure) or (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]
+    """What a figure shows, in a line; a user's own says it in the first line of its docstring."""
+    if figure in FIGURE_HOMES:
+        return FIGURE_HOMES[figure][1]
+    return (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]

@@ -16,9 +16,10 @@ from .arguments import GENERAL_GROUPS, build_parser, group_options
 from .comparison import checked, read_csv
 from .data import TransferData, make_split
 from .engine.build import choose_device
+from .engine.checkpoint import same_run
 from .engine.compare import DATA_OPTIONS, load_data, run_folder, single
-from .engine.environment import FILE as ENVIRONMENT
-from .engine.train import Trainer, same_run
+from .engine.folder import ENVIRONMENT
+from .engine.train import Trainer
 from .errors import UserError
 from .methods import METHODS
 from .methods.names import takes

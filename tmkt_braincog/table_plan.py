@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from .arguments import build_parser
-from .engine.train import same_run
+from .engine.checkpoint import same_run
 from .errors import UserError
 from .jobs import Job
 from .methods import teachers_of

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .comparison import aligned_table, notes, read_csv
-from .engine.environment import PACKAGES, read_environment
+from .engine.folder import PACKAGES, read_environment
 from .files import replacing
 from .jobs import Job, shared_machine
 from .options import model_text

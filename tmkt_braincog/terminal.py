@@ -1,4 +1,4 @@
-"""What every command line program of the package does around its work: logging, errors, exit status."""
+"""What every program of the package does around its work: logging, errors, exit status."""
 
 import logging
 import os
@@ -7,8 +7,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from .errors import Interrupted, UserError
+
+
+def launch_words() -> tuple[str, str]:
+    """How this training program is started here: by itself, and what ``torchrun`` starts."""
+    if Path(sys.argv[0]).name == "main_transfer.py":
+        return "python main_transfer.py", "main_transfer.py"
+    return "tmkt train", "-m tmkt_braincog train"
 
 
 def guarded(run: Callable[[], int]) -> int:
@@ -46,7 +54,7 @@ def _tell(message: str, number: int) -> None:
     if os.environ.get("TMKT_DEBUG"):
         traceback.print_exc()
     if number:
-        # Where process 0 fails for the same reason, it says so, and torchrun ends this one meanwhile.
+        # Where process 0 fails for the same reason, it says so, and torchrun ends this one.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(60)
         message = f"process {number}: {message}"

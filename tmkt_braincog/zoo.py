@@ -1,4 +1,4 @@
-"""timm's registry: our models and BrainCog's have names of their own there, and timm's names build timm's models."""
+"""timm's registry: our and BrainCog's models have names of their own there, timm's build timm's."""
 
 import functools
 import warnings
@@ -15,13 +15,13 @@ MODELS = {
     "Transfer_SEWResNet18": "sew_resnet",
     "Transfer_SCNN": "scnn",
 }
-# BrainCog's modules that register models, some under names of timm's (``resnet18``, ``wide_resnet101_2``, ...).
+# BrainCog's modules that register models, some under timm's names (``resnet18``, ...).
 BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")
 PREFIX = "braincog_"
 
 
 def watch() -> None:
-    """Do both as soon as timm and each of BrainCog's modules are imported, or now where they are already."""
+    """Do both as soon as timm and each of BrainCog's modules are imported, or now if they are."""
     wrapt.register_post_import_hook(add_models, "timm.models")
     for name in BRAINCOG:
         wrapt.register_post_import_hook(rename_models, f"braincog.model_zoo.{name}")
@@ -42,7 +42,7 @@ def _entry(name: str, module: str) -> Callable:
 
 
 def rename_models(braincog_module: ModuleType) -> None:
-    """Give BrainCog's models of this module names that begin with ``braincog_``, and timm's names back to timm.
+    """Give BrainCog's models of this module names with a prefix, and timm's names back to timm.
 
     BrainCog's names that timm does not have stay as they are, too.
     """

@@ -10,48 +10,54 @@ import pytest
 import torch
 
 from tests.program import run_train
-from tmkt_braincog.engine import finite, owner, train
+from tmkt_braincog.engine import folder, stops, train
+from tmkt_braincog.models import TransferModel
 from tmkt_braincog.options import parse, resolve
 
-SMALL = [
-    "--shots",
-    "2",
-    "--batch-size",
-    "8",
-    "--epoch-size",
-    "16",
-    "--epochs",
-    "2",
-    "--warmup-epochs",
-    "1",
-    "--eval-interval",
-    "1",
-    "--no-tensorboard",
-]
+SMALL = (
+    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --eval-interval 1 "
+    "--step 4 --no-tensorboard"
+)
+COLUMNS = "method seed protocol top1_best top1_last epoch_best train_s peak_mib"
+LOGGED = {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"}
+
+
+def refused(tmp_path, capsys, *words: str) -> str:
+    """What a training that fails says, on standard error."""
+    assert run_train([*SMALL.split(), *words, "--output", str(tmp_path / "o")]) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
 
 
 def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, monkeypatch):
-    starts, batches = {}, {}
-    step = train.Trainer._step
+    """And an evaluation runs the event stream only."""
+    starts, batches, streams = {}, {}, []
+    step, evaluate_on = train.Trainer._step, train.Trainer.evaluate_on
+    forward = TransferModel.forward
 
     def watched(self, batch, progress):
         starts.setdefault(self.name, {k: v.clone() for k, v in self.model.state_dict().items()})
         batches.setdefault(self.name, []).append(batch)
+        streams.clear()
         step(self, batch, progress)
+        assert set(streams) == {(True, self.name != "event-only")}
+
+    def seen(self, events, static=None):
+        streams.append((self.training, static is not None))
+        return forward(self, events, static)
+
+    def evaluated(self, recordings):
+        streams.clear()
+        metrics = evaluate_on(self, recordings)
+        assert set(streams) == {(False, False)}
+        return metrics
 
     monkeypatch.setattr(train.Trainer, "_step", watched)
-    words = [
-        *SMALL,
-        "--method",
-        "event-only",
-        "baseline",
-        "tmkt",
-        "--seed",
-        "1",
-        "--output",
-        str(tmp_path / "o"),
-    ]
-    assert run_train(words) == 0
+    monkeypatch.setattr(train.Trainer, "evaluate_on", evaluated)
+    monkeypatch.setattr(TransferModel, "forward", seen)
+    words = f"{SMALL} --method baseline tmkt event-only --seed 1 --output {tmp_path / 'o'}"
+    assert run_train(words.split()) == 0
     for name in ("baseline", "tmkt"):
         assert all(torch.equal(v, starts["event-only"][k]) for k, v in starts[name].items())
         assert len(batches[name]) == len(batches["event-only"]) == 4
@@ -61,71 +67,30 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
     assert splits[0] == splits[1] == splits[2]
 
 
-def test_comparison_files(tmp_path, capsys):
-    words = [
-        *SMALL,
-        "--method",
-        "event-only",
-        "tmkt",
-        "--seed",
-        "1",
-        "2",
-        "--output",
-        str(tmp_path / "o"),
-    ]
-    assert run_train(words) == 0
-    rows = pd.read_csv(tmp_path / "o/comparison.csv")
-    assert list(rows) == [
-        "method",
-        "seed",
-        "protocol",
-        "top1_best",
-        "top1_last",
-        "epoch_best",
-        "train_s",
-        "peak_mib",
-    ]
-    assert list(zip(rows.method, rows.seed, strict=True)) == [
-        ("event-only", 1),
-        ("event-only", 2),
-        ("tmkt", 1),
-        ("tmkt", 2),
-    ]
+def test_comparison_files(comparison):
+    rows = pd.read_csv(comparison / "comparison.csv")
+    assert " ".join(rows) == COLUMNS
+    runs = [(name, seed) for name in ("event-only", "baseline", "tmkt") for seed in (1, 2)]
+    assert list(zip(rows.method, rows.seed, strict=True)) == runs
     assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
     assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
-    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed2/log.csv")
-    assert {
-        "loss",
-        "cls_mixed",
-        "cls_event",
-        "alignment",
-        "mag",
-        "mrp",
-        "sigma_1",
-        "test_top1",
-        "lr",
-    } <= set(log)
-    out = capsys.readouterr().out
+    assert LOGGED <= set(pd.read_csv(comparison / "runs/tmkt-seed2/log.csv"))
+    out = (comparison.parent / "printed.txt").read_text()
     assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
-    assert (tmp_path / "o/comparison.png").stat().st_size > 5000
+    assert (comparison / "comparison.png").stat().st_size > 5000
 
 
-def test_the_weighted_terms_add_up_to_the_logged_loss(tmp_path):
-    assert run_train([*SMALL, "--method", "tmkt", "--output", str(tmp_path / "o")]) == 0
-    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
+def test_the_weighted_terms_add_up_to_the_logged_loss(comparison):
+    log = pd.read_csv(comparison / "runs/tmkt-seed1/log.csv")
     total = log.cls_mixed + 0.5 * (log.alignment + log.cls_event) + log.mag + log.mrp
     assert total.to_numpy() == pytest.approx(log.loss.to_numpy(), rel=1e-5)
 
 
-def test_learning_rate_follows_batch_size_and_warm_up(tmp_path):
-    words = [*SMALL, "--epochs", "4", "--lr", "0.064", "--output", str(tmp_path / "o")]
-    assert run_train(words) == 0
-    lr = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").lr
-    peak = 0.064 * 8 / 1024
-    cosine = [
-        1e-5 + (peak - 1e-5) * (1 + torch.cos(torch.tensor(torch.pi * e / 4)).item()) / 2
-        for e in (1, 2, 3)
-    ]
+def test_learning_rate_follows_batch_size_and_warm_up(comparison):
+    lr = pd.read_csv(comparison / "runs/tmkt-seed1/log.csv").lr
+    peak = 0.1 * 20 / 1024
+    turns = torch.cos(torch.pi * torch.tensor([1, 2]) / 3).tolist()
+    cosine = [1e-5 + (peak - 1e-5) * (1 + turn) / 2 for turn in turns]
     assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 
@@ -138,24 +103,19 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(
 
     def poisoned(self, batch, progress):
         steps.append((progress.epoch, progress.batch))
-        if steps[-1] == (1, 0):
-            if poison == "weight":
-                with torch.no_grad():
-                    self.model.feature[0].weight[0] = float("nan")
-            else:
-                self.model.fc1.weight.register_hook(lambda grad: grad * float("inf"))
+        if steps[-1] == (1, 0) and poison == "weight":
+            with torch.no_grad():
+                self.model.feature[0].weight[0] = float("nan")
+        elif steps[-1] == (1, 0):
+            self.model.fc1.weight.register_hook(lambda grad: grad * float("inf"))
         return step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", poisoned)
-    assert run_train([*SMALL, "--clip-grad", "1", "--output", str(tmp_path / "o")]) == 2
-    message = capsys.readouterr().err
+    message = refused(tmp_path, capsys, "--clip-grad", "1")
     first = "feature.0.weight" if poison == "weight" else "fc1.weight"
-    assert (
-        f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}"
-        in message
-    )
-    assert "digits/" in message and "The last good checkpoint is kept" in message
-    assert steps[-1] == (1, 0)
+    where = f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}"
+    assert where in message and "digits/" in message
+    assert "The last good checkpoint is kept" in message and steps[-1] == (1, 0)
     kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
     assert kept["position"]["epoch"] == 1
     assert all(torch.isfinite(v).all() for v in kept["model"].values())
@@ -163,29 +123,24 @@ def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(
 
 def test_a_bad_first_step_names_no_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "gradient_norm", lambda modules: torch.tensor(float("nan")))
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
-    message = capsys.readouterr().err
+    message = refused(tmp_path, capsys)
     assert "epoch 0, step 0 of 2" in message and "checkpoint" not in message
 
 
-def test_the_watch_on_a_gpu_looks_one_step_later():
-    class OnGPU:
-        is_cuda = True
-
-    watch = finite.FiniteWatch()
+def test_the_watch_on_a_cpu_looks_at_once():
+    watch = stops.FiniteWatch()
     assert watch.flush() is None
     assert watch.add(3, torch.tensor(1.0)) is None and watch.add(4, torch.tensor(float("inf"))) == 4
 
 
 def test_a_second_program_with_the_same_output_is_refused(tmp_path, capsys):
     out = tmp_path / "o"
-    with owner.owned(out):
-        assert run_train([*SMALL, "--output", str(out)]) == 2
-        message = capsys.readouterr().err
+    with folder.owned(out):
+        message = refused(tmp_path, capsys)
         assert f"process {os.getpid()} on {socket.gethostname()}" in message
-        assert sorted(p.name for p in out.iterdir()) == [owner.LOCK, owner.OWNER]
-    assert run_train([*SMALL, "--output", str(out)]) == 0
-    assert not {owner.LOCK, owner.OWNER} & {p.name for p in out.iterdir()}
+        assert sorted(p.name for p in out.iterdir()) == [folder.LOCK, folder.OWNER]
+    assert run_train([*SMALL.split(), "--epochs=1", "--warmup-epochs=0", "--output", str(out)]) == 0
+    assert not {folder.LOCK, folder.OWNER} & {p.name for p in out.iterdir()}
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys):
@@ -198,11 +153,10 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys
         save(state, path)
 
     monkeypatch.setattr(torch, "save", full)
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
-    assert "No space left" in capsys.readouterr().err
-    folder = tmp_path / "o/runs/tmkt-seed42"
-    assert torch.load(folder / "last.pt", weights_only=True)["position"]["epoch"] == 1
-    assert not list(folder.glob(".*tmp"))
+    assert "No space left" in refused(tmp_path, capsys)
+    run = tmp_path / "o/runs/tmkt-seed42"
+    assert torch.load(run / "last.pt", weights_only=True)["position"]["epoch"] == 1
+    assert not list(run.glob(".*tmp"))
 
 
 def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys):
@@ -210,66 +164,21 @@ def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 2
-    message = capsys.readouterr().err
-    assert "No space left" in message and "Traceback" not in message
+    assert "No space left" in refused(tmp_path, capsys)
 
 
-def test_bf16_trains_with_finite_float32_losses(tmp_path):
-    words = [
-        "--model",
-        "Transfer_VGG_SNN",
-        "--width-divisor",
-        "16",
-        "--event-size",
-        "16",
-        "--step",
-        "2",
-    ]
-    assert run_train([*SMALL, *words, "--amp", "bf16", "--output", str(tmp_path / "o")]) == 0
+def test_bf16_trains_with_finite_float32_losses_and_writes_tensorboard(tmp_path):
+    words = "--model Transfer_VGG_SNN --width-divisor 16 --event-size 16 --step 2 --tensorboard"
+    words += f" --amp bf16 --output {tmp_path / 'o'}"
+    assert run_train([*SMALL.split(), *words.split()]) == 0
     log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
     assert log.loss.between(0.1, 20).all()
+    assert list((tmp_path / "o/runs/tmkt-seed42/tensorboard").iterdir())
 
 
-def test_evaluation_runs_the_event_stream_only(tmp_path, monkeypatch):
-    from tmkt_braincog.models import TransferModel
-
-    seen = []
-    forward = TransferModel.forward
-    monkeypatch.setattr(
-        TransferModel,
-        "forward",
-        lambda self, events, static=None: (
-            seen.append((self.training, static is not None, len(events)))
-            or forward(self, events, static)
-        ),
-    )
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 0
-    # Batches of one and two are the model being tried out before the run.
-    assert {static for training, static, n in seen if not training and n > 2} == {False}
-    assert {static for training, static, n in seen if training and n > 2} == {True}
-
-
-def test_eval_reports_the_last_accuracy_and_writes_nothing(tmp_path, capsys):
-    assert run_train([*SMALL, "--output", str(tmp_path / "o")]) == 0
-    last = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv").test_top1.iloc[-1]
-    before = sorted(p for p in tmp_path.rglob("*"))
-    checkpoint = str(tmp_path / "o/runs/tmkt-seed42/last.pt")
-    assert run_train([*SMALL, "--eval", "--eval_checkpoint", checkpoint]) == 0
-    assert f"top-1 {last:.2f} %" in capsys.readouterr().out
-    assert sorted(p for p in tmp_path.rglob("*")) == before
-
-
-def test_the_saved_config_reads_back_to_the_same_options(tmp_path):
-    assert (
-        run_train([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")])
-        == 0
-    )
+def test_the_saved_config_reads_back_to_the_same_options(comparison, tmp_path):
+    words = [*SMALL.split(), "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]
+    assert run_train(words) == 0
     options, _ = resolve(parse(["-c", str(tmp_path / "o/config.yaml")]))
-    again, _ = resolve(
-        parse([*SMALL, "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")])
-    )
-    ignored = {"config"}
-    assert {k: v for k, v in vars(options).items() if k not in ignored} == {
-        k: v for k, v in vars(again).items() if k not in ignored
-    }
+    again, _ = resolve(parse(words))
+    assert {**vars(options), "config": None} == {**vars(again), "config": None}

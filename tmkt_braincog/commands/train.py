@@ -1,4 +1,4 @@
-"""``tmkt train``, the same as ``main_transfer.py``; its options are in :mod:`~tmkt_braincog.arguments`."""
+"""``tmkt train``, the same as ``main_transfer.py``; see :mod:`~tmkt_braincog.arguments`."""
 
 from ..arguments import build_parser
 from ..options import parse, resolve

@@ -20,9 +20,13 @@ from ..models.global_bn import synchronise
 
 log = logging.getLogger(__name__)
 
-# As published, in every recipe: start of the warm-up, end of the cosine (neither scaled by the batch), factor of a step.
+# As published, in every recipe: start of the warm-up and end of the cosine (the batch scales
+# neither), and factor of a step.
 WARMUP_LR, MIN_LR, DECAY_RATE = 1e-6, 1e-5, 0.1
 MOMENTUM = 0.9  # of the optimisers that have one
+SCHEDULES = ("cosine", "step", "multistep", "tanh", "poly", "none")
+# The options that a model is built with.
+NEURON_OPTIONS = ("step", "node_type", "act_fun", "threshold", "tau", "event_size")
 _verdicts: dict[tuple, str] = {}  # of the check of the fused executor, by model
 
 
@@ -30,33 +34,26 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     """The device for ``--device`` and a remark (empty where there is nothing to say).
 
     A bare number is the published way to name a GPU; without any GPU it falls back to the CPU and
-    says so. ``cuda`` by name does not fall back. Under ``torchrun`` every process takes the GPU of its number.
+    says so; ``cuda`` by name does not. Under ``torchrun`` a process takes the GPU of its number.
     """
-    has_gpu = torch.cuda.is_available()
+    has_gpu, present = torch.cuda.is_available(), torch.cuda.device_count()
     if distributed.count() > 1 and has_gpu and name != "cpu":
         return _own_gpu(name)
     if name == "auto":
         return torch.device("cuda" if has_gpu else "cpu"), ""
-    if name.isdigit():
-        if has_gpu and int(name) >= torch.cuda.device_count():
-            raise UserError(
-                f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0."
-            )
-        if has_gpu:
-            return torch.device("cuda", int(name)), ""
-        return torch.device(
-            "cpu"
-        ), f"--device {name} names a GPU, but none is visible: running on the CPU."
+    if name.isdigit() and not has_gpu:
+        remark = f"--device {name} names a GPU, but none is visible: running on the CPU."
+        return torch.device("cpu"), remark
+    if name.isdigit() and int(name) >= present:
+        raise UserError(f"--device {name}: this machine has {present} GPU(s), counted from 0.")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError as error:
-        raise UserError(
-            f"--device {name!r}: expected auto, cpu, cuda, cuda:N or the number of a GPU."
-        ) from error
+        expected = "expected auto, cpu, cuda, cuda:N or the number of a GPU"
+        raise UserError(f"--device {name!r}: {expected}.") from error
     if device.type == "cuda" and not has_gpu:
-        raise UserError(
-            f"--device {name}: no GPU is visible to torch {torch.__version__}. Use --device cpu."
-        )
+        seen = f"no GPU is visible to torch {torch.__version__}"
+        raise UserError(f"--device {name}: {seen}. Use --device cpu.")
     return device, ""
 
 
@@ -64,8 +61,8 @@ def _own_gpu(name: str) -> tuple[torch.device, str]:
     number, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if number >= present:
         raise UserError(
-            f"torchrun started at least {number + 1} processes here, but {present} GPU(s) are visible: lower "
-            "--nproc_per_node, or train with --device cpu."
+            f"torchrun started at least {number + 1} processes here, but {present} GPU(s) are "
+            "visible: lower --nproc_per_node, or train with --device cpu."
         )
     torch.cuda.set_device(number)
     remark = f"--device {name}: with several processes each takes its own GPU."
@@ -78,26 +75,17 @@ def build_model(
     """The model named by ``--model``, from timm's registry, on ``device``.
 
     Raises:
-        UserError: unknown name, no transfer model, or a neuron that the model cannot be built with.
+        UserError: unknown name, no transfer model, or a neuron that does not fit the model.
     """
     if not is_model(options.model):
         raise unknown_name("--model", options.model, list_models("*ransfer_*"))
-    # A model of a user's own need not know the option.
-    widths = {} if options.width_divisor == 1 else {"width_divisor": options.width_divisor}
+    given = {name: getattr(options, name) for name in NEURON_OPTIONS}
+    if options.width_divisor != 1:  # a model of a user's own need not know the option
+        given["width_divisor"] = options.width_divisor
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = create_model(
-                options.model,
-                num_classes=num_classes,
-                step=options.step,
-                node_type=options.node_type,
-                act_fun=options.act_fun,
-                threshold=options.threshold,
-                tau=options.tau,
-                event_size=options.event_size,
-                **widths,
-            )
+            model = create_model(options.model, num_classes=num_classes, **given)
             if not isinstance(model, TransferModel):
                 raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
             if options.sync_bn:
@@ -112,15 +100,16 @@ def build_model(
     except Exception as error:  # BrainCog's neurons fail in many ways where they do not fit
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"--model {options.model} with --node-type {options.node_type} and --act-fun {options.act_fun} cannot be built "
-            f"and run: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}). BrainCog's neurons do not all fit "
-            "all models: LIFNode, IFNode and PLIFNode do. TMKT_DEBUG=1 shows the traceback."
+            f"--model {options.model} with --node-type {options.node_type} and --act-fun "
+            f"{options.act_fun} cannot be built and run: {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno}). BrainCog's neurons do not all fit all models: "
+            "LIFNode, IFNode and PLIFNode do. TMKT_DEBUG=1 shows the traceback."
         ) from error
     return model
 
 
 def _choose_fused(model: TransferModel) -> None:
-    """Switch to the fused executor if the model can be read apart and gives the step loop's numbers."""
+    """Switch to the fused executor if the model can be read apart and gives the loop's numbers."""
     model.executor = "fused"
     if why := model.why_step_by_step() or _verdict(model):
         model.executor = "step"
@@ -128,22 +117,20 @@ def _choose_fused(model: TransferModel) -> None:
 
 
 def _verdict(model: TransferModel) -> str:
-    """What :func:`difference` says; it runs the model, so that all runs of a comparison share one answer."""
+    """What :func:`difference` says; it runs the model, and a comparison's runs share one answer."""
     device = next(model.parameters()).device.type  # its kernels are others
     key = device, type(model), repr(model), model.step, model.event_size, str(model.node_options)
     if key not in _verdicts:
         try:
             _verdicts[key] = difference(model)
-        except (
-            Exception
-        ) as error:  # whatever a foreign model or neuron does that folded batches do not allow
+        except Exception as error:  # whatever a foreign neuron does that folding does not allow
             _verdicts[key] = f"{type(error).__name__}: {error}"
     return _verdicts[key]
 
 
 @torch.no_grad()
 def _try_out(model: TransferModel) -> None:
-    """Both streams of an empty recording: neurons that do not fit fail here and not in the first epoch."""
+    """Both streams of an empty recording: neurons that do not fit fail here, not in training."""
     model.eval()
     empty = torch.zeros(1, model.step, 2, model.event_size, model.event_size)
     model(empty, empty)
@@ -164,13 +151,12 @@ def build_optimizer(options: Namespace, modules: nn.Module) -> torch.optim.Optim
 
 def build_scheduler(options: Namespace, optimizer: torch.optim.Optimizer):
     """timm scheduler, stepped once per epoch; None is timm's constant rate."""
-    known = ("cosine", "step", "multistep", "tanh", "poly", "none")
-    if options.sched not in known:
-        raise unknown_name("--sched", options.sched, known)
+    if options.sched not in SCHEDULES:
+        raise unknown_name("--sched", options.sched, SCHEDULES)
     if options.warmup_epochs >= options.epochs and options.sched != "none":
         raise UserError(
-            f"--warmup-epochs {options.warmup_epochs} leaves nothing of --epochs {options.epochs}: the learning rate "
-            "would never arrive. Lower the first or raise the second."
+            f"--warmup-epochs {options.warmup_epochs} leaves nothing of --epochs {options.epochs}: "
+            "the learning rate would never arrive. Lower the first or raise the second."
         )
     scheduler, _ = create_scheduler_v2(
         optimizer,

@@ -1,27 +1,54 @@
-"""Checkpoints: written whole or not at all, read without running code from the file."""
+"""Checkpoints: all of a run, written whole or not at all, read without running their code."""
+
+from __future__ import annotations
 
 import random
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..arguments import build_parser
 from ..errors import UserError
 from ..files import replacing
+from ..options import NOT_IDENTITY, identity
+
+if TYPE_CHECKING:
+    from .train import Trainer
 
 FORMAT = 1
 
 
+@dataclass
+class Position:
+    """Everything that the loop counts; saved with a checkpoint.
+
+    ``epoch`` and ``batch`` are the next to run. ``best_score`` is on the validation recordings
+    where there are any, ``best_test`` and ``last_test`` are on the test recordings.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    train_s: float = 0.0
+    peak_mib: float = 0.0
+    best_score: float = -1.0
+    best_test: float = float("nan")
+    best_epoch: int = -1
+    last_test: float = float("nan")
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically: a full disk or a killed process leaves the previous checkpoint as it was."""
+    """Write atomically: a full disk or a killed process leaves the previous checkpoint."""
     try:
         with replacing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"Cannot write the checkpoint {path}: {error}. The previous one is untouched; free some space "
-            "and go on with --resume."
+            f"Cannot write the checkpoint {path}: {error}. The previous one is untouched; free "
+            "some space and go on with --resume."
         ) from error
 
 
@@ -50,35 +77,32 @@ def load_any(path: Path) -> Any:
     except Exception as error:  # torch raises many types for a damaged file
         reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise UserError(
-            f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than weights. "
-            "Use another one, such as best.pt beside it, or train anew, without --resume."
+            f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than "
+            "weights. Use another one, such as best.pt beside it, or train anew, without --resume."
         ) from error
 
 
-def load_weights(
-    model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path, name: str
-) -> None:
-    """Load ``weights`` strictly into ``model``; a misfit is a UserError that names what differs."""
-    own = model.state_dict()
-    missing, surplus = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [
-        f"{k}: file {tuple(weights[k].shape)}, model {tuple(own[k].shape)}"
-        for k in sorted(own.keys() & weights.keys())
-        if own[k].shape != weights[k].shape
-    ]
-    if missing or surplus or shapes:
-        seen = [*(f"missing {k}" for k in missing), *(f"surplus {k}" for k in surplus), *shapes]
+def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path, name: str) -> None:
+    """Load ``weights`` strictly into ``model``; a misfit is a UserError that says what differs."""
+    own, seen = model.state_dict(), []
+    seen += [f"missing {k}" for k in sorted(own.keys() - weights.keys())]
+    seen += [f"surplus {k}" for k in sorted(weights.keys() - own.keys())]
+    for k in sorted(own.keys() & weights.keys()):
+        if own[k].shape != weights[k].shape:
+            seen.append(f"{k}: file {tuple(weights[k].shape)}, model {tuple(own[k].shape)}")
+    if seen:
         more = f" and {len(seen) - 4} more" if len(seen) > 4 else ""
         raise UserError(
-            f"The checkpoint {path} does not fit {name}: {'; '.join(seen[:4])}{more}. Give the options that it "
-            "was trained with (config.yaml beside it, with -c)."
+            f"The checkpoint {path} does not fit {name}: {'; '.join(seen[:4])}{more}. Give the "
+            "options that it was trained with (config.yaml beside it, with -c)."
         )
     model.load_state_dict(weights)
 
 
 def random_state() -> dict[str, Any]:
     """State of the global generators, in types that ``weights_only`` reads."""
-    kind, keys, *rest = np.random.get_state()
+    numpy: Any = np.random.get_state()
+    kind, keys, *rest = numpy
     state = {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
@@ -98,3 +122,60 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
+    """All that :func:`restore` needs to go on bit for bit; ``sums`` are those of all processes."""
+    scheduler = trainer.scheduler
+    return {
+        "identity": identity(trainer.options),
+        "model": trainer.model.state_dict(),
+        "method": trainer.method.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "teachers": trainer.teachers,
+        "position": asdict(trainer.at),
+        "sums": sums,
+        "rows": trainer.log.rows,
+        "random": random_state(),
+    }
+
+
+def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
+    """Put a new trainer where the one of this state was.
+
+    Raises:
+        UserError: a state of another model, or made with other options.
+    """
+    load_weights(trainer.model, state["model"], path, f"--model {trainer.options.model}")
+    same_run(state["identity"], identity(trainer.options), f"The checkpoint {path}")
+    load_weights(trainer.method, state["method"], path, f"--method {trainer.name}")
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    if trainer.scheduler is not None:
+        trainer.scheduler.load_state_dict(state["scheduler"])
+    trainer.teachers = state.get("teachers")  # not in checkpoints of older versions
+    trainer.at = Position(**state["position"])
+    trainer.sums = {k: v.to(trainer.device) for k, v in state["sums"].items()}
+    trainer.log.rows = list(state["rows"])
+    restore_random_state(state["random"])
+
+
+def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
+    """A UserError that lists the options in which two runs differ, if they do.
+
+    Options that are unset, or newer than the run, are not there: it was made with their defaults.
+    """
+    defaults = {action.dest: action.default for action in build_parser()._actions}
+
+    def same(n: str) -> bool:
+        return seen.get(n) == expected.get(n) or (n not in seen and expected[n] == defaults.get(n))
+
+    names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
+    lines = [
+        f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}\n" for n in names if not same(n)
+    ]
+    if lines:
+        raise UserError(
+            f"{what} belongs to a different run:\n{''.join(lines)}Choose another --output, or give "
+            "the same options."
+        )

@@ -21,11 +21,11 @@ from ..methods import METHODS, SYSTEMS
 from ..options import identity, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
 from .build import choose_device
-from .environment import write_environment
-from .interrupt import StopSignal
+from .checkpoint import same_run
+from .folder import LOCK, OWNER, owned, write_environment, write_json
 from .memory import keep_freed_memory
-from .owner import LOCK, OWNER, owned
-from .train import Result, Trainer, same_run
+from .stops import StopSignal
+from .train import Result, Trainer
 
 # What a data set is loaded by.
 DATA_OPTIONS = (
@@ -40,7 +40,7 @@ DATA_OPTIONS = (
 
 
 def load_data(options: Namespace) -> TransferData:
-    """The target data set named by the options, with its class count checked against ``--num-classes``."""
+    """The target data set named by the options, its classes checked against ``--num-classes``."""
     data_set = DATASETS[options.target_dataset]
     if options.download and data_set.fetch is not None and options.data_root is not None:
         data_set.fetch(Path(options.data_root))
@@ -55,18 +55,22 @@ def load_data(options: Namespace) -> TransferData:
     data = data_set.load(spec)
     if options.num_classes not in (None, len(data.classes)):
         raise UserError(
-            f"--num-classes {options.num_classes}: {options.target_dataset} has {len(data.classes)} classes. "
-            "Leave the option away, or choose the data set that you mean."
+            f"--num-classes {options.num_classes}: {options.target_dataset} has "
+            f"{len(data.classes)} classes. Leave the option away, or choose the data set that you "
+            "mean."
         )
     return data
 
 
 def compare(options: Namespace, say=print) -> pd.DataFrame:
-    """Run every method with every seed, write ``comparison.{csv,md,png}``, print the table, return its rows.
+    """Run every method with every seed, write ``comparison.{csv,md,png}``, print the table.
 
     Args:
         options: resolved options.
         say: where lines for the user go.
+
+    Returns:
+        The table's rows, one for each method and seed.
 
     Raises:
         UserError: see the messages; nothing that exists is overwritten.
@@ -88,31 +92,36 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
     with ExitStack() as held:
         distributed.on_main(lambda: _hold(held, folder, options))
-        for line in filter(
-            None, (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}")
-        ):
-            say(line)
+        for line in (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}"):
+            if line:
+                say(line)
         with StopSignal() as signal:
             for seed, split in splits.items():
                 say(f"Seed {seed}. {split.audit}")
                 for name in options.method:
-                    one = single(options, name, seed)
-                    _run(one, data, split, run_folder(folder, name, seed), device, signal)
+                    one, where = single(options, name, seed), run_folder(folder, name, seed)
+                    _run(one, data, split, where, device, signal)
         return distributed.on_main(
             lambda: _report(options, data, folder, bool(len(split.val)), say)
         )
 
 
-def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
-    held.enter_context(owned(folder))
-    claim(folder, options)
+def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:
+    kind = " (events emulated from the images)" if data.emulated else ""
+    size = options.event_size
+    return (
+        f"{', '.join(options.method)} on {data.source} -> {data.target}{kind}: {len(data.labels)} "
+        f"recordings, {len(data.image_labels)} images, {len(data.classes)} classes; "
+        f"{model_text(options)}, T = {options.step}, {size} x {size}, {options.epochs} epochs, "
+        f"{device}, protocol {options.protocol}."
+    )
 
 
 def _report(
     options: Namespace, data: TransferData, folder: Path, validated: bool, say
 ) -> pd.DataFrame:
     rows = finished(folder, options.method)
-    selection = "best epoch on the validation set" if validated else "best epoch on the test set"
+    selection = f"best epoch on the {'validation' if validated else 'test'} set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
     notes = [*data.remarks]
     if data.emulated:
@@ -120,8 +129,7 @@ def _report(
     if distributed.count() > 1:
         over = "the whole batch" if options.sync_bn else "each process's part of the batch"
         notes.append(f"{distributed.count()} processes; BatchNorm statistics over {over}.")
-    note = " ".join(notes)
-    say("\n" + write_report(rows, folder, title, selection, note))
+    say("\n" + write_report(rows, folder, title, selection, " ".join(notes)))
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
 
@@ -132,8 +140,9 @@ def check_share(batch_size: int) -> None:
     if batch_size % n:
         below, above = batch_size // n * n, -(-batch_size // n) * n
         raise UserError(
-            f"--batch-size {batch_size} is that of all processes together and cannot be shared equally by {n}: take "
-            f"{' or '.join(str(b) for b in (below, above) if b)}, or another --nproc_per_node."
+            f"--batch-size {batch_size} is that of all processes together and cannot be shared "
+            f"equally by {n}: take {' or '.join(str(b) for b in (below, above) if b)}, or another "
+            "--nproc_per_node."
         )
 
 
@@ -164,16 +173,18 @@ def check_output(options: Namespace) -> Path:
         same_run(there, here, f"The output folder {folder}")
         if options.resume is None:
             raise UserError(
-                f"The output folder {folder} already holds this run. Add --resume to keep what is finished and "
-                "go on, or choose another --output."
+                f"The output folder {folder} already holds this run. Add --resume to keep what is "
+                "finished and go on, or choose another --output."
             )
-    elif folder.exists() and (
-        not folder.is_dir() or {p.name for p in folder.iterdir()} - {LOCK, OWNER}
-    ):
+    elif folder.exists() and (not folder.is_dir() or _others(folder)):
         raise UserError(
             f"The output folder {folder} holds other files: choose an empty or a new one."
         )
     return folder
+
+
+def _others(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {LOCK, OWNER}
 
 
 def claim(folder: Path, options: Namespace) -> None:
@@ -185,6 +196,11 @@ def claim(folder: Path, options: Namespace) -> None:
         raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
 
 
+def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
+    held.enter_context(owned(folder))
+    claim(folder, options)
+
+
 def _run(
     options: Namespace,
     data: TransferData,
@@ -193,10 +209,10 @@ def _run(
     device: torch.device,
     signal: StopSignal,
 ) -> Result:
-    finished_file, last = folder / "result.json", folder / "last.pt"
-    is_finished, is_begun = distributed.from_main((finished_file.exists(), last.exists()))
+    done, last = folder / "result.json", folder / "last.pt"
+    is_finished, is_begun = distributed.from_main((done.exists(), last.exists()))
     if is_finished:
-        return Result(**json.loads(finished_file.read_text()))
+        return Result(**json.loads(done.read_text()))
     trainer = Trainer(options, data, split, folder, device)
     if options.resume not in (None, "auto"):
         trainer.restore(Path(options.resume))
@@ -208,24 +224,13 @@ def _run(
 
 def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.device) -> None:
     """Keep what the run is made from: its split and its environment."""
-    with replacing(folder / "split.json") as temporary:
-        temporary.write_text(json.dumps(split.record(data), indent=0))
+    write_json(folder / "split.json", split.record(data), indent=0)
     write_environment(folder, device)
 
 
 def finished(folder: Path, order: list[str]) -> pd.DataFrame:
-    """Rows of all finished runs under ``folder``; methods as in ``order``, others after them, then by seed."""
+    """Rows of all finished runs under ``folder``: methods as in ``order``, then others; by seed."""
     rows = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
     rank = {name: i for i, name in enumerate(dict.fromkeys([*order, *METHODS, *SYSTEMS]))}
-    return pd.DataFrame(
-        sorted(rows, key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
-    )
-
-
-def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:
-    kind = " (events emulated from the images)" if data.emulated else ""
-    return (
-        f"{', '.join(options.method)} on {data.source} -> {data.target}{kind}: {len(data.labels)} recordings, "
-        f"{len(data.image_labels)} images, {len(data.classes)} classes; {model_text(options)}, T = {options.step}, "
-        f"{options.event_size} x {options.event_size}, {options.epochs} epochs, {device}, protocol {options.protocol}."
-    )
+    rows.sort(key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
+    return pd.DataFrame(rows)

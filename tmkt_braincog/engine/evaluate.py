@@ -16,7 +16,7 @@ from ..models.transfer import TransferModel
 
 @dataclass(frozen=True)
 class Metrics:
-    """Over all recordings evaluated: ``top1``, ``top5`` in percent and the mean cross-entropy ``loss``."""
+    """Over all recordings evaluated: ``top1``, ``top5`` in percent, mean cross-entropy ``loss``."""
 
     top1: float
     top5: float
@@ -36,7 +36,7 @@ def evaluate(
 ) -> Metrics:
     """Accuracy of ``model`` in evaluation mode; the mode is restored afterwards.
 
-    Under ``torch.distributed`` every process must call it; each takes a part of the recordings.
+    Of several processes each takes a part of the recordings, and all must call it.
 
     Args:
         frames: ``[R, T, 2, H, W]`` counts, resized to the model's input size.
@@ -47,7 +47,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    own = np.asarray(distributed.share(recordings))
+    own = np.asarray(distributed.share(list(recordings)), dtype=np.int64)
     most = -(-len(recordings) // distributed.count())
     for start in range(0, most, batch_size):
         between()

@@ -1,22 +1,20 @@
-"""Peak memory of a run."""
+"""Memory of a run: its peak, and blocks that the process keeps for its next step."""
 
 import contextlib
 import ctypes
 import resource
-import sys
 from pathlib import Path
 
 import torch
 
-# Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep large blocks that it frees, for its next training step; True where that worked.
+    """Let this process keep large blocks that it frees, for its next step; True where that worked.
 
-    glibc gives every block above 32 MiB back to the kernel and takes it again, page by page, in every step, which
-    on a CPU costs up to a third of the time. Other C libraries have no such switch and need none.
+    glibc gives every block above 32 MiB back to the kernel and takes it again, page by page, in
+    every step, which on a CPU costs up to a third of the time. Other C libraries need no switch.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -28,8 +26,7 @@ def keep_freed_memory() -> bool:
 def reset_peak(device: torch.device) -> None:
     """Start a new measurement: allocated memory on a GPU, resident memory of the process on a CPU.
 
-    Where the kernel does not let a process reset its high-water mark, the CPU figure is the peak
-    since the process began.
+    Where the kernel lets no process reset its mark, the CPU's figure is since the process began.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -46,5 +43,4 @@ def peak_mib(device: torch.device) -> float:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

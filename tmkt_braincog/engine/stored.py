@@ -1,7 +1,7 @@
 """``--eval``: stored weights on the test recordings, with the options that they were trained with.
 
-Three kinds of file: checkpoints of this program, which hold all options; timm's container (``state_dict``, ``args``), in
-which the baseline's weights are published; and a bare state dict.
+Three kinds of file: checkpoints of this program, which hold all options; timm's container
+(``state_dict``, ``args``), in which the baseline's weights are published; and a bare state dict.
 """
 
 import argparse
@@ -18,37 +18,20 @@ from ..data import DATASETS, make_split
 from ..errors import UserError
 from ..options import resolve
 from . import checkpoint
-from .build import build_model, choose_device
+from .build import NEURON_OPTIONS, build_model, choose_device
 from .compare import load_data
 from .evaluate import Metrics, evaluate
 
 # What decides which recordings and images were trained on.
 SPLIT = (
-    "source_dataset",
-    "train_portion",
-    "traindata_ratio",
-    "val_portion",
-    "shots",
-    "leftover",
-    "protocol",
-    "static_images",
-    "seed",
+    *("source_dataset", "train_portion", "traindata_ratio", "val_portion", "shots", "leftover"),
+    *("protocol", "static_images", "seed"),
 )
 # Of the arguments in a timm container: those that mean the same here.
-PUBLISHED = (
-    "model",
-    "step",
-    "node_type",
-    "act_fun",
-    "threshold",
-    "tau",
-    "event_size",
-    "num_classes",
-)
-
+PUBLISHED = ("model", "num_classes", *NEURON_OPTIONS)
 UNKNOWN_SPLIT = (
-    "The file does not say which recordings it was trained on: if this split is not the one of its training, the accuracy is "
-    "partly that on training recordings."
+    "The file does not say which recordings it was trained on: if this split is not the one of its "
+    "training, the accuracy is partly that on training recordings."
 )
 
 
@@ -77,26 +60,25 @@ def read(path: Path) -> Stored:
     """
     with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
-    if isinstance(state, dict) and state.get("format") == checkpoint.FORMAT:
-        return Stored(state["model"], dict(state["identity"]), is_own=True)
-    notes, options, weights = [], {}, state
-    if isinstance(state, dict) and "state_dict" in state:
-        weights = state.get("state_dict_ema") or state["state_dict"]
-        kind = "the moving average of the weights" if state.get("state_dict_ema") else "the weights"
-        epoch = f", epoch {state['epoch']}" if "epoch" in state else ""
+    known = state if isinstance(state, dict) else {}
+    if known.get("format") == checkpoint.FORMAT:
+        return Stored(known["model"], dict(known["identity"]), is_own=True)
+    notes, options, weights = [], {}, known
+    if "state_dict" in known:
+        average = known.get("state_dict_ema")
+        weights = average or known["state_dict"]
+        epoch = f", epoch {known['epoch']}" if "epoch" in known else ""
         notes.append(
-            f"{path} is a container of timm ({state.get('arch', 'unnamed')}{epoch}): {kind} in it."
+            f"{path} is a container of timm ({known.get('arch', 'unnamed')}{epoch}): the "
+            f"{'moving average of the ' if average else ''}weights in it."
         )
-        given = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
+        given = vars(known["args"]) if isinstance(known.get("args"), Namespace) else {}
         options = {name: given[name] for name in PUBLISHED if given.get(name) is not None}
-    if (
-        not isinstance(weights, dict)
-        or not weights
-        or not all(map(torch.is_tensor, weights.values()))
-    ):
+    tensors = isinstance(weights, dict) and all(map(torch.is_tensor, weights.values()))
+    if not weights or not tensors:
         raise UserError(
-            f"{path} holds no weights: expected a checkpoint of this program, timm's container with a 'state_dict', or a state "
-            "dict alone."
+            f"{path} holds no weights: expected a checkpoint of this program, timm's container "
+            "with a 'state_dict', or a state dict alone."
         )
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return Stored(weights, options, is_own=False, notes=notes)
@@ -111,7 +93,7 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
         given: the options on the command line and of its recipe, unresolved.
 
     Raises:
-        UserError: weights that do not fit, or a change that would evaluate on what was trained on.
+        UserError: misfitting weights, or a change that would evaluate on what was trained on.
     """
     if not getattr(given, "eval_checkpoint", None):
         raise UserError("--eval needs --eval-checkpoint FILE.")
@@ -125,12 +107,12 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     fitted, notes = _fitted(stored, model.state_dict())
     checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])
-    metrics = evaluate(
-        model, data.frames, data.labels, split.test, device, amp=options.amp == "bf16"
-    )
+    amp = options.amp == "bf16"
+    metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=amp)
     audit = f"Seed {options.seed[0]}. {split.audit}" if stored.is_own else UNKNOWN_SPLIT
-    for line in filter(None, (remark, *stored.notes, *notes, *changed, *data.remarks, audit)):
-        say(line)
+    for line in (remark, *stored.notes, *notes, *changed, *data.remarks, audit):
+        if line:
+            say(line)
     say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
     return metrics
 
@@ -150,17 +132,13 @@ def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
             changed[name] = here, there
     bad = [name for name in changed if name in SPLIT]
     if stored.is_own and bad and "target_dataset" not in changed:
-        said = "; ".join(
-            f"{name}: {changed[name][0]} here, {changed[name][1]} in the file" for name in bad
-        )
+        said = [f"{n}: {changed[n][0]} here, {changed[n][1]} in the file" for n in bad]
         raise UserError(
-            f"--eval of {path}: {said}. With another split the network is asked about recordings that it was trained on: leave "
-            f"{'these options' if len(bad) > 1 else 'this option'} away."
+            f"--eval of {path}: {'; '.join(said)}. With another split the network is asked about "
+            f"recordings that it was trained on: leave {'these' if len(bad) > 1 else 'this'} "
+            f"option{'s' if len(bad) > 1 else ''} away."
         )
-    return [
-        f"{name}: {here}, in place of the file's {there}."
-        for name, (here, there) in changed.items()
-    ]
+    return [f"{n}: {here}, in place of the file's {there}." for n, (here, there) in changed.items()]
 
 
 def _plain(value: Any) -> Any:
@@ -172,15 +150,12 @@ def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     if stored.is_own:
         return stored.weights, []
     weights, notes = dict(stored.weights), []
-    constants = [
-        k for k in own if k.endswith((".threshold", ".act_fun.alpha")) and k not in weights
-    ]
-    weights |= {name: own[name] for name in constants}
+    constants = {k for k in own if k.endswith((".threshold", ".act_fun.alpha"))} - weights.keys()
     if constants:
+        weights |= {name: own[name] for name in constants}
         notes.append(
             "The file has no constants of the neurons: --threshold and --act-fun give them."
         )
-
     surplus = sorted(weights.keys() - own.keys())
     if surplus and not own.keys() - weights.keys():
         notes.append(f"Not used: {', '.join(surplus)}.")
@@ -197,11 +172,11 @@ def _explain(weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         theirs, ours = tuple(value.shape), tuple(own[name].shape)
         if len(ours) == 4 and theirs[0] == ours[0] and theirs[2:] == ours[2:] and ours[1] == 2:
             raise UserError(
-                f"The weights take {theirs[1]} input channels ({name}: {theirs}); frames have 2, the polarities. They were not "
-                "trained on events, or with another input layer."
+                f"The weights take {theirs[1]} input channels ({name}: {theirs}); frames have 2, "
+                "the polarities. They were not trained on events, or with another input layer."
             )
         if len(ours) == 2 and theirs[1:] == ours[1:]:
             raise UserError(
-                f"The weights tell {theirs[0]} classes apart ({name}); the data set has {ours[0]}: choose the data that they were "
-                "trained on with --target-dataset."
+                f"The weights tell {theirs[0]} classes apart ({name}); the data set has {ours[0]}: "
+                "choose the data that they were trained on with --target-dataset."
             )

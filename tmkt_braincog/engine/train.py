@@ -1,7 +1,6 @@
 """Training one method with one seed: the loop, its checkpoints and its log."""
 
 import contextlib
-import json
 import math
 import time
 from argparse import Namespace
@@ -16,27 +15,25 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import distributed
-from ..arguments import build_parser, launch_words
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
 from ..errors import Interrupted, UserError
-from ..files import replacing
 from ..methods import build_method
 from ..mixing import Progress
-from ..options import NOT_IDENTITY, identity
 from ..teacher.outputs import give_teachers, set_teacher_widths
+from ..terminal import launch_words
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
+from .checkpoint import Position
 from .evaluate import Metrics, evaluate
-from .finite import FiniteWatch, first_not_finite, gradient_norm
-from .interrupt import StopSignal
-from .loggers import EpochLog
+from .folder import EpochLog, write_json
 from .memory import peak_mib, reset_peak
+from .stops import FiniteWatch, StopSignal, first_not_finite, gradient_norm
 
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run; field names are the columns of ``comparison.csv``. Accuracies in percent."""
+    """One finished run; its fields are the columns of ``comparison.csv``, accuracies in percent."""
 
     method: str
     seed: int
@@ -46,25 +43,6 @@ class Result:
     epoch_best: int
     train_s: float
     peak_mib: float
-
-
-@dataclass
-class Position:
-    """Everything that the loop counts; saved with a checkpoint.
-
-    ``epoch`` and ``batch`` are the next to run, ``sums`` the losses added up in this epoch,
-    ``best_score`` is on the validation recordings where there are any, ``best_test`` and
-    ``last_test`` on the test recordings.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    train_s: float = 0.0
-    peak_mib: float = 0.0
-    best_score: float = -1.0
-    best_test: float = float("nan")
-    best_epoch: int = -1
-    last_test: float = float("nan")
 
 
 class Trainer:
@@ -89,13 +67,8 @@ class Trainer:
         folder: Path,
         device: torch.device,
     ):
-        self.options, self.data, self.split, self.folder, self.device = (
-            options,
-            data,
-            split,
-            folder,
-            device,
-        )
+        self.options, self.data, self.split = options, data, split
+        self.folder, self.device = folder, device
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: its initial weights are then the same for all methods.
         torch.manual_seed(self.seed)
@@ -109,10 +82,7 @@ class Trainer:
         self.scheduler = build_scheduler(options, self.optimizer)
         self.amp = options.amp == "bf16"
         self.pairs = TSMDataset(
-            data.frames,
-            data.labels,
-            data.images,
-            data.image_labels,
+            *(data.frames, data.labels, data.images, data.image_labels),
             recordings=split.train,
             pools=split.pools,
             size=options.event_size,
@@ -123,7 +93,7 @@ class Trainer:
         self.steps = len(self._batches(0))  # per epoch
         self.log = EpochLog(folder, options.tensorboard)
         self.at = Position()
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # of the losses in this epoch
         self.teachers: dict[str, str] | None = None  # checksums; None before training
         self.watch, self.signal = FiniteWatch(), StopSignal()
 
@@ -155,15 +125,20 @@ class Trainer:
                 self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
-        return self._finish()
+        o, at = self.options, self.at
+        best = at.best_test, at.last_test, at.best_epoch
+        cost = round(at.train_s, 3), round(at.peak_mib, 1)
+        result = Result(self.name, self.seed, o.protocol, *best, *cost)
+        distributed.on_main(lambda: write_json(self.folder / "result.json", asdict(result)))
+        return result
 
     def _give_teachers(self) -> None:
         """The outputs of its teachers for the method's parts; those that the run began with."""
         given = give_teachers(self.method, self.options, self.data, self.split, self.device)
         if self.teachers not in (None, given):
             raise UserError(
-                f"{self.name}, seed {self.seed}: a file of --teacher-checkpoint has changed since the run was stopped. Put "
-                "the old one back, or start anew with another --output."
+                f"{self.name}, seed {self.seed}: a file of --teacher-checkpoint has changed since "
+                "the run was stopped. Put the old one back, or start anew with another --output."
             )
         self.teachers = given
 
@@ -175,8 +150,7 @@ class Trainer:
     def _train_epoch(self, bar: tqdm) -> None:
         batches = self._batches(self.at.epoch)
         self.pairs.set_epoch(self.at.epoch)
-        self.model.train()
-        self.method.train()
+        self.modules.train()
         loader = DataLoader(
             self.pairs,
             sampler=[distributed.share(batch) for batch in batches[self.at.batch :]],
@@ -184,8 +158,7 @@ class Trainer:
             # Data that live on the device are put together there, by this process.
             num_workers=0 if self.pairs.frames.is_cuda else self.options.workers,
             pin_memory=self.device.type == "cuda" and not self.pairs.frames.is_cuda,
-            # Its own: an iterator draws from the global generator when it starts, and a resumed
-            # epoch starts one more of them.
+            # An iterator draws from its generator, and a resumed epoch starts one more of them.
             generator=torch.Generator(),
         )
         started = time.perf_counter()
@@ -195,9 +168,8 @@ class Trainer:
             self.at.batch += 1
             bar.update()
             if self.at.batch % self.options.log_interval == 0:
-                bar.set_postfix(
-                    epoch=self.at.epoch, loss=f"{self._means()['loss']:.3f}", refresh=False
-                )
+                loss = f"{self._means()['loss']:.3f}"
+                bar.set_postfix(epoch=self.at.epoch, loss=loss, refresh=False)
             if self.at.batch < self.steps:
                 self._stop_if_wanted(started)
         self._refuse(self.watch.flush())
@@ -232,29 +204,24 @@ class Trainer:
         self.at.peak_mib = max(self.at.peak_mib, peak_mib(self.device))
 
     def _refuse(self, bad: int | None) -> None:
-        """A UserError, where a step had a gradient that is not finite. In every process it was the same."""
+        """A UserError where a step's gradient was not finite; it is the same in every process."""
         if bad is None:
             return
         last, where = self.folder / "last.pt", first_not_finite(self.modules)
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
-        names = [
-            self.data.names[self.split.train[i % len(self.pairs)]]
-            for i in self._batches(self.at.epoch)[bad]
-        ]
+        batch = self._batches(self.at.epoch)[bad]
+        names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batch]
         raise UserError(
-            f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, step {bad} of "
-            f"{self.steps}{f', first that of {where}' if where else ''}; the batch holds {', '.join(names[:4])}"
-            f"{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, or set --clip-grad 1."
+            f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, "
+            f"step {bad} of {self.steps}{f', first that of {where}' if where else ''}; the batch "
+            f"holds {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, "
+            "or set --clip-grad 1."
         )
 
     def _end_epoch(self, bar: tqdm) -> None:
         epoch, o = self.at.epoch, self.options
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            **self._means(),
-        }
-        row |= self.method.diagnostics()
+        row: dict[str, Any] = {"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= self._means() | self.method.diagnostics()
         self._share_statistics()
         if (epoch + 1) % o.eval_interval == 0 or epoch + 1 == o.epochs:
             row |= self._evaluate(epoch)
@@ -270,51 +237,28 @@ class Trainer:
         self.save("last.pt")
 
     def _share_statistics(self) -> None:
-        """Give every process the mean of all processes' running statistics.
-
-        They are exponential averages, so that it makes no difference how often.
-        """
+        """Give every process the mean of all running statistics; being averages, they allow it."""
         if distributed.count() > 1:
             distribute_bn(self.model, distributed.count(), reduce=True)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
-        row, score = {}, math.nan
+        row: dict[str, float] = {}
+        score = math.nan
         for part in ("test", "val"):
             recordings = getattr(self.split, part)
             if len(recordings):
                 metrics = self.evaluate_on(recordings)
                 row |= {f"{part}_{k}": v for k, v in asdict(metrics).items()}
                 score = metrics.top1
-        self.at.last_test = row["test_top1"]
-        if score > self.at.best_score:
-            self.at.best_score, self.at.best_test, self.at.best_epoch = (
-                score,
-                row["test_top1"],
-                epoch,
-            )
+        at, at.last_test = self.at, row["test_top1"]
+        if score > at.best_score:
+            at.best_score, at.best_test, at.best_epoch = score, at.last_test, epoch
         return row
 
     def evaluate_on(self, recordings) -> Metrics:
         """Evaluate the model on these recordings."""
-        data = self.data.frames, self.data.labels
-        return evaluate(
-            self.model, *data, recordings, self.device, amp=self.amp, between=self._stop_if_wanted
-        )
-
-    def _finish(self) -> Result:
-        at = self.at
-        result = Result(
-            self.name,
-            self.seed,
-            self.options.protocol,
-            at.best_test,
-            at.last_test,
-            at.best_epoch,
-            round(at.train_s, 3),
-            round(at.peak_mib, 1),
-        )
-        distributed.on_main(lambda: _write(self.folder / "result.json", asdict(result)))
-        return result
+        where = self.data.frames, self.data.labels, recordings, self.device
+        return evaluate(self.model, *where, amp=self.amp, between=self._stop_if_wanted)
 
     def _stop_if_wanted(self, started: float | None = None) -> None:
         """Save and raise :class:`Interrupted` after a signal.
@@ -335,8 +279,8 @@ class Trainer:
         n = distributed.count()
         program = alone if n == 1 else f"torchrun --nproc_per_node={n} {target}"
         raise Interrupted(
-            f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {self.steps}; saved in "
-            f"{self.folder / 'last.pt'}.\nContinue with: {program} -c "
+            f"Stopped on a signal after epoch {self.at.epoch}, step {self.at.batch} of {self.steps}"
+            f"; saved in {self.folder / 'last.pt'}.\nContinue with: {program} -c "
             f"{self.folder.parent.parent / 'config.yaml'} --resume",
             signum,
         )
@@ -344,21 +288,8 @@ class Trainer:
     def save(self, name: str) -> None:
         """Write a checkpoint with all that :meth:`restore` needs to go on bit for bit."""
         sums = {k: distributed.mean(v).cpu() for k, v in self.sums.items()}
-        distributed.on_main(lambda: checkpoint.save(self.folder / name, self._state(sums)))
-
-    def _state(self, sums: dict[str, Tensor]) -> dict[str, Any]:
-        return {
-            "identity": identity(self.options),
-            "model": self.model.state_dict(),
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-            "teachers": self.teachers,
-            "position": asdict(self.at),
-            "sums": sums,
-            "rows": self.log.rows,
-            "random": checkpoint.random_state(),
-        }
+        path = self.folder / name
+        distributed.on_main(lambda: checkpoint.save(path, checkpoint.state_of(self, sums)))
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of the same run.
@@ -366,42 +297,4 @@ class Trainer:
         Raises:
             UserError: unreadable, of another model, or made with other options.
         """
-        state = checkpoint.load(path)
-        name = f"--model {self.options.model}"
-        checkpoint.load_weights(self.model, state["model"], path, name)
-        same_run(state["identity"], identity(self.options), f"The checkpoint {path}")
-        checkpoint.load_weights(self.method, state["method"], path, f"--method {self.name}")
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.teachers = state.get("teachers")  # not in checkpoints of older versions
-        self.at = Position(**state["position"])
-        self.sums = {k: v.to(self.device) for k, v in state["sums"].items()}
-        self.log.restore(state["rows"])
-        checkpoint.restore_random_state(state["random"])
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-
-
-def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
-    """A UserError that lists the options in which two runs differ, if they do.
-
-    Options that are unset, or newer than the run, are not there: it was made with their defaults.
-    """
-    names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
-    defaults = {action.dest: action.default for action in build_parser()._actions}
-
-    def same(n: str) -> bool:
-        return seen.get(n) == expected.get(n) or (n not in seen and expected[n] == defaults.get(n))
-
-    differing = [n for n in names if not same(n)]
-    if differing:
-        lines = "\n".join(
-            f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}" for n in differing
-        )
-        raise UserError(
-            f"{what} belongs to a different run:\n{lines}\nChoose another --output, or give the same options."
-        )
+        checkpoint.restore(self, checkpoint.load(path), path)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..engine.train import Trainer, same_run
+from ..engine.checkpoint import same_run
+from ..engine.train import Trainer
 from ..errors import UserError
 from ..figures.gradient_variance import measure, over_seeds, plot_gradient_variance
 from ..files import replacing

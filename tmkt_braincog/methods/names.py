@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import chain
 
-from ..arguments import GENERAL_GROUPS, build_parser, group_options
+from ..arguments import GENERAL_GROUPS, build_parser, group_options, names_by_word
 from ..errors import UserError, unknown_name
-from ..options import names_by_word
 from .base import METHODS, PARTS, Method
 
 # Published systems and what they are made of.
@@ -110,6 +109,6 @@ def _of_methods() -> set[str]:
     return some - group_options(GENERAL_GROUPS)
 
 
-def teachers_of(names: list[str]) -> set[str]:
+def teachers_of(names: Iterable[str]) -> set[str]:
     """What the teachers of these methods' parts were trained on: ``static``, ``events``, both or none."""
     return {PARTS[part].teacher_on for part in chain(*(split_name(name)[1] for name in names))}

@@ -1,9 +1,8 @@
-"""ANN teachers for distillation: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
+"""ANN teachers: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
 
-from .checkpoint import Teacher, load_teacher, teacher_path
-from .model import build_teacher
+from .model import build_teacher, teacher_input
 from .outputs import give_teachers, load_teachers, teacher_outputs
-from .view import teacher_input
+from .stored import Teacher, load_teacher, save_teacher, teacher_path
 
 __all__ = [
     "Teacher",
@@ -11,6 +10,7 @@ __all__ = [
     "give_teachers",
     "load_teacher",
     "load_teachers",
+    "save_teacher",
     "teacher_input",
     "teacher_outputs",
     "teacher_path",

@@ -1,9 +1,12 @@
-"""A teacher's network: any image model of timm, never a spiking one."""
+"""A teacher's network, any image model of timm but never a spiking one, and what it sees."""
 
 import difflib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch.nn.functional as F
 from timm.models import (
     PretrainedCfg,
     create_model,
@@ -13,16 +16,17 @@ from timm.models import (
     list_pretrained,
     model_entrypoint,
 )
-from torch import Tensor, nn
+from torch import Tensor, cat, from_numpy, nn
 from torchvision.transforms import Normalize
 
+from ..data import TransferData
 from ..errors import UserError
 
 
 def build_teacher(
     name: str, num_classes: int, pretrained: bool = False, weights: Path | None = None
 ) -> nn.Sequential:
-    """timm's model of this name for images ``[B, 3, H, W]`` in [0, 1], normalised as its weights want it.
+    """timm's model of this name for images ``[B, 3, H, W]`` in [0, 1], normalised as it wants.
 
     Args:
         name: as timm has it, with a tag such as ``resnet50.a1_in1k`` or without.
@@ -37,36 +41,35 @@ def build_teacher(
         raise UserError(f"--teacher-weights {weights}: there is no such file.")
     if weights:
         cfg = replace(cfg, file=str(weights))
+    start: dict[str, Any] = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
     try:
-        net = create_model(
-            name,
-            pretrained=pretrained or bool(weights),
-            pretrained_cfg=cfg,
-            num_classes=num_classes,
-        )
+        net = create_model(name, num_classes=num_classes, **start)
     except Exception as error:  # timm, huggingface_hub and torch raise many types
-        what = f"{name} cannot be built with " + (
-            f"the weights in {weights}" if weights else "its weights"
-        )
         if not (pretrained or weights):
             raise UserError(
                 f"--teacher {name} cannot be built ({error}). Choose another."
             ) from error
+        what = f"the weights in {weights}" if weights else "its weights"
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise UserError(
-            f"--teacher {what}: {_first_line(error)}. Without a connection give --teacher-weights FILE, a checkpoint of "
-            f"this model ({cfg.hf_hub_id or cfg.url or 'see timm'}), or train from scratch with --no-pretrained."
+            f"--teacher {name} cannot be built with {what}: {reason}. Without a connection give "
+            "--teacher-weights FILE, a checkpoint of this model "
+            f"({cfg.hf_hub_id or cfg.url or 'see timm'}), or train from scratch with "
+            "--no-pretrained."
         ) from error
     return nn.Sequential(Normalize(cfg.mean, cfg.std), net)
 
 
 def penultimate(network: nn.Sequential, x: Tensor) -> Tensor:
     """Pooled features ``[B, D]`` before the last layer of what :func:`build_teacher` returns."""
+    normalise: Any
+    net: Any
     normalise, net = network
     return net.forward_head(net.forward_features(normalise(x)), pre_logits=True).flatten(1)
 
 
 def weights_of(name: str) -> PretrainedCfg:
-    """What timm knows of a model's published weights: where they are, and the images that they want.
+    """What timm knows of a model's published weights: where they are, which images they want.
 
     Raises:
         UserError: timm has no model, or no weights, of this name.
@@ -78,8 +81,8 @@ def weights_of(name: str) -> PretrainedCfg:
         raise UserError(f"Unknown --teacher {name!r}.{hint} All of timm's: timm.list_models().")
     if not _is_timms(arch):
         raise UserError(
-            f"--teacher {name} is a spiking network. A teacher is an ANN: one of timm's image models, such as "
-            "wide_resnet101_2, resnet18 or mobilenetv3_small_050."
+            f"--teacher {name} is a spiking network. A teacher is an ANN: one of timm's image "
+            "models, such as wide_resnet101_2, resnet18 or mobilenetv3_small_050."
         )
     try:
         return get_pretrained_cfg(name) or PretrainedCfg()
@@ -97,5 +100,25 @@ def input_size(name: str) -> int:
     return weights_of(name).input_size[-1]
 
 
-def _first_line(error: Exception) -> str:
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> Tensor:
+    """Static images, or recordings in which time is averaged away, as a teacher takes them.
+
+    ``static``: the V channel three times. ``events``: the mean of the frames over time, in the
+    channels OFF, ON and their sum, divided by the largest value of the recording.
+
+    Args:
+        which: ``[n]`` indices of images or recordings.
+        size: side in pixels; bilinear, antialiased.
+
+    Returns:
+        ``[n, 3, size, size]`` float32 in [0, 1].
+    """
+    if on == "static":
+        v = data.images[from_numpy(which).to(data.images.device)]
+        x = (v.float() if v.is_floating_point() else v.float() / 255).unsqueeze(1)
+    else:
+        x = data.frames[from_numpy(which).to(data.frames.device)].float().mean(dim=1)
+        x = cat([x, x.sum(dim=1, keepdim=True)], dim=1)
+        x = x / x.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+    x = F.interpolate(x, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    return x.expand(-1, 3, -1, -1)

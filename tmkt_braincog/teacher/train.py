@@ -1,57 +1,62 @@
-"""Training a teacher on the static images, or on the time-means of the recordings, of one split."""
+"""Training a teacher on the static images, or on the time-means of the recordings, of a split."""
 
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from ..data import Split, TransferData, make_split
-from ..engine.build import choose_device
-from ..engine.compare import load_data
 from ..errors import UserError
-from .checkpoint import Teacher, fingerprint, load_teacher, save_teacher, seen, teacher_path
-from .model import build_teacher, input_size
-from .view import teacher_input
+from . import stored
+from .model import build_teacher, input_size, teacher_input
+from .stored import WHAT, Teacher
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-
+BATCH = 64  # of the evaluation
 # What is recorded of the command line.
-RECIPE = (
-    "teacher",
-    "teacher_size",
-    "teacher_epochs",
-    "teacher_batch_size",
-    "teacher_lr",
-    "pretrained",
-)
+RECIPE = "teacher teacher_size teacher_epochs teacher_batch_size teacher_lr pretrained"
 
 
-def make_teachers(own: Namespace, options: Namespace) -> None:
+@dataclass(frozen=True)
+class Sight:
+    """What a teacher sees of the data, by indices of images or recordings, with their labels."""
+
+    data: TransferData
+    on: str
+    size: int
+    device: torch.device
+
+    def __call__(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
+        labels = self.data.image_labels if self.on == "static" else self.data.labels
+        x = teacher_input(self.data, self.on, which, self.size)
+        return x.to(self.device), labels.cpu()[which].to(self.device)
+
+
+def make_teachers(
+    own: Namespace, options: Namespace, data: TransferData, device: torch.device
+) -> None:
     """``tmkt teacher train``: one teacher for each seed.
 
     Args:
         own: the teacher's options, see :func:`~tmkt_braincog.commands.teacher.teacher_parser`.
         options: the run's, which decide data and split.
     """
-    device, remark = choose_device(options.device)
-    data = load_data(options)
-    if remark:
-        print(remark)
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = teacher_path(own.teacher_checkpoint, seed)
+        path = stored.teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
-        teacher, kept = make_teacher(own, options, data, split, seed, path, device)
-        what = "static images" if own.on == "static" else "recordings"
+        what = "Already there, kept" if path.exists() else "Written"
+        teacher = make_teacher(own, options, data, split, seed, path, device)
         print(
-            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on {len(teacher.trained)} {what}: top-1 "
-            f"{teacher.accuracy:.2f} % on {len(held_out(own.on, data, split))} held out. "
-            f"{'Already there, kept' if kept else 'Written'}: {path}"
+            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
+            f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on "
+            f"{len(held_out(own.on, data, split))} held out. {what}: {path}"
         )
 
 
@@ -63,52 +68,41 @@ def make_teacher(
     seed: int,
     path: Path,
     device: torch.device,
-) -> tuple[Teacher, bool]:
+) -> Teacher:
     """Train and write the teacher of one seed; one that is there already is kept.
 
-    Args:
-        own, options: see :func:`make_teachers`.
-
-    Returns:
-        The teacher, and whether it was there already.
-
     Raises:
-        UserError: a different file at ``path``, a model that cannot be built, a loss that is not finite.
+        UserError: another teacher at ``path``, a model that cannot be built, or a bad loss.
     """
-    which = split.static if own.on == "static" else split.train
-    recipe = {name: getattr(own, name) for name in RECIPE}
+    which = stored.trainable(split, own.on)
+    recipe = {name: getattr(own, name) for name in RECIPE.split()}
     recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
-    about = {
-        "on": own.on,
-        "seen": seen(options, own.on),
-        "fingerprint": fingerprint(data, own.on),
-        "recipe": recipe,
-    }
+    about = {"on": own.on, "seen": stored.seen(options, own.on), "recipe": recipe}
+    about["fingerprint"] = stored.fingerprint(data, own.on)
     if path.exists():
-        there = load_teacher(path)
+        there = stored.load_teacher(path)
         same = all(getattr(there, name) == value for name, value in about.items())
         if same and np.array_equal(there.trained.numpy(), which):
-            return there, True
+            return there
         raise UserError(
-            f"{path} holds another teacher (other options or training data). Choose another --teacher-checkpoint, or move it away."
+            f"{path} holds another teacher (other options or training data). Choose another "
+            "--teacher-checkpoint, or move it away."
         )
     torch.manual_seed(seed)
-    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights).to(
-        device
-    )
-    size = own.teacher_size or input_size(own.teacher)
-    fit(network, own, options, data, which, size, seed, device)
+    network = build_teacher(own.teacher, len(data.classes), own.pretrained, own.teacher_weights)
+    sight = Sight(data, own.on, own.teacher_size or input_size(own.teacher), device)
+    fit(network.to(device), own, sight, which, seed)
     teacher = Teacher(
         model=own.teacher,
-        size=size,
+        size=sight.size,
         classes=list(data.classes),
         trained=torch.from_numpy(which.copy()),
-        accuracy=accuracy(network, data, own.on, held_out(own.on, data, split), size, device),
+        accuracy=accuracy(network, sight, held_out(own.on, data, split)),
         weights=network.state_dict(),
         **about,
     )
-    save_teacher(path, teacher)
-    return teacher, False
+    stored.save_teacher(path, teacher)
+    return teacher
 
 
 def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
@@ -118,28 +112,20 @@ def held_out(on: str, data: TransferData, split: Split) -> np.ndarray:
     return np.concatenate([split.val, split.test])
 
 
-def fit(
-    network: nn.Module, own, options, data, which: np.ndarray, size: int, seed: int, device
-) -> None:
-    """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to nothing."""
-    labels = _labels(data, own.on)
+def fit(network: nn.Module, own: Namespace, sight: Sight, which: np.ndarray, seed: int) -> None:
+    """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""
     n_batches = -(-len(which) // own.teacher_batch_size)
     steps = own.teacher_epochs * n_batches
     optimizer = torch.optim.AdamW(network.parameters(), own.teacher_lr)
     schedule = OneCycleLR(optimizer, own.teacher_lr, total_steps=steps, pct_start=WARM_UP)
     rng = np.random.default_rng(seed)
     network.train()
-    bar = tqdm(total=steps, desc=f"{own.teacher} on {own.on}", disable=None, dynamic_ncols=True)
-    with bar:
+    name = f"{own.teacher} on {own.on}"
+    with tqdm(total=steps, desc=name, disable=None, dynamic_ncols=True) as bar:
         for epoch in range(own.teacher_epochs):
-            total = torch.zeros((), device=device)
+            total = torch.zeros((), device=sight.device)
             for batch in np.array_split(rng.permutation(which), n_batches):
-                loss = _loss(
-                    network,
-                    teacher_input(data, own.on, batch, size).to(device),
-                    labels[batch].to(device),
-                    own,
-                )
+                loss = _loss(network, *sight(batch), own.teacher)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -148,38 +134,29 @@ def fit(
                 bar.update()
             mean = total.item() / n_batches
             if not np.isfinite(mean):
-                raise UserError(
-                    f"--teacher {own.teacher}: the loss is not finite in epoch {epoch}. Lower --teacher-lr."
-                )
+                problem = f"the loss is not finite in epoch {epoch}. Lower --teacher-lr."
+                raise UserError(f"--teacher {own.teacher}: {problem}")
             bar.set_postfix(epoch=epoch, loss=f"{mean:.3f}")
 
 
-def _loss(network: nn.Module, x: torch.Tensor, y: torch.Tensor, own: Namespace) -> torch.Tensor:
+def _loss(network: nn.Module, x: Tensor, y: Tensor, name: str) -> Tensor:
     try:
         return F.cross_entropy(network(x), y)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"--teacher {name}: out of memory. Lower --teacher-batch-size.") from error
     except (RuntimeError, AssertionError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(
-                f"--teacher {own.teacher}: out of memory. Lower --teacher-batch-size."
-            ) from error
         raise UserError(
-            f"--teacher {own.teacher} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of {len(x)} ({error}). "
-            "Change --teacher-size or --teacher-batch-size."
+            f"--teacher {name} does not take {x.shape[-1]} x {x.shape[-1]} pixels in batches of "
+            f"{len(x)} ({error}). Change --teacher-size or --teacher-batch-size."
         ) from error
 
 
 @torch.no_grad()
-def accuracy(
-    network: nn.Module, data: TransferData, on: str, which: np.ndarray, size: int, device
-) -> float:
+def accuracy(network: nn.Module, sight: Sight, which: np.ndarray) -> float:
     """Top-1 (%) on these images or recordings; NaN where there are none."""
     network.eval()
-    labels, right = _labels(data, on), 0
-    for chunk in np.split(which, range(64, len(which), 64)) if len(which) else []:
-        logits = network(teacher_input(data, on, chunk, size).to(device)).cpu()
-        right += int((logits.argmax(-1) == labels[chunk]).sum())
+    right = 0
+    for start in range(0, len(which), BATCH):
+        x, y = sight(which[start : start + BATCH])
+        right += int((network(x).argmax(-1) == y).sum())
     return 100 * right / len(which) if len(which) else float("nan")
-
-
-def _labels(data: TransferData, on: str) -> torch.Tensor:
-    return (data.image_labels if on == "static" else data.labels).cpu()

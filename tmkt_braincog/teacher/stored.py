@@ -1,4 +1,4 @@
-"""A trained teacher in a file: its weights, and what it was trained on, so that nothing leaks through it."""
+"""A trained teacher in a file: weights, and what it was trained on, so that nothing leaks."""
 
 import hashlib
 from argparse import Namespace
@@ -21,6 +21,8 @@ SEEN = {
     "static": ("target_dataset", "event_size", "use_hsv"),
     "events": ("target_dataset", "event_size", "step", "frame_mode"),
 }
+# What messages call that.
+WHAT = {"static": "static images", "events": "recordings"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Teacher:
         seen: options that decide what it sees, by name.
         fingerprint: of all images, or of the names of all recordings.
         trained: sorted int64 indices of the images or recordings that it was trained on.
-        accuracy: top-1 (%) on those that it was not trained on, NaN where there are none.
+        accuracy: top-1 (%) on the others, NaN where there are none.
         recipe: how it was trained.
         weights: its state.
     """
@@ -53,9 +55,7 @@ class Teacher:
 
     def network(self) -> nn.Sequential:
         """The network with its weights, in evaluation mode."""
-        with torch.random.fork_rng(
-            []
-        ):  # initial weights that are not used draw no numbers from a run
+        with torch.random.fork_rng([]):  # weights that are not used draw no numbers from a run
             net = build_teacher(self.model, len(self.classes))
         net.load_state_dict(self.weights)
         return net.eval()
@@ -66,41 +66,42 @@ class Teacher:
         return penultimate(self.network(), torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
-        """Refuse a teacher of other classes or data, and one that knows what this run's training must not.
+        """Refuse a teacher of other data, and one that knows what this run must not train on.
 
         Raises:
             UserError: with what differs.
         """
-        again = f"Train one for this run: tmkt teacher train --on {self.on}, with its options."
-        if self.classes != list(data.classes):
-            raise UserError(
-                f"The teacher {path} has other classes: {_few(self.classes)}; here {_few(data.classes)}. {again}"
-            )
         here = seen(options, self.on)
-        differing = [
-            f"{n}: there {self.seen[n]!r}, here {here[n]!r}"
-            for n in here
-            if self.seen[n] != here[n]
-        ]
-        if differing:
-            raise UserError(f"The teacher {path} saw other data ({'; '.join(differing)}). {again}")
-        if self.fingerprint != fingerprint(data, self.on):
-            raise UserError(
-                f"The teacher {path} was trained on other files of {options.target_dataset}. {again}"
+        there = [f"{n}: there {self.seen[n]!r}, here {v!r}" for n, v in here.items()]
+        other = [text for n, text in zip(here, there, strict=True) if self.seen[n] != here[n]]
+        leaked = np.setdiff1d(self.trained.numpy(), trainable(split, self.on))
+        why, more = "", ""
+        if self.classes != list(data.classes):
+            why = f"has other classes: {_few(self.classes)}; here {_few(data.classes)}"
+        elif other:
+            why = f"saw other data ({'; '.join(other)})"
+        elif self.fingerprint != fingerprint(data, self.on):
+            why = f"was trained on other files of {options.target_dataset}"
+        elif len(leaked):
+            why = (
+                f"was trained on {len(leaked)} {WHAT[self.on]} (of {len(self.trained)}) that this "
+                "run may not train on, such as static twins of held-out recordings: they would leak"
             )
-        allowed = split.static if self.on == "static" else split.train
-        leaked = np.setdiff1d(self.trained.numpy(), allowed)
-        if len(leaked):
-            what = "static images" if self.on == "static" else "recordings"
+            more = " A teacher per seed: {seed} in --teacher-checkpoint."
+        if why:
             raise UserError(
-                f"The teacher {path} was trained on {len(leaked)} {what} (of {len(self.trained)}) that this run may not "
-                f"train on, such as static twins of held-out recordings: they would leak. {again} A teacher per seed: "
-                "{seed} in --teacher-checkpoint."
+                f"The teacher {path} {why}. Train one for this run: tmkt teacher train --on "
+                f"{self.on}, with its options.{more}"
             )
 
 
 def _few(names) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def trainable(split: Split, on: str) -> np.ndarray:
+    """The images or recordings that a run of this split, and so its teacher, may train on."""
+    return split.static if on == "static" else split.train
 
 
 def seen(options: Namespace, on: str) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def fingerprint(data: TransferData, on: str) -> str:
     """SHA-256 of all images, or of the names of all recordings, with the labels."""
     digest = hashlib.sha256()
     if on == "static":
-        digest.update(np.ascontiguousarray(data.images.cpu().numpy()))
+        digest.update(data.images.cpu().numpy().tobytes())
         digest.update(data.image_labels.cpu().numpy().tobytes())
     else:
         digest.update("\n".join(data.names).encode() + data.labels.cpu().numpy().tobytes())
@@ -141,15 +142,15 @@ def load_teacher(path: Path) -> Teacher:
     """
     if not path.is_file():
         raise UserError(
-            f"There is no teacher checkpoint {path}. Train one: tmkt teacher train --teacher-checkpoint {path}, "
-            "with the options of this run."
+            f"There is no teacher checkpoint {path}. Train one: tmkt teacher train "
+            f"--teacher-checkpoint {path}, with the options of this run."
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many types for a damaged file
         raise UserError(
-            f"The teacher checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or something else. "
-            "Train it again."
+            f"The teacher checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
+            "or something else. Train it again."
         ) from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise UserError(f"{path} is not a teacher ({FORMAT}), as `tmkt teacher train` writes it.")
