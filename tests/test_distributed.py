@@ -24,7 +24,7 @@ from tmkt_braincog.engine.evaluate import evaluate
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline, EventOnly
 from tmkt_braincog.mixing import Progress
-from tmkt_braincog.models.global_bn import synchronise
+from tmkt_braincog.models.batchnorm import synchronise
 
 B, T = 6, 3
 MODELS = {

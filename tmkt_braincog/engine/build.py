@@ -16,7 +16,7 @@ from .. import distributed
 from ..errors import UserError, unknown_name
 from ..models import TransferModel
 from ..models.check import difference
-from ..models.global_bn import synchronise
+from ..models.batchnorm import synchronise
 
 log = logging.getLogger(__name__)
 

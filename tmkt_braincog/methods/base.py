@@ -5,9 +5,10 @@ from argparse import Namespace
 
 from torch import Tensor, nn
 
-from ..data.pairs import Pair
-from ..mixing import Progress
-from ..models.transfer import TransferModel, TransferOutput
+from ..data.pairs import Pair as Pair
+from ..mixing import Progress as Progress
+from ..models.transfer import TransferModel
+from ..models.transfer import TransferOutput as TransferOutput
 from ..registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")
@@ -15,19 +16,21 @@ PARTS: Registry[type["Part"]] = Registry("part of a method")
 
 
 class Method(nn.Module):
-    """Base class. ``method(model, batch, progress)`` returns named scalar losses; ``loss`` is their total.
+    """Base class. ``method(model, batch, progress)`` returns named scalar losses; ``loss`` is their
+    total.
 
-    The names are the columns of the training log; terms are listed unweighted. Parameters of a method (heads, coefficients)
-    are trained along with the model and are not used at test time. A subclass runs the streams that it needs (:meth:`run`)
-    and makes losses of them (:meth:`losses`); :attr:`parts` add theirs, from the same streams.
-    """
+    The names are the columns of the training log; terms are listed unweighted. Parameters of a
+    method (heads, coefficients) are trained along with the model and are not used at test time. A
+    subclass runs the streams that it needs (:meth:`run`) and makes losses of them (:meth:`losses`);
+    :attr:`parts` add theirs, from the same streams."""
 
     # Whether a static (sliding, mixed) stream is run.
     has_static = True
-    # Options that it reads, other than those of the run, the data and the model; :meth:`taken` where it depends.
+    # Options that it reads, other than those of the run, the data and the model; :meth:`taken`
+    # where it depends.
     takes: tuple[str, ...] = ()
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.parts = nn.ModuleList()
 
@@ -48,7 +51,8 @@ class Method(nn.Module):
 
     @abstractmethod
     def run(self, model: TransferModel, batch: Pair, progress: Progress) -> tuple:
-        """Run the streams: their :class:`TransferOutput`, then whatever else :meth:`losses` takes before the labels."""
+        """Run the streams: their :class:`TransferOutput`, then whatever else :meth:`losses` takes
+        before the labels."""
 
     @abstractmethod
     def losses(self, out: TransferOutput, *more) -> dict[str, Tensor]:
@@ -73,19 +77,20 @@ class Method(nn.Module):
 class Part(nn.Module):
     """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``.
 
-    ``part(out, batch, progress)`` returns its named scalar losses, unweighted, and ``loss``, their weighted sum. What it
-    distils from a teacher is in :attr:`teacher`.
-    """
+    ``part(out, batch, progress)`` returns its named scalar losses, unweighted, and ``loss``, their
+    weighted sum."""
 
-    # What its teacher was trained on: ``static`` images, with one output for each, or the recordings (``events``).
+    # What its teacher was trained on: ``static`` images, with one output for each, or the
+    # recordings (``events``).
     teacher_on: str
-    # What it learns from the teacher: ``logits`` ``[n, N]``, or standardised ``features`` ``[n, D]``.
+    # What it learns from the teacher: ``logits`` ``[n, N]``, or standardised ``features`` ``[n,
+    # D]``.
     teacher_gives = "logits"
     # Whether it reads the static stream.
     needs_static = False
     # Options that it reads, as of a :class:`Method`.
     takes: tuple[str, ...] = ()
-    teacher: Tensor | None = None
+    teacher: Tensor  # what it distils, set before the training
 
     @classmethod
     @abstractmethod
@@ -97,7 +102,8 @@ class Part(nn.Module):
         """
 
     def set_teacher_width(self, width: int) -> None:
-        """Make the parameters whose shape depends on the width D of the teacher's features; called before training."""
+        """Make the parameters whose shape depends on the width D of the teacher's features; called
+        before training."""
 
     @abstractmethod
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
@@ -105,8 +111,7 @@ class Part(nn.Module):
 
 
 def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:
-    """The named terms, unweighted, with their weighted sum as ``loss`` in front (weight 1 if not named)."""
-    return {"loss": sum(weights.get(name, 1.0) * term for name, term in terms.items()), **terms}
-
-
-__all__ = ["METHODS", "PARTS", "Method", "Pair", "Part", "Progress", "TransferOutput", "total"]
+    """The named terms, unweighted, with their weighted sum as ``loss`` in front (weight 1 if not
+    named)."""
+    weighted = (weights.get(name, 1.0) * term for name, term in terms.items())
+    return {"loss": sum(weighted), **terms}  # type: ignore[dict-item]

@@ -24,7 +24,8 @@ class TransferVGG(TransferModel):
         super().__init__(**options)
         if self.event_size < 2**POOLINGS:
             raise UserError(
-                f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} pixels."
+                f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} "
+                "pixels."
             )
         # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
         backbone = VGG_SNN(
@@ -47,5 +48,6 @@ class TransferVGG(TransferModel):
 
 
 def Transfer_VGG_SNN(pretrained: bool = False, **kwargs) -> TransferVGG:
-    """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 input unless ``event_size`` says otherwise."""
+    """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 input unless ``event_size`` says
+    otherwise."""
     return TransferVGG(**timm_options(pretrained, kwargs))
