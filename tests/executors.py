@@ -1,5 +1,4 @@
-"""Both executors of a model on one batch: everything that a training step leaves, compared by
-name."""
+"""Both executors of a model on one batch: all that a training step leaves, compared by name."""
 
 import copy
 
@@ -13,8 +12,7 @@ def outputs(out):
 
 
 def leave(model, batch, loss, steps=2):
-    """Outputs, gradients and buffers; a second step starts from the first one's buffers and
-    resets."""
+    """Outputs, gradients and buffers; the second step starts from the first one's buffers."""
     found = {}
     for k in range(steps):
         out = model(*batch)

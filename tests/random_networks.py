@@ -1,5 +1,4 @@
-"""Small random networks of all that a backbone may be made of, for the fused executor to be right
-on or to decline."""
+"""Small random networks of all that a backbone may hold, to be run fused or to be declined."""
 
 import copy
 import random

@@ -185,8 +185,7 @@ def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, c
 
 
 def test_the_check_finds_a_wrong_kernel_and_names_the_layer(monkeypatch):
-    """As initialised hardly anything fires, so that a check that does not see to it compares
-    zeros."""
+    """As initialised hardly anything fires: a check that does not see to it compares zeros."""
     model = create_model("Transfer_SCNN", num_classes=5, step=3, event_size=20)
     assert difference(model) == ""
     fire, fire_backward = cpu_kernels.fire, cpu_kernels.fire_backward

@@ -1,5 +1,4 @@
-"""The baseline's numbers, computed with its authors' own code: two streams, one forward and
-backward."""
+"""The baseline's numbers, computed with its authors' own code: one forward and backward."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +31,7 @@ CASES = [
 
 @pytest.fixture(scope="module", params=CASES)
 def run(request):
-    """One training step of the baseline's loss and an evaluation after it, with the golden
-    numbers."""
+    """One training step of the baseline's loss and an evaluation after it."""
     tag, precision, tolerance, executor, device = request.param
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")

@@ -149,8 +149,7 @@ def test_cka_of_orthogonal_features_is_zero():
 
 
 def test_debiased_cka_averages_to_zero_over_all_pairings():
-    """The U-centred matrices sum to zero, so the mean over all orders of one side is exactly
-    zero."""
+    """The U-centred matrices sum to zero, so the mean over all orders of one side is zero."""
     x, y = normal(5, 6, seed=1), normal(5, 6, seed=2)
     orders = torch.tensor(list(permutations(range(5))))
     xs = x.expand(len(orders), 5, 6)
@@ -249,8 +248,7 @@ def test_rda_values(coefficients, lamb):
 
 
 def test_theta_follows_the_smaller_term():
-    """d/d theta_t = sigma (1 - sigma) ((1 - CKA_t) - CE_t) / T: a large cross-entropy drives theta
-    up."""
+    """d/d theta_t = sigma (1 - sigma) ((1 - CKA_t) - CE_t) / T: a large CE drives theta up."""
     (x, y), targets, s = aligned_taps(), labels(), sigmoid(1.0)
     sure = 20.0 * F.one_hot(targets, N).double().expand(T, B, N)
     distances = [1 - linear_cka(x[t], y[t]).item() for t in range(T)]

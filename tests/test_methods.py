@@ -1,5 +1,4 @@
-"""Every term and total of the methods against Eq. 17 and the baseline's sums, written out in
-loops."""
+"""Every term and total of the methods against Eq. 17 and the baseline's sums, in loops."""
 
 import math
 
@@ -234,8 +233,7 @@ def small_batch():
 
 
 def build(name, features):
-    """A method as the registry builds it; fixed ratio, so that both kinds of frames surely
-    occur."""
+    """A method; fixed ratio, so that both kinds of frames surely occur."""
     if name == "tmkt":
         return TMKT(T, features, mixing=FixedRatio(T, 0.6))
     return EventOnly() if name == "event-only" else Baseline(T)

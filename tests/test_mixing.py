@@ -1,5 +1,4 @@
-"""Time-step mixup and the other schedules, against Eq. 7-10 and 18-19 written out sample by
-sample."""
+"""Time-step mixup and the other schedules, against Eq. 7-10 and 18-19 sample by sample."""
 
 import math
 from fractions import Fraction

@@ -1,5 +1,4 @@
-"""The transfer models: BrainCog's own results, slow references, published sizes, every neuron that
-fits."""
+"""The transfer models: BrainCog's own results, slow references, published sizes, all neurons."""
 
 import copy
 import math
@@ -45,8 +44,7 @@ def small(name="Transfer_SCNN", step=2, executor="fused", **options):
 
 
 def sew_parameters():
-    """By hand: a 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two
-    heads."""
+    """A 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads."""
     count = 2 * 64 * 49 + 2 * 64 + 2 * (512 * 20 + 20)
     for c_in, c in ((64, 64), (64, 128), (128, 256), (256, 512)):
         count += 9 * c_in * c + 3 * 9 * c * c + 8 * c + (c_in * c + 2 * c) * (c_in != c)

@@ -69,8 +69,7 @@ def assert_same(found, expected, tolerance):
 
 
 def compare(k, shape, dtype, with_membranes=True, with_affine=True, **neuron):
-    """One call of every kernel against the plain functions; rate of spikes and gradient of the
-    currents."""
+    """Every kernel against the plain functions; rate of spikes and gradient of the currents."""
     g = torch.Generator().manual_seed(0)
     (S, T, _, C), wide = shape, kernels.wide(dtype)
     x, d_spikes = (torch.randn(shape, generator=g).to(DEVICE, dtype) for _ in range(2))
@@ -227,8 +226,7 @@ def test_more_values_than_32_bits_count(triton_kernels):
     [("bf16", 90, True), ("fp32", 80, False), ("fp64", 90, True)],
 )
 def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monkeypatch, tmp_path):
-    """Down to machine code of an A100 and an H100; atomics would make sums depend on the order of
-    programs."""
+    """To machine code of an A100 and an H100; atomics would make sums depend on the order."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
 

@@ -1,10 +1,9 @@
 """Time-step Mixup (TSM) and the replacement schedules it is compared with.
 
-Every strategy answers one question per sample: how many of the last time-steps are event frames?
-The first ``T - n`` frames of the mixed stream show the static image, the last ``n`` are event
-frames, never back and forth. ``t* = T + 1 - n`` is the first event frame, counted from 1.
+A strategy says for every sample how many of the last frames, n, are event frames; the first
+``T - n`` show the static image. ``t* = T + 1 - n`` is the first event frame, counted from 1.
 
-Source: TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al., AAAI 2024.
+TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al., AAAI 2024.
 """
 
 import math
@@ -26,8 +25,7 @@ LAWS = ("geometric", "truncated")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. ``epoch`` (e_c) of ``epochs`` (e_m), ``batch`` (b_i) of ``batches``
-    (b_l), from 0."""
+    """Where training stands: ``epoch`` e_c of ``epochs`` e_m, ``batch`` b_i of ``batches`` b_l."""
 
     epoch: int = 0
     epochs: int = 1
@@ -101,10 +99,9 @@ def reachable_ratios(law: str, steps: int) -> tuple[float, float]:
 def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
     """The p whose expected share of event frames is ``ratio``: ``E[T + 1 - t*] = T r_m`` (Eq. 9).
 
-    Eq. 8 conditions on t* <= T. Conditioned, a p in (0, 1) exists only for r_m > (T+1)/(2T), which
-    leaves out three of the paper's five ratios; the walk as the paper describes it (t* = T+1
-    allowed) reaches every ratio and is the default law, ``geometric``. ``truncated`` solves the
-    conditioned equation for a real p, negative where r_m < (T+1)/(2T).
+    Eq. 8 conditions on t* <= T; a p in (0, 1) then exists only for r_m > (T+1)/(2T), which leaves
+    out three of the paper's five ratios. The walk as described (t* = T+1 allowed) reaches all and
+    is the default law, ``geometric``; ``truncated`` solves Eq. 8 for a real p, maybe negative.
 
     Raises:
         UserError: the law cannot reach the ratio; the message says what it can reach.
@@ -133,11 +130,7 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
 
 
 class Mixing(ABC):
-    """A mixing strategy: ``strategy(batch, progress) -> Mixed``.
-
-    Args:
-        steps: T.
-    """
+    """A mixing strategy for T = ``steps``: ``strategy(batch, progress) -> Mixed``."""
 
     # Further arguments of the constructor, and the options of the command line that give them.
     options: Mapping[str, str] = {}
@@ -147,14 +140,10 @@ class Mixing(ABC):
 
     @abstractmethod
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
-        """Number of event frames per sample.
+        """Number of event frames per sample, ``[B]`` int64 in 0..T.
 
         Args:
-            draws: ``[B, T]`` float64, independent uniform numbers in [0, 1) per sample and
-                time-step.
-
-        Returns:
-            ``[B]`` int64 in 0..T.
+            draws: ``[B, T]`` float64, independent uniform numbers in [0, 1).
         """
 
     def __call__(self, batch: Pair, progress: Progress = Progress()) -> Mixed:
@@ -166,7 +155,7 @@ class Mixing(ABC):
         return mix(batch.static, batch.events, self.event_frames(batch.draws, progress))
 
     def constant(self, draws: Tensor, n: int) -> Tensor:
-        return torch.full((draws.shape[0],), n, dtype=torch.long, device=draws.device)
+        return torch.full_like(draws[:, 0], n, dtype=torch.long)
 
 
 STRATEGIES: Registry[type[Mixing]] = Registry("mixing strategy")
@@ -177,7 +166,6 @@ class TimeStepMixup(Mixing):
     """TSM, Eq. 7-10: a random walk per sample decides at which step the events take over.
 
     Args:
-        steps: T.
         ratio: r_m in (0, 1), the expected share of event frames.
         law: ``geometric`` (the walk, default) or ``truncated`` (Eq. 8, given that t* <= T).
     """
@@ -202,8 +190,8 @@ class TimeStepMixup(Mixing):
 class FixedRatio(Mixing):
     """The ablation's fixed ratio: ``t* = floor(T r_m)``, literally.
 
-    For T = 10, r_m = 0.4 that is 3 appearance and 7 event frames: the rule's ratio counts the other
-    way round than Eq. 9. Kept, because the published row was made with it. t* is at least 1.
+    For T = 10, r_m = 0.4 that is 3 appearance and 7 event frames, the other way round than Eq. 9;
+    the published row was made with it. t* is at least 1.
     """
 
     options = {"ratio": "mixup_ratio"}
@@ -228,8 +216,7 @@ class DynamicLinear(Mixing):
 
 @STRATEGIES.register("nonlinear")
 class DynamicNonLinear(Mixing):
-    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames, half to
-    even."""
+    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.fraction**3))
@@ -237,8 +224,7 @@ class DynamicNonLinear(Mixing):
 
 @STRATEGIES.register("sliding")
 class SlidingReplacement(Mixing):
-    """Sliding training of He et al.: the whole sequence is replaced with probability ``fraction **
-    power``.
+    """Sliding training of He et al.: all is replaced with probability ``fraction ** power``.
 
     Args:
         power: 3 in the publication (``--pow``).

@@ -28,8 +28,7 @@ def _u_centre(gram: Tensor) -> Tensor:
 
 
 def linear_cka(x: Tensor, y: Tensor, debiased: bool = False) -> Tensor:
-    """CKA of ``x`` and ``y`` over the samples, from their B x B Gram matrices, in float32 at least,
-    also under autocast.
+    """CKA over the samples, from their B x B Gram matrices; in float32 also under autocast.
 
     Args:
         x: ``[..., B, D]``, y: ``[..., B, D']``; row b of both is the same sample, B >= 2

@@ -1,5 +1,4 @@
-"""Knowledge distillation from an ANN teacher, and from a network's own time-steps; in float32 at
-least, also under autocast.
+"""Distillation from an ANN teacher and from a network's own time-steps, in float32 at least.
 
 Hinton et al., 2015; features: FitNets (Romero et al., ICLR 2015); phases: CKD (Ye et al., ICME
 2025, arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252). Logits
@@ -14,14 +13,12 @@ from torch import Tensor
 
 
 def kd_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))`` of logits ``[..., N]``, the mean over
-    all samples."""
+    """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, the mean over all samples."""
     return temperature**2 * _divergence(teacher, student, temperature)
 
 
 def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
-    """Mean squared error of the student's features after a learned map, ``[B, D]``, to the
-    teacher's (FitNets, Eq. 3).
+    """Mean squared error of mapped to the teacher's features, ``[B, D]`` (FitNets, Eq. 3).
 
     Eq. 3 has half the sum over the dimensions; the mean does not depend on how many the teacher
     has."""
@@ -29,8 +26,7 @@ def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
 
 
 def standardise(features: Tensor) -> Tensor:
-    """``[S, D]`` with mean 0 and standard deviation 1 (over S, biased) in every dimension; 0 where
-    it is constant."""
+    """``[S, D]`` with mean 0 and deviation 1 (over S, biased) in every dimension; constant: 0."""
     x = features.double()
     std, mean = torch.std_mean(x, dim=0, correction=0)
     # A constant dimension has no more than rounding errors.
@@ -39,14 +35,12 @@ def standardise(features: Tensor) -> Tensor:
 
 
 def phase_weight(epoch: float, threshold: float, k: float) -> float:
-    """``gamma(e) = 1 / (1 + exp(k (e - e_th)))``: CKD distils before the epoch e_th (from 0) and
-    not after it."""
+    """``gamma(e) = 1 / (1 + exp(k (e - e_th)))``: CKD distils before epoch e_th, from 0."""
     return float(expit(-k * (epoch - threshold)))
 
 
 def ela_loss(teacher: Tensor, student: Tensor, y: Tensor, temperature: float) -> Tensor:
-    """Error-aware logit alignment (ELA) of SeAl-KD: :func:`kd_loss` at every time-step, of logits
-    without the error.
+    """ELA of SeAl-KD: :func:`kd_loss` at every time-step, of logits without the error.
 
     Where the student's largest entry w is not the label y, the student's entry w is replaced by its
     entry y, through which its gradient then flows, and the teacher's entries w and y by the smaller
@@ -89,8 +83,7 @@ def sta_targets(logits: Tensor) -> Tensor:
 
 
 def sta_loss(logits: Tensor, temperature: float) -> Tensor:
-    """Similarity-aware temporal alignment (STA) of SeAl-KD: ``KL(softmax(target_i / tau) ||
-    softmax(z_i / tau))``.
+    """STA of SeAl-KD: ``KL(softmax(target_i / tau) || softmax(z_i / tau))``.
 
     ``[T, B, N]`` to :func:`sta_targets`, mean over time-steps and batch; without the factor tau^2,
     as published. 0 for T = 1."""
@@ -100,8 +93,7 @@ def sta_loss(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Mean over the leading dimensions of ``KL(softmax(target / tau) || softmax(logits /
-    tau))``."""
+    """Mean of ``KL(softmax(target / tau) || softmax(logits / tau))`` over all samples."""
     log_p, log_q = ((_wide(z) / temperature).log_softmax(dim=-1) for z in (target, logits))
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 

@@ -1,5 +1,4 @@
-"""Domain alignment with learned per-step coefficients (RDA): TMKT Eq. 11-12, and the baseline (He
-et al., AAAI 2024)."""
+"""Domain alignment with learned coefficients (RDA): TMKT Eq. 11-12; He et al., AAAI 2024."""
 
 from functools import partial
 
@@ -15,8 +14,7 @@ COEFFICIENTS = ("learned", "fixed", "off")
 
 
 class RDALoss(nn.Module):
-    """``sigma_t (1 - |CKA(V_m[t], V_e[t])|)`` and ``(1 - sigma_t) L(y_e[t], y)``, each averaged
-    over t.
+    """Means over t of ``sigma_t (1 - |CKA(V_m[t], V_e[t])|)`` and ``(1 - sigma_t) L(y_e[t], y)``.
 
     ``sigma_t = sigmoid(theta_t)`` with one learnable ``theta_t`` per time-step, 1.0 at the start
     (sigma 0.731). The gradient of theta_t favours the smaller of the two terms: where the event
@@ -69,8 +67,7 @@ class RDALoss(nn.Module):
         )
 
     def diagnostics(self) -> dict[str, float]:
-        """sigma_t by the names ``sigma_1`` ... ``sigma_T``, for the log; empty where the
-        coefficients are off."""
+        """``sigma_1`` ... ``sigma_T``, for the log; empty where the coefficients are off."""
         if self.coefficients == "off":
             return {}
         return {f"sigma_{t}": s for t, s in enumerate(self.sigma.tolist(), start=1)}

@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 def cross_entropy_per_step(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of every time-step, averaged over the batch: ``[T]``; label smoothing in [0,
-    1)."""
+    """Cross-entropy of every time-step, averaged over the batch: ``[T]``."""
     T, B, _ = logits.shape
     losses = F.cross_entropy(
         logits.flatten(0, 1), y.repeat(T), reduction="none", label_smoothing=smoothing

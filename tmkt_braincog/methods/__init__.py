@@ -1,5 +1,4 @@
-"""Training methods by name, and parts that join them: one file here and one registered name
-each."""
+"""Training methods by name, and parts that join them: one file and one name each."""
 
 from .base import METHODS as METHODS
 from .base import PARTS as PARTS

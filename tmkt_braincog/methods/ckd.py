@@ -1,5 +1,4 @@
-"""The part ``ckd``: indirect phased distillation of CKD (Ye et al., ICME 2025, arXiv
-2507.09269)."""
+"""The part ``ckd``: phased distillation of CKD (Ye et al., ICME 2025, arXiv 2507.09269)."""
 
 from argparse import Namespace
 
@@ -13,8 +12,7 @@ from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 @PARTS.register("ckd")
 class CKD(Part):
-    """``gamma(e) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, or ``gamma(e) MSE(f_T, W f_S
-    + b)`` of features.
+    """gamma(e) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), or gamma(e) MSE(f_T, W f_S + b).
 
     z_T is the teacher's output on the static image, z_S the mean over time of the static (sliding,
     mixed) stream's logits. f_T are the teacher's pooled features before its last layer,

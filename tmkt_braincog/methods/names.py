@@ -1,5 +1,4 @@
-"""What a name on the command line stands for: ``tmkt``, ``tmkt+seal``, or a published system such
-as ``ckd``."""
+"""What a name of a method stands for: ``tmkt``, ``tmkt+seal``, or a system such as ``ckd``."""
 
 from argparse import Namespace
 from collections.abc import Iterable
@@ -15,8 +14,7 @@ SYSTEMS = {"ckd": ("baseline", "ckd"), "seal": ("event-only", "seal")}
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
-    """The method and the parts that ``METHOD+PART+...`` names, the parts in the order of their
-    registration.
+    """The method and the parts of ``METHOD+PART+...``, in the order of their registration.
 
     Raises:
         UserError: an unknown method or part, or a part that is there twice.
@@ -104,6 +102,5 @@ def _of_methods() -> set[str]:
 
 
 def teachers_of(names: list[str]) -> set[str]:
-    """What the teachers of these methods' parts were trained on: ``static``, ``events``, both or
-    none."""
+    """What the teachers of these methods were trained on: ``static``, ``events``, both or none."""
     return {PARTS[part].teacher_on for name in names for part in split_name(name)[1]}

@@ -1,5 +1,4 @@
-"""The part ``seal``: error-aware and temporal alignment of SeAl-KD (Sun et al., 2026, arXiv
-2605.14252)."""
+"""The part ``seal``: the alignments of SeAl-KD (Sun et al., 2026, arXiv 2605.14252)."""
 
 from argparse import Namespace
 

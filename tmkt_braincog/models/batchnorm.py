@@ -1,5 +1,4 @@
-"""BatchNorm of folded tensors, with the statistics of each stream and step, and of all processes
-(``--sync-bn``)."""
+"""BatchNorm of folded tensors: statistics of each stream and step, or of all processes."""
 
 from functools import cache
 
@@ -15,8 +14,7 @@ from .kernels import Affine, wide
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose statistics, while training, are those of all processes' samples,
-    equally many from each.
+    """With the statistics of all processes' samples, equally many from each (``--sync-bn``).
 
     PyTorch's ``SyncBatchNorm`` runs on GPUs only and one step at a time; here the statistics of all
     streams and steps of a layer are exchanged at once."""
@@ -28,16 +26,14 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(model: nn.Module) -> None:
-    """Turn every plain ``nn.BatchNorm2d`` of ``model`` into a :class:`GlobalBatchNorm2d`, in
-    place."""
+    """Turn every ``nn.BatchNorm2d`` of ``model`` into a :class:`GlobalBatchNorm2d`, in place."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d and module.track_running_stats:
             module.__class__ = GlobalBatchNorm2d
 
 
 def can_normalise(layer: object, x: Tensor, plan: Plan) -> bool:
-    """Whether the layer is a BatchNorm that is known here; PyTorch's own refuses what has no
-    variance."""
+    """Whether the layer is a BatchNorm known here; PyTorch's refuses what has no variance."""
     if not isinstance(layer, _BatchNorm):
         return False
     known = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, GlobalBatchNorm2d)
@@ -50,8 +46,7 @@ def _is_batch(norm: _BatchNorm) -> bool:
 
 
 def affine_of(x: Tensor, norm: _BatchNorm) -> Affine:
-    """For ``[S, T, M, C]``; while training, running statistics take S T updates, in the loop's
-    order."""
+    """For ``[S, T, M, C]``; running statistics take S T updates, in the loop's order."""
     if _is_batch(norm):
         (mean, var), n = folded.kernels_for(x).moments(x), x.shape[2]
         if isinstance(norm, GlobalBatchNorm2d):
@@ -77,8 +72,7 @@ def remember(ctx, norm: _BatchNorm | None) -> None:
 def affine_backward(
     ctx, x: Tensor, affine: Affine, d_out: Tensor, d_shift: Tensor, d_scale: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of ``[S, T, M, C]``, of the weight and of the bias, from that of the normalised
-    values and its sums."""
+    """Gradients of x, weight and bias, from that of the normalised values and its sums."""
     b = c = torch.zeros_like(affine.scale)
     if ctx.is_batch:  # the statistics depend on the input too
         sums = torch.stack([affine.invstd * d_scale, d_shift])
@@ -93,8 +87,7 @@ def affine_backward(
 
 
 def _update(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
-    """The updates of ``[n, C]`` one after another, as one: the weights of an exponential average
-    are a power series."""
+    """The updates of ``[n, C]`` one after another, as one: their weights are a power series."""
     n, tracked = len(mean), norm.num_batches_tracked
     assert norm.running_mean is not None and norm.running_var is not None and tracked is not None
     if norm.momentum is None:  # the plain average of all so far
@@ -111,8 +104,7 @@ def _update(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
 
 @cache
 def _powers(momentum: float, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``[n]``, share of each of n updates in their sum; kept, because a copy to a GPU would wait
-    for it."""
+    """``[n]``, share of each update in their sum; kept, as a copy to a GPU would wait for it."""
     shares = (1 - momentum) ** torch.arange(n - 1, -1, -1, dtype=torch.float64)
     return (shares / shares.sum()).to(device, dtype)
 

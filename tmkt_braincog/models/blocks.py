@@ -34,8 +34,7 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Branches:
-    """Two ways from one input to one sum; layers of each, in order. An empty shortcut is the input
-    itself."""
+    """Two ways from one input to one sum, by layers; an empty shortcut is the input itself."""
 
     main: list
     shortcut: list
@@ -55,8 +54,7 @@ _ALONE |= {nn.ReLU, nn.Flatten, nn.Identity}
 
 
 def reads(kind: type) -> Callable:
-    """Decorator for a function that says what a module of exactly this type does: its parts in
-    order."""
+    """Decorator for a function that says the parts, in order, of a module of exactly this type."""
 
     def register(reader: Callable[[Any], Parts]) -> Callable[[Any], Parts]:
         _readers[kind] = reader
@@ -66,8 +64,7 @@ def reads(kind: type) -> Callable:
 
 
 def layers(blocks: Iterable[nn.Module]) -> Parts:
-    """The single layers of ``blocks`` in the order in which they run, and the branches between
-    them.
+    """The single layers of ``blocks`` in the order in which they run, and the branches.
 
     Raises:
         NotFoldable: a module whose effect on folded tensors is not known, named.
@@ -121,13 +118,8 @@ def _read(modules: Iterable) -> Parts:
 def _refuse_ties(parts: Parts, exact: bool) -> bool:
     """A max pool of values that rounding could set apart would pass its gradient elsewhere.
 
-    Args:
-        exact: whether the values that come in are spikes, or sums and means of them that have no
-            rounding error.
-
-    Returns:
-        The same of those that go out.
-    """
+    ``exact``: whether the values that come in are spikes, or sums and means of them without a
+    rounding error; returned is the same of those that go out."""
     for part in parts:
         if isinstance(part, Branches):
             exact = all([_refuse_ties(branch, exact) for branch in (part.main, part.shortcut)])

@@ -40,8 +40,7 @@ def difference(model: TransferModel) -> str:
 
 
 def let_fire(model: TransferModel, x: Tensor) -> None:
-    """Set every neuron's threshold so that about a third of its membranes exceed it at the first
-    step of ``x``."""
+    """Set every threshold so that about a third of the membranes exceed it at x's first step."""
     seen, hooks = set(), []
 
     def choose(node: BaseNode, inputs: tuple[Tensor, ...]) -> None:
@@ -102,8 +101,7 @@ def _same(a: Tensor | None, b: Tensor, scale: float = 1.0) -> bool:
 
 
 def _first_layer(model: TransferModel, batch: Tensor) -> str:
-    """Name of the first layer of the backbone whose folded output differs; empty if there is
-    none."""
+    """Name of the first layer whose folded output differs; empty if there is none."""
     parts, names = layers(model.block_list()), {m: name for name, m in model.named_modules()}
     seen: dict[nn.Module, list[Tensor]] = {leaf: [] for leaf in leaves(parts)}
     keep = [

@@ -1,5 +1,4 @@
-"""The kernels on a CPU: the formulas of :mod:`~tmkt_braincog.models.kernels`, one by one, in
-compiled loops.
+"""The kernels on a CPU: the formulas of ``kernels.py``, one by one, in compiled loops.
 
 Threads share the rows in parts that depend on the shape alone: results do not depend on their
     number.

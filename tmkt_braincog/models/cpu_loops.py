@@ -1,5 +1,4 @@
-"""The loops of :mod:`~tmkt_braincog.models.cpu_kernels`, which numba compiles once and keeps on
-disk.
+"""The loops of ``cpu_kernels.py``, which numba compiles once and keeps on disk.
 
 A block of rows goes through all T steps while it is in the cache, so that every value is read once
 (twice on the way back). ``tasks`` is ``[n, 4]`` int64: number of the task, stream, first row and
@@ -17,8 +16,7 @@ BLOCK = 2048  # values of one step that are worked on together
 
 
 def compiled(function: Callable) -> Any:
-    """``function`` as machine code; "numpy" does without a test for a division by zero in every
-    turn."""
+    """As machine code; "numpy": without a test for a division by zero in every turn."""
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # no folder that can be written, neither here nor in the user's cache
@@ -41,8 +39,7 @@ def _widened_by_type(source, buffer):
 
 
 def _stored(values, target):
-    """Write ``values``, as bits of bfloat16 where the target holds those: to nearest, ties to
-    even."""
+    """Write ``values`` in the target, as bits of bfloat16 (to nearest, ties to even) or as is."""
 
 
 @overload(_stored)
@@ -162,8 +159,7 @@ def fire_backward(
     tasks, x, scale, shift, mean, constants, fired, d_spikes, at, share, d_membranes,
     out, d_shift, d_scale, leaky, surrogate,
 ):  # fmt: skip
-    """``d_shift`` and ``d_scale`` are ``[n, T, C]``, sums of each task; the latter before the
-    division by sigma."""
+    """Sums of each task in ``[n, T, C]``: ``d_shift``, and ``d_scale`` times sigma."""
     T, C = x.shape[1], x.shape[3]
     tau, threshold, alpha, rest = constants[0], constants[1], constants[2], constants[3]
     kind = constants.dtype
@@ -172,16 +168,9 @@ def fire_backward(
         task, s, start, stop = tasks[k, 0], tasks[k, 1], tasks[k, 2], tasks[k, 3]
         rows = max(1, min(BLOCK // C, stop - start))
         before = np.empty((T, rows * C), kind)  # membranes before firing
-        state, buffer, d = (
-            np.empty(rows * C, kind),
-            np.empty(rows * C, kind),
-            np.empty(rows * C, kind),
-        )
-        scales, shifts, means = (
-            _tiled(scale[s], rows),
-            _tiled(shift[s], rows),
-            _tiled(mean[s], rows),
-        )
+        state, buffer = np.empty(rows * C, kind), np.empty(rows * C, kind)
+        d, means = np.empty_like(state), _tiled(mean[s], rows)
+        scales, shifts = _tiled(scale[s], rows), _tiled(shift[s], rows)
         plain, centred = np.zeros_like(means), np.zeros_like(means)
         for first in range(start, stop, rows):
             last = min(first + rows, stop)
@@ -219,8 +208,7 @@ def fire_backward(
 
 @compiled
 def pool(tasks, fired, out, side, like):
-    """Means over side x side of ``fired`` ``[N, H, W, C]``, one sample per task; ``like`` has their
-    type."""
+    """Means over side x side of ``[N, H, W, C]``, a sample per task; ``like`` has their type."""
     _, h, w, C = out.shape
     count, mean = np.empty(C, np.int32), np.empty_like(like)
     for k in range(len(tasks)):

@@ -27,8 +27,7 @@ _EXACT = {kind: _same_dtype(function) for kind, (function, _) in _FUNCTIONS.item
 
 
 class _ExactSurrogate:
-    """Callable in place of a surrogate's ``act_fun``; a class, so that modules can be copied and
-    pickled."""
+    """In place of a surrogate's ``act_fun``; a class, so that modules can be pickled."""
 
     def __init__(self, kind: type):
         self.kind = kind
@@ -43,8 +42,7 @@ def widen(x: Tensor) -> Tensor:
 
 
 class WideLinear(nn.Linear):
-    """``nn.Linear`` in float32 or wider, also under autocast: bf16 is for convolutions, where the
-    time goes."""
+    """``nn.Linear`` in float32 or wider, also under autocast: bf16 is for convolutions."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -56,8 +54,7 @@ def state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def make_exact(model: nn.Module) -> None:
-    """Repair every BrainCog node and linear layer of ``model``, in place; float32 results stay
-    bitwise the same.
+    """Repair every BrainCog node and linear layer, in place; float32 results stay the same bits.
 
     BrainCog's surrogates return float32 whatever comes in, which breaks float64 and rounds its
     gradients; under bf16 autocast the membrane would be integrated in bf16. After this, spikes have

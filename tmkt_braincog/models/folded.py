@@ -28,8 +28,7 @@ class Plan:
         return [list(s) for s in x.view(self.streams, self.steps, self.batch, *x.shape[1:])]
 
     def rows(self, x: Tensor) -> Tensor:
-        """View ``[S, T, M, C]`` of a folded tensor in channels-last memory, as the kernels take
-        it."""
+        """View ``[S, T, M, C]`` of a folded tensor in channels-last memory, for the kernels."""
         return x.movedim(1, -1).view(self.streams, self.steps, -1, x.shape[1])
 
 

@@ -64,8 +64,7 @@ def _apply(layer: nn.Module, value: Folded, plan: Plan) -> Tensor:
 
 
 def _pool_next(rest: deque, x: Tensor) -> int:
-    """Side of the average pool that is next, which is then taken off the list; 1 if there is
-    none."""
+    """Side of the average pool that is next, which is taken off the list; 1 if there is none."""
     if not rest or type(rest[0]) is not nn.AvgPool2d or x.ndim != 4 or not _is_plain(rest[0]):
         return 1
     return rest.popleft().kernel_size

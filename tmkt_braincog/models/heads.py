@@ -1,5 +1,4 @@
-"""The two modality-aware heads of TMKT on the spike features F_t; they exist in training only (Eq.
-13-16)."""
+"""The two modality-aware heads of TMKT on the spike features F_t, in training only (Eq. 13-16)."""
 
 from torch import Tensor
 
@@ -7,16 +6,14 @@ from .exact import WideLinear
 
 
 class MAGHead(WideLinear):
-    """Modality-aware guidance g_s: ``[T, B, F]`` -> ``[T, B, 2]`` logits (0 event, 1 appearance) of
-    every frame."""
+    """Modality-aware guidance g_s: ``[T, B, F]`` -> ``[T, B, 2]``, 0 event, 1 appearance."""
 
     def __init__(self, features: int):
         super().__init__(features, 2)
 
 
 class MRPHead(WideLinear):
-    """Mixup-ratio perception g_m: ``[T, B, F]`` -> ``[T, B]``, whose mean over T estimates ``y_m``;
-    no sigmoid."""
+    """Mixup-ratio perception g_m: ``[T, B, F]`` -> ``[T, B]``, whose mean over T estimates y_m."""
 
     def __init__(self, features: int):
         super().__init__(features, 1)

@@ -1,5 +1,4 @@
-"""The elementwise work of a layer over T, as formulas in PyTorch: normalise, integrate, fire, and
-back.
+"""The elementwise work of a layer over T, in PyTorch: normalise, integrate, fire, and back.
 
 All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels
 last, and compute in float32 or wider. On a CPU :mod:`~tmkt_braincog.models.cpu_kernels` has the
@@ -7,6 +6,7 @@ same functions in compiled loops, on a GPU :mod:`~tmkt_braincog.models.triton_ke
 run where neither fits."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -32,8 +32,7 @@ class Neuron(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: each stream and step has its own
-    statistics."""
+    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: statistics of a stream and step."""
 
     mean: Tensor
     invstd: Tensor
@@ -50,20 +49,12 @@ class Pool(NamedTuple):
     rows: Tensor
 
 
-def _quadratic_gate(u: Tensor, alpha: Tensor) -> Tensor:
-    return torch.where(u.abs() > 1 / alpha, 0.0, -alpha * alpha * u.abs() + alpha)
-
-
-def _gate(u: Tensor, alpha: Tensor) -> Tensor:
-    return (u.abs() < 0.5).to(u.dtype)
-
-
-def _atan(u: Tensor, alpha: Tensor) -> Tensor:
-    return alpha / 2 / (1 + (alpha * math.pi / 2 * u).square())
-
-
-# Derivatives of BrainCog's surrogates.
-SURROGATES = {"QGateGrad": _quadratic_gate, "BackEIGateGrad": _gate, "AtanGrad": _atan}
+# Derivatives of BrainCog's surrogates at u = membrane - threshold, of sharpness a (alpha).
+SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "QGateGrad": lambda u, a: torch.where(u.abs() > 1 / a, 0.0, -a * a * u.abs() + a),
+    "BackEIGateGrad": lambda u, a: (u.abs() < 0.5).to(u.dtype),
+    "AtanGrad": lambda u, a: a / 2 / (1 + (a * math.pi / 2 * u).square()),
+}
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -140,8 +131,7 @@ def _unpooled(d: Tensor, pool: Pool | None) -> Tensor:
 
 
 def spikes(fired: Tensor, side: int, dtype: torch.dtype) -> Tensor:
-    """``[N, C, ...]`` bytes as numbers; with ``side`` above 1, their means over side x side in
-    ``[N, C, H, W]``."""
+    """``[N, C, ...]`` bytes as numbers; with ``side`` above 1 their means over side x side."""
     out = fired.to(dtype)
     return out if side == 1 else F.avg_pool2d(out, side)
 
@@ -153,14 +143,12 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over M of the gradient and of the gradient times the normalised input, ``[S, T, C]``
-    each."""
+    """Sums over M of the gradient and of it times the normalised input, ``[S, T, C]`` each."""
     normal = (x.to(d_out.dtype) - affine.mean[:, :, None]) * affine.invstd[:, :, None]
     return d_out.sum(2), (d_out * normal).sum(2)
 
 
 def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """``a d_out + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. May take the place
-    of ``d_out``."""
+    """``a d_out + b (x - mean) + c`` in the dtype of x, maybe in the place of ``d_out``."""
     a, b, c, mean = (v[:, :, None] for v in (a, b, c, mean))
     return (d_out * a + (x.to(d_out.dtype) - mean) * b + c).to(x.dtype)

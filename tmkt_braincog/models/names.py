@@ -1,5 +1,4 @@
-"""Keywords of a ``create_model`` call: BrainCog's neurons and surrogates by name, what is refused,
-what has no meaning here."""
+"""Keywords of a ``create_model`` call: neurons and surrogates by name, and what is refused."""
 
 import inspect
 
@@ -10,8 +9,7 @@ from ..errors import UserError, unknown_name
 
 
 def _classes(module: object, base: type) -> dict[str, type]:
-    """The subclasses of ``base`` in a module of BrainCog's, by name: a user's string is never
-    evaluated."""
+    """The subclasses of ``base`` by name: a user's string is never evaluated."""
     found = {n: c for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base)}
     return {name: kind for name, kind in found.items() if kind is not base}
 
@@ -51,8 +49,7 @@ def _of_name(option: str, given: str | type, known: dict[str, type]) -> type:
 
 
 def refuse_unknown(node_options: dict, node: type, model: type) -> None:
-    """A UserError for a keyword that neither the model nor its neurons have: BrainCog's would
-    swallow it."""
+    """A UserError for a keyword that neither model nor neurons have: BrainCog would swallow it."""
     own = set(inspect.signature(model).parameters) - {"node_options"}
     known = own | {"mem_detach", "requires_mem"}  # read out of ``**kwargs`` by BaseNode
     for kind in node.__mro__:

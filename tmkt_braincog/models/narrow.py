@@ -1,5 +1,4 @@
-"""The same backbone with fewer channels, for small data and small machines
-(``--width-divisor``)."""
+"""The same backbone with fewer channels, for small data and machines (``--width-divisor``)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +14,7 @@ residual_init = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="r
 
 
 def narrow(net: nn.Module, divisor: int, init: Callable[[Tensor], object] | None = None) -> None:
-    """Replace every Conv2d and BatchNorm2d of ``net``, in place, by one with ``1 / divisor`` of the
-    channels.
+    """Replace every Conv2d and BatchNorm2d, in place, by one with ``1 / divisor`` of the channels.
 
     The two polarity channels of the input stay, and so do linear layers. With divisor 1 no random
     number is drawn.

@@ -1,5 +1,4 @@
-"""A neuron over T: one autograd function where it has a fused form, BrainCog's own code where
-not."""
+"""A neuron over T: one autograd function, or BrainCog's own code where it has no fused form."""
 
 from functools import lru_cache
 
@@ -56,8 +55,7 @@ def walk(node: BaseNode, x: Tensor, plan: Plan, is_tap: bool) -> Folded:
 def fire(
     node: BaseNode, x: Tensor, norm: _BatchNorm | None, pool: int, plan: Plan, is_tap: bool
 ) -> Folded:
-    """The norm, the neuron and the average pool of side ``pool``; the tap's ``mem`` is then ``[S T
-    B, ...]``."""
+    """Norm, neuron and average pool of side ``pool``; the tap's ``mem`` is ``[S T B, ...]``."""
     affine = (norm.weight, norm.bias) if norm is not None else (None, None)
     neuron = neuron_of(node, x)
     spikes, fired, membranes = _Fire.apply(x, *affine, norm, neuron, pool, plan, is_tap)

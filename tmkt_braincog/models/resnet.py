@@ -24,9 +24,8 @@ class TransferResNet(TransferModel):
         super().__init__(**options)
         # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds
         # none.
-        net = resnet18(
-            step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
-        )
+        shared = {"step": self.step, "dataset": "NCALTECH101", **self.node_options}
+        net = resnet18(node_type=self.node_class, **shared)
         narrow(net, width_divisor, residual_init)
         for name in LAYERS:
             setattr(self, name, getattr(net, name))

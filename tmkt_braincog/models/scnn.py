@@ -10,8 +10,7 @@ CHANNELS = 40
 
 
 class TransferSCNN(TransferModel):
-    """conv5 2->15, node, P, conv5 15->40, node, P, fc ->300, node, fc ->N; no BN, one head for both
-    streams.
+    """conv5 15, node, P, conv5 40, node, P, fc 300, node, fc N; no BN, one head for both streams.
 
     The tap is the membrane of the fc node after its reset (300); F_t are that node's spikes (300).
     Initialisation as published: convolutions Kaiming normal, linear weights uniform in +-0.1.
@@ -52,6 +51,5 @@ class TransferSCNN(TransferModel):
 
 
 def Transfer_SCNN(pretrained: bool = False, **kwargs) -> TransferSCNN:
-    """The SCNN of N-Omniglot as a two-stream transfer model; 28 x 28 input unless ``event_size``
-    says otherwise."""
+    """The SCNN of N-Omniglot for two streams; 28 x 28 unless ``event_size`` says otherwise."""
     return TransferSCNN(**timm_options(pretrained, dict({"event_size": 28}, **kwargs)))

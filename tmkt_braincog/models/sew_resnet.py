@@ -11,8 +11,7 @@ LAYERS = ("conv1", "bn1", "node1", "maxpool", "layer1", "layer2", "layer3", "lay
 
 
 class TransferSEWResNet(TransferModel):
-    """conv7 / 2, max pool / 2, blocks [2, 2, 2, 2] of conv + BN + node that add spikes to spikes,
-    two linear heads.
+    """conv7 / 2, max pool / 2, blocks [2, 2, 2, 2] of conv + BN + node, sums of spikes, two heads.
 
     Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021, with g = ADD.
     The network ends in such a sum of spikes (whole numbers from 0), which has no membrane: the tap
@@ -27,8 +26,8 @@ class TransferSEWResNet(TransferModel):
     def __init__(self, width_divisor: int = 1, **options):
         super().__init__(**options)
         # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
-        data = {"cnf": "ADD", "step": self.step, "dataset": "NCALTECH101"}
-        net = sew_resnet18(node_type=self.node_class, **data, **self.node_options)
+        shared = {"cnf": "ADD", "step": self.step, "dataset": "NCALTECH101"}
+        net = sew_resnet18(node_type=self.node_class, **shared, **self.node_options)
         narrow(net, width_divisor, residual_init)
         for name in LAYERS:
             setattr(self, name, getattr(net, name))

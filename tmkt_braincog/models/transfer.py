@@ -1,5 +1,4 @@
-"""Two streams through one spiking backbone, step by step as BrainCog and the reference, or fused to
-the same numbers."""
+"""Two streams through one spiking backbone, step by step, or fused to the same numbers."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -45,20 +44,17 @@ class TransferOutput:
 
 
 class TransferModel(BaseModule):
-    """Base of the ``Transfer_*`` models: a BrainCog backbone with a head per stream, which share
-    all other parameters.
+    """Base of the ``Transfer_*`` models: a BrainCog backbone with a head per stream.
 
     The static stream runs first, then, after a reset of all neurons, the event stream, each one
-    time-step after another: BatchNorm sees one stream and one step at a time, and its running
-    statistics take T updates from each. With ``executor = "fused"`` the same is computed layer by
-    layer (:mod:`~tmkt_braincog.models.fused`), where every layer is one that can be
+    time-step after another: BatchNorm sees one stream and step at a time. With ``executor =
+    "fused"`` the same is computed layer by layer, where every layer is one that can be
     (:meth:`why_step_by_step`). After a call neurons are at rest; what BrainCog's
-    ``set_requires_fp`` and ``set_requires_mem`` ask them to collect is that of the event stream.
+    ``set_requires_fp`` and ``set_requires_mem`` ask for is collected from the event stream.
 
-    Subclasses set ``num_features`` (F), build their layers after ``super().__init__``, then call
-    :meth:`finish`, and say by :meth:`block_list` in which order a frame passes them. Where the tap
-    is a membrane, :attr:`tap_node` names its neuron. A network that no order of blocks describes
-    overrides :meth:`features` instead, and runs step by step.
+    Subclasses build their layers after ``super().__init__``, set ``num_features`` (F), call
+    :meth:`finish`, and say by :meth:`block_list` in which order a frame passes the layers. A
+    network that no such list describes overrides :meth:`features` and runs step by step.
 
     Args:
         num_classes: N.
@@ -66,8 +62,7 @@ class TransferModel(BaseModule):
         node_type, act_fun: BrainCog node and surrogate class, or their names.
         threshold, tau: firing threshold and membrane time constant of the neurons.
         event_size: side in pixels of the input frames.
-        width_divisor: for the subclasses that can be narrowed, which take it themselves; the others
-            refuse it.
+        width_divisor: refused; subclasses that can be narrowed take it themselves.
         **node_options: passed on to the neurons, as BrainCog's models do.
     """
 
@@ -122,8 +117,7 @@ class TransferModel(BaseModule):
         make_exact(self)
 
     def block_list(self) -> Sequence[nn.Module]:
-        """The modules that a frame passes, in order, up to the spike feature F_t (flattened after
-        the last one)."""
+        """The modules that a frame passes, in order, up to F_t (flattened after the last one)."""
         raise NotFoldable("it has features() of its own and no block_list()")
 
     def head_of(self, stream: str) -> nn.Module:
@@ -147,8 +141,7 @@ class TransferModel(BaseModule):
         return self.head_of(stream)(spikes)
 
     def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
-        """Reset all neurons and run ``[B, T, 2, H, W]`` through the backbone and the head of
-        ``stream``, step by step."""
+        """Reset all neurons and run ``[B, T, 2, H, W]`` step by step, head of ``stream`` last."""
         self.reset()
         taps, spikes, logits = [], [], []
         for t in range(self.step):
@@ -221,8 +214,7 @@ class TransferModel(BaseModule):
         return outputs
 
     def _rest(self) -> None:
-        """Reset all neurons, so that no graph stays in them, but leave what they were asked to
-        collect."""
+        """Reset all neurons, so that no graph stays in them, but leave what they collected."""
         for node in self.modules():
             if isinstance(node, BaseNode):
                 collected = node.feature_map, node.mem_collect

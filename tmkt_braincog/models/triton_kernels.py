@@ -1,5 +1,4 @@
-"""The kernels on a GPU: the formulas of :mod:`~tmkt_braincog.models.kernels`, one by one, as Triton
-programs.
+"""The kernels on a GPU: the formulas of ``kernels.py``, one by one, as Triton programs.
 
 Run on an H200 (``results/performance/gpu.md``), tested without a GPU in Triton's interpreter.
 """

@@ -1,5 +1,4 @@
-"""The Triton programs of :mod:`~tmkt_braincog.models.triton_kernels`: normalise, integrate and fire
-over T, the way back, pools, moments.
+"""The programs of ``triton_kernels.py``: normalise, integrate, fire, and back; pools, moments.
 
 The formulas are those of :mod:`~tmkt_braincog.models.kernels`, in float32 or wider; T is a loop
 that runs on the device. A program has one stream, ``BLOCK_M`` rows and ``BLOCK_C`` channels, for
@@ -16,8 +15,7 @@ PI = tl.constexpr(math.pi)
 
 @triton.jit
 def _tile(T: tl.constexpr, M, C, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr):
-    """First step (int64) and row of this program, its channels, their places from there, and which
-    of both exist."""
+    """First step (int64) and row of this program, its channels, their places, which exist."""
     row = tl.program_id(0) * BLOCK_M
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     rows, here = tl.arange(0, BLOCK_M), channel < C
@@ -124,8 +122,7 @@ def _step_back(
     fired_ptr, d_spikes_ptr, d_membranes_ptr, d_current_ptr, M, C, LEAKY: tl.constexpr,
     SURROGATE: tl.constexpr, POOLED_M, SIDE: tl.constexpr,
 ):  # fmt: skip
-    """One time-step of the way back from the membranes ``v``; gives the gradient of the membranes
-    before them."""
+    """One step back from the membranes ``v``: the gradient of the membranes before them."""
     at = (step * M + row) * C + place
     if d_membranes_ptr is not None:
         carry += tl.load(d_membranes_ptr + at, inside, 0.0)
@@ -195,8 +192,7 @@ def d_affine(
     x_ptr, mean_ptr, invstd_ptr, d_out_ptr, plain_ptr, normal_ptr, T: tl.constexpr, M, C,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Sums over a block of rows, ``ROWS`` at a time: of the gradient, and of it times the
-    normalised input."""
+    """Sums over rows, ``ROWS`` at a time: of the gradient, and times the normalised input."""
     step, row, channel, here, _, _ = _tile(T, M, C, BLOCK_M, BLOCK_C)
     mean = tl.load(mean_ptr + step * C + channel, here, 0.0)
     plain = tl.zeros((ROWS, BLOCK_C), mean.dtype)
