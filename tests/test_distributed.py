@@ -25,7 +25,7 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline, EventOnly
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models import TransferModel
-from tmkt_braincog.models.global_bn import synchronise
+from tmkt_braincog.models.batchnorm import synchronise
 
 B, T = 6, 3
 MODELS = {

@@ -1,28 +1,35 @@
-"""The transfer models: BrainCog's own results, slow references, published sizes, every neuron that fits."""
+"""The transfer models: BrainCog's own results, slow references, published sizes, all neurons."""
 
 import copy
+import math
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 from braincog.base.node.node import LIFNode, NoiseLIFNode, PLIFNode
-from braincog.base.strategy.surrogate import QGateGrad
+from braincog.base.strategy import surrogate
 from braincog.model_zoo.resnet import resnet18
 from braincog.model_zoo.sew_resnet import sew_resnet18
 from braincog.model_zoo.vgg_snn import VGG_SNN
-from timm.models import create_model, register_model
+from timm.models import create_model, is_model, register_model
+from torch import nn
 
 from tests import golden
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.mixing import mix
+from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.narrow import narrow
 from tmkt_braincog.models.scnn import TransferSCNN
 from tmkt_braincog.models.transfer import timm_options
 from tmkt_braincog.options import parse, resolve
+
+WIDE = ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"]
 
 
 def frames(B, T, size, seed=0, dtype=torch.float32):
@@ -30,8 +37,18 @@ def frames(B, T, size, seed=0, dtype=torch.float32):
     return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).to(dtype)
 
 
-def trainable(*modules):
-    return sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
+def small(name="Transfer_SCNN", step=2, executor="fused", **options):
+    model = create_model(name, num_classes=3, step=step, **options)
+    model.executor = executor
+    return model
+
+
+def sew_parameters():
+    """A 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads."""
+    count = 2 * 64 * 49 + 2 * 64 + 2 * (512 * 20 + 20)
+    for c_in, c in ((64, 64), (64, 128), (128, 256), (256, 512)):
+        count += 9 * c_in * c + 3 * 9 * c * c + 8 * c + (c_in * c + 2 * c) * (c_in != c)
+    return count
 
 
 @pytest.mark.parametrize(
@@ -40,33 +57,20 @@ def trainable(*modules):
         ("Transfer_VGG_SNN", 101, 10, 10_153_684),
         ("Transfer_ResNet18", 20, 6, 11_187_886),
         ("Transfer_SCNN", 1623, 12, 696_585),
+        ("Transfer_SEWResNet18", 20, 6, sew_parameters() + 6),
     ],
 )
 def test_trainable_parameters_with_the_coefficients_are_as_published(name, classes, step, count):
-    model = create_model(name, num_classes=classes, step=step)
-    assert trainable(model, Baseline(steps=step)) == count
-
-
-def test_trainable_parameters_of_sew_resnet18():
-    # By hand: a 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads.
-    def norm(c):
-        return 2 * c
-
-    count = 2 * 64 * 49 + norm(64)
-    for c_in, c in ((64, 64), (64, 128), (128, 256), (256, 512)):
-        count += (
-            9 * c_in * c + 3 * 9 * c * c + 4 * norm(c) + (c_in * c + norm(c) if c_in != c else 0)
-        )
-    count += 2 * (512 * 20 + 20)
-    assert trainable(create_model("Transfer_SEWResNet18", num_classes=20)) == count
+    modules = create_model(name, num_classes=classes, step=step), Baseline(steps=step)
+    assert sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad) == count
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "step", "size", "features", "tap"),
     [
-        ("Transfer_VGG_SNN", 101, 4, 48, 4608, 18432),
-        ("Transfer_ResNet18", 20, 6, 48, 512, 512),
+        ("Transfer_VGG_SNN", 101, 2, 48, 4608, 18432),
+        ("Transfer_ResNet18", 20, 2, 48, 512, 512),
         ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048),
         ("Transfer_SCNN", 1623, 12, 28, 300, 300),
     ],
@@ -82,130 +86,94 @@ def test_one_step_at_the_papers_widths(name, classes, step, size, features, tap)
     assert out.event.logits.shape == (step, 2, classes)
     assert out.static.spikes.shape == (step, 2, features) and out.event.tap.shape == (step, 2, tap)
     # Untrained, every class is about as likely: each classification term starts near log N.
-    assert losses["cls_mixed"].item() == pytest.approx(
-        torch.log(torch.tensor(classes)).item(), rel=0.25
-    )
-    for module in (model, method):
-        assert all(
-            p.grad is not None and p.grad.isfinite().all()
-            for p in module.parameters()
-            if p.requires_grad
-        )
-
-
-def test_vgg_is_braincogs_own():
-    ours = create_model("Transfer_VGG_SNN", num_classes=7, step=2)
-    theirs = VGG_SNN(
-        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad
-    )
-    theirs.feature.load_state_dict(ours.feature.state_dict())
-    theirs.fc[1].load_state_dict(ours.dvs_fc[1].state_dict())
-    ours.executor = "step"
-    x = frames(2, 2, 48)
-    assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
-    for name, buffer in theirs.feature.named_buffers():
-        assert torch.equal(buffer, ours.feature.get_buffer(name))
+    assert losses["cls_mixed"].item() == pytest.approx(math.log(classes), rel=0.25)
+    parameters = [p for m in (model, method) for p in m.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+    if name != "Transfer_VGG_SNN":  # which the golden numbers hold at full width
+        model.event_size = min(size, 28)
+        assert difference(model) == ""
 
 
 @pytest.mark.parametrize(
-    ("name", "theirs", "own"),
-    [("Transfer_ResNet18", resnet18, {}), ("Transfer_SEWResNet18", sew_resnet18, {"cnf": "ADD"})],
+    ("name", "kind", "own"),
+    [
+        ("Transfer_VGG_SNN", VGG_SNN, {}),
+        ("Transfer_ResNet18", resnet18, {}),
+        ("Transfer_SEWResNet18", sew_resnet18, {"cnf": "ADD"}),
+    ],
 )
-def test_resnets_are_braincogs_own(name, theirs, own):
+def test_the_networks_are_braincogs_own(name, kind, own):
     ours = create_model(name, num_classes=7, step=2)
-    theirs = theirs(
-        num_classes=7, step=2, node_type=LIFNode, dataset="NCALTECH101", act_fun=QGateGrad, **own
-    )
+    own |= {"node_type": LIFNode, "act_fun": surrogate.QGateGrad, "dataset": "NCALTECH101"}
+    theirs = kind(num_classes=7, step=2, **own)
     shared = {k: v for k, v in ours.state_dict().items() if "_fc" not in k}
-    shared |= {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()}
-    theirs.load_state_dict(shared)
+    theirs.load_state_dict(shared | {f"fc.{k}": v for k, v in ours.dvs_fc.state_dict().items()})
     ours.executor = "step"
     x = frames(2, 2, 48)
     assert torch.equal(ours(x).event.logits.mean(0), theirs(x))
     for name, buffer in theirs.named_buffers():
-        if not name.startswith("fc."):
-            assert torch.equal(buffer, ours.get_buffer(name))
+        assert name.startswith("fc.") or torch.equal(buffer, ours.get_buffer(name))
 
 
 def test_sew_resnet_features_are_sums_of_spikes_and_the_tap_the_membrane_before_them():
-    torch.manual_seed(0)
-    model = create_model("Transfer_SEWResNet18", num_classes=3, step=4, width_divisor=8)
-    model.executor = "step"
+    model = small("Transfer_SEWResNet18", step=4, width_divisor=8, executor="step")
     sums, membranes = [], []
     model.layer4.register_forward_hook(lambda m, i, o: sums.append(o))
     model.tap_node.register_forward_hook(lambda m, i, o: membranes.append(m.mem.flatten(1)))
-    out = model(frames(3, 4, 48))
+    out = model(frames(3, 4, 48)).event
     sums = torch.stack(sums)  # [T, B, C, 2, 2]
     assert torch.equal(sums, sums.round()) and sums.min() == 0 and sums.max() > 1
-    torch.testing.assert_close(out.event.spikes, sums.mean(dim=(3, 4)))
-    assert torch.equal(out.event.tap, torch.stack(membranes)) and out.event.tap.shape == (
-        4,
-        3,
-        64 * 4,
-    )
-    assert out.event.tap.std() > 0.01 and model.num_features == 64
+    torch.testing.assert_close(out.spikes, sums.mean(dim=(3, 4)))
+    assert torch.equal(out.tap, torch.stack(membranes)) and out.tap.shape == (4, 3, 64 * 4)
+    assert out.tap.std() > 0.01 and model.num_features == 64
 
 
-@pytest.mark.parametrize("name", ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"])
+def test_resnet_features_are_the_pooled_output_of_the_last_norm():
+    model = small("Transfer_ResNet18", width_divisor=8, executor="step").eval()
+    seen = []
+    model.bn1.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
+    out = model(frames(2, 2, 16)).event
+    torch.testing.assert_close(out.tap, torch.stack(seen))
+    assert torch.equal(out.spikes, out.tap) and model.num_features == 64
+
+
+# Variance of the initial weights of a 3x3 convolution: PyTorch's, uniform in +- 1 / sqrt(fan in);
+# He's, normal, fan out.
+FAN = {
+    "Transfer_VGG_SNN": lambda conv: 1 / (3 * conv.in_channels * 9),
+    "Transfer_ResNet18": lambda conv: 2 / (conv.out_channels * 9),
+    "Transfer_SEWResNet18": lambda conv: 2 / (conv.out_channels * 9),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
 def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(name):
-    torch.manual_seed(0)
-    full, small = (
+    full, narrowed = (
         create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4)
     )
-    layers = dict(small.named_modules())
+    layers = dict(narrowed.named_modules())
+    same = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
     for path, layer in full.named_modules():
         ours = layers.pop(path)
         assert type(ours) is type(layer)
-        if isinstance(layer, torch.nn.Conv2d):
+        if isinstance(layer, nn.Conv2d):
             first = path in ("conv1", "feature.0.conv")  # sees the two polarities
             assert ours.in_channels == (2 if first else layer.in_channels // 4)
             assert ours.out_channels == layer.out_channels // 4
-            kept = (
-                "kernel_size",
-                "stride",
-                "padding",
-                "dilation",
-                "groups",
-                "padding_mode",
-                "bias",
-            )
-            assert all(getattr(ours, k) == getattr(layer, k) for k in kept)
-        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert all(getattr(ours, k) == getattr(layer, k) for k in same)
+            if layer.kernel_size == (3, 3) and not first:
+                for conv in (layer, ours):
+                    assert conv.weight.var().item() == pytest.approx(FAN[name](conv), rel=0.1)
+        if isinstance(layer, nn.BatchNorm2d):
             assert ours.num_features == layer.num_features // 4
             assert (ours.eps, ours.momentum) == (layer.eps, layer.momentum)
     assert not layers
-    x = frames(2, 2, 32)
-    assert small(x).event.logits.shape == full(x).event.logits.shape == (2, 2, 7)
-    assert 4 * small.num_features == full.num_features
-
-
-@pytest.mark.parametrize(
-    ("name", "fan"),
-    [
-        (
-            "Transfer_VGG_SNN",
-            lambda conv: 1 / (3 * conv.in_channels * 9),
-        ),  # PyTorch's: uniform in +- 1 / sqrt(fan in)
-        (
-            "Transfer_ResNet18",
-            lambda conv: 2 / (conv.out_channels * 9),
-        ),  # He et al., normal, fan out
-        ("Transfer_SEWResNet18", lambda conv: 2 / (conv.out_channels * 9)),
-    ],
-)
-@pytest.mark.parametrize("divisor", [1, 4])
-def test_initial_weights_follow_the_width(name, fan, divisor):
-    torch.manual_seed(0)
-    model = create_model(name, num_classes=3, step=2, width_divisor=divisor)
-    convolutions = [
-        m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
-    ]
-    for conv in convolutions[1:]:
-        assert conv.weight.var().item() == pytest.approx(fan(conv), rel=0.1)
+    assert narrowed(frames(2, 2, 32)).event.logits.shape == (2, 2, 7)
+    assert 4 * narrowed.num_features == full.num_features
 
 
 def test_with_divisor_1_no_random_number_is_drawn():
-    model = create_model("Transfer_SCNN", step=2)
+    model = small()
     state, weights = torch.get_rng_state(), copy.deepcopy(model.state_dict())
     narrow(model, 1)
     assert torch.equal(torch.get_rng_state(), state)
@@ -215,7 +183,6 @@ def test_with_divisor_1_no_random_number_is_drawn():
 @pytest.mark.parametrize(
     ("name", "divisor", "message"),
     [
-        ("Transfer_SCNN", 2, "--width-divisor 2: TransferSCNN has fixed widths"),
         ("Transfer_VGG_SNN", 3, "--width-divisor 3: expected a number that divides 64"),
         ("Transfer_ResNet18", 128, "--width-divisor 128: expected a number that divides 64"),
         ("Transfer_SEWResNet18", 48, "--width-divisor 48: expected a number that divides 64"),
@@ -226,20 +193,6 @@ def test_widths_that_cannot_be_divided_are_refused(name, divisor, message):
         create_model(name, step=2, width_divisor=divisor)
 
 
-def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():
-    def built(words):
-        return build_model(resolve(parse(words.split()))[0], num_classes=3)
-
-    small = "--target-dataset ndigits --step 2 --executor step"
-    assert built(f"{small} --model Transfer_SEWResNet18 --width-divisor 16").num_features == 32
-    assert built(f"{small} --model Transfer_SCNN --width-divisor 1").num_features == 300
-    for model, name in (("Transfer_SCNN", "TransferSCNN"), ("Transfer_Fixed", "Fixed")):
-        with pytest.raises(
-            UserError, match=f"--width-divisor 2: {name} has fixed widths. Leave the option away"
-        ):
-            built(f"{small} --model {model} --width-divisor 2")
-
-
 class Fixed(TransferSCNN):
     """A model of a user's own that passes on what it does not know, as in docs/examples."""
 
@@ -247,6 +200,19 @@ class Fixed(TransferSCNN):
 @register_model
 def Transfer_Fixed(pretrained=False, **kwargs):
     return Fixed(**timm_options(pretrained, kwargs))
+
+
+def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():
+    def built(words):
+        words = f"--target-dataset ndigits --step 2 --executor step --model {words}"
+        return build_model(resolve(parse(words.split()))[0], num_classes=3)
+
+    assert built("Transfer_SEWResNet18 --width-divisor 16").num_features == 32
+    assert built("Transfer_SCNN --width-divisor 1").num_features == 300
+    for model, name in (("Transfer_SCNN", "TransferSCNN"), ("Transfer_Fixed", "Fixed")):
+        message = f"--width-divisor 2: {name} has fixed widths. Leave the option away"
+        with pytest.raises(UserError, match=message):
+            built(f"{model} --width-divisor 2")
 
 
 def slow_scnn(model, x):
@@ -283,45 +249,24 @@ def test_scnn_against_a_slow_reference():
 
 
 def test_scnn_initialisation():
-    torch.manual_seed(0)
     model = create_model("Transfer_SCNN", num_classes=1623)
     assert model.fc1.weight.abs().max() <= 0.1 and model.fc2.weight.abs().max() <= 0.1
     assert model.fc1.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.01)
     assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.02)
 
 
-def test_resnet_features_are_the_pooled_output_of_the_last_norm():
-    model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8).eval()
-    model.executor = "step"
-    seen = []
-    model.bn1.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
-    out = model(frames(2, 2, 16))
-    torch.testing.assert_close(out.event.tap, torch.stack(seen))
-    torch.testing.assert_close(out.event.spikes, out.event.tap)
-    assert model.num_features == 64
-
-
-def test_streams_use_their_own_heads_and_do_not_leak_state():
-    model = create_model(
-        "Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16
-    ).eval()
+def test_streams_use_their_own_heads_in_order_and_do_not_leak_state():
+    model = small("Transfer_VGG_SNN", width_divisor=16, event_size=16).eval()
     x, other = frames(2, 2, 16), frames(2, 2, 16, seed=1)
     alone, after_another = model(x).event, model(x, other).event
-    assert torch.equal(alone.logits, after_another.logits) and torch.equal(
-        alone.tap, after_another.tap
-    )
+    assert torch.equal(alone.logits, after_another.logits)
+    assert torch.equal(alone.tap, after_another.tap)
     both = model(x, x)
     assert torch.equal(both.event.spikes, both.static.spikes)
     assert not torch.equal(both.event.logits, both.static.logits)
-
-
-def test_static_stream_runs_first():
-    model = create_model("Transfer_VGG_SNN", num_classes=3, step=2, width_divisor=16, event_size=16)
-    model.executor = "step"
-    order = []
-    run = model.run_stream
+    order, run, model.executor = [], model.run_stream, "step"
     model.run_stream = lambda x, stream: order.append(stream) or run(x, stream)
-    model(frames(2, 2, 16), frames(2, 2, 16))
+    model(x, x)
     assert order == ["static", "event"]
 
 
@@ -329,31 +274,25 @@ def test_static_stream_runs_first():
     "node", ["LIFNode", LIFNode, "IFNode", "PLIFNode", PLIFNode, "BiasLIFNode", NoiseLIFNode]
 )
 def test_neurons_of_braincog(node):
-    model = create_model("Transfer_SCNN", num_classes=3, step=3, event_size=16, node_type=node)
+    model = small(step=3, event_size=16, node_type=node)
     out = model(frames(4, 3, 16), torch.rand(4, 3, 2, 16, 16))
     (out.event.logits.square().mean() + out.static.tap.mean()).backward()
+    gradient = model.feature[0].weight.grad
     assert out.event.logits.dtype == torch.float32
-    assert (
-        model.feature[0].weight.grad.isfinite().all()
-        and model.feature[0].weight.grad.abs().sum() > 0
-    )
+    assert gradient.isfinite().all() and gradient.abs().sum() > 0
     assert type(model.node1).__name__ == (node if isinstance(node, str) else node.__name__)
 
 
-def test_node_options_reach_the_neurons():
-    model = create_model(
-        "Transfer_SCNN", threshold=0.7, tau=3.0, act_fun="AtanGrad", step=4, mem_detach=True
-    )
-    assert model.node1.threshold.item() == pytest.approx(0.7)
-    assert model.node1.tau == 3.0 and model.node1.mem_detach and model.node1.step == 4
-    assert type(model.node1.act_fun).__name__ == "AtanGrad"
-
-
-def test_braincogs_own_arguments_are_taken():
-    model = create_model(
-        "Transfer_SCNN", dataset="nomni", encode_type="direct", layer_by_layer=False, n_groups=1
-    )
+def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
+    options = {"threshold": 0.7, "tau": 3.0, "act_fun": "AtanGrad", "mem_detach": True}
+    options |= {"dataset": "nomni", "encode_type": "direct", "layer_by_layer": False, "n_groups": 1}
+    model = small(step=4, **options)
+    node = model.node1
+    assert node.threshold.item() == pytest.approx(0.7)
+    assert node.tau == 3.0 and node.mem_detach and node.step == 4
+    assert type(node.act_fun).__name__ == "AtanGrad"
     assert model.event_size == 28 and not model.layer_by_layer
+    small(node_type="IFNode", dt=0.5, v_reset=0.1)
 
 
 @pytest.mark.parametrize(
@@ -365,99 +304,61 @@ def test_braincogs_own_arguments_are_taken():
         ({"node_type": "LIFNod"}, "LIFNode"),
         ({"act_fun": "__import__('os')"}, "act-fun"),
         ({"event_size": 12}, "16 pixels"),
+        ({"nun_classes": 3}, "option of a transfer model 'nun_classes'.*num_classes"),
+        ({"in_chans": 3}, "option of a transfer model 'in_chans'.*Known"),
+        ({"taus": 3}, "option of a transfer model 'taus'.*tau"),
     ],
 )
-def test_options_that_would_change_the_method_are_refused(options, message):
+def test_options_that_would_change_the_method_or_are_not_known_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         create_model("Transfer_SCNN", **options)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 2, 28, 28), (2, 3, 1, 28, 28), (2, 3, 28, 28)])
 def test_input_of_another_shape(shape):
-    model = create_model("Transfer_SCNN", step=3)
     with pytest.raises(UserError, match="expected \\[B, T=3, 2, H, W\\]"):
-        model(torch.zeros(shape))
+        small(step=3)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("act_fun", ["QGateGrad", "GateGrad", "AtanGrad", "BackEIGateGrad"])
 def test_exact_surrogates_are_bitwise_the_same_in_float32(act_fun):
-    from braincog.base.strategy import surrogate
-
-    plain = getattr(surrogate, act_fun)(alpha=2.0)
-    model = create_model("Transfer_SCNN", act_fun=act_fun)
+    plain, ours = getattr(surrogate, act_fun)(alpha=2.0), small(act_fun=act_fun).node1.act_fun
     x = torch.randn(1000, requires_grad=True)
     y = x.detach().clone().requires_grad_()
-    ours, theirs = model.node1.act_fun(x), plain(y)
-    (ours * torch.arange(1000.0)).sum().backward()
-    (theirs * torch.arange(1000.0)).sum().backward()
-    assert torch.equal(ours, theirs) and torch.equal(x.grad, y.grad)
-    assert x.grad.abs().sum() > 0
+    spikes = ours(x), plain(y)
+    for s in spikes:
+        (s * torch.arange(1000.0)).sum().backward()
+    assert torch.equal(*spikes) and torch.equal(x.grad, y.grad) and x.grad.abs().sum() > 0
 
 
 def test_float64_gradients_are_not_rounded_to_float32():
-    model = create_model("Transfer_SCNN").double()
     x = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
-    model.node1.act_fun(x).backward()
+    small().double().node1.act_fun(x).backward()
     assert x.grad.item() == pytest.approx(2 - 4 * 0.1, abs=1e-15)
 
 
-def test_autocast_keeps_the_membrane_in_float32():
-    model = create_model("Transfer_SCNN", num_classes=3, step=2)
-    model.executor = "step"
+def test_16_bit_membranes_stay_in_float32_and_weights_are_refused():
+    model = small(executor="step")
     with torch.autocast("cpu", torch.bfloat16):
         tap, spikes = model.features(frames(2, 2, 28)[:, 0])
     assert tap.dtype == spikes.dtype == model.node1.mem.dtype == torch.float32
+    model.reset()
+    with pytest.raises(UserError, match=r"torch\.autocast"):
+        model.to(torch.bfloat16)(frames(1, 2, 28))
 
 
 def test_models_can_be_copied_and_pickled_before_a_forward_pass():
-    model = create_model("Transfer_SCNN", num_classes=3, step=2).eval()
-    x = frames(1, 2, 28)
+    model, x = small().eval(), frames(1, 2, 28)
     copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
     expected = model(x).event.logits
     assert all(torch.equal(c(x).event.logits, expected) for c in copies)
 
 
-def test_registered_beside_braincogs_models():
-    from timm.models import is_model
-
-    assert all(
-        map(
-            is_model,
-            (
-                *("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18", "Transfer_SCNN"),
-                *("VGG_SNN", "resnet18", "sew_resnet18"),
-            ),
-        )
-    )
-
-
-def test_importing_is_quiet():
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "-c", "import tmkt_braincog"], capture_output=True, text=True
-    )
+def test_registered_beside_braincogs_models_and_quiet():
+    assert all(map(is_model, (*WIDE, "Transfer_SCNN", "VGG_SNN", "resnet18", "sew_resnet18")))
+    words = [sys.executable, "-c", "import tmkt_braincog"]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and done.stdout == ""
-
-
-def test_no_warning_from_building():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = create_model("Transfer_ResNet18", num_classes=3, step=2, width_divisor=8)
-    assert model.num_features == 64
-
-
-@pytest.mark.parametrize(
-    ("keyword", "near"), [("nun_classes", "num_classes"), ("in_chans", "known"), ("taus", "tau")]
-)
-def test_keywords_that_nobody_knows_are_refused(keyword, near):
-    with pytest.raises(UserError, match=f"(?i)option of a transfer model '{keyword}'.*{near}"):
-        create_model("Transfer_SCNN", **{keyword: 3})
-    create_model("Transfer_SCNN", node_type="IFNode", dt=0.5, v_reset=0.1, mem_detach=True)
-
-
-def test_weights_in_bfloat16_are_refused():
-    model = create_model("Transfer_SCNN", num_classes=3, step=2).to(torch.bfloat16)
-    with pytest.raises(UserError, match=r"torch\.autocast"):
-        model(frames(1, 2, 28))
+        assert small("Transfer_ResNet18", width_divisor=8).num_features == 64

@@ -1,8 +1,8 @@
 """The neuron's Triton kernels against the plain functions that say what they compute.
 
-The comparisons run on a CUDA device, or in Triton's interpreter on CPU tensors. The interpreter has to be chosen before
-triton is imported, so that ``test_in_the_interpreter`` starts this file again in a process of its own.
-"""
+The comparisons run on a CUDA device, or in Triton's interpreter on CPU tensors. The interpreter has
+to be chosen before triton is imported, so that ``test_in_the_interpreter`` starts this file again
+in a process of its own."""
 
 import os
 import re
@@ -14,25 +14,29 @@ import torch
 from timm.models import create_model
 from torch import nn
 
+from tests.executors import assert_same as assert_all_same
+from tests.executors import leave
 from tmkt_braincog.methods import Baseline
-from tmkt_braincog.models import fused, kernels
+from tmkt_braincog.models import folded, kernels
 from tmkt_braincog.models.kernels import SURROGATES, Affine, Neuron
+from tmkt_braincog.models.neuron import pool_of
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 1e-6,
-    torch.bfloat16: 1e-6,
-}  # all arithmetic is float32 or wider
-TAU, THRESHOLD, ALPHA, REST = 2.5, 0.4, 2.0, 0.1
+# All arithmetic is float32 or wider.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
 
 
-def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=TAU, alpha=ALPHA):
-    constants = torch.tensor(
-        [tau, THRESHOLD, alpha, REST], dtype=kernels.wide(x.dtype), device=x.device
-    )
+def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=2.5, alpha=2.0):
+    constants = torch.tensor([tau, 0.4, alpha, 0.1], dtype=kernels.wide(x.dtype), device=x.device)
     return Neuron(leaky, surrogate, constants)
+
+
+@pytest.fixture
+def triton_kernels():
+    from tmkt_braincog.models import triton_kernels
+
+    return triton_kernels
 
 
 def runs_kernels(test):
@@ -48,27 +52,24 @@ in_a_normal_process = pytest.mark.skipif(
 @in_a_normal_process
 def test_in_the_interpreter():
     pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    interpreter = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(words, env=interpreter, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30, done.stdout[-5000:]
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 25, done.stdout[-5000:]
 
 
 def assert_same(found, expected, tolerance):
     """Equal to ``tolerance`` of the largest value, in the same dtype."""
-    assert found.dtype == expected.dtype and found.shape == expected.shape
-    scale = expected.abs().max().item() if expected.numel() else 1.0
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+    assert (found is None) == (expected is None)
+    if found is not None:
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        scale = expected.abs().max().item() if expected.numel() else 1.0
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
 
 
-def compare(shape, dtype, with_membranes=True, with_affine=True, **neuron):
-    """One call of every kernel against the plain functions; rate of spikes and gradient of the currents."""
-    from tmkt_braincog.models import triton_kernels
-
+def compare(k, shape, dtype, with_membranes=True, with_affine=True, **neuron):
+    """Every kernel against the plain functions; rate of spikes and gradient of the currents."""
     g = torch.Generator().manual_seed(0)
     (S, T, _, C), wide = shape, kernels.wide(dtype)
     x, d_spikes = (torch.randn(shape, generator=g).to(DEVICE, dtype) for _ in range(2))
@@ -76,68 +77,52 @@ def compare(shape, dtype, with_membranes=True, with_affine=True, **neuron):
     mean, invstd, shift = (torch.rand(S, T, C, generator=g).to(DEVICE, wide) for _ in range(3))
     affine = Affine(mean, invstd, 2 * invstd, shift) if with_affine else None
     neuron = neuron_of(x, **neuron)
-    fired, membranes = kernels.fire(x, affine, neuron, True)
-    found = triton_kernels.fire(x, affine, neuron, with_membranes)
+    fired, membranes = kernels.fire(x, affine, neuron, with_membranes)
+    found = k.fire(x, affine, neuron, with_membranes)
     assert found[0].dtype == torch.uint8 and torch.equal(found[0], fired)
-    if with_membranes:
-        assert_same(found[1], membranes, TOLERANCE[dtype])
-    else:
-        assert found[1] is None
-
+    assert_same(found[1], membranes, TOLERANCE[dtype])
     arguments = x, affine, neuron, fired, d_spikes, d_membranes
     expected = kernels.fire_backward(*arguments)
-    gradients, again = (triton_kernels.fire_backward(*arguments) for _ in range(2))
+    gradients = k.fire_backward(*arguments)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert_same(ours, theirs, TOLERANCE[dtype])
     if with_affine:
-        for ours, theirs in zip(gradients, expected, strict=True):
-            assert_same(ours, theirs, TOLERANCE[dtype])
-        assert all(torch.equal(a, b) for a, b in zip(gradients, again, strict=True))  # repeatable
-        a, b, c = affine[1:]
-        d_x = kernels.d_input(x, mean, expected[0], a, b, c)
-        found = triton_kernels.d_input(x, mean, expected[0].clone(), a, b, c)
+        d_x = kernels.d_input(x, mean, expected[0], *affine[1:])
+        found = k.d_input(x, mean, expected[0].clone(), *affine[1:])
         assert_same(found, d_x, 1e-2 if dtype == torch.bfloat16 else TOLERANCE[dtype])
-    else:
-        assert_same(gradients[0], expected[0], TOLERANCE[dtype])
-        assert gradients[1:] == (None, None)
     return fired.float().mean().item(), expected[0]
 
 
 @runs_kernels
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("leaky", [True, False])
-def test_every_kind_of_neuron(leaky, surrogate, dtype):
+@pytest.mark.parametrize(
+    ("leaky", "dtype"), [(True, torch.float64), (True, torch.bfloat16), (False, torch.float32)]
+)
+def test_every_kind_of_neuron(triton_kernels, leaky, surrogate, dtype):
     neuron = {"leaky": leaky, "surrogate": surrogate, "tau": 2.5 if leaky else 0.7, "alpha": 2.2}
-    rate, d_current = compare((1, 4, 33, 19), dtype, **neuron)
-    assert (
-        0.1 < rate < 0.9 and (d_current != 0).float().mean() > 0.3
-    )  # a comparison of zeros says nothing
+    rate, d_current = compare(triton_kernels, (1, 3, 33, 19), dtype, **neuron)
+    # A comparison of zeros says nothing.
+    assert 0.1 < rate < 0.9 and (d_current != 0).float().mean() > 0.3
 
 
 @runs_kernels
 @pytest.mark.parametrize(
     "shape",
     [
-        (1, 1, 1, 1),
-        (2, 1, 70, 64),
-        (1, 40, 9, 3),
-        (2, 17, 33, 5),
-        (1, 2, 1300, 70),
-        (2, 10, 5, 16),
-        (1, 4, 70, 70),
-        (3, 2, 4097, 1),
-        (1, 3, 0, 5),
+        *((1, 1, 1, 1), (2, 1, 70, 64), (1, 20, 9, 3), (2, 17, 33, 5), (1, 2, 1300, 70)),
+        *((3, 1, 4097, 1), (1, 3, 0, 5)),
     ],
     ids=str,
 )
-def test_ragged_sizes_and_any_number_of_steps(shape):
-    compare(shape, torch.float32)
+def test_ragged_sizes_and_any_number_of_steps(triton_kernels, shape):
+    compare(triton_kernels, shape, torch.float32)
 
 
 @runs_kernels
 @pytest.mark.parametrize("with_membranes", [True, False])
 @pytest.mark.parametrize("with_affine", [True, False])
-def test_only_what_is_wanted(with_membranes, with_affine):
-    compare((1, 4, 33, 19), torch.bfloat16, with_membranes, with_affine)
+def test_only_what_is_wanted(triton_kernels, with_membranes, with_affine):
+    compare(triton_kernels, (1, 2, 33, 19), torch.bfloat16, with_membranes, with_affine)
 
 
 @runs_kernels
@@ -145,112 +130,84 @@ def test_only_what_is_wanted(with_membranes, with_affine):
     ("dtype", "side", "steps"),  # up to 16 steps membranes stay in registers
     [(torch.float64, 3, 2), (torch.float32, 2, 17), (torch.bfloat16, 2, 2)],
 )
-def test_behind_an_average_pool(dtype, side, steps):
+def test_behind_an_average_pool(triton_kernels, dtype, side, steps):
     """Odd sides leave out pixels at the edge."""
-    from tmkt_braincog.models import triton_kernels
-
     B, C, H, W = 2, 5, 7, 9
     g = torch.Generator().manual_seed(0)
     fired = torch.randint(0, 2, (steps * B, C, H, W), generator=g, dtype=torch.uint8).to(DEVICE)
     pooled = triton_kernels.spikes(fired, side, dtype)
     # The interpreter rounds to bf16 by cutting off.
-    assert_same(
-        pooled, kernels.spikes(fired, side, dtype), 1e-2 * (INTERPRETED and dtype == torch.bfloat16)
-    )
+    cut = 1e-2 * (INTERPRETED and dtype == torch.bfloat16)
+    assert_same(pooled, kernels.spikes(fired, side, dtype), cut)
     assert pooled.is_contiguous(memory_format=torch.channels_last)
 
     x, d = torch.randn(1, steps, B * H * W, C, generator=g), torch.randn(pooled.shape, generator=g)
     x, d = x.to(DEVICE, dtype), d.to(DEVICE, dtype).movedim(1, -1).reshape(1, steps, -1, C)
-    neuron, pool = neuron_of(x), fused._pool_of(side, torch.Size((B, C, H, W)), x.device)
+    neuron, pool = neuron_of(x), pool_of(side, torch.Size((B, C, H, W)), x.device)
     fired, _ = kernels.fire(x, None, neuron, False)
     found = triton_kernels.fire_backward(x, None, neuron, fired, d, None, pool)[0]
-    expected = kernels.fire_backward(x, None, neuron, fired, d.to(kernels.wide(dtype)), None, pool)[
-        0
-    ]
+    wide = d.to(kernels.wide(dtype))
+    expected = kernels.fire_backward(x, None, neuron, fired, wide, None, pool)[0]
     assert_same(found, expected, TOLERANCE[dtype])
 
 
 @runs_kernels
 @pytest.mark.parametrize("rows", [1, 511, 512, 1300])
-def test_moments_of_16_bit_values(rows):
-    from tmkt_braincog.models import triton_kernels
-
-    x = (torch.randn(2, 3, rows, 70) * 0.1 + 5).to(DEVICE, torch.bfloat16)
+def test_moments_of_16_bit_values(triton_kernels, rows):
+    x = (torch.randn(2, 2, rows, 70) * 0.1 + 5).to(DEVICE, torch.bfloat16)
     for found, expected in zip(triton_kernels.moments(x), kernels.moments(x.double()), strict=True):
-        assert found.dtype == torch.float32 and found.shape == (2, 3, 70)
+        assert found.dtype == torch.float32 and found.shape == (2, 2, 70)
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
 
 
 @runs_kernels
-def test_inputs_need_not_be_contiguous():
-    from tmkt_braincog.models import triton_kernels
-
+def test_inputs_need_not_be_contiguous_and_the_sums_are_repeatable(triton_kernels):
     x = torch.randn(2, 3, 8, 7, device=DEVICE).transpose(2, 3)
-    one = torch.ones(8, device=DEVICE).expand(
-        2, 3, 8
-    )  # as the running statistics of a BatchNorm are
+    # As the running statistics of a BatchNorm are.
+    one = torch.ones(8, device=DEVICE).expand(2, 3, 8)
     affine, neuron = Affine(one, one, one, one), neuron_of(x)
     fired, membranes = triton_kernels.fire(x, affine, neuron, True)
     expected = kernels.fire(x, affine, neuron, True)
     assert torch.equal(fired, expected[0])
     assert_same(membranes, expected[1], 1e-6)
     arguments = x, affine, neuron, fired, x, None
-    for ours, theirs in zip(
-        triton_kernels.fire_backward(*arguments), kernels.fire_backward(*arguments), strict=True
-    ):
+    found, again = (triton_kernels.fire_backward(*arguments) for _ in range(2))
+    for ours, theirs in zip(found, kernels.fire_backward(*arguments), strict=True):
         assert_same(ours, theirs, 1e-6)
-
-
-def training_step(model, events, static, labels):
-    model.zero_grad()
-    out = model(events, static)
-    Baseline(steps=model.step).to(events).losses(out, labels)["loss"].backward()
-    found = {
-        f"{s} {f}": getattr(getattr(out, s), f)
-        for s in ("event", "static")
-        for f in ("logits", "tap", "spikes")
-    }
-    return found | {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 @runs_kernels
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("name", ["Transfer_VGG_SNN", "Transfer_SCNN"])
-def test_a_step_of_a_whole_model(name, train, monkeypatch):
-    from tmkt_braincog.models import triton_kernels
-
-    size = (
-        {"width_divisor": 16, "event_size": 20}
-        if name == "Transfer_VGG_SNN"
-        else {"event_size": 20}
-    )
-    model = create_model(name, num_classes=5, step=2, threshold=0.4, **size)
+@pytest.mark.parametrize(
+    ("name", "train"),
+    [("Transfer_VGG_SNN", True), ("Transfer_SCNN", True), ("Transfer_VGG_SNN", False)],
+)
+def test_a_step_of_a_whole_model(triton_kernels, name, train, monkeypatch):
+    size = {"width_divisor": 16} if name == "Transfer_VGG_SNN" else {}
+    model = create_model(name, num_classes=5, step=2, threshold=0.4, event_size=18, **size)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(
-                module.running_var, 0.01, 0.1
-            )  # so that neurons fire in evaluation mode too
-    model.to(DEVICE, torch.float64).train(train).executor = "fused"
-    batch = torch.rand(2, 2, 2, 2, 20, 20, device=DEVICE, dtype=torch.float64) * 3
-    labels = torch.tensor([1, 4], device=DEVICE)
+            # So that neurons fire in evaluation mode too.
+            nn.init.uniform_(module.running_var, 0.01, 0.1)
+    model.to(DEVICE, torch.float64).train(train)
+    batch = torch.rand(2, 2, 2, 2, 18, 18, device=DEVICE, dtype=torch.float64) * 3
+    labels, method = torch.tensor([1, 4], device=DEVICE), Baseline(steps=2).to(batch)
     results = []
     for these in (triton_kernels, kernels):
-        monkeypatch.setattr(fused, "kernels_for", lambda x, these=these: these)
-        results.append(training_step(model, *batch, labels))
+        monkeypatch.setattr(folded, "kernels_for", lambda x, these=these: these)
+        model.zero_grad()
+        found = leave(model, batch, lambda out: method.losses(out, labels)["loss"], steps=1)
+        results.append({n: v for n, v in found.items() if not n.startswith("buffer")})
     found, expected = results
-    assert found.keys() == expected.keys() and expected["event spikes"].any()
-    for key, value in expected.items():
-        assert_same(
-            found[key], value, 1e-12 if INTERPRETED else 1e-9
-        )  # convolutions of a GPU differ between calls
+    assert expected["0 event spikes"].any()
+    # Convolutions of a GPU differ between calls.
+    assert_all_same(expected, found, 1e-12 if INTERPRETED else 1e-9)
 
 
 @pytest.mark.gpu
-def test_more_values_than_32_bits_count():
+def test_more_values_than_32_bits_count(triton_kernels):
     if not torch.cuda.is_available() or torch.cuda.mem_get_info()[0] < 40 * 2**30:
         pytest.skip("no CUDA device with 40 GiB free")
-    from tmkt_braincog.models import triton_kernels
-
     S, T, M, C = 2, 2, 2**23 + 5, 64
     x = torch.randn(M, C, device="cuda").bfloat16().expand(S, T, M, C).contiguous()
     zero, one = torch.zeros(S, T, C, device="cuda"), torch.ones(S, T, C, device="cuda")
@@ -264,38 +221,28 @@ def test_more_values_than_32_bits_count():
 
 
 @in_a_normal_process
-@pytest.mark.parametrize(("dtype", "architecture"), [("bf16", 90), ("fp32", 80), ("fp64", 90)])
-@pytest.mark.parametrize("optional", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "architecture", "optional"),
+    [("bf16", 90, True), ("fp32", 80, False), ("fp64", 90, True)],
+)
 def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monkeypatch, tmp_path):
-    """Down to machine code of an A100 and an H100; atomics would make sums depend on the order of programs."""
+    """To machine code of an A100 and an H100; atomics would make sums depend on the order."""
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
 
     from tmkt_braincog.models import triton_kernels
+    from tmkt_braincog.models import triton_programs as programs
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {
-        "x_ptr": dtype,
-        "d_spikes_ptr": dtype,
-        "out_ptr": dtype,
-        "fired_ptr": "u8",
-        "rows_ptr": "i64",
-    }
+    types = {"fired_ptr": "u8", "rows_ptr": "i64"}
+    types |= dict.fromkeys(("x_ptr", "d_spikes_ptr", "out_ptr"), dtype)
     constants = {"T": 10, "BLOCK_M": 32, "BLOCK_C": 64, "LEAKY": True, "SURROGATE": "QGateGrad"}
     constants |= {"SIDE": 2 if optional else 1, "KEEP": optional, "ROWS": 16}
     if not optional:
-        names = (
-            "membranes_ptr",
-            "d_membranes_ptr",
-            "scale_ptr",
-            "shift_ptr",
-            "d_shift_ptr",
-            "d_scale_ptr",
-            "rows_ptr",
-        )
-        constants |= dict.fromkeys(names)
-    k = triton_kernels
-    for kernel in (k._fire, k._fire_backward, k._d_affine, k._d_input, k._pool, k._moments):
+        names = ("membranes", "d_membranes", "scale", "shift", "d_shift", "d_scale", "rows")
+        constants |= {f"{name}_ptr": None for name in names}
+    p = programs
+    for kernel in (p.fire, p.fire_backward, p.d_affine, p.d_input, p.pool, p.moments):
         signature = dict.fromkeys(kernel.arg_names, "i32")
         for name in signature:
             if name in constants:
@@ -316,11 +263,13 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
 def test_where_they_cannot_run_the_plain_functions_do_and_one_line_says_so(monkeypatch, caplog):
     if torch.cuda.is_available():
         pytest.skip("it would work here")
-    fused._on_gpu.cache_clear()
+    folded._on_gpu.cache_clear()
     for _ in range(2):  # there is no GPU for the first small call
-        assert fused._on_gpu() is kernels
+        assert folded._on_gpu() is kernels
     assert len(caplog.records) == 1 and "The Triton kernels cannot be used here" in caplog.text
-    fused._on_gpu.cache_clear()
+    folded._on_gpu.cache_clear()
+    assert folded.kernels_for(torch.zeros(1)) is folded.cpu_kernels
+    assert folded.kernels_for(torch.zeros(1).half()) is kernels
 
 
 @in_a_normal_process
@@ -328,13 +277,8 @@ def test_a_full_gpu_is_no_reason_to_do_without_them(monkeypatch):
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("full")
 
-    fused._on_gpu.cache_clear()
+    folded._on_gpu.cache_clear()
     monkeypatch.setattr(torch, "zeros", full)
     with pytest.raises(torch.OutOfMemoryError):
-        fused._on_gpu()
-    fused._on_gpu.cache_clear()
-
-
-def test_the_cpu_does_without_them():
-    assert fused.kernels_for(torch.zeros(1)) is fused.cpu_kernels
-    assert fused.kernels_for(torch.zeros(1).half()) is kernels
+        folded._on_gpu()
+    folded._on_gpu.cache_clear()

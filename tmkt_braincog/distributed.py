@@ -106,11 +106,6 @@ def mean(x: Tensor) -> Tensor:
     return x / count()
 
 
-def mean_with_gradient(x: Tensor) -> Tensor:
-    """Mean of ``x`` over the processes; its gradient is that of the sum of all their losses."""
-    return x if count() == 1 else _Sum.apply(x) / count()
-
-
 def smallest(x: int | Tensor) -> int:
     """The smallest of all processes' integers; waits for the device."""
     if count() == 1:

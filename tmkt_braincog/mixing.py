@@ -1,10 +1,9 @@
 """Time-step Mixup (TSM) and the replacement schedules it is compared with.
 
-Every strategy answers one question per sample: how many of the last time-steps are event frames?
-The first ``T - n`` frames of the mixed stream show the static image, the last ``n`` are event frames,
-never back and forth. ``t* = T + 1 - n`` is the first event frame, counted from 1.
+A strategy says for every sample how many of the last frames, n, are event frames; the first
+``T - n`` show the static image. ``t* = T + 1 - n`` is the first event frame, counted from 1.
 
-Source: TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al., AAAI 2024.
+TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al., AAAI 2024.
 """
 
 import math
@@ -26,7 +25,7 @@ LAWS = ("geometric", "truncated")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. ``epoch`` (e_c) of ``epochs`` (e_m), ``batch`` (b_i) of ``batches`` (b_l), from 0."""
+    """Where training stands: ``epoch`` e_c of ``epochs`` e_m, ``batch`` b_i of ``batches`` b_l."""
 
     epoch: int = 0
     epochs: int = 1
@@ -86,7 +85,7 @@ def geometric_pmf(p: float, steps: int) -> np.ndarray:
 
 
 def truncated_pmf(p: float, steps: int) -> np.ndarray:
-    """Eq. 8: the geometric law given t* <= T, over 1..T. Valid for every real p < 1, negative ones too."""
+    """Eq. 8: the geometric law given t* <= T, over 1..T, for every real p < 1."""
     logits = np.arange(steps) * math.log1p(-p)
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
@@ -100,14 +99,9 @@ def reachable_ratios(law: str, steps: int) -> tuple[float, float]:
 def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
     """The p whose expected share of event frames is ``ratio``: ``E[T + 1 - t*] = T r_m`` (Eq. 9).
 
-    Eq. 8 conditions on t* <= T. Conditioned, a p in (0, 1) exists only for r_m > (T+1)/(2T), which
-    leaves out three of the paper's five ratios; the walk as the paper describes it (t* = T+1
-    allowed) reaches every ratio and is the default law, ``geometric``. ``truncated`` solves the
-    conditioned equation for a real p, which is negative where r_m < (T+1)/(2T).
-
-    Args:
-        ratio: r_m, share of event frames.
-        steps: T.
+    Eq. 8 conditions on t* <= T; a p in (0, 1) then exists only for r_m > (T+1)/(2T), which leaves
+    out three of the paper's five ratios. The walk as described (t* = T+1 allowed) reaches all and
+    is the default law, ``geometric``; ``truncated`` solves Eq. 8 for a real p, maybe negative.
 
     Raises:
         UserError: the law cannot reach the ratio; the message says what it can reach.
@@ -126,24 +120,17 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
         return expected_event_share(pmf(-math.expm1(log_q), steps), steps) - ratio
 
     # q = 1 - p. The share falls as q grows from 0; conditioned, q may exceed 1.
-    log_q_max = 700.0 if law == "truncated" else -1e-15
-    if excess(log_q_max) > 0:
+    smallest, largest = -36.5, 700.0 if law == "truncated" else -1e-15
+    if excess(smallest) < 0 or excess(largest) > 0:
+        what = "small to be told from 0" if excess(largest) > 0 else "near 1 to be told from it"
         raise UserError(
-            f"--mixup-ratio {ratio:g} is too small to be told from 0 at T = {steps}: choose a larger one."
+            f"--mixup-ratio {ratio:g} is too {what} at T = {steps}: choose another one."
         )
-    if excess(-36.5) < 0:
-        raise UserError(
-            f"--mixup-ratio {ratio:g} is too near 1 to be told from it at T = {steps}: choose a smaller one."
-        )
-    return -math.expm1(brentq(excess, -36.5, log_q_max, xtol=1e-15))
+    return -math.expm1(brentq(excess, smallest, largest, xtol=1e-15))
 
 
 class Mixing(ABC):
-    """A mixing strategy: ``strategy(batch, progress) -> Mixed``.
-
-    Args:
-        steps: T.
-    """
+    """A mixing strategy for T = ``steps``: ``strategy(batch, progress) -> Mixed``."""
 
     # Further arguments of the constructor, and the options of the command line that give them.
     options: Mapping[str, str] = {}
@@ -153,24 +140,22 @@ class Mixing(ABC):
 
     @abstractmethod
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
-        """Number of event frames per sample.
+        """Number of event frames per sample, ``[B]`` int64 in 0..T.
 
         Args:
-            draws: ``[B, T]`` float64, independent uniform numbers in [0, 1) per sample and time-step.
-
-        Returns:
-            ``[B]`` int64 in 0..T.
+            draws: ``[B, T]`` float64, independent uniform numbers in [0, 1).
         """
 
     def __call__(self, batch: Pair, progress: Progress = Progress()) -> Mixed:
         if batch.events.shape[-4] != self.steps:
             raise UserError(
-                f"{type(self).__name__} was made for {self.steps} time-steps; the batch has {batch.events.shape[-4]}."
+                f"{type(self).__name__} was made for {self.steps} time-steps; the batch has "
+                f"{batch.events.shape[-4]}."
             )
         return mix(batch.static, batch.events, self.event_frames(batch.draws, progress))
 
     def constant(self, draws: Tensor, n: int) -> Tensor:
-        return torch.full((draws.shape[0],), n, dtype=torch.long, device=draws.device)
+        return torch.full_like(draws[:, 0], n, dtype=torch.long)
 
 
 STRATEGIES: Registry[type[Mixing]] = Registry("mixing strategy")
@@ -181,7 +166,6 @@ class TimeStepMixup(Mixing):
     """TSM, Eq. 7-10: a random walk per sample decides at which step the events take over.
 
     Args:
-        steps: T.
         ratio: r_m in (0, 1), the expected share of event frames.
         law: ``geometric`` (the walk, default) or ``truncated`` (Eq. 8, given that t* <= T).
     """
@@ -192,18 +176,12 @@ class TimeStepMixup(Mixing):
         super().__init__(steps)
         self.law = law
         self.p = solve_p(ratio, steps, law)
-        self._cdf = (
-            torch.from_numpy(np.cumsum(truncated_pmf(self.p, steps)))
-            if law == "truncated"
-            else None
-        )
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
-        if self._cdf is not None:
-            passed = torch.searchsorted(
-                self._cdf.to(draws.device), draws[:, 0].contiguous(), right=True
-            )
-            return self.steps - passed.clamp_(max=self.steps - 1)
+        if self.law == "truncated":
+            cdf = torch.from_numpy(np.cumsum(truncated_pmf(self.p, self.steps))).to(draws.device)
+            u = draws[:, 0].contiguous()
+            return self.steps - torch.searchsorted(cdf, u, right=True).clamp_(max=self.steps - 1)
         # Event frames are those from the first hit on: the running "was hit" flags, counted.
         return (draws < self.p).long().cummax(dim=1).values.sum(dim=1)
 
@@ -212,8 +190,8 @@ class TimeStepMixup(Mixing):
 class FixedRatio(Mixing):
     """The ablation's fixed ratio: ``t* = floor(T r_m)``, literally.
 
-    For T = 10, r_m = 0.4 that is 3 appearance and 7 event frames: the rule's ratio counts the other
-    way round than Eq. 9. Kept, because the published row was made with it. t* is at least 1.
+    For T = 10, r_m = 0.4 that is 3 appearance and 7 event frames, the other way round than Eq. 9;
+    the published row was made with it. t* is at least 1.
     """
 
     options = {"ratio": "mixup_ratio"}
@@ -238,7 +216,7 @@ class DynamicLinear(Mixing):
 
 @STRATEGIES.register("nonlinear")
 class DynamicNonLinear(Mixing):
-    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames, half to even."""
+    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.fraction**3))
@@ -246,7 +224,7 @@ class DynamicNonLinear(Mixing):
 
 @STRATEGIES.register("sliding")
 class SlidingReplacement(Mixing):
-    """Sliding training of He et al.: the whole sequence is replaced with probability ``fraction ** power``.
+    """Sliding training of He et al.: all is replaced with probability ``fraction ** power``.
 
     Args:
         power: 3 in the publication (``--pow``).

@@ -1,32 +1,16 @@
 """Loss functions, each usable on its own."""
 
-from .cka import linear_cka
-from .distillation import (
-    ela_loss,
-    hint_loss,
-    kd_loss,
-    phase_weight,
-    sta_loss,
-    sta_targets,
-    standardise,
-)
-from .modality import mag_loss, mrp_loss
-from .rda import RDALoss
-from .tet import classification_loss, cross_entropy_per_step, mse_per_step
-
-__all__ = [
-    "RDALoss",
-    "classification_loss",
-    "cross_entropy_per_step",
-    "ela_loss",
-    "hint_loss",
-    "kd_loss",
-    "linear_cka",
-    "mag_loss",
-    "mrp_loss",
-    "mse_per_step",
-    "phase_weight",
-    "sta_loss",
-    "sta_targets",
-    "standardise",
-]
+from .cka import linear_cka as linear_cka
+from .distillation import ela_loss as ela_loss
+from .distillation import hint_loss as hint_loss
+from .distillation import kd_loss as kd_loss
+from .distillation import phase_weight as phase_weight
+from .distillation import sta_loss as sta_loss
+from .distillation import sta_targets as sta_targets
+from .distillation import standardise as standardise
+from .modality import mag_loss as mag_loss
+from .modality import mrp_loss as mrp_loss
+from .rda import RDALoss as RDALoss
+from .tet import classification_loss as classification_loss
+from .tet import cross_entropy_per_step as cross_entropy_per_step
+from .tet import mse_per_step as mse_per_step

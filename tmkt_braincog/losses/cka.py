@@ -1,6 +1,6 @@
 """Linear centred kernel alignment (CKA) between two sets of features of the same samples.
 
-Source: Kornblith et al., ICML 2019; used for domain alignment by He et al. (AAAI 2024) and TMKT Eq. 11.
+Kornblith et al., ICML 2019; for domain alignment: He et al., AAAI 2024, and TMKT Eq. 11.
 """
 
 import torch
@@ -28,10 +28,7 @@ def _u_centre(gram: Tensor) -> Tensor:
 
 
 def linear_cka(x: Tensor, y: Tensor, debiased: bool = False) -> Tensor:
-    """CKA of ``x`` and ``y`` over the sample dimension, batched over leading dimensions.
-
-    Computed from the B x B Gram matrices (B is far smaller than D here), in float32 at least, also
-    under autocast. No host synchronisation.
+    """CKA over the samples, from their B x B Gram matrices; in float32 also under autocast.
 
     Args:
         x: ``[..., B, D]``, y: ``[..., B, D']``; row b of both is the same sample, B >= 2
@@ -47,9 +44,9 @@ def linear_cka(x: Tensor, y: Tensor, debiased: bool = False) -> Tensor:
     B, least = x.shape[-2], 4 if debiased else 2
     if B < least or y.shape[-2] != B:
         raise UserError(
-            f"CKA compares samples within a batch: seen batches of {B} and {y.shape[-2]}, expected the "
-            f"same number, at least {least}. Raise --batch-size, or switch the alignment loss off "
-            "(--no-rda for tmkt, --no-domain-loss for the baseline)."
+            f"CKA compares samples within a batch: seen batches of {B} and {y.shape[-2]}, expected "
+            f"the same number, at least {least}. Raise --batch-size, or switch the alignment loss "
+            "off (--no-rda for tmkt, --no-domain-loss for the baseline)."
         )
     with torch.autocast(x.device.type, enabled=False):
         x, y = (v if v.dtype == torch.float64 else v.float() for v in (x, y))

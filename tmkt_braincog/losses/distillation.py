@@ -1,9 +1,8 @@
-"""Knowledge distillation from an ANN teacher, and from a network's own time-steps.
+"""Distillation from an ANN teacher and from a network's own time-steps, in float32 at least.
 
-Source: Hinton et al., 2015; features: FitNets (Romero et al., ICLR 2015); phases: CKD (Ye et al., ICME 2025,
-arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252). Everything is computed in float32
-at least, also under autocast, and waits for no device.
-"""
+Hinton et al., 2015; features: FitNets (Romero et al., ICLR 2015); phases: CKD (Ye et al., ICME
+2025, arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252). Logits
+are ``[..., N]``, temperatures tau > 0."""
 
 import math
 
@@ -14,29 +13,20 @@ from torch import Tensor
 
 
 def kd_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, the mean over the batch, a scalar.
-
-    Args:
-        teacher, student: logits ``[..., N]`` of the same samples; the mean is over all leading dimensions.
-        temperature: tau > 0.
-    """
+    """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, the mean over all samples."""
     return temperature**2 * _divergence(teacher, student, temperature)
 
 
 def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
-    """Distillation of features (FitNets, Eq. 3): mean squared error over batch and dimensions, a scalar.
+    """Mean squared error of mapped to the teacher's features, ``[B, D]`` (FitNets, Eq. 3).
 
-    Eq. 3 has half the sum over the dimensions; the mean does not depend on how many the teacher has.
-
-    Args:
-        teacher: ``[B, D]`` features; see :func:`standardise`.
-        mapped: ``[B, D]``, the student's features after the learned map.
-    """
+    Eq. 3 has half the sum over the dimensions; the mean does not depend on how many the teacher
+    has."""
     return F.mse_loss(_wide(mapped), _wide(teacher))
 
 
 def standardise(features: Tensor) -> Tensor:
-    """``[S, D]`` with mean 0 and standard deviation 1 (over S, biased) in every dimension; 0 where it is constant."""
+    """``[S, D]`` with mean 0 and deviation 1 (over S, biased) in every dimension; constant: 0."""
     x = features.double()
     std, mean = torch.std_mean(x, dim=0, correction=0)
     # A constant dimension has no more than rounding errors.
@@ -45,28 +35,21 @@ def standardise(features: Tensor) -> Tensor:
 
 
 def phase_weight(epoch: float, threshold: float, k: float) -> float:
-    """``gamma(e) = 1 / (1 + exp(k (e - e_th)))`` in [0, 1]: CKD distils before e_th and not after it.
-
-    Args:
-        epoch: e, from 0.
-        threshold: e_th, where gamma is 1/2.
-        k: how sudden the change is, 1 / epochs.
-    """
+    """``gamma(e) = 1 / (1 + exp(k (e - e_th)))``: CKD distils before epoch e_th, from 0."""
     return float(expit(-k * (epoch - threshold)))
 
 
 def ela_loss(teacher: Tensor, student: Tensor, y: Tensor, temperature: float) -> Tensor:
-    """Error-aware logit alignment (ELA) of SeAl-KD: :func:`kd_loss` at every time-step, of logits without the error.
+    """ELA of SeAl-KD: :func:`kd_loss` at every time-step, of logits without the error.
 
-    Where the student's largest entry w is not the label y, the student's entry w is replaced by its entry y, through
-    which its gradient then flows, and the teacher's entries w and y by the smaller of the two. Where the student is
-    right nothing changes. Mean over time-steps and batch, a scalar.
+    Where the student's largest entry w is not the label y, the student's entry w is replaced by its
+    entry y, through which its gradient then flows, and the teacher's entries w and y by the smaller
+    of the two.
 
     Args:
-        teacher: ``[B, N]``, one output per sample.
-        student: ``[T, B, N]``, one per time-step.
+        teacher: ``[B, N]``.
+        student: ``[T, B, N]``.
         y: ``[B]`` int64.
-        temperature: tau > 0.
     """
     teacher, student = _wide(teacher), _wide(student)
     of_label = F.one_hot(y, student.shape[-1]).bool()  # [B, N]
@@ -82,17 +65,10 @@ def ela_loss(teacher: Tensor, student: Tensor, y: Tensor, temperature: float) ->
 
 
 def sta_targets(logits: Tensor) -> Tensor:
-    """What STA pulls every time-step to: the other steps' logits, weighted by their confidence and likeness.
+    """What STA pulls every step i of ``[T, B, N]`` to, detached: the other steps' logits, T >= 2.
 
-    The weights of step i are ``softmax_j(c_j cos(z_i, z_j))`` over j != i, with the confidence
-    ``c_j = 1 - H(softmax(z_j)) / log N``.
-
-    Args:
-        logits: ``[T, B, N]`` with T, N >= 2.
-
-    Returns:
-        ``[T, B, N]``, detached.
-    """
+    Their weights are ``softmax_j(c_j cos(z_i, z_j))`` over j != i, with the confidence ``c_j = 1 -
+    H(softmax(z_j)) / log N``."""
     z = _wide(logits.detach())
     log_p = z.log_softmax(dim=-1)
     # [T, B]; with one class always 1
@@ -107,24 +83,18 @@ def sta_targets(logits: Tensor) -> Tensor:
 
 
 def sta_loss(logits: Tensor, temperature: float) -> Tensor:
-    """Similarity-aware temporal alignment (STA) of SeAl-KD: ``KL(softmax(target_i / tau) || softmax(z_i / tau))``.
+    """STA of SeAl-KD: ``KL(softmax(target_i / tau) || softmax(z_i / tau))``.
 
-    The target of step i, :func:`sta_targets`, takes no part in the gradient. Mean over time-steps and batch, a scalar;
-    without the factor tau^2, as published. 0 for T = 1, where there is no other step.
-
-    Args:
-        logits: ``[T, B, N]``.
-        temperature: tau > 0.
-    """
+    ``[T, B, N]`` to :func:`sta_targets`, mean over time-steps and batch; without the factor tau^2,
+    as published. 0 for T = 1."""
     if len(logits) == 1:
         return 0 * _wide(logits).sum()
     return _divergence(sta_targets(logits), logits, temperature)
 
 
 def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Mean over the leading dimensions of ``KL(softmax(target / tau) || softmax(logits / tau))``."""
-    target, logits = _wide(target), _wide(logits)
-    log_p, log_q = ((z / temperature).log_softmax(dim=-1) for z in (target, logits))
+    """Mean of ``KL(softmax(target / tau) || softmax(logits / tau))`` over all samples."""
+    log_p, log_q = ((_wide(z) / temperature).log_softmax(dim=-1) for z in (target, logits))
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 

@@ -1,7 +1,4 @@
-"""Losses of the two modality-aware heads on the mixed stream.
-
-Source: TMKT Eq. 13-16.
-"""
+"""Losses of the two modality-aware heads on the mixed stream (TMKT Eq. 13-16)."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +18,7 @@ def mrp_loss(ratio: Tensor, y_m: Tensor) -> Tensor:
     """``L_MRP = MSE(1/T sum_t g_m(F_t), y_m)`` (Eq. 15-16).
 
     Args:
-        ratio: ``[T, B]``, the MRP head's linear output (no sigmoid).
+        ratio: ``[T, B]``, the MRP head's linear output.
         y_m: ``[B]`` float in [0, 1], share of appearance frames.
     """
     return F.mse_loss(ratio.mean(dim=0), y_m.to(ratio.dtype))

@@ -1,7 +1,6 @@
-"""Domain alignment with learned per-step coefficients (RDA).
+"""Domain alignment with learned coefficients (RDA): TMKT Eq. 11-12; He et al., AAAI 2024."""
 
-Source: TMKT Eq. 11-12; the same coefficients weight the event loss of He et al. (AAAI 2024).
-"""
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +14,19 @@ COEFFICIENTS = ("learned", "fixed", "off")
 
 
 class RDALoss(nn.Module):
-    """``sigma_t (1 - |CKA(V_m[t], V_e[t])|)`` and ``(1 - sigma_t) L(y_e[t], y)``, each averaged over t.
+    """Means over t of ``sigma_t (1 - |CKA(V_m[t], V_e[t])|)`` and ``(1 - sigma_t) L(y_e[t], y)``.
 
     ``sigma_t = sigmoid(theta_t)`` with one learnable ``theta_t`` per time-step, 1.0 at the start
-    (sigma 0.731). The gradient of theta_t favours the smaller of the two terms: where the event loss
-    stays above 1 - CKA, sigma_t rises and the event loss fades. Watch the logged sigma.
+    (sigma 0.731). The gradient of theta_t favours the smaller of the two terms: where the event
+    loss stays above 1 - CKA, sigma_t rises and the event loss fades. Watch the logged sigma.
 
     Args:
         steps: T.
-        coefficients: ``learned``; ``fixed`` (theta stays at its start); ``off`` (both weights are 1).
-        tet, lamb, threshold, smoothing: form of the event loss L, see :func:`classification_loss`.
-            Without TET the coefficients weight the alignment alone, which learned ones then fade out:
-            take ``fixed`` or ``off``.
+        coefficients: ``learned``; ``fixed`` (theta stays at its start); ``off`` (both weights are
+            1).
+        tet, lamb, threshold, smoothing: form of the event loss L (:attr:`plain`), see
+            :func:`classification_loss`. Without TET the coefficients weight the alignment alone,
+            which learned ones then fade out: take ``fixed`` or ``off``.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class RDALoss(nn.Module):
             raise unknown_name("coefficients", coefficients, COEFFICIENTS)
         self.theta = nn.Parameter(torch.ones(steps), requires_grad=coefficients == "learned")
         self.coefficients = coefficients
-        self.event_loss = dict(tet=tet, lamb=lamb, threshold=threshold, smoothing=smoothing)
+        self.plain = partial(
+            classification_loss, tet=tet, lamb=lamb, threshold=threshold, smoothing=smoothing
+        )
 
     @property
     def sigma(self) -> Tensor:
@@ -53,19 +55,19 @@ class RDALoss(nn.Module):
     def alignment(self, tap_m: Tensor, tap_e: Tensor) -> Tensor:
         """Weighted misalignment of the domain features ``[T, B, D]`` of both streams, a scalar.
 
-        Row b of both streams must have the same class. Under ``torch.distributed`` the samples of all processes are
-        compared, and the gradients are those for DDP to average.
-        """
+        Row b of both streams must have the same class. Under ``torch.distributed`` the samples of
+        all processes are compared, and the gradients are those for DDP to average."""
         distance = 1 - linear_cka(gather_batch(tap_m, 1), gather_batch(tap_e, 1)).abs()
         return (distance if self.coefficients == "off" else self.sigma * distance).mean()
 
     def event_classification(self, logits_e: Tensor, y: Tensor) -> Tensor:
         """Weighted classification loss of the event logits ``[T, B, N]``, a scalar."""
-        weight = None if self.coefficients == "off" else 1 - self.sigma
-        return classification_loss(logits_e, y, weight=weight, **self.event_loss)
+        return self.plain(
+            logits_e, y, weight=None if self.coefficients == "off" else 1 - self.sigma
+        )
 
     def diagnostics(self) -> dict[str, float]:
-        """sigma_t by the names ``sigma_1`` ... ``sigma_T``, for the log; empty where the coefficients are off."""
+        """``sigma_1`` ... ``sigma_T``, for the log; empty where the coefficients are off."""
         if self.coefficients == "off":
             return {}
         return {f"sigma_{t}": s for t, s in enumerate(self.sigma.tolist(), start=1)}

@@ -1,23 +1,14 @@
 """Temporal efficient training (TET): a loss at every time-step instead of one on the mean output.
 
-Source: Deng et al., ICLR 2022; TMKT Eq. 6; as weighted by He et al., AAAI 2024.
-"""
+Deng et al., ICLR 2022; TMKT Eq. 6; as weighted by He et al., AAAI 2024. Logits are ``[T, B, N]``,
+labels ``[B]`` int64."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def cross_entropy_per_step(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of every time-step, averaged over the batch.
-
-    Args:
-        logits: ``[T, B, N]`` float.
-        y: ``[B]`` int64 class labels in 0..N-1.
-        smoothing: label smoothing in [0, 1).
-
-    Returns:
-        ``[T]`` float.
-    """
+    """Cross-entropy of every time-step, averaged over the batch: ``[T]``."""
     T, B, _ = logits.shape
     losses = F.cross_entropy(
         logits.flatten(0, 1), y.repeat(T), reduction="none", label_smoothing=smoothing
@@ -26,7 +17,7 @@ def cross_entropy_per_step(logits: Tensor, y: Tensor, smoothing: float = 0.0) ->
 
 
 def mse_per_step(logits: Tensor, target: float) -> Tensor:
-    """Mean squared distance of the logits ``[T, B, N]`` to the constant ``target``, per time-step: ``[T]``."""
+    """Mean squared distance of the logits to the constant ``target``, per time-step: ``[T]``."""
     return (logits - target).square().mean(dim=(1, 2))
 
 
@@ -46,18 +37,14 @@ def classification_loss(
     the cross-entropy of the logits averaged over time (``lamb`` and ``weight`` have no part then).
 
     Args:
-        logits: ``[T, B, N]``.
-        y: ``[B]`` int64.
         lamb: weight of the term that pulls the logits to the firing threshold; 1e-3 in the
             reference code of He et al., 0 in TMKT's Eq. 6.
-        threshold: firing threshold of the neurons.
         weight: ``[T]``, w_t; 1 where None.
+        smoothing: label smoothing in [0, 1).
     """
     if not tet:
         return F.cross_entropy(logits.mean(dim=0), y, label_smoothing=smoothing)
     per_step = (1 - lamb) * cross_entropy_per_step(logits, y, smoothing)
     if lamb:
         per_step = per_step + lamb * mse_per_step(logits, threshold)
-    if weight is not None:
-        per_step = weight * per_step
-    return per_step.mean()
+    return (per_step if weight is None else weight * per_step).mean()

@@ -1,27 +1,17 @@
-"""Training methods by name, and parts that join them. A new method or part is one new file here and one registered name."""
+"""Training methods by name, and parts that join them: one file and one name each."""
 
-from .base import METHODS, PARTS, Method, Part, total
-from .baseline import Baseline
-from .ckd import CKD
-from .event_only import EventOnly
-from .names import SYSTEMS, build_method, canonical, split_name, teachers_of
-from .seal import SeAl
-from .tmkt import TMKT
-
-__all__ = [
-    "CKD",
-    "METHODS",
-    "PARTS",
-    "SYSTEMS",
-    "TMKT",
-    "Baseline",
-    "EventOnly",
-    "Method",
-    "Part",
-    "SeAl",
-    "build_method",
-    "canonical",
-    "split_name",
-    "teachers_of",
-    "total",
-]
+from .base import METHODS as METHODS
+from .base import PARTS as PARTS
+from .base import Method as Method
+from .base import Part as Part
+from .base import total as total
+from .baseline import Baseline as Baseline
+from .ckd import CKD as CKD
+from .event_only import EventOnly as EventOnly
+from .names import SYSTEMS as SYSTEMS
+from .names import build_method as build_method
+from .names import canonical as canonical
+from .names import split_name as split_name
+from .names import teachers_of as teachers_of
+from .seal import SeAl as SeAl
+from .tmkt import TMKT as TMKT

@@ -5,9 +5,10 @@ from argparse import Namespace
 
 from torch import Tensor, nn
 
-from ..data.pairs import Pair
-from ..mixing import Progress
-from ..models.transfer import TransferModel, TransferOutput
+from ..data.pairs import Pair as Pair
+from ..mixing import Progress as Progress
+from ..models.transfer import TransferModel
+from ..models.transfer import TransferOutput as TransferOutput
 from ..registry import Registry
 
 METHODS: Registry[type["Method"]] = Registry("method")
@@ -15,19 +16,17 @@ PARTS: Registry[type["Part"]] = Registry("part of a method")
 
 
 class Method(nn.Module):
-    """Base class. ``method(model, batch, progress)`` returns named scalar losses; ``loss`` is their total.
+    """``method(model, batch, progress)`` returns named scalar losses; ``loss`` is their total.
 
-    The names are the columns of the training log; terms are listed unweighted. Parameters of a method (heads, coefficients)
-    are trained along with the model and are not used at test time. A subclass runs the streams that it needs (:meth:`run`)
-    and makes losses of them (:meth:`losses`); :attr:`parts` add theirs, from the same streams.
-    """
+    The names are the columns of the training log; terms are listed unweighted. Its parameters are
+    trained along with the model and not used at test time. A subclass runs the streams that it
+    needs (:meth:`run`) and makes losses of them (:meth:`losses`); :attr:`parts` add theirs."""
 
-    # Whether a static (sliding, mixed) stream is run.
-    has_static = True
-    # Options that it reads, other than those of the run, the data and the model; :meth:`taken` where it depends.
+    has_static = True  # whether a static (sliding, mixed) stream is run
+    # Options that it reads, other than those of the run, the data and the model.
     takes: tuple[str, ...] = ()
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.parts = nn.ModuleList()
 
@@ -48,7 +47,7 @@ class Method(nn.Module):
 
     @abstractmethod
     def run(self, model: TransferModel, batch: Pair, progress: Progress) -> tuple:
-        """Run the streams: their :class:`TransferOutput`, then whatever else :meth:`losses` takes before the labels."""
+        """Run the streams: their output, then whatever :meth:`losses` takes before the labels."""
 
     @abstractmethod
     def losses(self, out: TransferOutput, *more) -> dict[str, Tensor]:
@@ -71,42 +70,28 @@ class Method(nn.Module):
 
 
 class Part(nn.Module):
-    """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``.
+    """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``."""
 
-    ``part(out, batch, progress)`` returns its named scalar losses, unweighted, and ``loss``, their weighted sum. What it
-    distils from a teacher is in :attr:`teacher`.
-    """
-
-    # What its teacher was trained on: ``static`` images, with one output for each, or the recordings (``events``).
-    teacher_on: str
-    # What it learns from the teacher: ``logits`` ``[n, N]``, or standardised ``features`` ``[n, D]``.
-    teacher_gives = "logits"
-    # Whether it reads the static stream.
-    needs_static = False
-    # Options that it reads, as of a :class:`Method`.
-    takes: tuple[str, ...] = ()
-    teacher: Tensor | None = None
+    teacher_on: str  # what its teacher was trained on: ``static`` images or recordings (``events``)
+    teacher_gives = "logits"  # ``[n, N]``, or standardised ``features`` ``[n, D]``
+    teacher: Tensor  # these outputs, one for each image or recording, set before the training
+    needs_static = False  # whether it reads the static stream
+    takes: tuple[str, ...] = ()  # options that it reads, as of a :class:`Method`
 
     @classmethod
     @abstractmethod
     def from_options(cls, options: Namespace, features: int) -> "Part":
-        """Build from the resolved command line; ``features`` is the width F of the model's F_t.
-
-        Raises:
-            UserError: options that the part is not defined for.
-        """
+        """As of a :class:`Method`; a UserError for options that the part is not defined for."""
 
     def set_teacher_width(self, width: int) -> None:
-        """Make the parameters whose shape depends on the width D of the teacher's features; called before training."""
+        """Called before training: make the parameters that depend on the teacher's width D."""
 
     @abstractmethod
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
-        """Losses of the streams that the method has run."""
+        """Named losses, unweighted, and ``loss``, of the streams that the method has run."""
 
 
 def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:
-    """The named terms, unweighted, with their weighted sum as ``loss`` in front (weight 1 if not named)."""
-    return {"loss": sum(weights.get(name, 1.0) * term for name, term in terms.items()), **terms}
-
-
-__all__ = ["METHODS", "PARTS", "Method", "Pair", "Part", "Progress", "TransferOutput", "total"]
+    """The named terms, with their weighted sum as ``loss`` in front (weight 1 if not named)."""
+    weighted = (weights.get(name, 1.0) * term for name, term in terms.items())
+    return {"loss": sum(weighted), **terms}  # type: ignore[dict-item]

@@ -4,10 +4,9 @@ from argparse import Namespace
 
 from torch import Tensor
 
-from ..losses import RDALoss, classification_loss
+from ..losses import RDALoss
 from ..mixing import Mixing, SlidingReplacement
-from ..models.transfer import TransferOutput
-from .base import METHODS, Method, Pair, Progress, total
+from .base import METHODS, Method, Pair, Progress, TransferOutput, total
 
 # Weight of the MSE term of the reference's TET loss.
 LAMB = 1e-3
@@ -32,15 +31,8 @@ class Baseline(Method):
     """
 
     takes = (
-        "TET_loss",
-        "smoothing",
-        "regularization",
-        "theta",
-        "domain_loss",
-        "domain_loss_coefficient",
-        "sliding_training",
-        "pow",
-        "threshold",
+        *("TET_loss", "smoothing", "regularization", "theta", "domain_loss"),
+        *("domain_loss_coefficient", "sliding_training", "pow", "threshold"),
     )
 
     def __init__(
@@ -54,8 +46,7 @@ class Baseline(Method):
         mixing: Mixing | None = None,
     ):
         super().__init__()
-        self.classification = dict(tet=tet, lamb=LAMB, threshold=threshold, smoothing=smoothing)
-        self.rda = RDALoss(steps, coefficients, **self.classification)
+        self.rda = RDALoss(steps, coefficients, tet, LAMB, threshold, smoothing)
         self.domain_weight = domain_weight
         self.mixing = mixing or SlidingReplacement(steps)
 
@@ -84,10 +75,9 @@ class Baseline(Method):
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
         return (model(batch.events, self.mixing(batch, progress).frames),)
 
-    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:
-        """Named losses of a two-stream output and the labels ``[B]``."""
+    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         terms = {
-            "cls_static": classification_loss(out.static.logits, y, **self.classification),
+            "cls_static": self.rda.plain(out.static.logits, y),
             "cls_event": self.rda.event_classification(out.event.logits, y),
         }
         if self.domain_weight:

@@ -1,4 +1,4 @@
-"""The part ``ckd``: indirect phased distillation of CKD (Ye et al., ICME 2025, arXiv 2507.09269)."""
+"""The part ``ckd``: phased distillation of CKD (Ye et al., ICME 2025, arXiv 2507.09269)."""
 
 from argparse import Namespace
 
@@ -12,16 +12,16 @@ from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 @PARTS.register("ckd")
 class CKD(Part):
-    """``gamma(e) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, or ``gamma(e) MSE(f_T, W f_S + b)`` of features.
+    """gamma(e) tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau)), or gamma(e) MSE(f_T, W f_S + b).
 
-    z_T is the teacher's output on the static image, z_S the mean over time of the static (sliding, mixed) stream's logits.
-    f_T are the teacher's pooled features before its last layer, standardised over the images of the training; f_S is the
-    mean over time of that stream's F_t. W and b are learned along and not used at test time.
+    z_T is the teacher's output on the static image, z_S the mean over time of the static (sliding,
+    mixed) stream's logits. f_T are the teacher's pooled features before its last layer,
+    standardised over the images of the training; f_S is the mean over time of that stream's F_t. W
+    and b are learned along and not used at test time.
 
     Args:
         features: F.
-        threshold: e_th, the epoch in which the distillation ends.
-        k: how sudden that is.
+        threshold, k: e_th, the epoch in which the distillation ends, and how sudden that is.
         temperature: tau.
         on: ``logits``, or ``features``, an ablation.
     """
@@ -39,13 +39,8 @@ class CKD(Part):
         on: str = "logits",
     ):
         super().__init__()
-        self.features, self.threshold, self.k, self.temperature = (
-            features,
-            threshold,
-            k,
-            temperature,
-        )
-        self.teacher_gives = on
+        self.features, self.teacher_gives = features, on
+        self.threshold, self.k, self.temperature = threshold, k, temperature
         self.map: WideLinear | None = None
 
     @classmethod
@@ -73,7 +68,7 @@ def _epoch(given: float | str | None, epochs: int) -> float:
         return epochs * float(given.rstrip("%")) / 100
     if given > epochs:
         raise UserError(
-            f"--ckd-threshold {given:g} lies outside the run of --epochs {epochs}: give an epoch from 0 to "
-            f"{epochs}, a share of them such as 25%, or leave it away for half of them."
+            f"--ckd-threshold {given:g} lies outside the run of --epochs {epochs}: give an epoch "
+            f"from 0 to {epochs}, a share of them such as 25%, or leave it away for half of them."
         )
     return given

@@ -31,7 +31,6 @@ class EventOnly(Method):
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
         return (model(batch.events),)
 
-    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:
-        """Named losses of the event stream and the labels ``[B]``."""
+    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         loss = classification_loss(out.event.logits, y, tet=self.tet, smoothing=self.smoothing)
         return total({"cls_event": loss})

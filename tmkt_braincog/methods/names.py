@@ -1,9 +1,8 @@
-"""What a name on the command line stands for: ``tmkt``, ``tmkt+seal``, or a published system such as ``ckd``."""
+"""What a name of a method stands for: ``tmkt``, ``tmkt+seal``, or a system such as ``ckd``."""
 
 from argparse import Namespace
 from collections.abc import Iterable
 from functools import cache
-from itertools import chain
 
 from ..arguments import GENERAL_GROUPS, build_parser, group_options, names_by_word
 from ..errors import UserError, unknown_name
@@ -14,7 +13,7 @@ SYSTEMS = {"ckd": ("baseline", "ckd"), "seal": ("event-only", "seal")}
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
-    """The method and the parts that ``METHOD+PART+...`` names, the parts in the order of their registration.
+    """The method and the parts of ``METHOD+PART+...``, in the order of their registration.
 
     Raises:
         UserError: an unknown method or part, or a part that is there twice.
@@ -25,7 +24,8 @@ def split_name(name: str) -> tuple[str, list[str]]:
     base, *own = SYSTEMS[first] if first in SYSTEMS else (METHODS.canonical(first),)
     for part in joined:
         if part not in PARTS:
-            raise _no_part(name, part)
+            hint = " A method stands first, and only one." if part in METHODS else ""
+            raise UserError(f"--method {name}: {unknown_name(PARTS.kind, part, PARTS)}{hint}")
     parts = [*own, *map(PARTS.canonical, joined)]
     for part in parts:
         if parts.count(part) > 1:
@@ -34,18 +34,12 @@ def split_name(name: str) -> tuple[str, list[str]]:
     return base, sorted(parts, key=list(PARTS).index)
 
 
-def _no_part(name: str, part: str) -> UserError:
-    hint = " A method stands first, and only one." if part in METHODS else ""
-    return UserError(f"--method {name}: {unknown_name(PARTS.kind, part, PARTS)}{hint}")
-
-
 def canonical(name: str) -> str:
     """The one name of a method with these parts, whichever order they were given in."""
     base, parts = split_name(name)
     first = name.split("+")[0]
-    if first not in SYSTEMS:
-        return "+".join([base, *parts])
-    return "+".join([first, *(part for part in parts if part not in SYSTEMS[first])])
+    own = SYSTEMS.get(first, ())
+    return "+".join([first if own else base, *(part for part in parts if part not in own)])
 
 
 def build_method(name: str, options: Namespace, features: int) -> Method:
@@ -60,7 +54,8 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
     lacking = [part for part in parts if PARTS[part].needs_static and not method.has_static]
     if lacking:
         raise UserError(
-            f"--method {name}: {lacking[0]} works on the static stream, which {base} does not have. Join it to another."
+            f"--method {name}: {lacking[0]} works on the static stream, which {base} does not "
+            "have. Join it to another."
         )
     return method
 
@@ -68,9 +63,8 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
 def takes(options: Namespace, dest: str) -> bool:
     """Whether the first of the run's methods depends on this option.
 
-    All do on what no registered method or part reads (such as ``--epochs``) and on the options of the
-    :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; on the others where they read them.
-    """
+    All do on what no registered method or part reads (such as ``--epochs``) and on the options of
+    the :data:`~tmkt_braincog.arguments.GENERAL_GROUPS`; on the others where they read them."""
     return dest not in _of_methods() or dest in _taken(options.method[0], options)
 
 
@@ -81,13 +75,10 @@ def refuse_idle(options: Namespace, words: Iterable[str]) -> None:
         if (dest := known.get(word)) not in unread:
             continue
         readers = [name for name in (*METHODS, *SYSTEMS) if dest in _taken(name, options)]
-        those = (
-            f"It is an option of {', '.join(readers)}: name one with --method, or"
-            if readers
-            else "Please"
-        )
+        those = f"It is an option of {', '.join(readers)}: name one with --method, or"
         raise UserError(
-            f"{word} changes nothing for {', '.join(options.method)}. {those} leave it away."
+            f"{word} changes nothing for {', '.join(options.method)}. "
+            f"{those if readers else 'Please'} leave it away."
         )
 
 
@@ -110,5 +101,5 @@ def _of_methods() -> set[str]:
 
 
 def teachers_of(names: Iterable[str]) -> set[str]:
-    """What the teachers of these methods' parts were trained on: ``static``, ``events``, both or none."""
-    return {PARTS[part].teacher_on for part in chain(*(split_name(name)[1] for name in names))}
+    """What the teachers of these methods were trained on: ``static``, ``events``, both or none."""
+    return {PARTS[part].teacher_on for name in names for part in split_name(name)[1]}

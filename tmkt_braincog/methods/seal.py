@@ -1,4 +1,4 @@
-"""The part ``seal``: error-aware and temporal alignment of SeAl-KD (Sun et al., 2026, arXiv 2605.14252)."""
+"""The part ``seal``: the alignments of SeAl-KD (Sun et al., 2026, arXiv 2605.14252)."""
 
 from argparse import Namespace
 
@@ -30,7 +30,8 @@ class SeAl(Part):
     def from_options(cls, options: Namespace, features: int) -> "SeAl":
         if options.step < 2:
             raise UserError(
-                "--step 1 with seal: it compares the time-steps of a recording. Take at least 2, or leave seal away."
+                "--step 1 with seal: it compares the time-steps of a recording. Take at least 2, "
+                "or leave seal away."
             )
         return cls()
 

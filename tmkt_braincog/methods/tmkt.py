@@ -5,11 +5,10 @@ from argparse import Namespace
 from torch import Tensor
 
 from ..errors import UserError, unknown_name
-from ..losses import RDALoss, classification_loss, mag_loss, mrp_loss
+from ..losses import RDALoss, mag_loss, mrp_loss
 from ..mixing import STRATEGIES, Mixed, Mixing, TimeStepMixup
 from ..models.heads import MAGHead, MRPHead
-from ..models.transfer import TransferOutput
-from .base import METHODS, Method, Pair, Progress, total
+from .base import METHODS, Method, Pair, Progress, TransferOutput, total
 
 RDA_FORMS = ("equation", "reference", "off")
 
@@ -24,23 +23,16 @@ class TMKT(Method):
         mixing: any strategy; TSM with r_m = 0.4 where None.
         lam: lambda, 0.5 in the paper.
         rda_form: where lambda acts. ``equation`` (Eq. 12 and 17): on alignment and event loss;
-            ``reference`` (the baseline's code): on the alignment only, the event loss has weight 1; ``off``: neither
-            alignment nor learned coefficients are left, and the event head learns from a plain event loss
-            of weight 1 (it would learn nothing otherwise).
+            ``reference`` (the baseline's code): on the alignment only; ``off``: no alignment and no
+            coefficients, a plain event loss of weight 1.
         mag_weight, mrp_weight: 1 in the paper; 0: no such head.
-        tet, coefficients, smoothing: as in :class:`~tmkt_braincog.methods.Baseline`; the TET loss here
-            is Eq. 6, without the reference's MSE term.
+        tet, coefficients, smoothing: as in the baseline; the TET loss is Eq. 6, without the
+            reference's MSE term.
     """
 
     takes = (
-        "TET_loss",
-        "smoothing",
-        "theta",
-        "domain_loss_coefficient",
-        "rda_form",
-        "mag_weight",
-        "mrp_weight",
-        "mixup_strategy",
+        *("TET_loss", "smoothing", "theta", "domain_loss_coefficient"),
+        *("rda_form", "mag_weight", "mrp_weight", "mixup_strategy"),
     )
 
     def __init__(
@@ -61,13 +53,14 @@ class TMKT(Method):
             raise unknown_name("--rda-form", rda_form, RDA_FORMS)
         if rda_form == "equation" and lam == 0:
             raise UserError(
-                "--domain-loss-coefficient 0 leaves the event head without any loss (Eq. 17): use --no-rda, or "
-                "--rda-form reference."
+                "--domain-loss-coefficient 0 leaves the event head without any loss (Eq. 17): use "
+                "--no-rda, or --rda-form reference."
             )
         self.mixing = mixing or TimeStepMixup(steps)
-        self.classification = dict(tet=tet, smoothing=smoothing)
         self.align = rda_form != "off"
-        self.rda = RDALoss(steps, coefficients if self.align else "off", **self.classification)
+        self.rda = RDALoss(
+            steps, coefficients if self.align else "off", tet=tet, smoothing=smoothing
+        )
         self.mag = MAGHead(features) if mag_weight else None
         self.mrp = MRPHead(features) if mrp_weight else None
         self.weights = {
@@ -90,7 +83,7 @@ class TMKT(Method):
         return cls(
             options.step,
             features,
-            mixing=mixing_from_options(options),
+            mixing=_mixing(options),
             lam=options.domain_loss_coefficient,
             rda_form=options.rda_form,
             mag_weight=options.mag_weight,
@@ -104,10 +97,9 @@ class TMKT(Method):
         mixed = self.mixing(batch, progress)
         return model(batch.events, mixed.frames), mixed
 
-    def losses(self, out: TransferOutput, mixed: Mixed, y: Tensor) -> dict[str, Tensor]:
-        """Named losses of a two-stream output, the mixed batch and the labels ``[B]``."""
+    def losses(self, out: TransferOutput, mixed: Mixed, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         terms = {
-            "cls_mixed": classification_loss(out.static.logits, y, **self.classification),
+            "cls_mixed": self.rda.plain(out.static.logits, y),
             "cls_event": self.rda.event_classification(out.event.logits, y),
         }
         if self.align:
@@ -122,7 +114,7 @@ class TMKT(Method):
         return self.rda.diagnostics()
 
 
-def mixing_from_options(options: Namespace) -> Mixing:
+def _mixing(options: Namespace) -> Mixing:
     """The strategy named by ``--mixup-strategy`` with the options that it takes."""
     strategy = STRATEGIES[options.mixup_strategy]
     arguments = {name: getattr(options, option) for name, option in strategy.options.items()}

@@ -1,20 +1,11 @@
-"""The transfer models, which :mod:`~tmkt_braincog.zoo` registers with timm under the names of the reference, and the heads."""
+"""The transfer models, which :mod:`~tmkt_braincog.zoo` registers with timm, and the heads."""
 
-from .heads import MAGHead, MRPHead
-from .resnet import Transfer_ResNet18
-from .scnn import Transfer_SCNN
-from .sew_resnet import Transfer_SEWResNet18
-from .transfer import StreamOutput, TransferModel, TransferOutput
-from .vgg import Transfer_VGG_SNN
-
-__all__ = [
-    "MAGHead",
-    "MRPHead",
-    "StreamOutput",
-    "TransferModel",
-    "TransferOutput",
-    "Transfer_ResNet18",
-    "Transfer_SCNN",
-    "Transfer_SEWResNet18",
-    "Transfer_VGG_SNN",
-]
+from .heads import MAGHead as MAGHead
+from .heads import MRPHead as MRPHead
+from .resnet import Transfer_ResNet18 as Transfer_ResNet18
+from .scnn import Transfer_SCNN as Transfer_SCNN
+from .sew_resnet import Transfer_SEWResNet18 as Transfer_SEWResNet18
+from .transfer import StreamOutput as StreamOutput
+from .transfer import TransferModel as TransferModel
+from .transfer import TransferOutput as TransferOutput
+from .vgg import Transfer_VGG_SNN as Transfer_VGG_SNN

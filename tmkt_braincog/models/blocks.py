@@ -1,11 +1,12 @@
 """What a backbone is made of, read apart into single layers, so that it can also run folded.
 
-Step by step a backbone runs as the modules that it names in ``block_list()``. To run folded, each composite module is read
-apart here, by its exact type; one that is not known, has been given hooks or a ``forward`` of its own, is not guessed at.
-"""
+Step by step a backbone runs as the modules that it names in ``block_list()``. To run folded, each
+composite module is read apart here, by its exact type; one that is not known, has been given hooks
+or a ``forward`` of its own, is not guessed at."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from braincog.base.node.node import BaseNode, BiasReLUNode, ReLUNode
 from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
@@ -33,55 +34,42 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Branches:
-    """Two ways from one input to one sum; layers of each, in order. An empty shortcut is the input itself."""
+    """Two ways from one input to one sum, by layers; an empty shortcut is the input itself."""
 
     main: list
     shortcut: list
 
 
-Parts = list[nn.Module | Branches]
-_readers: dict[type, Callable[[nn.Module], Parts]] = {
+Parts = list[Any]  # of nn.Module and Branches
+_readers: dict[type, Callable[[Any], Parts]] = {
     nn.Sequential: list,
     BaseConvModule: lambda block: [block.conv, block.bn, block.node],
     BaseLinearModule: lambda block: [block.fc, block.node],
     Residual: lambda block: [Branches([block.main], [block.shortcut])],
 }
+# Layers that treat every sample alike and alone, and remember nothing.
+_POOLS = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
+_ALONE = _POOLS | {nn.Conv2d, nn.Linear, WideLinear, nn.GroupNorm, nn.LayerNorm}
+_ALONE |= {nn.ReLU, nn.Flatten, nn.Identity}
 
 
 def reads(kind: type) -> Callable:
-    """Decorator for a function that says what a module of exactly this type does: its parts in order."""
+    """Decorator for a function that says the parts, in order, of a module of exactly this type."""
 
-    def register(reader: Callable[[nn.Module], Parts]) -> Callable[[nn.Module], Parts]:
+    def register(reader: Callable[[Any], Parts]) -> Callable[[Any], Parts]:
         _readers[kind] = reader
         return reader
 
     return register
 
 
-# Layers that treat every sample alike and alone, and remember nothing.
-_ALONE = {
-    nn.Conv2d,
-    nn.Linear,
-    WideLinear,
-    nn.AvgPool2d,
-    nn.MaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.ReLU,
-    nn.Flatten,
-    nn.Identity,
-}
-
-
 def layers(blocks: Iterable[nn.Module]) -> Parts:
-    """The single layers of ``blocks`` in the order in which they run, and the branches between them.
+    """The single layers of ``blocks`` in the order in which they run, and the branches.
 
     Raises:
         NotFoldable: a module whose effect on folded tensors is not known, named.
     """
-    found = _read(list(blocks))
+    found = _read(blocks)
     _refuse_ties(found, False)
     refuse_shared(leaves(found))
     return found
@@ -100,13 +88,19 @@ def refuse_shared(found: Iterable[nn.Module]) -> None:
 
 def leaves(parts: Parts) -> list[nn.Module]:
     """All single layers, those of the main branch before those of the shortcut."""
-    found = []
+    found: list[nn.Module] = []
     for part in parts:
         found += leaves(part.main) + leaves(part.shortcut) if isinstance(part, Branches) else [part]
     return found
 
 
-def _read(modules: Parts) -> Parts:
+def refuse_global_hooks() -> None:
+    """Hooks on all modules see one time-step after another, too."""
+    if torch_module._has_any_global_hook():
+        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
+
+
+def _read(modules: Iterable) -> Parts:
     found: Parts = []
     for module in modules:
         if isinstance(module, Branches):
@@ -124,16 +118,11 @@ def _read(modules: Parts) -> Parts:
 def _refuse_ties(parts: Parts, exact: bool) -> bool:
     """A max pool of values that rounding could set apart would pass its gradient elsewhere.
 
-    Args:
-        exact: whether the values that come in are spikes, or sums and means of them that have no rounding error.
-
-    Returns:
-        The same of those that go out.
-    """
+    ``exact``: whether the values that come in are spikes, or sums and means of them without a
+    rounding error; returned is the same of those that go out."""
     for part in parts:
         if isinstance(part, Branches):
-            main, shortcut = (_refuse_ties(branch, exact) for branch in (part.main, part.shortcut))
-            exact = main and shortcut
+            exact = all([_refuse_ties(branch, exact) for branch in (part.main, part.shortcut)])
         elif isinstance(part, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
             if not exact:
                 raise NotFoldable(f"a {type(part).__name__} may meet ties that rounding decides")
@@ -147,12 +136,11 @@ def _refuse_ties(parts: Parts, exact: bool) -> bool:
 def _refuse_changed(module: nn.Module) -> None:
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     hooks += [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
+    name = type(module).__name__
     if any(hook is not state_in_float32 for hook in hooks):
-        raise NotFoldable(
-            f"a {type(module).__name__} has hooks, which see one time-step after another"
-        )
+        raise NotFoldable(f"a {name} has hooks, which see one time-step after another")
     if "forward" in vars(module):
-        raise NotFoldable(f"the forward of a {type(module).__name__} was replaced")
+        raise NotFoldable(f"the forward of a {name} was replaced")
 
 
 def _refuse_unknown(module: nn.Module) -> None:
@@ -162,16 +150,9 @@ def _refuse_unknown(module: nn.Module) -> None:
     if isinstance(module, nn.modules.dropout._DropoutNd):
         if module.training and module.p > 0:
             raise NotFoldable(f"{name} draws other numbers in another order")
-        return
-    if type(module) not in _ALONE:
+    elif type(module) not in _ALONE:
         raise NotFoldable(f"what a {name} does to folded tensors is not known")
-    if getattr(module, "inplace", False):
+    elif getattr(module, "inplace", False):
         raise NotFoldable(f"a {name} works in place")
-    if isinstance(module, nn.Flatten) and module.start_dim < 1:
+    elif isinstance(module, nn.Flatten) and module.start_dim < 1:
         raise NotFoldable("a Flatten mixes samples")
-
-
-def refuse_global_hooks() -> None:
-    """Hooks on all modules see one time-step after another, too."""
-    if torch_module._has_any_global_hook():
-        raise NotFoldable("hooks on all modules are set, which see one time-step after another")

@@ -7,7 +7,8 @@ from braincog.base.node.node import BaseNode
 from torch import Tensor, nn
 
 from .blocks import Branches, Parts, layers, leaves
-from .fused import Folded, Plan, run
+from .folded import Folded, Plan
+from .fused import run
 from .transfer import TransferModel
 
 STEPS, BATCH = 2, 2  # few: the time of a whole run is not spent here
@@ -17,10 +18,9 @@ TOLERANCE = 1e-9  # of the largest value, in float64
 def difference(model: TransferModel) -> str:
     """Where the fused executor departs from the step loop; empty where it does not.
 
-    A copy of the model in float64 and training mode sees a random batch, with thresholds at which every neuron
-    fires. Outputs, the gradients of all parameters and all buffers are compared, on the model's device. The model stays
-    as it is.
-    """
+    A copy of the model in float64 and training mode sees a random batch, with thresholds at which
+    every neuron fires. Outputs, the gradients of all parameters and all buffers are compared, on
+    the model's device. The model stays as it is."""
     probe = copy.deepcopy(model).double().train()
     probe.step = min(STEPS, model.step)
     batch = _batch(probe)
@@ -28,9 +28,8 @@ def difference(model: TransferModel) -> str:
     with torch.random.fork_rng(devices=[batch[0].device] if batch[0].is_cuda else []):
         expected, found = (_everything(probe, executor, batch) for executor in ("step", "fused"))
     scale = max(1.0, *(value.abs().max().item() for value in expected.values() if value.numel()))
-    if not (
-        wrong := [name for name in expected if not _same(found.get(name), expected[name], scale)]
-    ):
+    wrong = [name for name in expected if not _same(found.get(name), expected[name], scale)]
+    if not wrong:
         return ""
     if any(name.startswith("output") for name in wrong):
         layer = _first_layer(probe, batch)
@@ -41,7 +40,7 @@ def difference(model: TransferModel) -> str:
 
 
 def let_fire(model: TransferModel, x: Tensor) -> None:
-    """Set every neuron's threshold so that about a third of its membranes exceed it at the first step of ``x``."""
+    """Set every threshold so that about a third of the membranes exceed it at x's first step."""
     seen, hooks = set(), []
 
     def choose(node: BaseNode, inputs: tuple[Tensor, ...]) -> None:
@@ -68,59 +67,50 @@ def let_fire(model: TransferModel, x: Tensor) -> None:
             norm.reset_running_stats()
 
 
-def _batch(model: TransferModel) -> tuple[Tensor, Tensor]:
+def _batch(model: TransferModel) -> Tensor:
+    """Static and event frames, ``[2, B, T, 2, H, W]``."""
     generator = torch.Generator().manual_seed(0)
     shape = (2, BATCH, model.step, 2, model.event_size, model.event_size)
-    device = next(model.parameters()).device
-    return torch.randint(0, 4, shape, generator=generator).double().to(device).unbind()
+    batch = torch.randint(0, 4, shape, generator=generator).double()
+    return batch.to(next(model.parameters()).device)
 
 
-def _everything(
-    model: TransferModel, executor: str, batch: tuple[Tensor, Tensor]
-) -> dict[str, Tensor]:
+def _everything(model: TransferModel, executor: str, batch: Tensor) -> dict[str, Tensor]:
     """What a training step leaves, by name."""
     model = copy.deepcopy(model)
     model.executor = executor
     torch.manual_seed(0)  # a neuron may draw noise
     out = model(*batch)
-    streams = {"static": out.static, "event": out.event}
     found = {
-        f"output {s} {f}": getattr(o, f)
-        for s, o in streams.items()
-        for f in ("logits", "tap", "spikes")
+        f"output {name} {field}": value
+        for name in ("static", "event")
+        for field, value in vars(getattr(out, name)).items()
     }
     generator = torch.Generator().manual_seed(1)
-    weighted = [
-        (f * torch.randn(f.shape, generator=generator, dtype=f.dtype).to(f)).sum()
-        for f in found.values()
-    ]
-    sum(weighted).backward()
+    weights = [torch.randn(f.shape, generator=generator).to(f) for f in found.values()]
+    torch.autograd.backward([*found.values()], weights)
     found = {name: value.detach() for name, value in found.items()}
     found |= {f"gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
     return found | {f"buffer {n}": b.double() for n, b in model.named_buffers()}
 
 
 def _same(a: Tensor | None, b: Tensor, scale: float = 1.0) -> bool:
-    return (
-        a is not None
-        and a.shape == b.shape
-        and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale)
-    )
+    if a is None or a.shape != b.shape:
+        return False
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale)
 
 
-def _first_layer(model: TransferModel, batch: tuple[Tensor, Tensor]) -> str:
-    """Name of the first layer of the backbone whose folded output differs; empty if there is none."""
-    parts = layers(model.block_list())
-    names = {id(module): name for name, module in model.named_modules()}
-    seen: dict[int, list[Tensor]] = {id(leaf): [] for leaf in leaves(parts)}
-    hooks = [
-        leaf.register_forward_hook(lambda layer, _, out: seen[id(layer)].append(out))
-        for leaf in leaves(parts)
+def _first_layer(model: TransferModel, batch: Tensor) -> str:
+    """Name of the first layer whose folded output differs; empty if there is none."""
+    parts, names = layers(model.block_list()), {m: name for name, m in model.named_modules()}
+    seen: dict[nn.Module, list[Tensor]] = {leaf: [] for leaf in leaves(parts)}
+    keep = [
+        leaf.register_forward_hook(lambda *call: seen[call[0]].append(call[2])) for leaf in seen
     ]
     model.run_stream(batch[1], "static")
-    for hook in hooks:
+    for hook in keep:
         hook.remove()
-    x, plan = batch[1].transpose(0, 1).flatten(0, 1), Plan(1, model.step, BATCH)
+    plan = Plan(1, model.step, BATCH)
 
     def search(parts: Parts, value: Folded) -> str:
         for part in parts:
@@ -128,9 +118,9 @@ def _first_layer(model: TransferModel, batch: tuple[Tensor, Tensor]) -> str:
             if name := next(filter(None, (search(branch, value) for branch in branches)), ""):
                 return name
             value = run([part], value, plan, model.tap_node)
-            if not branches and not _same(value.x, torch.cat(seen[id(part)])):
-                return names.get(id(part)) or type(part).__name__
+            if not branches and not _same(value.x, torch.cat(seen[part])):
+                return names.get(part) or type(part).__name__
         return ""
 
     model.reset()
-    return search(parts, Folded(x))
+    return search(parts, Folded(batch[1].transpose(0, 1).flatten(0, 1)))

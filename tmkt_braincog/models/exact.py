@@ -5,16 +5,15 @@ from braincog.base.node.node import BaseNode
 from braincog.base.strategy import surrogate
 from torch import Tensor, nn
 
-# BrainCog's surrogate modules and the autograd functions behind them.
+# BrainCog's surrogate modules, the autograd functions behind them, and whether those take alpha.
 _FUNCTIONS = {
-    surrogate.AtanGrad: surrogate.atan,
-    surrogate.BackEIGateGrad: surrogate.backeigate,
-    surrogate.EIGrad: surrogate.ei,
-    surrogate.GateGrad: surrogate.gate,
-    surrogate.QGateGrad: surrogate.quadratic_gate,
-    surrogate.STDPGrad: surrogate.stdp,
+    surrogate.AtanGrad: (surrogate.atan, True),
+    surrogate.BackEIGateGrad: (surrogate.backeigate, False),
+    surrogate.EIGrad: (surrogate.ei, False),
+    surrogate.GateGrad: (surrogate.gate, True),
+    surrogate.QGateGrad: (surrogate.quadratic_gate, True),
+    surrogate.STDPGrad: (surrogate.stdp, False),
 }
-_ONE_ARGUMENT = {surrogate.backeigate, surrogate.ei, surrogate.stdp}
 
 
 def _same_dtype(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
@@ -24,20 +23,17 @@ def _same_dtype(function: type[torch.autograd.Function]) -> type[torch.autograd.
     return type(f"{function.__name__}_same_dtype", (function,), {"forward": staticmethod(forward)})
 
 
-_EXACT = {module: _same_dtype(function) for module, function in _FUNCTIONS.items()}
+_EXACT = {kind: _same_dtype(function) for kind, (function, _) in _FUNCTIONS.items()}
 
 
 class _ExactSurrogate:
-    """Callable in place of a surrogate's ``act_fun``; a class, so that modules can be copied and pickled."""
+    """In place of a surrogate's ``act_fun``; a class, so that modules can be pickled."""
 
-    def __init__(self, module_type: type):
-        self.module_type = module_type
+    def __init__(self, kind: type):
+        self.kind = kind
 
     def __call__(self, x: Tensor, alpha: Tensor) -> Tensor:
-        function = _EXACT[self.module_type]
-        if _FUNCTIONS[self.module_type] in _ONE_ARGUMENT:
-            return function.apply(x)
-        return function.apply(x, alpha)
+        return _EXACT[self.kind].apply(x, *((alpha,) if _FUNCTIONS[self.kind][1] else ()))
 
 
 def widen(x: Tensor) -> Tensor:
@@ -46,7 +42,7 @@ def widen(x: Tensor) -> Tensor:
 
 
 class WideLinear(nn.Linear):
-    """``nn.Linear`` in float32 or wider, also under autocast: bf16 is for convolutions, where the time goes."""
+    """``nn.Linear`` in float32 or wider, also under autocast: bf16 is for convolutions."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -58,12 +54,12 @@ def state_in_float32(node: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def make_exact(model: nn.Module) -> None:
-    """Repair every BrainCog node and linear layer of ``model``, in place; float32 results stay bitwise the same.
+    """Repair every BrainCog node and linear layer, in place; float32 results stay the same bits.
 
     BrainCog's surrogates return float32 whatever comes in, which breaks float64 and rounds its
     gradients; under bf16 autocast the membrane would be integrated in bf16. After this, spikes have
-    the membrane's dtype and the membrane is float32 or wider, and linear layers are :class:`WideLinear`.
-    """
+    the membrane's dtype, the membrane is float32 or wider, and linear layers are
+    :class:`WideLinear`."""
     for module in model.modules():
         if isinstance(module, BaseNode):
             module.float()  # NoiseLIFNode's parameters come in float64 and would widen the membrane
@@ -71,4 +67,4 @@ def make_exact(model: nn.Module) -> None:
         if type(module) is nn.Linear:
             module.__class__ = WideLinear
         if type(module) in _FUNCTIONS:
-            module.act_fun = _ExactSurrogate(type(module))
+            module.act_fun = _ExactSurrogate(type(module))  # type: ignore[assignment]

@@ -1,7 +1,4 @@
-"""The two modality-aware heads of TMKT; they exist in training only.
-
-Source: TMKT Eq. 13-16. Both read the spike feature F_t that the final linear layer sees.
-"""
+"""The two modality-aware heads of TMKT on the spike features F_t, in training only (Eq. 13-16)."""
 
 from torch import Tensor
 
@@ -9,20 +6,14 @@ from .exact import WideLinear
 
 
 class MAGHead(WideLinear):
-    """Modality-aware guidance g_s: is this frame from the event or from the appearance stream?
-
-    ``[T, B, F]`` spike features -> ``[T, B, 2]`` logits (0 event, 1 appearance).
-    """
+    """Modality-aware guidance g_s: ``[T, B, F]`` -> ``[T, B, 2]``, 0 event, 1 appearance."""
 
     def __init__(self, features: int):
         super().__init__(features, 2)
 
 
 class MRPHead(WideLinear):
-    """Mixup-ratio perception g_m: which share of the frames is appearance?
-
-    ``[T, B, F]`` spike features -> ``[T, B]``; their mean over T estimates ``y_m``. Linear output, no sigmoid.
-    """
+    """Mixup-ratio perception g_m: ``[T, B, F]`` -> ``[T, B]``, whose mean over T estimates y_m."""
 
     def __init__(self, features: int):
         super().__init__(features, 1)

@@ -1,11 +1,12 @@
-"""The elementwise work of a layer over T: normalise, integrate, fire, and back.
+"""The elementwise work of a layer over T, in PyTorch: normalise, integrate, fire, and back.
 
-All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels last. Here the formulas
-stand in PyTorch; they run as they are where nothing faster fits. On a CPU :mod:`~tmkt_braincog.models.cpu_kernels` does
-the same in compiled loops, on a GPU :mod:`~tmkt_braincog.models.triton_kernels`. Arithmetic is in float32 or wider.
-"""
+All take ``[S, T, M, C]``: S streams, T steps, M values per channel (batch and pixels), channels
+last, and compute in float32 or wider. On a CPU :mod:`~tmkt_braincog.models.cpu_kernels` has the
+same functions in compiled loops, on a GPU :mod:`~tmkt_braincog.models.triton_kernels`; the formulas
+run where neither fits."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,9 +20,10 @@ class Neuron(NamedTuple):
     Attributes:
         leaky: LIF; False: IF.
         surrogate: name in ``SURROGATES``.
-        constants: ``[4]``, on the device of the currents and in the dtype of the membrane: membrane time constant tau (LIF)
-            or step dt (IF); threshold, which a membrane must exceed to fire; the surrogate's sharpness alpha; the
-            membrane before the first step (``v_reset``; after a spike it is 0, as in BrainCog).
+        constants: ``[4]``, on the device of the currents and in the dtype of the membrane: membrane
+            time constant tau (LIF) or step dt (IF); threshold, which a membrane must exceed to
+            fire; the surrogate's sharpness alpha; the membrane before the first step (``v_reset``;
+            after a spike it is 0, as in BrainCog).
     """
 
     leaky: bool
@@ -30,7 +32,7 @@ class Neuron(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: each stream and step has its own statistics."""
+    """A BatchNorm as ``x * scale + shift``, all ``[S, T, C]``: statistics of a stream and step."""
 
     mean: Tensor
     invstd: Tensor
@@ -39,27 +41,20 @@ class Affine(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """An average pool behind the spikes, of ``side`` x ``side`` and as large a stride; ``rows`` is ``[M]`` int64: the row of the
-    pooled values that each row is part of, or -1 for those at the edge that are left out."""
+    """An average pool behind the spikes, of ``side`` x ``side`` and as large a stride; ``rows`` is
+    ``[M]`` int64: the row of the pooled values that each row is part of, or -1 for those at the
+    edge that are left out."""
 
     side: int
     rows: Tensor
 
 
-def _quadratic_gate(u: Tensor, alpha: Tensor) -> Tensor:
-    return torch.where(u.abs() > 1 / alpha, 0.0, -alpha * alpha * u.abs() + alpha)
-
-
-def _gate(u: Tensor, alpha: Tensor) -> Tensor:
-    return (u.abs() < 0.5).to(u.dtype)
-
-
-def _atan(u: Tensor, alpha: Tensor) -> Tensor:
-    return alpha / 2 / (1 + (alpha * math.pi / 2 * u).square())
-
-
-# Derivatives of BrainCog's surrogates.
-SURROGATES = {"QGateGrad": _quadratic_gate, "BackEIGateGrad": _gate, "AtanGrad": _atan}
+# Derivatives of BrainCog's surrogates at u = membrane - threshold, of sharpness a (alpha).
+SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "QGateGrad": lambda u, a: torch.where(u.abs() > 1 / a, 0.0, -a * a * u.abs() + a),
+    "BackEIGateGrad": lambda u, a: (u.abs() < 0.5).to(u.dtype),
+    "AtanGrad": lambda u, a: a / 2 / (1 + (a * math.pi / 2 * u).square()),
+}
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -79,12 +74,8 @@ def _integrate(x: Tensor, affine: Affine | None, t: int, m: Tensor, neuron: Neur
 def fire(
     x: Tensor, affine: Affine | None, neuron: Neuron, wants_membranes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Spikes of the currents x, or ``x * scale + shift``.
-
-    Returns:
-        One byte per spike (uint8, 0 or 1), membranes after the reset in float32 or wider (None unless wanted), both
-        ``[S, T, M, C]``.
-    """
+    """Spikes of the currents x, or ``x * scale + shift``, one byte each (uint8, 0 or 1), and the
+    membranes after the reset in float32 or wider (None unless wanted), both ``[S, T, M, C]``."""
     _, threshold, _, rest = neuron.constants
     fired, membranes, m = [], [], rest.expand(x[:, 0].shape)
     for t in range(x.shape[1]):
@@ -105,13 +96,14 @@ def fire_backward(
     d_membranes: Tensor | None,
     pool: Pool | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The way back, from the gradients of the spikes or, with ``pool``, of their means; membranes are computed again, spikes (``fired``) are not. The reset is detached, as in BrainCog.
+    """The way back, from the gradients of the spikes or, with ``pool``, of their means; membranes
+    are computed again, spikes (``fired``) are not. The reset is detached, as in BrainCog.
 
     Returns:
-        Gradient of the currents ``[S, T, M, C]``, its sum over M, and that of it times the normalised input (``[S, T, C]``;
-        None without an affine).
+        Gradient of the currents ``[S, T, M, C]`` and what :func:`d_affine` makes of it (None
+        without an affine).
     """
-    d_spikes = unpooled(d_spikes, pool)
+    d_spikes = _unpooled(d_spikes, pool)
     tau, threshold, alpha, rest = neuron.constants
     vs, m = [], rest.expand(x[:, 0].shape)
     for t in range(x.shape[1]):
@@ -130,7 +122,7 @@ def fire_backward(
     return d_current, *(d_affine(x, affine, d_current) if affine is not None else (None, None))
 
 
-def unpooled(d: Tensor, pool: Pool | None) -> Tensor:
+def _unpooled(d: Tensor, pool: Pool | None) -> Tensor:
     """``[S, T, m, C]`` -> ``[S, T, M, C]``: gradients of values from those of their means."""
     if pool is None:
         return d
@@ -139,7 +131,7 @@ def unpooled(d: Tensor, pool: Pool | None) -> Tensor:
 
 
 def spikes(fired: Tensor, side: int, dtype: torch.dtype) -> Tensor:
-    """``[N, C, ...]`` bytes as numbers; with ``side`` above 1, their means over side x side in ``[N, C, H, W]``."""
+    """``[N, C, ...]`` bytes as numbers; with ``side`` above 1 their means over side x side."""
     out = fired.to(dtype)
     return out if side == 1 else F.avg_pool2d(out, side)
 
@@ -151,16 +143,12 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over M of the gradient and of the gradient times the normalised input, ``[S, T, C]`` each."""
+    """Sums over M of the gradient and of it times the normalised input, ``[S, T, C]`` each."""
     normal = (x.to(d_out.dtype) - affine.mean[:, :, None]) * affine.invstd[:, :, None]
     return d_out.sum(2), (d_out * normal).sum(2)
 
 
 def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """``a d_out + b (x - mean) + c`` in the dtype of x; a, b, c ``[S, T, C]``. May take the place of ``d_out``."""
-    d_x = (
-        d_out * a[:, :, None]
-        + (x.to(d_out.dtype) - mean[:, :, None]) * b[:, :, None]
-        + c[:, :, None]
-    )
-    return d_x.to(x.dtype)
+    """``a d_out + b (x - mean) + c`` in the dtype of x, maybe in the place of ``d_out``."""
+    a, b, c, mean = (v[:, :, None] for v in (a, b, c, mean))
+    return (d_out * a + (x.to(d_out.dtype) - mean) * b + c).to(x.dtype)

@@ -1,8 +1,9 @@
-"""The same backbone with fewer channels, for small data and small machines (``--width-divisor``)."""
+"""The same backbone with fewer channels, for small data and machines (``--width-divisor``)."""
 
 from collections.abc import Callable
 from functools import partial
 from math import gcd
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,10 +14,10 @@ residual_init = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="r
 
 
 def narrow(net: nn.Module, divisor: int, init: Callable[[Tensor], object] | None = None) -> None:
-    """Replace every Conv2d and BatchNorm2d of ``net``, in place, by one with ``1 / divisor`` of the channels.
+    """Replace every Conv2d and BatchNorm2d, in place, by one with ``1 / divisor`` of the channels.
 
-    The two polarity channels of the input stay, and so do linear layers. With divisor 1 nothing is done and no random
-    number drawn.
+    The two polarity channels of the input stay, and so do linear layers. With divisor 1 no random
+    number is drawn.
 
     Args:
         init: draws the weights of a new convolution; by default as PyTorch does.
@@ -33,26 +34,16 @@ def narrow(net: nn.Module, divisor: int, init: Callable[[Tensor], object] | None
         )
     for parent in list(net.modules()):
         for name, layer in parent.named_children():
-            if isinstance(layer, nn.BatchNorm2d):
-                setattr(parent, name, _norm(layer, divisor))
-            elif isinstance(layer, nn.Conv2d):
-                setattr(parent, name, _convolution(layer, divisor))
-                if init is not None:
-                    init(getattr(parent, name).weight)
+            if isinstance(layer, (nn.BatchNorm2d, nn.Conv2d)):
+                setattr(parent, name, _narrowed(layer, divisor))
+            if isinstance(layer, nn.Conv2d) and init is not None:
+                init(getattr(parent, name).weight)
 
 
-def _norm(bn: nn.BatchNorm2d, divisor: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(
-        bn.num_features // divisor, bn.eps, bn.momentum, bn.affine, bn.track_running_stats
-    )
-
-
-def _convolution(conv: nn.Conv2d, divisor: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        conv.in_channels if conv.in_channels == 2 else conv.in_channels // divisor,
-        conv.out_channels // divisor,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        bias=conv.bias is not None,
-    )
+def _narrowed(layer: Any, divisor: int) -> nn.Module:
+    if isinstance(layer, nn.BatchNorm2d):
+        options = (layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+        return nn.BatchNorm2d(layer.num_features // divisor, *options)
+    c_in = layer.in_channels if layer.in_channels == 2 else layer.in_channels // divisor
+    shape = (layer.kernel_size, layer.stride, layer.padding)
+    return nn.Conv2d(c_in, layer.out_channels // divisor, *shape, bias=layer.bias is not None)

@@ -7,12 +7,14 @@ from .blocks import Branches, Parts, reads
 from .narrow import narrow, residual_init
 from .transfer import TransferModel, timm_options
 
+LAYERS = ("conv1", "layer1", "layer2", "layer3", "layer4", "bn1", "avgpool")
+
 
 class TransferResNet(TransferModel):
     """Pre-activation BasicBlocks [2, 2, 2, 2] on a 3x3 stem without pooling, two linear heads.
 
     The last BN has no neuron behind it: its pooled output (512) is both the tap, which is therefore
-    no membrane, and F_t.
+        no membrane, and F_t.
 
     Args:
         width_divisor: divides all widths; 1 is the published model.
@@ -20,34 +22,19 @@ class TransferResNet(TransferModel):
 
     def __init__(self, width_divisor: int = 1, **options):
         super().__init__(**options)
-        # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds none.
-        net = resnet18(
-            step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
-        )
+        # 'NCALTECH101' makes BrainCog build the stem for two polarity channels; 'CEPDVS' builds
+        # none.
+        shared = {"step": self.step, "dataset": "NCALTECH101", **self.node_options}
+        net = resnet18(node_type=self.node_class, **shared)
         narrow(net, width_divisor, residual_init)
-        self.conv1 = net.conv1
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            net.layer1,
-            net.layer2,
-            net.layer3,
-            net.layer4,
-        )
-        self.bn1, self.avgpool = net.bn1, net.avgpool
+        for name in LAYERS:
+            setattr(self, name, getattr(net, name))
         self.num_features = net.bn1.num_features
-        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
-        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+        self.linear_heads()
         self.finish()
 
     def block_list(self) -> list[nn.Module]:
-        return [
-            self.conv1,
-            self.layer1,
-            self.layer2,
-            self.layer3,
-            self.layer4,
-            self.bn1,
-            self.avgpool,
-        ]
+        return [getattr(self, name) for name in LAYERS]
 
 
 @reads(BasicBlock)

@@ -9,13 +9,8 @@ HIDDEN = 300
 CHANNELS = 40
 
 
-def side_after_convolutions(size: int) -> int:
-    """Side of the last feature map: 4 at 28 pixels (conv5, pool 2, conv5, pool 2, no padding)."""
-    return ((size - 4) // 2 - 4) // 2
-
-
 class TransferSCNN(TransferModel):
-    """conv5 2->15, node, P, conv5 15->40, node, P, fc ->300, node, fc ->N; no BN, one head for both streams.
+    """conv5 15, node, P, conv5 40, node, P, fc 300, node, fc N; no BN, one head for both streams.
 
     The tap is the membrane of the fc node after its reset (300); F_t are that node's spikes (300).
     Initialisation as published: convolutions Kaiming normal, linear weights uniform in +-0.1.
@@ -23,19 +18,16 @@ class TransferSCNN(TransferModel):
 
     def __init__(self, **options):
         super().__init__(**options)
-        side = side_after_convolutions(self.event_size)
+        side = ((self.event_size - 4) // 2 - 4) // 2  # of the last feature map: 4 at 28 pixels
         if side < 1:
             raise UserError(
                 f"--event-size {self.event_size}: Transfer_SCNN needs at least 16 pixels."
             )
-        self.feature = nn.Sequential(
-            nn.Conv2d(2, 15, kernel_size=5, bias=False),
-            self.node(),
-            nn.AvgPool2d(2),
-            nn.Conv2d(15, CHANNELS, kernel_size=5, bias=False),
-            self.node(),
-            nn.AvgPool2d(2),
-        )
+        layers = []
+        for c_in, c_out in ((2, 15), (15, CHANNELS)):
+            conv = nn.Conv2d(c_in, c_out, kernel_size=5, bias=False)
+            layers += [conv, self.node(), nn.AvgPool2d(2)]
+        self.feature = nn.Sequential(*layers)
         self.fc1 = nn.Linear(CHANNELS * side * side, HIDDEN)
         self.node1 = self.node()
         self.num_features = HIDDEN
@@ -59,5 +51,5 @@ class TransferSCNN(TransferModel):
 
 
 def Transfer_SCNN(pretrained: bool = False, **kwargs) -> TransferSCNN:
-    """The SCNN of N-Omniglot as a two-stream transfer model; 28 x 28 input unless ``event_size`` says otherwise."""
+    """The SCNN of N-Omniglot for two streams; 28 x 28 unless ``event_size`` says otherwise."""
     return TransferSCNN(**timm_options(pretrained, dict({"event_size": 28}, **kwargs)))

@@ -24,13 +24,11 @@ class TransferVGG(TransferModel):
         super().__init__(**options)
         if self.event_size < 2**POOLINGS:
             raise UserError(
-                f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least {2**POOLINGS} pixels."
+                f"--event-size {self.event_size}: Transfer_VGG_SNN needs at least 16 pixels."
             )
         # 'NCALTECH101' only tells BrainCog that the input has two polarity channels.
-        backbone = VGG_SNN(
-            step=self.step, node_type=self.node_class, dataset="NCALTECH101", **self.node_options
-        )
-        self.feature = backbone.feature
+        shared = {"step": self.step, "dataset": "NCALTECH101", **self.node_options}
+        self.feature = VGG_SNN(node_type=self.node_class, **shared).feature
         narrow(self.feature, width_divisor)
         side = self.event_size // 2**POOLINGS
         self.num_features = self.feature[-2].bn.num_features * side * side
@@ -47,5 +45,5 @@ class TransferVGG(TransferModel):
 
 
 def Transfer_VGG_SNN(pretrained: bool = False, **kwargs) -> TransferVGG:
-    """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 input unless ``event_size`` says otherwise."""
+    """BrainCog's VGG_SNN as a two-stream transfer model; 48 x 48 unless ``event_size`` says so."""
     return TransferVGG(**timm_options(pretrained, kwargs))

@@ -1,0 +1,85 @@
+"""Tensors of all streams and time-steps at once, and which kernels work on them."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import cpu_kernels, kernels
+from .kernels import Neuron
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the first dimension of a folded tensor ``[S T B, ...]`` is made up."""
+
+    streams: int
+    steps: int
+    batch: int
+
+    def parts(self, x: Tensor) -> list[list[Tensor]]:
+        """Views ``[B, ...]`` by stream and step."""
+        return [list(s) for s in x.view(self.streams, self.steps, self.batch, *x.shape[1:])]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """View ``[S, T, M, C]`` of a folded tensor in channels-last memory, for the kernels."""
+        return x.movedim(1, -1).view(self.streams, self.steps, -1, x.shape[1])
+
+
+class Folded(NamedTuple):
+    """What one layer hands to the next.
+
+    Attributes:
+        x: ``[S T B, ...]``.
+        fired: the spikes that x consists of, one byte each, before pooling; None where x is
+            something else.
+        pool: side of the average pool between ``fired`` and x; 1 for none.
+    """
+
+    x: Tensor
+    fired: Tensor | None = None
+    pool: int = 1
+
+
+def unfolded(rows: Tensor, like: Tensor) -> Tensor:
+    """View of ``[S, T, M, C]`` in the shape of the folded tensor it came from."""
+    return rows.view(like.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    if x.ndim == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def kernels_for(x: Tensor) -> ModuleType:
+    """The module with the fastest kernels for ``x``: all have the functions of :mod:`.kernels`."""
+    if cpu_kernels.fits(x):
+        return cpu_kernels
+    return _on_gpu() if x.is_cuda else kernels
+
+
+@cache
+def _on_gpu() -> ModuleType:
+    """Triton's kernels, if a first small call of them works."""
+    try:
+        from . import triton_kernels  # not installed everywhere
+
+        x = torch.zeros(1, 1, 1, 1, device="cuda")
+        triton_kernels.fire(x, None, Neuron(True, "QGateGrad", torch.ones(4, device="cuda")), False)
+        return triton_kernels
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any kind: no triton, no C compiler, a GPU it does not know
+        log.warning(
+            "The Triton kernels cannot be used here (%s); neurons run as plain PyTorch, which is "
+            "slower. The package triton and a C compiler (gcc) are what it usually lacks.",
+            f"{type(error).__name__}: {error}".splitlines()[0],
+        )
+        return kernels
