@@ -163,7 +163,7 @@ def test_hidden_files_do_not_count_and_stay(archive, target):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_to_a_folder(archive, target, tmp_path, exists):
+def test_a_link_to_a_folder(server, archive, target, tmp_path, exists):
     (tmp_path / "disk").mkdir()
     if exists:
         (tmp_path / "disk" / "real").mkdir()
@@ -172,6 +172,11 @@ def test_a_link_to_a_folder(archive, target, tmp_path, exists):
     install(archive, target, expected="tree")
     assert target.is_symlink()
     assert_installed(tmp_path / "disk" / "real")
+    parts = {"cat.zip": packed(tmp_path, {"cat/x.bin": b"cat"})}
+    archive = server.archive("Set.zip", packed(tmp_path, parts))
+    (tmp_path / "Set").symlink_to(tmp_path / "disk" / "new")
+    install(archive, tmp_path / "Set", parts=list(parts), expected="tree")
+    assert (tmp_path / "disk" / "new" / "cat" / "x.bin").read_bytes() == b"cat"
 
 
 @pytest.mark.parametrize("ranges", [True, False])
