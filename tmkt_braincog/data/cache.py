@@ -104,6 +104,8 @@ def only_one(lock_file: Path, work: str) -> Iterator[None]:
     except Timeout:
         log.info("Another program %s; waiting for it (%s).", work, lock_file)
         lock.acquire()
+    except NotImplementedError as error:  # older versions, on file systems without locks
+        raise OSError(str(error)) from error
     try:
         yield
     finally:
@@ -155,7 +157,7 @@ def _remove_leftovers(own: Path) -> None:
     """Delete what killed builds left: of this key, whose lock we hold, and where nobody does."""
     shutil.rmtree(own, ignore_errors=True)
     for temporary in own.parent.glob("*.tmp"):
-        with suppress(Timeout), FileLock(temporary.with_suffix(".lock"), blocking=False):
+        with suppress(OSError), FileLock(temporary.with_suffix(".lock"), blocking=False):
             shutil.rmtree(temporary, ignore_errors=True)
 
 

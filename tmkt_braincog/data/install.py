@@ -69,9 +69,10 @@ def _is_there(target: Path, archive: Archive) -> bool:
 
 
 def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[str]) -> None:
+    real = target.resolve()  # beside the folder, not beside a link to it
+    (real if parts else real.parent).mkdir(parents=True, exist_ok=True)
     homes = (target, target.parent) if parts else (target.parent, target)
     packed = fetch(archive, next((h for h in homes if (h / archive.name).is_file()), homes[0]))
-    real = target.resolve()  # beside the folder, not beside a link to it
     unpacked = real.with_name(f".{real.name}.tmp")
     shutil.rmtree(unpacked, ignore_errors=True)  # of a program that was killed
     try:
