@@ -19,7 +19,7 @@ from .images import IMAGES_VERSION, v_channel
 from .install import install
 from .recordings import FrameSpec, files_digest
 from .splits import portion_split
-from .tree import Layout, find_files, labels_of
+from .tree import find_files, labels_of
 
 TRAIN_PORTION = 0.9
 SENSOR_SIZE = (128, 128)  # W, H
@@ -53,7 +53,7 @@ def load(spec: LoadSpec) -> TransferData:
     the position, so that every recording of class c is paired with the c-th airplane.
     """
     root = spec.folder("CIFAR10-DVS", EXPECTED)
-    recordings = find_files(recordings_folder(root), Layout(CLASSES, "*_0.aedat4", EXPECTED))
+    recordings = find_files(recordings_folder(root), CLASSES, "*_0.aedat4", EXPECTED)
     log_found("CIFAR10-DVS recordings", recordings, sum(COUNTS), len(CLASSES))
     split = portion_split(labels_of(recordings), spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     images = load_cifar10(root, spec.size, spec.use_hsv)

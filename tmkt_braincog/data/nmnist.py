@@ -13,7 +13,7 @@ from .download import Archive
 from .events import Events, read_bin
 from .install import install
 from .recordings import FrameSpec
-from .tree import File, Layout, check_unique, find_files
+from .tree import File, check_unique, find_files
 
 SENSOR_SIZE = (34, 34)  # W, H
 CLASSES = tuple("0123456789")
@@ -65,7 +65,7 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
 
 def find_recordings(root: Path, split: str) -> list[File]:
     """The recordings of ``Train`` or ``Test``, by digit and number; every number is there once."""
-    files = find_files(root / "NMNIST" / split, Layout(CLASSES, "00011.bin", EXPECTED))
+    files = find_files(root / "NMNIST" / split, CLASSES, "00011.bin", EXPECTED)
     check_unique(sorted(files, key=lambda file: file.number))
     log_found(f"nmnist {split} recordings", files, FULL_COUNTS[split], len(CLASSES))
     return files
