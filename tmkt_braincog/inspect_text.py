@@ -23,11 +23,10 @@ def checks(data: TransferData, counts: Sequence[int]) -> list[Check]:
     """
     images = per_class(data.image_labels, data)
     held, n_twins = images[images > 0], int((data.twins != NO_TWIN).sum())
-    text = f"{len(data.image_labels):,} images, {_range(held)} per class"
     without = [name for name, n in zip(data.classes, images, strict=True) if not n]
-    if without:
-        text += f"; {_plural(len(without), 'class has', 'classes have')} no image: "
-        text += listed(without, 10)
+    text = (
+        f"{len(data.image_labels):,} images, {_range(held)} per class{_without(without, 'image')}"
+    )
     known = f"{n_twins:,} of {len(data.twins):,} recordings have the image that they show"
     return [
         completeness(data, counts),
@@ -53,10 +52,12 @@ def completeness(data: TransferData, counts: Sequence[int]) -> Check:
     if differing:
         text += "; these classes differ from the published table: "
         text += listed(differing, MOST_DIFFERING)
-    if absent:
-        text += f"; {_plural(len(absent), 'class has', 'classes have')} no recording: "
-        text += listed(absent, 10)
-    return False, text
+    return False, text + _without(absent, "recording")
+
+
+def _without(names: Sequence[str], what: str) -> str:
+    have = _plural(len(names), "class has", "classes have")
+    return f"; {have} no {what}: {listed(names, 10)}" if names else ""
 
 
 def _recording_checks(data: TransferData) -> list[Check]:

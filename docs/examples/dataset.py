@@ -1,4 +1,4 @@
-"""Data set ``own``: DATA/own/events/<class>/<number>.npy and DATA/own/images/<class>/<number>.png."""
+"""Data set ``own``: DATA/own/events/<class>/<number>.npy, DATA/own/images/<class>/<number>.png."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tmkt_braincog.data import DATASETS, DataSet, LoadSpec, TransferData
 from tmkt_braincog.data.assemble import assemble, photographs
 from tmkt_braincog.data.recordings import FrameSpec
 from tmkt_braincog.data.splits import portion_split
-from tmkt_braincog.data.tree import Layout, entries, find_files, find_twins, labels_of
+from tmkt_braincog.data.tree import entries, find_files, find_twins, labels_of
 
 
 def read(path: Path):
@@ -19,8 +19,8 @@ def read(path: Path):
 def load(spec: LoadSpec) -> TransferData:
     folder = spec.folder("own", __doc__) / "own"
     classes = tuple(f.name for f in entries(folder / "events", __doc__))
-    events = find_files(folder / "events", Layout(classes, "0001.npy", __doc__))
-    images = find_files(folder / "images", Layout(classes, "0001.png", __doc__))
+    events = find_files(folder / "events", classes, "0001.npy", __doc__)
+    images = find_files(folder / "images", classes, "0001.png", __doc__)
     return assemble(
         "own-images",
         "own",

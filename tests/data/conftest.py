@@ -23,7 +23,7 @@ def trees(tmp_path_factory):
 
 @pytest.fixture
 def copy_of(trees, tmp_path):
-    """``copy_of(name)``: a copy to change; names and times are the same, so that it is in the cache."""
+    """``copy_of(name)``: a copy to change; names and times are the same, so it is cached."""
     return lambda name: shutil.copytree(trees(name), tmp_path / "data")
 
 

@@ -141,14 +141,15 @@ NMNIST = Case(
     lambda c, k: random_events(200, seed=10 * c + k), (34, 34),
 )  # fmt: skip
 
-# CEP-DVS: classes mixed, so that an order by class is not one by number. Of ten recordings the first
-# five train and two test, of five two and one, of four two and one.
+# CEP-DVS: classes mixed, so that an order by class is not one by number. Of ten recordings the
+# first five train and two test, of five two and one, of four two and one.
 CEP_LABELS = [3, 0, 3, 19, 3, 0, 3, 3, 19, 3, 0, 3, 0, 3, 19, 3, 0, 3, 19]
 CEPDVS = Case(
-    "CEP-DVS", cepdvs, "read_mat", lambda root: standin_cepdvs.write_tree(root, OFFSET, labels=CEP_LABELS),
+    "CEP-DVS", cepdvs, "read_mat", lambda root: standin_cepdvs.write_tree(root, OFFSET,
+    labels=CEP_LABELS),
     ("CEP-DVS/data/MAT/img", "CEP-DVS/data/img"), [(c, k) for k, c in enumerate(CEP_LABELS)],
-    [f"data/MAT/img/{k}.mat" for k in range(19)], CEP_LABELS, list(range(19)), list(range(9)), list(range(9)),
-    lambda c, k: OFFSET[k], None,
+    [f"data/MAT/img/{k}.mat" for k in range(19)], CEP_LABELS, list(range(19)), list(range(9)),
+    list(range(9)), lambda c, k: OFFSET[k], None,
 )  # fmt: skip
 
 # CIFAR10-DVS: five recordings of each class, the last one tests.
@@ -159,8 +160,8 @@ CIFAR = Case(
     lambda root: standin_cifar10dvs.write_tree(root, MOVING, per_class=5, images_per_batch=20),
     ("CIFAR10DVS", "cifar-10-batches-py"), FIVE,
     [f"{n}/cifar10_{n}_{k}.aedat4" for n in cifar10dvs.CLASSES for k in range(5)],
-    [c % 10 for c in range(120)][::-1], [NO_TWIN] * 50, [i for i, (_, k) in enumerate(FIVE) if k < 4],
-    list(range(120)), lambda c, k: MOVING[(c + k) % 3], (128, 128),
+    [c % 10 for c in range(120)][::-1], [NO_TWIN] * 50, [i for i, (_, k) in enumerate(FIVE) if k <
+    4], list(range(120)), lambda c, k: MOVING[(c + k) % 3], (128, 128),
 )  # fmt: skip
 
 # N-Omniglot: two alphabets of two characters, one of three; file 0001 is character01 of the first.
@@ -192,9 +193,10 @@ def write_nomniglot(root: Path) -> None:
 NOMNIGLOT = Case(
     "N-OMNIGLOT", nomniglot, "read_aedat4", write_nomniglot,
     ("NOmniglot/dvs_background", "omniglot-py/images_background"), DRAWN,
-    [f"{p}/{a}/character{n:02d}/{WRITTEN[c]:04d}_{d:02d}" for c, (p, a, n) in enumerate(CHARACTERS) for d in range(1, 21)],
-    [c for c, _ in DRAWN], list(range(140)), [i for i, (_, d) in enumerate(DRAWN) if d <= 15],
-    [i for i, (_, d) in enumerate(DRAWN) if d <= 15], drawing, (346, 260), "frequency", (4, 254, 54, 304),
+    [f"{p}/{a}/character{n:02d}/{WRITTEN[c]:04d}_{d:02d}" for c, (p, a, n) in enumerate(CHARACTERS)
+    for d in range(1, 21)], [c for c, _ in DRAWN], list(range(140)), [i for i, (_, d) in
+    enumerate(DRAWN) if d <= 15], [i for i, (_, d) in enumerate(DRAWN) if d <= 15], drawing, (346,
+    260), "frequency", (4, 254, 54, 304),
 )  # fmt: skip
 
 CASES = {case.name: case for case in (NMNIST, NCALTECH, CEPDVS, CIFAR, NOMNIGLOT)}

@@ -1,6 +1,7 @@
-"""Write a stand-in for CEP-DVS: given events in the data set's schema, images that are patterns of their class.
+"""A stand-in for CEP-DVS: given events in its schema, images that are patterns of their class.
 
-Not CEP-DVS: no real recording could be had. Only the tree, the formats and the numbers of files are its own.
+Not CEP-DVS: no real recording could be had. Only the tree, the formats and the numbers of files are
+its own.
 """
 
 import io
@@ -26,7 +27,8 @@ def write_tree(
     """``root/CEP-DVS`` with recordings and images 0, 1, ... and their table; returns that folder.
 
     Args:
-        events: recordings with x, y, t (us) and p in {0, 1}; recording k has the events ``k % len(events)``.
+        events: recordings with x, y, t (us) and p in {0, 1}; recording k has the events ``k %
+        len(events)``.
         per_class: recordings of each of the 20 classes, one class after the other.
         labels: of all recordings, instead.
     """

@@ -1,10 +1,11 @@
-"""Write a stand-in for CIFAR10-DVS and CIFAR-10: given events and random pictures in the real formats.
+"""A stand-in for CIFAR10-DVS and CIFAR-10: given events and random pictures in the real formats.
 
-Neither data set: no real recording could be had. Only the tree, the formats and the numbers of files are theirs.
+Neither data set: no real recording could be had. Only the tree, the formats and the numbers of
+files are theirs.
 
-torchvision compares CIFAR-10's files with the checksums of the real ones. :func:`unchecked` switches that off in
-this process. Another process reads a stand-in only from the cache: load it once under :func:`unchecked` with the
-same ``TMKT_CACHE``, size and colour option.
+torchvision compares CIFAR-10's files with the checksums of the real ones. :func:`unchecked`
+switches that off in this process. Another process reads a stand-in only from the cache: load it
+once under :func:`unchecked` with the same ``TMKT_CACHE``, size and colour option.
 """
 
 import pickle
@@ -23,11 +24,11 @@ from tmkt_braincog.data.cifar10dvs import CLASSES, SENSOR_SIZE, recordings_folde
 def write_tree(
     root: Path, events: Sequence[np.ndarray], per_class: int = 1000, images_per_batch: int = 100
 ) -> None:
-    """``root/CIFAR10DVS`` with ``per_class`` recordings of each class, and ``root/cifar-10-batches-py``.
+    """``per_class`` recordings of each class, and ``root/cifar-10-batches-py``.
 
     Args:
-        events: recordings with x, y < 128, t (us) and p; recording k of class c has number c + k of them, from
-            the start again at the end.
+        events: recordings with x, y < 128, t (us) and p; recording k of class c has number c + k of
+            them, from the start again at the end.
         images_per_batch: in each of the six files, classes in turn.
     """
     folder = recordings_folder(root)
@@ -46,7 +47,7 @@ def recording_path(root: Path, name: str, number: int) -> Path:
 
 
 def write_cifar10(root: Path, per_batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """CIFAR-10's six files of pictures and its names; returns ``[S, 32, 32, 3]`` uint8 and ``[S]`` labels."""
+    """CIFAR-10's files; returns its ``[S, 32, 32, 3]`` uint8 pictures and ``[S]`` labels."""
     folder = root / CIFAR10.base_folder
     folder.mkdir(parents=True, exist_ok=True)
     files = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]

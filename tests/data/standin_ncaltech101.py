@@ -1,6 +1,7 @@
-"""Write a stand-in for N-Caltech101 and Caltech-101: given events and random pictures in the real formats.
+"""A stand-in for N-Caltech101 and Caltech-101: given events and random pictures as JPEG.
 
-Neither data set: only the tree, the file names and formats, and the numbers of files per class are theirs.
+Neither data set: only the tree, the file names and formats, and the numbers of files per class are
+theirs.
 """
 
 import io
@@ -18,8 +19,8 @@ def write_tree(root: Path, events: Sequence[np.ndarray], counts: Sequence[int] =
     """``root/NCALTECH101`` and ``root/caltech101`` with ``counts`` recordings and images per class.
 
     Args:
-        events: recordings with x, y < 240, t (us) and p; recording k of class c has number c + k of them, from
-            the start again at the end.
+        events: recordings with x, y < 240, t (us) and p; recording k of class c has number c + k of
+            them, from the start again at the end.
     """
     packed = [write_bin(root / "one.bin", e).read_bytes() for e in events]
     (root / "one.bin").unlink()

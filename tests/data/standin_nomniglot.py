@@ -1,7 +1,7 @@
 """A stand-in for N-Omniglot and Omniglot in their true file formats: not their data.
 
-Four recordings and eighty drawings are made and repeated under every name, so that the full tree of 1,623
-characters is written in seconds.
+Four recordings and eighty drawings are made and repeated under every name, so that the full tree of
+1,623 characters is written in seconds.
 """
 
 import io
@@ -27,7 +27,8 @@ def write_tree(
     """``root/NOmniglot`` and ``root/omniglot-py``.
 
     Args:
-        events: ``[E]`` x, y, t, p of the DAVIS346, sorted; each of a recording's 20 drawings gets E / 20 of them.
+        events: ``[E]`` x, y, t, p of the DAVIS346, sorted; each of a recording's 20 drawings gets E
+        / 20 of them.
         characters_background, characters_evaluation: over at most 30 and 20 alphabets.
     """
     recordings, table = (
@@ -58,7 +59,7 @@ def character_names(part: str, n: int) -> list[tuple[str, str]]:
 
 
 def drawing_times(events: np.ndarray) -> np.ndarray:
-    """``[20, 2]`` start and end (us) of windows that hold equally many events, one after the other."""
+    """``[20, 2]`` start and end (us) of windows that hold equally many events."""
     t = np.asarray(events["t"], np.int64)
     edges = t[np.linspace(0, len(t) - 1, DRAWINGS + 1).astype(int)]
     return np.stack([edges[:-1], edges[1:]], 1)
@@ -86,7 +87,7 @@ def recording(events: np.ndarray) -> bytes:
 
 
 def stroke(variant: int, drawer: int) -> np.ndarray:
-    """``[105, 105]`` bool, True where the paper is white: one line, its slope by variant and drawer."""
+    """``[105, 105]`` bool, True where the paper is white: a line, its slope by variant, drawer."""
     y, x = np.mgrid[:105, :105] - 52
     angle = np.pi * (variant / 4 + drawer / 100)
     distance = x * np.sin(angle) - y * np.cos(angle)

@@ -106,7 +106,8 @@ def test_bright_edge_moving_right_gives_on_events_then_off_events():
     right, left = events["t"] < 210_000, events["t"] > 212_500
     assert events["p"][right].mean() > 0.99
     assert events["p"][left].mean() < 0.01
-    # log(1 / 0.1) / 0.36 thresholds for each of the 7 columns the edge passes, fewer for the dead time.
+    # log(1 / 0.1) / 0.36 thresholds for each of the 7 columns the edge passes, fewer for the dead
+    # time.
     per_row = right.sum() / 11
     assert 7 * 2 < per_row <= 7 * np.log(10) / 0.36 * 1.05
 
@@ -205,7 +206,8 @@ def test_frames_come_from_the_cache(data, monkeypatch):
 
 
 def test_recordings_of_a_class_resemble_each_other(data):
-    # A nearest-mean classifier on blurred event counts: far above chance, so the events show the digit.
+    # A nearest-mean classifier on blurred event counts: far above chance, so the events show the
+    # digit.
     x = torch.nn.functional.avg_pool2d(data.frames.float().flatten(1, 2), 3)
     x = torch.nn.functional.normalize(x.flatten(1))
     means = torch.stack([x[data.train][data.labels[data.train] == c].mean(0) for c in range(10)])

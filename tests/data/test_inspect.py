@@ -150,8 +150,10 @@ def test_prepare_says_what_is_there_and_what_is_missing(root, capsys):
     assert four(out, "duration") == numbers(durations, 1)
     said = flat(out)
     for words in (
-        "look 7 of 70,000 recordings, in 3 of 10 classes; these classes differ from the published table: "
-        "0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; 7 classes have no recording: 2, 4, 5, 6, 7, 8, 9 ok",
+        "look 7 of 70,000 recordings, in 3 of 10 classes; these classes differ from the published "
+        "table: "
+        "0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; 7 classes have no recording: 2, 4, 5, 6, 7, "
+        "8, 9 ok",
         "ok no recording is empty",
         "look 1 recording had timestamps out of order (1 events; sorted): Train/1/00002.bin",
         "look 14 images, 4 to 6 per class; 7 classes have no image: 2, 4, 5, 6, 7, 8, 9 ok",
@@ -195,7 +197,8 @@ def test_completeness():
     data = small_data()
     assert report.completeness(data, (2, 3)) == (
         False,
-        "4 of 5 recordings, in 2 of 2 classes; these classes differ from the published table: class_1: 2 of 3",
+        "4 of 5 recordings, in 2 of 2 classes; these classes differ from the published table: "
+        "class_1: 2 of 3",
     )
     whole = (True, "all 4 recordings in 2 classes, as published")
     assert report.completeness(data, (2, 2)) == whole
@@ -209,11 +212,13 @@ FAR = "1 recording has less than 1/100 or more than 100 times the median's event
     ("name", "values", "said"),
     [
         ("n_events", [1000, 0, 0, 1000], "2 recordings are empty: r1.bin, r2.bin"),
-        ("duration_us", [3, 3, 2, 9], "1 recording lasts less than 3 us, too short for 3 frames: r2.bin"),
+        ("duration_us", [3, 3, 2, 9], "1 recording lasts less than 3 us, too short for 3 frames: "
+         "r2.bin"),
         ("n_events", [1000, 9, 1000, 1000], f"{FAR}1.bin"),
         ("n_events", [1000, 1000, 1000, 100_001], f"{FAR}3.bin"),
         ("n_events", [1000, 10, 1000, 100_000], None),
-        ("n_unsorted", [7, 0, 0, 5], "2 recordings had timestamps out of order (12 events; sorted): r0.bin, r3.bin"),
+        ("n_unsorted", [7, 0, 0, 5], "2 recordings had timestamps out of order (12 events; "
+         "sorted): r0.bin, r3.bin"),
     ],
 )  # fmt: skip
 def test_odd_recordings_are_named(name, values, said):

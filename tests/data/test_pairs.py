@@ -17,7 +17,7 @@ IMAGE_LABELS = torch.arange(S) * 7 % N
 
 
 def dataset(labels=LABELS, image_labels=IMAGE_LABELS, **options):
-    """Recording r has random counts; image s is filled with the value s, so that it can be told from its grey."""
+    """Recording r has random counts; image s is filled with the value s, to be told by it."""
     g = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 9, (len(LABELS), T, 2, SIZE, SIZE), generator=g, dtype=torch.uint8)
     images = torch.arange(S, dtype=torch.uint8)[:, None, None].expand(S, SIZE, SIZE)

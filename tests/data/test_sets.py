@@ -244,27 +244,33 @@ def test_the_source_is_the_published_name(case):
 
 
 SHARED = {
-    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5, "protocol": "clean",
+    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5,
+    "protocol": "clean",
     "train_portion": None, "traindata_ratio": 1.0, "smoothing": 0.0, "domain_loss_coefficient": 0.5,
     "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0,
 }  # fmt: skip
 RECIPES = {
     "NCALTECH101": {
-        "model": "Transfer_VGG_SNN", "act_fun": "QGateGrad", "step": 10, "event_size": 48, "batch_size": 120,
+        "model": "Transfer_VGG_SNN", "act_fun": "QGateGrad", "step": 10, "event_size": 48,
+        "batch_size": 120,
         "epochs": 300, "lr": 5e-3, "sched": "cosine", "augment": "crop", "sampling": "balanced",
     },
     "CEP-DVS": {
-        "model": "Transfer_ResNet18", "act_fun": "QGateGrad", "step": 6, "event_size": 48, "batch_size": 120,
+        "model": "Transfer_ResNet18", "act_fun": "QGateGrad", "step": 6, "event_size": 48,
+        "batch_size": 120,
         "epochs": 200, "lr": 5e-3, "sched": "cosine", "augment": "dvs-da", "sampling": "shuffle",
         "TET_loss": True, "mixup_ratio": 0.9,
     },
     "CIFAR10-DVS": {
-        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300, "lr": 5e-3,
+        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300,
+        "lr": 5e-3,
         "sched": "cosine", "augment": "none", "sampling": "shuffle", "mixup_ratio": 0.4,
     },
     "N-OMNIGLOT": {
-        "model": "Transfer_SCNN", "act_fun": "BackEIGateGrad", "step": 12, "event_size": 28, "batch_size": 16,
-        "epochs": 50, "lr": 1.2, "sched": "step", "decay_epochs": 40, "augment": "none", "sampling": "shuffle",
+        "model": "Transfer_SCNN", "act_fun": "BackEIGateGrad", "step": 12, "event_size": 28,
+        "batch_size": 16,
+        "epochs": 50, "lr": 1.2, "sched": "step", "decay_epochs": 40, "augment": "none",
+        "sampling": "shuffle",
         "TET_loss": False, "regularization": False, "domain_loss": True, "mixup_ratio": 0.95,
         "frame_mode": "frequency",
     },

@@ -1,4 +1,4 @@
-"""What one recorded data set has and the others have not: draws of the reference, tables, archives, real files."""
+"""What one recorded set has and the others have not: draws, tables, archives, real files."""
 
 import logging
 import shutil
@@ -118,7 +118,7 @@ def write_dolphins(root, n):
 
 
 def test_faults_1_and_2_n_caltech101(tmp_path):
-    """The first test image of a class is drawn, and recordings are split as the directory lists them."""
+    """The first test image is drawn, and recordings are split as the directory lists them."""
     write_dolphins(tmp_path, 40)
     data = NCALTECH.load(tmp_path)
     published, clean = NCALTECH.split(data, "he2024"), NCALTECH.split(data)
@@ -263,16 +263,19 @@ def test_half_of_n_caltech101(trees):
 
 def test_published_line_runs_the_baseline_with_the_published_recipe():
     words = (
-        "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 --target-dataset "
-        "NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 --seed 42 --num-classes "
-        "101 --traindata-ratio 1.0 --smoothing 0.0 --domain-loss --domain-loss-coefficient 0.5 "
-        "--TET-loss --regularization"
+        "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 "
+        "--target-dataset NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 "
+        "--seed 42 --num-classes 101 --traindata-ratio 1.0 --smoothing 0.0 --domain-loss "
+        "--domain-loss-coefficient 0.5 --TET-loss --regularization"
     )
     options, remarks = resolve(parse(words.split()))
     expected = {
-        "method": ["baseline"], "seed": [42], "device": "0", "num_classes": 101, "epochs": 300, "lr": 5e-3,
-        "opt": "adamw", "sched": "cosine", "augment": "crop", "sampling": "balanced", "TET_loss": True,
-        "domain_loss": True, "regularization": True, "sliding_training": True, "pow": 3, "event_size": 48,
+        "method": ["baseline"], "seed": [42], "device": "0", "num_classes": 101, "epochs": 300,
+        "lr": 5e-3,
+        "opt": "adamw", "sched": "cosine", "augment": "crop", "sampling": "balanced",
+        "TET_loss": True,
+        "domain_loss": True, "regularization": True, "sliding_training": True, "pow": 3,
+        "event_size": 48,
     }  # fmt: skip
     assert {name: getattr(options, name) for name in expected} == expected
     assert len(remarks) == 1 and "running --method baseline" in remarks[0]
@@ -322,7 +325,8 @@ def test_rows_may_have_more_words_other_spaces_and_a_byte_order_mark(copy_of):
     root = copy_of("CEP-DVS")
     rows = [f"{k}\ta b  {cepdvs.CLASSES[label]} and fish" for k, label in enumerate(CEP_LABELS)]
     rows[3] = f"   w 1 2 3 {cepdvs.CLASSES[CEP_LABELS[3]]}"
-    # Two spaces are two ends of words: the fifth word is the class only because an empty one counts.
+    # Two spaces are two ends of words: the fifth word is the class only because an empty one
+    # counts.
     text = "\ufeff" + "\r\n".join([standin_cepdvs.HEADER, *rows, "", ""])
     (root / "CEP-DVS/pathFile.csv").write_bytes(text.encode())
     assert CEPDVS.load(root).labels.tolist() == CEP_LABELS
@@ -388,8 +392,8 @@ def test_a_table_that_changes_is_read_again(copy_of):
 
 
 def test_the_recipe_trains_to_the_table(trees, tmp_path, capsys):
-    words = f"-c nomniglot --data-root {trees('N-OMNIGLOT')} --epochs 1 --warmup-epochs 0 --batch-size 4"
-    words += f" --step 4 --epoch-size 8 --output {tmp_path / 'out'} --no-tensorboard"
+    words = f"-c nomniglot --data-root {trees('N-OMNIGLOT')} --epochs 1 --warmup-epochs 0"
+    words += f" --batch-size 4 --step 4 --epoch-size 8 --output {tmp_path / 'out'} --no-tensorboard"
     assert run_train(words.split()) == 0
     said = capsys.readouterr().out
     assert "140 recordings, 140 images, 7 classes" in said
@@ -467,8 +471,9 @@ ARCHIVES = {
         ("cifar-10-python.tar.gz", (CIFAR10.url,), "c58f30108f718f92721af3b95e74349a"),
     ],
     "N-OMNIGLOT": [
-        ("images_background.zip", (f"{OMNIGLOT}/images_background.zip",), "68d2efa1b9178cc56df9314c21c6e718"),
-        ("images_evaluation.zip", (f"{OMNIGLOT}/images_evaluation.zip",), "6b91aef0f799c5bb55b94e3f2daec811"),
+        ("images_background.zip", (f"{OMNIGLOT}/images_background.zip",),
+        "68d2efa1b9178cc56df9314c21c6e718"), ("images_evaluation.zip",
+        (f"{OMNIGLOT}/images_evaluation.zip",), "6b91aef0f799c5bb55b94e3f2daec811"),
     ],
 }  # fmt: skip
 
@@ -581,7 +586,7 @@ def test_real_events_in_the_format_of_cep_dvs(real_data, tmp_path):
 
 @pytest.mark.realdata
 def test_real_recording_of_n_omniglots_camera_and_real_drawings(real_data, tmp_path, monkeypatch):
-    """A stand-in yet: a scene of the same camera cut into 20 windows, under Omniglot's characters."""
+    """A stand-in yet: a scene of the same camera in 20 windows, under Omniglot's characters."""
     film = real_data / "aedat4" / "davis346_a.aedat4"
     drawn = real_data / "omniglot-py" / "images_background_small1.zip"
     if not (film.is_file() and drawn.is_file()):

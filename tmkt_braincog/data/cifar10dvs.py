@@ -18,7 +18,7 @@ from .images import IMAGES_VERSION, v_channel
 from .install import Archive, install
 from .recordings import FrameSpec, files_digest
 from .splits import portion_split
-from .tree import Layout, find_files, labels_of
+from .tree import find_files, labels_of
 
 TRAIN_PORTION = 0.9
 SENSOR_SIZE = (128, 128)  # W, H
@@ -52,7 +52,7 @@ def load(spec: LoadSpec) -> TransferData:
     the position, so that every recording of class c is paired with the c-th airplane.
     """
     root = spec.folder("CIFAR10-DVS", EXPECTED)
-    recordings = find_files(recordings_folder(root), Layout(CLASSES, "*_0.aedat4", EXPECTED))
+    recordings = find_files(recordings_folder(root), CLASSES, "*_0.aedat4", EXPECTED)
     log_found("CIFAR10-DVS recordings", recordings, sum(COUNTS), len(CLASSES))
     split = portion_split(labels_of(recordings), spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     images = load_cifar10(root, spec.size, spec.use_hsv)
@@ -95,8 +95,15 @@ def load_cifar10(root: Path, size: int, use_hsv: bool = True) -> Images:
         raise UserError(f"Found no {', '.join(missing)} in {folder}.\n{EXPECTED}")
 
     def build(out: Writer) -> None:
-        pixels, labels = read_cifar10(root)
-        out.add(labels=labels)
+        try:  # the files are pickles: torchvision compares their checksums before it reads them
+            parts = [CIFAR10(str(root), train=train) for train in (True, False)]
+        except Exception as error:
+            raise UserError(
+                f"Cannot read CIFAR-10 in {folder}: {error}. Remove the folder and get it again.\n"
+                f"{EXPECTED}"
+            ) from error
+        pixels = np.concatenate([part.data for part in parts])  # [S, 32, 32, 3] uint8 RGB
+        out.add(labels=np.concatenate([np.array(part.targets, np.int64) for part in parts]))
         images = out.create("images", (len(pixels), size, size), np.uint8)
         for i, image in enumerate(pixels):
             images[i] = v_channel(Image.fromarray(image), size, use_hsv, resize_first=True)
@@ -104,24 +111,6 @@ def load_cifar10(root: Path, size: int, use_hsv: bool = True) -> Images:
     key = {"files": files_digest(files, root), "size": size, "use_hsv": use_hsv}
     arrays = cached("CIFAR10-images", {**key, "version": IMAGES_VERSION}, build)
     return Images(arrays["images"], arrays["labels"])
-
-
-def read_cifar10(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``[S, 32, 32, 3]`` uint8 RGB and ``[S]`` int64 labels, the training set first.
-
-    The files are pickles: torchvision compares their checksums before it reads them.
-    """
-    from torchvision.datasets import CIFAR10
-
-    try:
-        parts = [CIFAR10(str(root), train=train) for train in (True, False)]
-    except Exception as error:
-        raise UserError(
-            f"Cannot read CIFAR-10 in {root / CIFAR10.base_folder}: {error}. Remove the folder and "
-            f"get it again.\n{EXPECTED}"
-        ) from error
-    labels = [np.array(part.targets, np.int64) for part in parts]
-    return np.concatenate([part.data for part in parts]), np.concatenate(labels)
 
 
 def fetch(root: Path) -> None:

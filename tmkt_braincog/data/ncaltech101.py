@@ -15,7 +15,7 @@ from .events import Events, read_bin, shift_to_origin
 from .install import Archive, install
 from .recordings import FrameSpec
 from .splits import directory_order, first_portion, portion_split
-from .tree import File, Layout, find_files, find_twins, labels_of
+from .tree import File, find_files, find_twins, labels_of
 
 TRAIN_PORTION = 0.9
 BACKGROUND = "BACKGROUND_Google"
@@ -77,7 +77,7 @@ def load(spec: LoadSpec) -> TransferData:
     """
     root = spec.folder("NCALTECH101", EXPECTED)
     recordings, images = (
-        find_files(folder, Layout(CLASSES, f"image_0001{suffix}", EXPECTED, (IGNORED,)))
+        find_files(folder, CLASSES, f"image_0001{suffix}", EXPECTED, (IGNORED,))
         for folder, suffix in ((recordings_folder(root), ".bin"), (images_folder(root), ".jpg"))
     )
     for what, files in (("recordings", recordings), ("images", images)):

@@ -12,7 +12,7 @@ from .base import DATASETS, DataSet, LoadSpec, TransferData
 from .events import Events, read_bin
 from .install import Archive, install
 from .recordings import FrameSpec
-from .tree import File, Layout, check_unique, find_files
+from .tree import File, check_unique, find_files
 
 SENSOR_SIZE = (34, 34)  # W, H
 CLASSES = tuple("0123456789")
@@ -64,7 +64,7 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
 
 def find_recordings(root: Path, split: str) -> list[File]:
     """The recordings of ``Train`` or ``Test``, by digit and number; every number is there once."""
-    files = find_files(root / "NMNIST" / split, Layout(CLASSES, "00011.bin", EXPECTED))
+    files = find_files(root / "NMNIST" / split, CLASSES, "00011.bin", EXPECTED)
     check_unique(sorted(files, key=lambda file: file.number))
     log_found(f"nmnist {split} recordings", files, FULL_COUNTS[split], len(CLASSES))
     return files

@@ -46,11 +46,8 @@ class TSMDataset(Dataset):
     All chance (partner, walk, augmentation) of item ``i`` comes from ``(seed, epoch, i)`` alone,
     not from workers, order or device. An index counts on past the number of recordings: ``i % R``
     is the recording and the quotient tells repeats apart, which get a new partner and a new walk. A
-    list of indices gives a whole batch at once (``DataLoader(..., sampler=batches,
-    batch_size=None)``).
-
-    Frames and images may live on a GPU: a batch is then put together there, and nothing is read
-    back.
+    list of indices gives a whole batch (``DataLoader(..., sampler=batches, batch_size=None)``).
+    Frames and images may live on a GPU: batches are put together there, and nothing is read back.
 
     Args:
         frames: ``[R, T, 2, H, W]`` event counts, any dtype.
@@ -61,8 +58,7 @@ class TSMDataset(Dataset):
         seed: any integer >= 0.
         augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
         recordings: indices of the recordings to deliver, all where None. R is the number of these.
-        pools: per class, indices of the images to draw its partners from; all of the class where
-        None.
+        pools: per class, the images (indices) to draw partners from; all of the class where None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
             image that the recording was made from, by its index in ``twins`` ``[R]`` (or -1).
 

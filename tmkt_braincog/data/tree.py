@@ -20,24 +20,6 @@ class File(NamedTuple):
     path: Path
 
 
-class Layout(NamedTuple):
-    """What a folder ``<folder>/<class>/<name with a number>`` should hold.
-
-    Attributes:
-        classes: names of the class folders; labels index into them.
-        example: a file name, such as ``image_0001.bin``; its last run of digits is the number, what
-            is around it must be in every name (``*``: anything), its extension in upper or lower
-            case.
-        expected: the tree that messages show.
-        ignored: class folders that do not count.
-    """
-
-    classes: Sequence[str]
-    example: str
-    expected: str
-    ignored: Collection[str] = ()
-
-
 def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list[Path]:
     """The folders in ``folder``, or its files with these suffixes (lower case), in natural order.
 
@@ -64,28 +46,36 @@ def _natural(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
 
 
-def find_files(folder: Path, layout: Layout) -> list[File]:
-    """All files of the classes, sorted by class and number.
+def find_files(
+    folder: Path, classes: Sequence[str], example: str, expected: str, ignored: Collection[str] = ()
+) -> list[File]:
+    """All files ``<folder>/<class>/<name with a number>``, sorted by class and number.
+
+    Args:
+        classes: names of the class folders; labels index into them.
+        example: a file name, such as ``image_0001.bin``; its last run of digits is the number, what
+            is around it must be in every name (``*``: anything); its extension is in any case.
+        expected: the tree that messages show.
+        ignored: class folders that do not count.
 
     Raises:
         UserError: a folder that is missing or cannot be read, no file, an unknown class or file
             name, or the same number twice in a class.
     """
-    folders = [f for f in entries(folder, layout.expected) if f.name not in layout.ignored]
-    unknown = [f.name for f in folders if f.name not in layout.classes]
+    folders = [f for f in entries(folder, expected) if f.name not in ignored]
+    unknown = [f.name for f in folders if f.name not in classes]
     if unknown:
         raise UserError(
             f"{folder} holds the folders {', '.join(unknown)}, which are none of the "
-            f"{len(layout.classes)} classes. Rename or remove them, or check the data root.\n"
-            f"{layout.expected}"
+            f"{len(classes)} classes. Rename or remove them, or check the data root.\n{expected}"
         )
     found = [
-        file._replace(label=layout.classes.index(f.name))
+        file._replace(label=classes.index(f.name))
         for f in folders
-        for file in numbered(f, layout.example, layout.expected)
+        for file in numbered(f, example, expected)
     ]
     if not found:
-        raise UserError(f"Found 0 files like {layout.example} in {folder}.\n{layout.expected}")
+        raise UserError(f"Found 0 files like {example} in {folder}.\n{expected}")
     return sorted(found)
 
 
