@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, teachers_of
 from .model import penultimate, teacher_input
-from .stored import Teacher, load_teacher, teacher_path, trainable
+from .trained import Teacher, load_teacher, teacher_path, trainable
 
 OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
 BATCH = 64
