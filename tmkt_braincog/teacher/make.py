@@ -41,12 +41,7 @@ class Sight:
 def make_teachers(
     own: Namespace, options: Namespace, data: TransferData, device: torch.device
 ) -> None:
-    """``tmkt teacher train``: one teacher for each seed.
-
-    Args:
-        own: the teacher's options, see :func:`~tmkt_braincog.commands.teacher.teacher_parser`.
-        options: the run's, which decide data and split.
-    """
+    """One teacher for each seed; ``own`` are its options, ``options`` decide data and split."""
     for seed in options.seed:
         split = make_split(data, options, seed)
         path = trained.teacher_path(own.teacher_checkpoint, seed)
@@ -69,11 +64,7 @@ def make_teacher(
     path: Path,
     device: torch.device,
 ) -> Teacher:
-    """Train and write the teacher of one seed; one that is there already is kept.
-
-    Raises:
-        UserError: another teacher at ``path``, a model that cannot be built, or a bad loss.
-    """
+    """Train and write the teacher of one seed; one that is there is kept, another one refused."""
     which = trained.trainable(split, own.on)
     recipe = {name: getattr(own, name) for name in RECIPE.split()}
     recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
