@@ -83,11 +83,7 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
 
 
 def load_recipe(name: str) -> dict[str, Any]:
-    """The options in a YAML file, or in the package's recipe of that name.
-
-    Raises:
-        UserError: no such recipe, or a file that holds no options.
-    """
+    """The options in a YAML file, or in the package's recipe of that name; a UserError if none."""
     path: Traversable = Path(name)
     if not name.endswith((".yaml", ".yml")):
         known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
@@ -123,11 +119,7 @@ def _words(action: argparse.Action, value: Any, where: str) -> list[str]:
 
 
 def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
-    """All options with their values, and remarks on how they were understood.
-
-    Raises:
-        UserError: unknown names, contradictions.
-    """
+    """All options with their values, and remarks; a UserError for unknown or contradicting ones."""
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
     from .methods.names import canonical, teachers_of  # imports torch: after the cheap check

@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
         )
     from ..engine.build import choose_device
     from ..engine.compare import load_data
-    from ..teacher.train import make_teachers
+    from ..teacher.make import make_teachers
 
     device, remark = choose_device(options.device)
     data = load_data(options)

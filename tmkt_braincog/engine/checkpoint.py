@@ -53,11 +53,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this program onto the CPU, with ``weights_only``.
-
-    Raises:
-        UserError: missing, corrupt, or not one of this program's.
-    """
+    """Read a checkpoint onto the CPU; a UserError for what is not one of this program's."""
     state = load_any(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this program (format {FORMAT}).")
@@ -65,11 +61,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def load_any(path: Path) -> Any:
-    """What :func:`torch.load` finds in a file, on the CPU, with ``weights_only``.
-
-    Raises:
-        UserError: missing or corrupt.
-    """
+    """What :func:`torch.load` finds in a file, with ``weights_only``; a UserError if it fails."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -142,11 +134,7 @@ def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
-    """Put a new trainer where the one of this state was.
-
-    Raises:
-        UserError: a state of another model, or made with other options.
-    """
+    """Put a new trainer where the one of this state was; a UserError for one that is another's."""
     load_weights(trainer.model, state["model"], path, f"--model {trainer.options.model}")
     same_run(state["identity"], identity(trainer.options), f"The checkpoint {path}")
     load_weights(trainer.method, state["method"], path, f"--method {trainer.name}")

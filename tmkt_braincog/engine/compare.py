@@ -63,14 +63,11 @@ def load_data(options: Namespace) -> TransferData:
 
 
 def compare(options: Namespace, say=print) -> pd.DataFrame:
-    """Run every method with every seed, write ``comparison.{csv,md,png}``, print the table.
+    """Run every method with every seed, write ``comparison.{csv,md,png}``, return the table's rows.
 
     Args:
         options: resolved options.
         say: where lines for the user go.
-
-    Returns:
-        The table's rows, one for each method and seed.
 
     Raises:
         UserError: see the messages; nothing that exists is overwritten.

@@ -53,11 +53,7 @@ class Stored:
 
 
 def read(path: Path) -> Stored:
-    """The weights in any of the three kinds of file.
-
-    Raises:
-        UserError: missing, damaged, or of another kind.
-    """
+    """The weights in any of the three kinds of file; a UserError for any other."""
     with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
     known = state if isinstance(state, dict) else {}
@@ -118,11 +114,7 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
 
 
 def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
-    """Lines on the options that the command line changes.
-
-    Raises:
-        UserError: a change of what was trained on.
-    """
+    """Lines on options that the command line changes; a UserError where that changes the split."""
     changed = {}
     for name in sorted(vars(given).keys() & stored.options.keys()):
         here, there = _plain(getattr(given, name)), _plain(stored.options[name])

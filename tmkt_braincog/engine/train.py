@@ -261,11 +261,7 @@ class Trainer:
         return evaluate(self.model, *where, amp=self.amp, between=self._stop_if_wanted)
 
     def _stop_if_wanted(self, started: float | None = None) -> None:
-        """Save and raise :class:`Interrupted` after a signal.
-
-        Args:
-            started: when the training in hand began, whose time is to be counted.
-        """
+        """After a signal save, counting time from ``started``, and raise :class:`Interrupted`."""
         signum = self.signal.wanted()
         if signum is None:
             return
@@ -292,9 +288,5 @@ class Trainer:
         distributed.on_main(lambda: checkpoint.save(path, checkpoint.state_of(self, sums)))
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of the same run.
-
-        Raises:
-            UserError: unreadable, of another model, or made with other options.
-        """
+        """Continue from a checkpoint of the same run; a UserError for that of another."""
         checkpoint.restore(self, checkpoint.load(path), path)

@@ -2,7 +2,7 @@
 
 from .model import build_teacher, teacher_input
 from .outputs import give_teachers, load_teachers, teacher_outputs
-from .stored import Teacher, load_teacher, save_teacher, teacher_path
+from .trained import Teacher, load_teacher, save_teacher, teacher_path
 
 __all__ = [
     "Teacher",

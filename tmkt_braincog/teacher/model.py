@@ -69,11 +69,7 @@ def penultimate(network: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def weights_of(name: str) -> PretrainedCfg:
-    """What timm knows of a model's published weights: where they are, which images they want.
-
-    Raises:
-        UserError: timm has no model, or no weights, of this name.
-    """
+    """What timm knows of a model's published weights; a UserError for a name that it lacks."""
     arch = name.partition(".")[0]
     if not is_model(arch):
         close = difflib.get_close_matches(arch, filter(_is_timms, list_models()), n=3)

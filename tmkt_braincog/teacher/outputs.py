@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, teachers_of
 from .model import penultimate, teacher_input
-from .stored import Teacher, load_teacher, teacher_path, trainable
+from .trained import Teacher, load_teacher, teacher_path, trainable
 
 OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
 BATCH = 64
@@ -53,21 +53,13 @@ def load_teachers(
 
 
 def check_teachers(options: Namespace, data: TransferData, split: Split, seed: int) -> None:
-    """Try the teachers of all methods of a comparison before anything is trained.
-
-    Raises:
-        UserError: see :func:`load_teachers` and :meth:`~tmkt_braincog.teacher.Teacher.check`.
-    """
+    """Refuse what :func:`load_teachers` and :meth:`Teacher.check` do, before anything starts."""
     for path, teacher in load_teachers(options, options.method, seed).values():
         teacher.check(path, options, data, split)
 
 
 def set_teacher_widths(method: Method, options: Namespace) -> None:
-    """Give the parts that learn from features their teachers' widths: all parameters then exist.
-
-    Raises:
-        UserError: see :func:`load_teachers`.
-    """
+    """Give the parts that learn from features their teachers' widths: all parameters then exist."""
     parts = [part for part in method.parts if part.teacher_gives == "features"]
     teachers = load_teachers(options, options.method, options.seed[0]) if parts else {}
     for part in parts:
@@ -77,13 +69,10 @@ def set_teacher_widths(method: Method, options: Namespace) -> None:
 def give_teachers(
     method: Method, options: Namespace, data: TransferData, split: Split, device: torch.device
 ) -> dict[str, str]:
-    """Put the outputs of their teachers on ``device`` into the parts of a method.
+    """Put the outputs of their teachers, which are checked, on ``device`` into a method's parts.
 
     Returns:
         SHA-256 of each teacher's file, by what it was trained on.
-
-    Raises:
-        UserError: see :func:`check_teachers`.
     """
     checksums = {}
     for on, (path, teacher) in load_teachers(options, options.method, options.seed[0]).items():

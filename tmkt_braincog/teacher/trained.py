@@ -66,11 +66,7 @@ class Teacher:
         return penultimate(self.network(), torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
-        """Refuse a teacher of other data, and one that knows what this run must not train on.
-
-        Raises:
-            UserError: with what differs.
-        """
+        """A UserError for a teacher of other data, or that knows what a run must not train on."""
         here = seen(options, self.on)
         there = [f"{n}: there {self.seen[n]!r}, here {v!r}" for n, v in here.items()]
         other = [text for n, text in zip(here, there, strict=True) if self.seen[n] != here[n]]

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from ..data import Split, TransferData, make_split
 from ..errors import UserError
-from . import stored
+from . import trained
 from .model import build_teacher, input_size, teacher_input
-from .stored import WHAT, Teacher
+from .trained import WHAT, Teacher
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 BATCH = 64  # of the evaluation
@@ -41,15 +41,10 @@ class Sight:
 def make_teachers(
     own: Namespace, options: Namespace, data: TransferData, device: torch.device
 ) -> None:
-    """``tmkt teacher train``: one teacher for each seed.
-
-    Args:
-        own: the teacher's options, see :func:`~tmkt_braincog.commands.teacher.teacher_parser`.
-        options: the run's, which decide data and split.
-    """
+    """One teacher for each seed; ``own`` are its options, ``options`` decide data and split."""
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = stored.teacher_path(own.teacher_checkpoint, seed)
+        path = trained.teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
         what = "Already there, kept" if path.exists() else "Written"
         teacher = make_teacher(own, options, data, split, seed, path, device)
@@ -69,18 +64,14 @@ def make_teacher(
     path: Path,
     device: torch.device,
 ) -> Teacher:
-    """Train and write the teacher of one seed; one that is there already is kept.
-
-    Raises:
-        UserError: another teacher at ``path``, a model that cannot be built, or a bad loss.
-    """
-    which = stored.trainable(split, own.on)
+    """Train and write the teacher of one seed; one that is there is kept, another one refused."""
+    which = trained.trainable(split, own.on)
     recipe = {name: getattr(own, name) for name in RECIPE.split()}
     recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
-    about = {"on": own.on, "seen": stored.seen(options, own.on), "recipe": recipe}
-    about["fingerprint"] = stored.fingerprint(data, own.on)
+    about = {"on": own.on, "seen": trained.seen(options, own.on), "recipe": recipe}
+    about["fingerprint"] = trained.fingerprint(data, own.on)
     if path.exists():
-        there = stored.load_teacher(path)
+        there = trained.load_teacher(path)
         same = all(getattr(there, name) == value for name, value in about.items())
         if same and np.array_equal(there.trained.numpy(), which):
             return there
@@ -101,7 +92,7 @@ def make_teacher(
         weights=network.state_dict(),
         **about,
     )
-    stored.save_teacher(path, teacher)
+    trained.save_teacher(path, teacher)
     return teacher
 
 
