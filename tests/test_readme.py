@@ -66,6 +66,6 @@ def test_every_command_that_is_named_exists(command, named):
         "data": {"list", "prepare", "inspect"},
         "teacher": {"train"},
         "table": {*listed(), *experiments.TABLES, "--help"},
-        "figure": {"all", *FIGURES, *experiments.MEASUREMENTS, "--help"},
+        "figure": {"all", *FIGURES, "--help"},
     }
     assert named in known.get(command, {named}) and command in COMMANDS

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .data.base import DataSet
-    from .figures.figures import Request
+    from .figures.base import Request
 
 T = TypeVar("T")
 
@@ -98,12 +98,12 @@ DATASETS: Registry[DataSet] = Registry(
     {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
 )
 
-# A figure: ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers). A UserError where the runs do not allow it.
+# A figure: ``draw(request) -> paths written`` (PNG and PDF, a CSV of the numbers, JSON for the report). A UserError where the runs do not allow it.
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
     "figure",
     {
         "confusion": "figures.confusion",
-        "tsne": "figures.features",
+        "tsne": "figures.tsne",
         "gradcam": "figures.gradcam",
         "mag": "figures.heads",
         "mrp": "figures.heads",
@@ -112,6 +112,8 @@ FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
         "cka": "figures.time_steps",
         "theta": "figures.time_steps",
         "accuracy-over-time": "figures.time_steps",
+        "energy": "figures.energy",
+        "gradient-variance": "figures.gradient_variance",
     },
 )
 # What they show, for help and captions; that of a figure of a user's own is the first line of its docstring.
@@ -122,10 +124,12 @@ CAPTIONS = {
     "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
     "mrp": "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true one.",
     "t-star": "Where the events take over: t* as the run draws it over its training, against the law it should follow.",
-    "landscape": "Loss around the trained weights in two random directions, surface and contours, one scale for all runs.",
+    "landscape": "Loss around the trained weights in two random directions, contours and a section, one scale for all runs.",
     "cka": "CKA of event and static features at every time-step, before and after training.",
     "theta": "Learned coefficients sigma(theta_t) over the epochs.",
     "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
+    "energy": "Spike rates, synaptic operations and energy of one inference, over all seeds.",
+    "gradient-variance": "Variance of the gradient for each mixing strategy, at the initial and the last weights.",
 }
 
 

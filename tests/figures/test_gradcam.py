@@ -16,18 +16,12 @@ from torch import nn
 
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradcam
-from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.models.transfer import TransferModel, membrane
-from tmkt_braincog.runs import reopen
 
 pytest.importorskip("pytorch_grad_cam")
 
 METHODS = ("event-only", "baseline", "tmkt")
-
-
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS], device="cpu")
 
 
 def small(name, size, steps=3, **options):
@@ -155,7 +149,7 @@ def test_a_map_lies_where_its_input_is():
     model = Spot(num_classes=2, step=2, event_size=20)
     x = torch.zeros(1, 2, 2, 20, 20)
     x[0, 0, 0, 5, 13] = x[0, 1, 0, 9, 3] = 4
-    maps, _, covered = gradcam.class_maps(model, x, [0], "event")
+    maps, _, covered, _ = gradcam.class_maps(model, x, [0], "event")
     assert [divmod(int(m.argmax()), 20) for m in maps[0]] == [(5, 13), (9, 3)]
     assert (maps[0] > 0).sum((1, 2)).tolist() == [1, 1]
     assert torch.equal(covered, F.pad(torch.ones(16, 16, dtype=torch.bool), (2, 2, 2, 2)))
@@ -206,9 +200,9 @@ def test_without_a_twin_an_image_of_the_class_is_drawn_from_the_training_images(
 def test_runs_without_a_common_test_recording_are_refused():
     runs = [SimpleNamespace(split=SimpleNamespace(test=np.array(test))) for test in ([1, 2], [3])]
     with pytest.raises(UserError, match="share no test recording"):
-        gradcam.common_test(runs)
+        Request(runs, None).common_test()
     runs[1].split.test = np.array([0, 2])
-    assert gradcam.common_test(runs).tolist() == [2]
+    assert Request(runs, None).common_test().tolist() == [2]
 
 
 def test_energy_on_the_object():
@@ -223,6 +217,7 @@ def test_figure(runs, tmp_path):
     written = FIGURES["gradcam"](Request(runs, tmp_path / "new", samples=3))
     names = [
         "gradcam.csv",
+        "gradcam.json",
         *(f"{n}.{s}" for n in ("gradcam", "gradcam_steps") for s in ("png", "pdf")),
     ]
     assert (

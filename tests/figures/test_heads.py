@@ -11,16 +11,10 @@ from test_features import METHODS, assert_written
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import heads
 from tmkt_braincog.figures.features import held_out_pairs
-from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.mixing import Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
-from tmkt_braincog.runs import reopen
 
 T = 4
-
-
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
 
 
 def longer(run, epochs, mixing=None):

@@ -72,7 +72,7 @@ def _size(path: Path) -> tuple[int, int]:
 def _caption(path: Path) -> str:
     """What the command or figure of that name says of itself; otherwise the name in words."""
     name = path.stem.replace("_", "-")
-    about = listed() | experiments.TABLES | experiments.MEASUREMENTS
+    about = listed() | experiments.TABLES
     known = {
         "comparison": "Every seed, and mean with standard deviation, of each method.",
         **{name: f"{what}." for name, what in about.items()},
