@@ -1,16 +1,14 @@
 """Pictures in one style: methods compared over seeds, curves, accuracy over shots, rows of a table.
 
-Drawn on a Figure of their own, so that no display is needed. The suffix of the path gives the format
-(png, pdf, svg). Accuracies are top-1 in percent (0 to 100), spreads sample standard deviations over
-seeds. A method has one colour and marker everywhere (:func:`looks`); where events are emulated, the
-picture says so.
+The suffix of a path gives the format (png, pdf, svg). Accuracies are top-1 in percent, spreads
+sample standard deviations over seeds. A method has one colour and marker everywhere.
 """
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -30,6 +28,9 @@ from .files import replacing
 DPI = 200
 ACCURACY = "top-1 accuracy (%)"
 GREY = "0.35"
+RUN = ("method", "seed")
+SIZES = "small: seeds; large: mean ± std"
+OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 FEW = 20  # points of a line, up to which each has its marker
 
 # Okabe and Ito's colours, without the yellow that vanishes on white paper.
@@ -38,55 +39,42 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 METHODS = ("event-only", "baseline", "tmkt", "ckd", "seal")  # in the order of their colours
 
 STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "figure.titlesize": 10,
-    "legend.fontsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "0.92",
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # publishers refuse Type 3 fonts
-    "svg.fonttype": "none",
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("font.size", "axes.titlesize"), 9),
+    **{"figure.titlesize": 10, "legend.fontsize": 8},
+    **{"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "0.92"},
+    **{"pdf.fonttype": 42, "svg.fonttype": "none"},  # publishers refuse Type 3 fonts
 }
 
-
-class Look(NamedTuple):
-    color: str
-    marker: str
+Name = str | Path
+Look = dict[str, Any]  # color and marker, as matplotlib's keywords
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """Colour and marker of each name.
 
-    Those of a method are fixed. A joined one (``tmkt+seal``) has the two colours mixed and darkened,
-    and the marker of its part. Other names get in their order what the methods among them leave free.
+    Those of a method are fixed. A joined one (``tmkt+seal``) has both colours mixed and darkened
+    and the marker of its part. Other names get in their order what the methods leave free.
     """
     found: dict[str, Look] = {}
     for name in dict.fromkeys(names):
         first, *parts = name.lower().split("+")
         if first in METHODS and set(parts) <= set(METHODS):
-            look = _look(METHODS.index(first))
+            found[name] = _look(METHODS.index(first))
             for part in map(METHODS.index, parts):
-                look = Look(_mixed(look.color, COLOURS[part]), MARKERS[part])
-            found[name] = look
+                both = zip(to_rgb(found[name]["color"]), to_rgb(COLOURS[part]), strict=True)
+                dark = to_hex(tuple(0.35 * (a + b) for a, b in both))
+                found[name] = {"color": dark, "marker": MARKERS[part]}
     free = (look for look in map(_look, count()) if look not in found.values())
     return {name: found[name] if name in found else next(free) for name in dict.fromkeys(names)}
 
 
 def _look(i: int) -> Look:
     n = len(COLOURS)
-    return Look(COLOURS[i % n], MARKERS[(i + i // n) % n])
+    return {"color": COLOURS[i % n], "marker": MARKERS[(i + i // n) % n]}
 
 
-def _mixed(one: str, other: str) -> str:
-    return to_hex([0.35 * (a + b) for a, b in zip(to_rgb(one), to_rgb(other), strict=True)])
-
-
-def save(draw: Callable[[], Figure], path: str | Path) -> None:
+def save(draw: Callable[[], Figure], path: Name) -> None:
     """Draw and save under our own style, over defaults that hide a user's matplotlibrc.
 
     Raises:
@@ -94,9 +82,8 @@ def save(draw: Callable[[], Figure], path: str | Path) -> None:
     """
     fmt = Path(path).suffix.lower().lstrip(".")
     if fmt not in ("png", "pdf", "svg"):
-        raise UserError(
-            f"Cannot write a figure to {str(path)!r}: expected a name in .png, .pdf or .svg."
-        )
+        what = f"Cannot write a figure to {str(path)!r}"
+        raise UserError(f"{what}: expected a name in .png, .pdf or .svg.")
     # the backend is the caller's business
     defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     with matplotlib.rc_context({**defaults, **STYLE}), replacing(path) as temporary:
@@ -117,10 +104,9 @@ def key(
     figure: Figure, looks: Mapping[str, Look], width: float = 5.0, more: Sequence[Artist] = ()
 ) -> None:
     """A legend below everything, as many columns as fit: a label per look, then ``more``."""
-    handles = [
-        Line2D([], [], markersize=4, label=textwrap.fill(name, 44), **look._asdict())
-        for name, look in looks.items()
-    ]
+    names = [textwrap.fill(name, 44) for name in looks]
+    found = zip(names, looks.values(), strict=True)
+    handles = [Line2D([], [], markersize=4, label=name, **look) for name, look in found]
     longest = max(len(str(h.get_label()).split("\n")[0]) for h in [*handles, *more])
     columns = int(width / (0.6 + 0.065 * longest))  # inches: a line and its letters
     columns = max(1, min(3, columns, len(handles) + len(more)))
@@ -128,74 +114,57 @@ def key(
 
 
 def lines(axes: Axes, df: pd.DataFrame, x: str, y: str, by: str = "run") -> dict[str, Look]:
-    """Mean of ``y`` against ``x`` with its std shaded, one line for each value of ``by``; their looks."""
-    found = looks(df[by])
-    few = df.groupby(by)[x].nunique().max() <= FEW
-    sns.lineplot(
-        df,
-        x=x,
-        y=y,
-        hue=by,
-        style=by,
-        palette={name: look.color for name, look in found.items()},
-        markers={name: look.marker for name, look in found.items()} if few else False,
-        dashes=False,
-        errorbar="sd",
-        err_kws={"alpha": 0.18, "linewidth": 0},
-        markersize=5,
-        markeredgewidth=0,
-        legend=False,
-        ax=axes,
-    )
+    """A line of mean ``y`` against ``x`` with its std shaded for each value of ``by``; their looks."""
+    found, few = looks(df[by]), df.groupby(by)[x].nunique().max() <= FEW
+    palette = {name: look["color"] for name, look in found.items()}
+    markers = {name: look["marker"] for name, look in found.items()} if few else False
+    style = {"dashes": False, "markersize": 5, "markeredgewidth": 0, "legend": False}
+    band = {"errorbar": "sd", "err_kws": {"alpha": 0.18, "linewidth": 0}}
+    colours = {"hue": by, "style": by, "palette": palette, "markers": markers}
+    sns.lineplot(df, x=x, y=y, ax=axes, **colours, **style, **band)
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool((df[x] % 1 == 0).all()), min_n_ticks=1))
     axes.ticklabel_format(axis="y", useOffset=False)
     return found
 
 
-def plot_comparison(
-    df: pd.DataFrame, path: str | Path, title: str = "", emulated: bool = False
-) -> None:
+def plot_comparison(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
     """Every seed, and mean ± std, of each method: best epoch to the left, last to the right.
 
     Args:
         df: columns method, seed, top1_best, top1_last.
-        path: the picture to write; its folder is made if absent.
-        emulated: whether the events are.
+        emulated: whether the events are; the picture says so.
 
     Raises:
         UserError: a column is missing or not numeric, there is no row, a seed occurs twice in a
             method, or the suffix of `path` is unknown. So do the other plots.
     """
-    _require(df, ("method", "seed", "top1_best", "top1_last"), "the comparison plot")
-    save(lambda: _comparison(df, title, emulated), path)
-
-
-def _comparison(df: pd.DataFrame, title: str, emulated: bool) -> Figure:
+    _require(df, (*RUN, "top1_best", "top1_last"), "the comparison plot")
     found = looks(df["method"])
-    figure = canvas(7.0, 1.2 + 0.45 * len(found), title, emulated)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, column in zip(panels, ("top1_best", "top1_last"), strict=True):
-        for y, (name, look) in enumerate(found.items()):
-            values = df.loc[df["method"] == name, column]
-            _seeds(axes, y, values, look)
-            axes.annotate(
-                _mean_std(values), (values.mean(), y), (0, -12), size=7, ha="center",
-                textcoords="offset points", va="center",
-            )  # fmt: skip
-        axes.set_title("best epoch" if column == "top1_best" else "last epoch")
-        axes.set_xlabel(f"{ACCURACY}\nsmall: seeds; large: mean ± std")
-        axes.margins(x=0.12)
-    _rows_below(panels, list(found))
-    return figure
+
+    def draw() -> Figure:
+        figure = canvas(7.0, 1.2 + 0.45 * len(found), title, emulated)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, when in zip(panels, ("best", "last"), strict=True):
+            for y, (name, look) in enumerate(found.items()):
+                values = df.loc[df["method"] == name, f"top1_{when}"]
+                _seeds(axes, y, values, look)
+                spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+                text, at = f"{values.mean():.2f}{spread}", (values.mean(), y)
+                axes.annotate(text, at, (0, -12), size=7, ha="center", va="center", **OFFSET)
+            axes.set(title=f"{when} epoch", xlabel=f"{ACCURACY}\n{SIZES}")
+            axes.margins(x=0.12)
+        _rows_below(panels, list(found))
+        return figure
+
+    save(draw, path)
 
 
-def _seeds(axes: Axes, y: float, values: pd.Series, look: Look, **more: str) -> None:
+def _seeds(axes: Axes, y: float, values: pd.Series, look: Look) -> None:
     """Every seed above the line of the row, mean and std on it."""
-    axes.scatter(values, [y - 0.2] * len(values), s=11, alpha=0.6, linewidths=0, **look._asdict())
+    dots = {name: look[name] for name in ("color", "marker")}
+    axes.scatter(values, [y - 0.2] * len(values), s=11, alpha=0.6, linewidths=0, **dots)
     bar = None if len(values) < 2 else values.std(ddof=1)
-    axes.errorbar(
-        values.mean(), y, xerr=bar, markersize=5, capsize=3, **look._asdict(), **more, zorder=3
-    )
+    axes.errorbar(values.mean(), y, xerr=bar, markersize=5, capsize=3, zorder=3, **look)
 
 
 def _rows_below(panels: Sequence[Axes], names: Sequence[str]) -> None:
@@ -207,66 +176,57 @@ def _rows_below(panels: Sequence[Axes], names: Sequence[str]) -> None:
     panels[0].set_ylim(len(names) - 0.4, -0.6)
 
 
-def _mean_std(values: pd.Series) -> str:
-    spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{spread}"
-
-
 def plot_rows(
     df: pd.DataFrame,
     summary: pd.DataFrame,
     references: Mapping[str, str],
-    path: str | Path,
+    path: Name,
     title: str = "",
     emulated: bool = False,
 ) -> None:
-    """The rows of a table below each other: every seed with mean ± std, and the paired difference to another row.
+    """A table's rows: every seed with mean ± std, and the paired difference to another row.
 
     References are hollow; a line parts rows with different ones.
 
     Args:
         df: columns method (the row's name), seed, top1_last.
-        summary: of it, as from :func:`.comparison.summarise`, each row with the difference to its reference.
+        summary: from :func:`.comparison.summarise`, each row with the difference to its reference.
         references: for every row the one that its difference is taken to.
     """
-    _require(df, ("method", "seed", "top1_last"), "the plot of rows")
-    save(lambda: _rows(df, summary.set_index("method"), references, title, emulated), path)
+    _require(df, (*RUN, "top1_last"), "the plot of rows")
+    names, by_name = list(summary["method"]), summary.set_index("method")
 
+    def draw() -> Figure:
+        figure = canvas(7.0, 1.3 + 0.34 * len(names), title, emulated)
+        left, right = panels = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+        for y, name in enumerate(names):
+            row = by_name.loc[name]
+            is_method = name.lower() in METHODS
+            look = looks([name])[name] if is_method else {"color": GREY, "marker": "o"}
+            if name in references.values():
+                look = look | {"markerfacecolor": "white"}
+            _seeds(left, y, df.loc[df["method"] == name, "top1_last"], look)
+            at = 0.0 if name == references[name] else row["last_diff"]
+            low, high = row["last_low"], row["last_high"]
+            bar = None if pd.isna(low) else [[at - low], [high - at]]
+            right.errorbar(at, y, xerr=bar, markersize=5, capsize=3, **look)
+            if y and references[name] != references[names[y - 1]]:
+                for axes in panels:
+                    axes.axhline(y - 0.5, color="0.8", linewidth=0.8)
+        right.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+        _rows_below(panels, names)
+        left.set_xlabel(f"{ACCURACY}, last epoch\n{SIZES}")
+        to = "the hollow row" if len(set(references.values())) > 1 else references[names[0]]
+        words = textwrap.fill(f"difference to {to} (points)", 44)
+        right.set_xlabel(f"{words}\npaired over seeds, 95 % interval")
+        return figure
 
-def _rows(
-    df: pd.DataFrame,
-    summary: pd.DataFrame,
-    references: Mapping[str, str],
-    title: str,
-    emulated: bool,
-) -> Figure:
-    names = list(summary.index)
-    figure = canvas(7.0, 1.3 + 0.34 * len(names), title, emulated)
-    left, right = panels = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
-    for y, name in enumerate(names):
-        row = summary.loc[name]
-        look = looks([name])[name] if name.lower() in METHODS else Look(GREY, "o")
-        fill = {"markerfacecolor": "white"} if name in references.values() else {}
-        _seeds(left, y, df.loc[df["method"] == name, "top1_last"], look, **fill)
-        at = 0.0 if name == references[name] else row["last_diff"]
-        ends = [[at - row["last_low"]], [row["last_high"] - at]]
-        bar = None if pd.isna(row["last_low"]) else ends
-        right.errorbar(at, y, xerr=bar, markersize=5, capsize=3, **look._asdict(), **fill)
-        if y and references[name] != references[names[y - 1]]:
-            for axes in panels:
-                axes.axhline(y - 0.5, color="0.8", linewidth=0.8)
-    right.axvline(0, color=GREY, linewidth=0.9, zorder=1)
-    _rows_below(panels, names)
-    left.set_xlabel(f"{ACCURACY}, last epoch\nsmall: seeds; large: mean ± std")
-    to = "the hollow row" if len(set(references.values())) > 1 else references[names[0]]
-    words = textwrap.fill(f"difference to {to} (points)", 44)
-    right.set_xlabel(f"{words}\npaired over seeds, 95 % interval")
-    return figure
+    save(draw, path)
 
 
 def plot_curves(
     runs: Mapping[str, Sequence[pd.DataFrame]],
-    path: str | Path,
+    path: Name,
     x: str = "epoch",
     y: str = "top1",
     xlabel: str | None = None,
@@ -277,8 +237,7 @@ def plot_curves(
 ) -> None:
     """Mean over seeds of `y` against `x` with a shaded std, one line per method.
 
-    Of each method only those `x` are drawn that all its seeds have reached: past the end of the
-    shortest run the mean would jump merely because fewer seeds enter it.
+    Only those `x` that all seeds of a method have reached: past the shortest run the mean would jump.
 
     Args:
         runs: method -> one log per seed, each with columns `x` and `y`.
@@ -287,93 +246,67 @@ def plot_curves(
     """
     if not runs:
         raise UserError(
-            "No runs to draw curves from. Expected at least one method with one run's log."
+            "No runs to draw curves from: expected a method with one run's log at least."
         )
-    table = pd.concat([_common(method, logs, x, y) for method, logs in runs.items()])
-    ylabel = ylabel or (ACCURACY if y == "top1" else y)
-    save(lambda: _curves(table, x, y, (xlabel or x, ylabel), title, emulated, logx), path)
+    table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
+
+    def draw() -> Figure:
+        axes = (figure := canvas(5.0, 3.4, title, emulated)).subplots()
+        found = lines(axes, table, x, y, "method")
+        if logx:
+            ticks = sorted(table[x].unique())
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=xlabel or x, ylabel=ylabel or (ACCURACY if y == "top1" else y))
+        seeds = {name: f"{len(logs)} seed{'s' * (len(logs) > 1)}" for name, logs in runs.items()}
+        key(figure, {f"{name} ({seeds[name]})": look for name, look in found.items()})
+        return figure
+
+    save(draw, path)
 
 
-def _common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
-    """Columns method (with the number of seeds), `x`, `y`: where all logs have both."""
+def common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
+    """Columns `x`, `y`, method: the rows of all logs at the `x` that each of them has reached."""
     if not logs:
-        raise UserError(
-            f"Method {method!r} has no runs. Expected one log per seed; drop the method otherwise."
-        )
+        raise UserError(f"Method {method!r} has no runs: expected one log per seed, or drop it.")
     for log in logs:
         _require(log, (x, y), f"the curve of method {method!r}", key=(x,))
     table = pd.concat([log[[x, y]].dropna() for log in logs])
     table = table[table.groupby(x)[y].transform("size") == len(logs)]
     if table.empty:
-        raise UserError(
-            f"The runs of method {method!r} share no {x}. Compare runs logged at the same {x}."
-        )
-    return table.assign(method=method, seeds=len(logs))
+        what = f"The runs of method {method!r} share no {x}."
+        raise UserError(f"{what} Compare runs logged at the same {x}.")
+    return table.assign(method=method)
 
 
-def _curves(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    labels: tuple[str, str],
-    title: str,
-    emulated: bool,
-    logx: bool,
-) -> Figure:
-    figure = canvas(5.0, 3.4, title, emulated)
-    axes = figure.subplots()
-    found, seeds = lines(axes, table, x, y, "method"), table.groupby("method")["seeds"].first()
-    if logx:
-        ticks = sorted(table[x].unique())
-        axes.set_xscale("log")
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    key(figure, {f"{m} ({_count(seeds[m], 'seed')})": look for m, look in found.items()})
-    return figure
-
-
-def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "", emulated: bool = False) -> None:
+def plot_shots(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
     """Accuracy against the number of shots, as :func:`plot_curves` on a logarithmic axis.
 
     Args:
-        df: columns method, seed, shots (training samples per class, > 0), top1; one row per method,
-            seed and shots.
+        df: columns method, seed, shots (training samples per class, > 0), top1.
     """
-    columns = ("method", "seed", "shots", "top1")
-    _require(df, columns, "the shots plot", key=("method", "seed", "shots"))
+    _require(df, (*RUN, "shots", "top1"), "the shots plot", key=(*RUN, "shots"))
     if not (df["shots"] > 0).all():
         seen = ", ".join(map(str, df["shots"].unique()))
-        raise UserError(
-            f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows."
-        )
-    runs = {
-        str(method): [log for _, log in part.groupby("seed")]
-        for method, part in df.groupby("method", sort=False)
-    }
+        raise UserError(f"Shots must be positive numbers for a log axis, seen: {seen}.")
+    methods = df.groupby("method", sort=False)
+    runs = {str(method): [log for _, log in part.groupby("seed")] for method, part in methods}
     xlabel = "shots (training samples per class)"
     plot_curves(runs, path, "shots", xlabel=xlabel, title=title, emulated=emulated, logx=True)
 
 
-def _require(
-    df: pd.DataFrame, columns: Sequence[str], what: str, key: Sequence[str] = ("method", "seed")
-) -> None:
+def _require(df: pd.DataFrame, columns: Sequence[str], what: str, key: Sequence[str] = RUN) -> None:
     """Raises the UserError for a table that cannot be drawn."""
-    missing = [c for c in columns if c not in df.columns]
+    missing, seen = [c for c in columns if c not in df], ", ".join(df.columns)
     if missing:
-        raise UserError(
-            f"For {what}: column {', '.join(missing)} is missing. Seen: {', '.join(df.columns)}."
-        )
+        raise UserError(f"For {what}: column {', '.join(missing)} is missing. Seen: {seen}.")
     if df.empty:
         raise UserError(f"For {what}: the table has no rows. Finish at least one run first.")
-    text = [c for c in columns if c not in ("method", "seed") and not is_numeric_dtype(df[c])]
+    text = [c for c in columns if c not in RUN and not is_numeric_dtype(df[c])]
     if text:
         raise UserError(f"For {what}: column {', '.join(text)} is not numeric. Correct the table.")
     double = df[df.duplicated(list(key))]
     if len(double):
         row = ", ".join(f"{k}={double.iloc[0][k]}" for k in key)
         raise UserError(f"For {what}: two rows with {row}. Expected one; remove the other.")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -11,6 +11,7 @@ from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradient_variance as gv
+from tmkt_braincog.figures import variance
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
@@ -22,7 +23,7 @@ def linear_gradients(data: np.ndarray, mixing: np.ndarray) -> torch.Tensor:
     w = torch.zeros(data.shape[-1], requires_grad=True)
     x = torch.from_numpy(data + mixing).float()
     return torch.stack(
-        [torch.stack([gv.flat_gradient(w @ one, [w]) for one in draw]) for draw in x]
+        [torch.stack([variance.flat_gradient(w @ one, [w]) for one in draw]) for draw in x]
     )
 
 
@@ -30,23 +31,25 @@ def test_known_variances_lie_in_their_intervals():
     """Per component: mean 0.5, variance 4 between batches, 1 within."""
     rng, N, P = np.random.default_rng(0), 300, 20
     gradients = linear_gradients(0.5 + 2 * rng.normal(size=(1, N, P)), rng.normal(size=(2, N, P)))
-    products = gv.gram(gradients)
+    products = variance.gram(gradients)
     for name, truth in (
         ("variance", 5 * P),
         ("mixing", 1 * P),
         ("signal", 0.25 * P),
         ("noise_to_signal", 20),
     ):
-        value, low, high = gv.jackknife(lambda p, name=name: gv.moments(p)[name], products)
+        value, low, high = variance.jackknife(
+            lambda p, name=name: variance.moments(p)[name], products
+        )
         assert low < truth < high and low < value < high
         assert (high / low) < (4 if name in ("signal", "noise_to_signal") else 1.2)
 
 
 def test_moments_equal_slow_loops_in_float64():
     g = torch.randn(2, 7, 1000)
-    ours = gv.moments(gv.gram(g, chunk=64))
+    ours = variance.moments(variance.gram(g, chunk=64))
     g = g.double().numpy()
-    variance = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
+    slow = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
     mixing = np.mean([np.sum((g[0, n] - g[1, n]) ** 2) / 2 for n in range(7)])
     signal = np.mean(
         [
@@ -58,10 +61,10 @@ def test_moments_equal_slow_loops_in_float64():
             if n != m
         ]
     )
-    assert ours["variance"] == pytest.approx(variance, rel=1e-12)
+    assert ours["variance"] == pytest.approx(slow, rel=1e-12)
     assert ours["mixing"] == pytest.approx(mixing, rel=1e-12)
     assert ours["signal"] == pytest.approx(signal, rel=1e-9)
-    one = gv.moments(gv.gram(torch.from_numpy(g[:1]).float()))
+    one = variance.moments(variance.gram(torch.from_numpy(g[:1]).float()))
     assert one["mixing"] == 0 and one["variance"] == pytest.approx(
         np.trace(np.cov(g[0].T)), rel=1e-6
     )
@@ -69,7 +72,7 @@ def test_moments_equal_slow_loops_in_float64():
 
 def test_equal_gradients_have_no_variance():
     same = torch.randn(500).expand(1, 8, 500).contiguous()
-    moments = gv.moments(gv.gram(same))
+    moments = variance.moments(variance.gram(same))
     assert abs(moments["variance"]) < 1e-12 * moments["signal"]
     assert moments["signal"] == pytest.approx(same[0, 0].double().square().sum().item(), rel=1e-12)
 
@@ -77,18 +80,18 @@ def test_equal_gradients_have_no_variance():
 def test_no_ratio_where_the_signal_drowns():
     g = torch.randn(1, 6, 50)
     g -= g.mean(1, keepdim=True)  # their mean is 0, so the unbiased estimate of |E g|^2 is negative
-    moments = gv.moments(gv.gram(g))
+    moments = variance.moments(variance.gram(g))
     assert moments["signal"] < 0 and np.isnan(moments["noise_to_signal"])
     for shift in (
         0,
         0.5,
     ):  # with the second the estimate is positive, until a certain batch is left out
-        products = gv.gram(g + shift * g[:, :1])
-        assert (gv.moments(products)["signal"] > 0) == (shift > 0)
-        estimates, relative = gv._estimates(products), gv._relative(products, products)
-        assert np.isnan([estimates["noise_to_signal"], relative["noise_to_signal_relative"]]).all()
-        assert estimates["variance_low"] < estimates["variance"] < estimates["variance_high"]
-        assert relative["variance_relative"] == 1 and np.isnan(relative["variance_relative_low"])
+        products = variance.gram(g + shift * g[:, :1])
+        assert (variance.moments(products)["signal"] > 0) == (shift > 0)
+        found = variance.estimates(products, products)
+        assert np.isnan([found["noise_to_signal"], found["noise_to_signal_relative"]]).all()
+        assert found["variance_low"] < found["variance"] < found["variance_high"]
+        assert found["variance_relative"] == 1 and np.isnan(found["variance_relative_low"])
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -96,7 +99,7 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     norms = 1 + 1e-4 * np.random.default_rng(0).normal(size=30)
     products = np.zeros((1, 30, 1, 30))
     products[0, range(30), 0, range(30)] = norms
-    value, low, high = gv.jackknife(lambda p: np.einsum("knkn->kn", p).mean(), products)
+    value, low, high = variance.jackknife(lambda p: np.einsum("knkn->kn", p).mean(), products)
     margin = stats.t.ppf(0.975, 29) * stats.sem(norms)
     assert value == pytest.approx(norms.mean())
     assert (value - low, high - value) == pytest.approx((margin, margin), rel=1e-3)
@@ -194,8 +197,8 @@ def test_measured_variance_equals_a_slow_loop(trainer):
             ]
             shares.append(np.mean([(4 - t) / 4 for t in first_hit]))
     tsm = rows.loc["tsm"]
-    variance = np.mean([np.var(g, axis=0, ddof=1).sum() for g in gradients])
-    assert tsm.variance == pytest.approx(variance, rel=1e-4)
+    slow = np.mean([np.var(g, axis=0, ddof=1).sum() for g in gradients])
+    assert tsm.variance == pytest.approx(slow, rel=1e-4)
     assert tsm.mixing == pytest.approx(
         np.mean(np.sum((gradients[0] - gradients[1]) ** 2, axis=1)) / 2, rel=1e-4
     )

@@ -154,7 +154,13 @@ def test_figure(runs, tmp_path, small_grid, monkeypatch, log_from, capsys):
     monkeypatch.setattr(landscape, "LOG_FROM", log_from)
     runs = runs[1:]
     written = FIGURES["landscape"](Request(runs, tmp_path / "new", samples=20))
-    names = ["landscape.csv", "landscape.json", "landscape.pdf", "landscape.png", "landscape_summary.csv"]
+    names = [
+        "landscape.csv",
+        "landscape.json",
+        "landscape.pdf",
+        "landscape.png",
+        "landscape_summary.csv",
+    ]
     assert (
         sorted(p.name for p in written)
         == sorted(p.name for p in (tmp_path / "new").iterdir())

@@ -16,7 +16,8 @@ from ..engine.train import Trainer
 from ..errors import UserError
 from ..files import replacing
 from ..options import model_text
-from ..registry import FIGURES, caption
+from ..registry import FIGURES as FIGURES
+from ..registry import caption
 
 COLUMNS = 3  # most panels in a row
 Draw = Callable[[], Figure]

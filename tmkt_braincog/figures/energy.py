@@ -232,10 +232,10 @@ def _draw(request: Request, layers: pd.DataFrame, summary: pd.DataFrame) -> Figu
     for i, (method, look) in enumerate(found.items()):
         rate = neurons[neurons["method"] == method].groupby("layer", sort=False)["spike_rate"]
         moved = np.arange(len(rate)) + 0.12 * (i - (len(found) - 1) / 2)
-        style = {**look._asdict(), "markersize": 5, "capsize": 2, "linestyle": ""}
+        style = {**look, "markersize": 5, "capsize": 2, "linestyle": ""}
         left.errorbar(rate.mean(), moved, xerr=rate.std(ddof=1), **style)
         own = summary[summary["method"] == method]
-        for column, fill, up in (("energy_uj", look.color, -0.1), ("events_uj", "white", 0.1)):
+        for column, fill, up in (("energy_uj", look["color"], -0.1), ("events_uj", "white", 0.1)):
             bar = own[column].std(ddof=1)
             right.errorbar(own[column].mean(), i + up, xerr=bar, markerfacecolor=fill, **style)
     right.axvline(summary["ann_uj"].mean(), color=GREY, linestyle="--", linewidth=1)

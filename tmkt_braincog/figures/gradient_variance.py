@@ -1,14 +1,12 @@
 """Variance of the loss's gradient over batches, for each mixing strategy at the same weights.
 
-TMKT (arXiv 2509.12959) claims that time-step mixup lowers it against a fixed ratio, sliding replacement
-and mixup of the inputs. Here every strategy meets the same weights, recordings and static partners, and
-the same loss: Eq. 17 without its heads, ``L_CLSm + lambda L_RDA``, because mixed inputs have no label per
-frame that the heads could learn. Strategies are compared where their expected share of event frames is
-the same.
+TMKT (arXiv 2509.12959) claims that time-step mixup lowers it. Here every strategy meets the same
+weights, recordings and static partners, and the same loss: Eq. 17 without its heads, ``L_CLSm + lambda
+L_RDA``, because mixed inputs have no label per frame. Strategies are compared where their expected
+share of event frames is the same.
 
-A gradient g is that of all weights of the model, in training mode and float32, at one batch. Batches are
-independent: each is the first of an epoch of its own, behind the last epoch of the training. With two
-draws of the mixing per batch::
+A gradient g is that of all weights of the model, in training mode and float32, at one batch: the first
+of an epoch of its own, behind the last epoch of the training. With two draws of the mixing per batch::
 
     tr Cov(g) = E |g|^2 - |E g|^2          the variance, of everything that is chance
     mixing    = E |g - g'|^2 / 2           that part which the draws of the mixing add; g' has other draws
@@ -19,10 +17,10 @@ All are unbiased but the last. Intervals come from the jackknife over batches, o
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +29,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-from scipy import stats
 from torch import Tensor, nn
 
 from .. import mixing
@@ -43,15 +40,13 @@ from ..methods import TMKT
 from ..mixing import Mixed, Mixing, Progress
 from ..plots import GREY, key, looks
 from .base import FIGURES, Request, untrained
+from .variance import estimates, flat_gradient, gram, interval_columns, over_seeds
 
 LIMIT = 8 * 2**30  # most bytes that the gradients of one strategy may take
 EPOCHS = 10**6
 _STREAM = 3  # keeps the second draws apart from the streams of sampling and splits
-QUANTITIES = ("variance", "noise_to_signal", "mixing")
-RELATIVE = ("variance", "noise_to_signal")
 # What the common loss takes from a run besides its general options.
 LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
-Estimate = tuple[float, float, float]  # a value, and its 95 % interval
 
 
 @FIGURES.register("gradient-variance")
@@ -113,20 +108,12 @@ class InputMixup(Mixing):
         return Mixed(frames, None, None, y_m)
 
 
-@dataclass(frozen=True)
-class Case:
-    """Strategies that mix alike: by name the share of the training behind at which they do (None: any).
-
-    ``random``: whether the mixing of a batch is a matter of chance.
-    """
+class Case(NamedTuple):
+    """Strategies that mix alike: by name the share of the training behind at which they do (None: any)."""
 
     mixing: Mixing
     progress_of: dict[str, float | None]
-    random: bool = False
-
-    @property
-    def progress(self) -> Progress:
-        return _progress(next(iter(self.progress_of.values())))
+    random: bool = False  # whether the mixing of a batch is a matter of chance
 
 
 def cases(steps: int, ratio: float) -> list[Case]:
@@ -156,16 +143,14 @@ def _progress(share: float | None) -> Progress:
 
 
 def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataFrame:
-    """All strategies at the weights that the trainer's model has now. Weights, statistics and mode stay as they are.
+    """All strategies at the weights that the trainer's model has now, which stay as they are.
 
     Returns:
         One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as drawn),
-        ``progress``, ``batches``, and of ``variance``, ``noise_to_signal`` and ``mixing`` the value, ``_low``
-        and ``_high`` (95 %); ``signal``; noise_to_signal is NaN where the signal cannot be told from 0;
-        ``variance_relative`` and ``noise_to_signal_relative``: over TSM's at this ratio, paired by batch.
+        ``progress``, ``batches``, and what :func:`estimates` gives, over TSM's at this ratio.
 
     Raises:
-        UserError: fewer than 3 batches, ratios that cannot be had, or gradients that take more than :data:`LIMIT` bytes.
+        UserError: fewer than 3 batches, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
     """
     if batches < 3:
         raise UserError(
@@ -181,7 +166,7 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
                 print(f"  ratio {ratio:g}: {', '.join(case.progress_of)}", file=sys.stderr)
                 products, share = _products(trainer, method, case, batches)
                 tsm = products if tsm is None else tsm
-                values = {**_estimates(products), **_relative(products, tsm)}
+                values = estimates(products, tsm)
                 for name, progress in case.progress_of.items():
                     place = {"ratio": ratio, "strategy": name, "share": share, "progress": progress}
                     rows.append({**place, "batches": batches, **values})
@@ -232,9 +217,10 @@ def _products(trainer: Trainer, method: TMKT, case: Case, batches: int) -> tuple
             f"the {LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {LIMIT // (draws * width * 4)} or fewer."
         )
     gradients, shares = torch.empty(draws, batches, width), []
+    progress = _progress(next(iter(case.progress_of.values())))
     for n, pairs in enumerate(_batches(trainer, batches, draws)):
         for k, batch in enumerate(pairs):
-            mixed = case.mixing(batch, case.progress)
+            mixed = case.mixing(batch, progress)
             out = trainer.model(batch.events, mixed.frames)
             gradients[k, n] = flat_gradient(
                 method.losses(out, mixed, batch.label)["loss"], parameters
@@ -254,119 +240,9 @@ def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
         yield [batch, batch._replace(draws=torch.from_numpy(again).to(trainer.device))][:draws]
 
 
-def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Gradient of a scalar to all parameters as one vector on the CPU; zeros for those that have no part in it."""
-    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-    return torch.cat([g.flatten() for g in gradients]).cpu()
-
-
-def gram(gradients: Tensor, chunk: int = 2**16) -> np.ndarray:
-    """Inner products ``[K, N, K, N]``, added up in float64, of gradients ``[K, N, P]``: K draws of each of N batches."""
-    K, N, P = gradients.shape
-    flat, out = gradients.view(K * N, P), torch.zeros(K * N, K * N, dtype=torch.float64)
-    for start in range(0, P, chunk):
-        part = flat[:, start : start + chunk].double()
-        out += part @ part.T
-    return out.view(K, N, K, N).numpy()
-
-
-def moments(products: np.ndarray) -> dict[str, float]:
-    """``variance``, ``mixing``, ``signal`` and ``noise_to_signal`` from ``[K, N, K, N]`` of :func:`gram`, K = 1 or 2.
-
-    noise_to_signal is NaN where the signal drowns, its unbiased estimate not being positive.
-    """
-    K, N = products.shape[:2]
-    within = np.einsum("knln->kl", products)  # of one batch: sum over n of <g_kn, g_ln>
-    across = np.einsum("knlm->kl", products) - within
-    signal = across.mean() / (N * (N - 1))
-    variance = np.diag(within).mean() / N - np.diag(across).mean() / (N * (N - 1))
-    of_mixing = (np.diag(within).mean() - within[0, 1]) / N if K == 2 else 0.0
-    ratio = variance / signal if signal > 0 else np.nan
-    return {"variance": variance, "mixing": of_mixing, "signal": signal, "noise_to_signal": ratio}
-
-
-def jackknife(statistic: Callable[..., float], *products: np.ndarray) -> Estimate:
-    """A positive statistic of one or more Gram arrays over the same batches, and its 95 % interval.
-
-    The batches are left out one at a time; the interval is Student's, N - 1 degrees of freedom, on a log
-    scale. NaN where a value is not positive.
-    """
-    N = products[0].shape[1]
-    value = statistic(*products)
-    kept = [np.delete(np.arange(N), n) for n in range(N)]
-    values = np.array([statistic(*(p[:, i][:, :, :, i] for p in products)) for i in kept])
-    if not (value > 0 and (values > 0).all()):
-        return value, np.nan, np.nan
-    logs = np.log(values)
-    margin = stats.t.ppf(0.975, N - 1) * np.sqrt((N - 1) * logs.var())
-    return value, value * np.exp(-margin), value * np.exp(margin)
-
-
-def _estimates(products: np.ndarray) -> dict[str, float]:
-    out = {"signal": moments(products)["signal"]}
-    for name in QUANTITIES:
-        out |= _named(name, jackknife(lambda p, name=name: moments(p)[name], products))
-    return out
-
-
-def _relative(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    out: dict[str, float] = {}
-    for name in RELATIVE:
-        over = jackknife(
-            lambda a, b, name=name: moments(a)[name] / moments(b)[name], products, reference
-        )
-        out |= _named(f"{name}_relative", over)
-        if products is reference:  # 1, which needs no interval
-            out |= dict.fromkeys(_three(f"{name}_relative")[1:], np.nan)
-    return out
-
-
-def _three(name: str) -> list[str]:
-    return [name, f"{name}_low", f"{name}_high"]
-
-
-def _named(name: str, estimate: Estimate) -> dict[str, float]:
-    if name.startswith("noise_to_signal") and np.isnan(estimate[1]):
-        estimate = (
-            np.nan,
-        ) * 3  # over a signal that cannot be told from 0, any number may come out
-    return dict(zip(_three(name), estimate, strict=True))
-
-
-def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per ``weights``, ratio and strategy.
-
-    With one seed the values and intervals are its own, over batches; with several they are the geometric
-    mean over seeds and its Student interval on a log scale, paired by seed for the relative ones.
-
-    Args:
-        rows: of :func:`measure`, with the columns ``weights`` and ``seed``.
-    """
-    out = []
-    for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
-        row = part.iloc[0].drop("seed").to_dict() | {"seeds": len(part)}
-        row |= {name: part[name].mean() for name in ("share", "signal")}
-        for name in [*QUANTITIES, *(f"{name}_relative" for name in RELATIVE)]:
-            if len(part) > 1:
-                row |= dict(zip(_three(name), _geometric(part[name].to_numpy()), strict=True))
-        out.append(row)
-    return pd.DataFrame(out)
-
-
-def _geometric(values: np.ndarray) -> Estimate:
-    if not (values > 0).all():
-        return float(values.mean()), np.nan, np.nan
-    logs = np.log(values)
-    mean, spread = np.exp(logs.mean()), stats.sem(logs)
-    if spread < 1e-12:  # TSM over itself
-        return float(mean), np.nan, np.nan
-    margin = stats.t.ppf(0.975, len(logs) - 1) * spread
-    return float(mean), mean * np.exp(-margin), mean * np.exp(margin)
-
-
 def _cells(row: pd.Series) -> dict[str, str]:
     def number(name: str) -> str:
-        value, low, high = row[_three(name)]
+        value, low, high = row[interval_columns(name)]
         if pd.isna(value):
             return "-"
         return f"{value:.3g}" if pd.isna(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
@@ -387,13 +263,13 @@ def _cells(row: pd.Series) -> dict[str, str]:
 
 
 # What is drawn: linear stands for non-linear and for the fixed ratio, which cannot have every share.
-_LINES = {
+DRAWN = {
     "tsm": "time-step mixup",
     "linear": "same t* for all (fixed, linear, non-linear)",
     "sliding": "sliding replacement",
     "input": "mixup of inputs",
 }
-_ROWS = {
+ROWS = {
     "variance": r"$\mathrm{tr\,Cov}(g)$",
     "variance_relative": "the same over\ntime-step mixup's",
     "noise_to_signal": r"$\mathrm{tr\,Cov}(g)\,/\,\|\mathrm{E}\,g\|^2$",
@@ -402,33 +278,36 @@ _ROWS = {
 
 def _draw(request: Request, summary: pd.DataFrame) -> Figure:
     """Variance, the same over TSM's, and noise-to-signal against the share of event frames; a column per weights."""
-    weights = list(dict.fromkeys(summary["weights"]))
-    figure = request.canvas(max(6.0, 0.8 + 2.6 * len(weights)), 6.6)
-    panels = figure.subplots(len(_ROWS), len(weights), squeeze=False, sharex=True, sharey="row")
-    for axes_row, (name, label) in zip(panels, _ROWS.items(), strict=True):
+    by_weights = summary.groupby("weights", sort=False)
+    figure = request.canvas(max(6.0, 0.8 + 2.6 * len(by_weights)), 6.6)
+    panels = figure.subplots(len(ROWS), len(by_weights), squeeze=False, sharex=True, sharey="row")
+    for axes_row, (name, label) in zip(panels, ROWS.items(), strict=True):
         axes_row[0].set_ylabel(label)
-        for axes, which in zip(axes_row, weights, strict=True):
-            _lines(axes, summary[summary["weights"] == which], name)
-    for top, bottom, which in zip(panels[0], panels[-1], weights, strict=True):
-        top.set_title(f"weights: {which}")
+        for axes, (_, part) in zip(axes_row, by_weights, strict=True):
+            _lines(axes, part, name)
+    for top, bottom, (weights, _) in zip(panels[0], panels[-1], by_weights, strict=True):
+        top.set_title(f"weights: {weights}")
         bottom.set_xlabel("expected share of event frames")
-    dotted = {"color": GREY, "linestyle": ":", "marker": "_"}
-    more = [Line2D([], [], **dotted, label="of it: the draws of the mixing")]
-    key(figure, looks(_LINES.values()), 6.0, more)
+    of_it = "of it: the draws of the mixing"
+    dotted = Line2D([], [], color=GREY, linestyle=":", marker="_", label=of_it)
+    key(figure, looks(DRAWN.values()), 6.0, [dotted])
     return figure
 
 
 def _lines(axes: Axes, part: pd.DataFrame, name: str) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    span = part[interval_columns(name)].stack()
+    subs = (1, 2, 5) if span.max() < 100 * span.min() else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    for i, (strategy, look) in enumerate(zip(_LINES, looks(_LINES.values()).values(), strict=True)):
+    for i, (strategy, look) in enumerate(zip(DRAWN, looks(DRAWN.values()).values(), strict=True)):
         rows = part[part["strategy"] == strategy].sort_values("ratio")
-        centre = rows[name]
-        bars = [(centre - rows[f"{name}_low"]).fillna(0), (rows[f"{name}_high"] - centre).fillna(0)]
+        value, low, high = (rows[column] for column in interval_columns(name))
+        bars = [(value - low).fillna(0), (high - value).fillna(0)]
         moved = rows["ratio"] + 0.01 * (i - 1.5)
-        axes.errorbar(moved, centre, yerr=bars, markersize=4, capsize=2, **look._asdict())
+        style = {"markersize": 4, "capsize": 2, "color": look["color"], "marker": look["marker"]}
+        axes.errorbar(moved, value, yerr=bars, **style)
         if name == "variance" and (rows["mixing"] > 0).any():
-            axes.plot(moved, rows["mixing"], color=look.color, linestyle=":", marker="_")
+            axes.plot(moved, rows["mixing"], color=look["color"], linestyle=":", marker="_")
     axes.set_xticks(sorted(part["ratio"].unique()))

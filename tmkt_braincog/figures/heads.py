@@ -192,7 +192,7 @@ def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
     found = lines(axes, table, "t", "accuracy")
     for name, look in found.items():
         one = table[table["run"] == name]
-        axes.plot(one["t"], one["majority"], color=look.color, linestyle="--")
+        axes.plot(one["t"], one["majority"], color=look["color"], linestyle="--")
     lowest = min(45, table[["accuracy", "majority"]].min(axis=None) - 2)
     axes.set(xlabel="time-step t", ylabel="modality told (%)", ylim=(lowest, 102))
     dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")

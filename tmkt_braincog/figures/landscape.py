@@ -173,7 +173,7 @@ def _figure(request: Request, lands: Sequence[Landscape]) -> Figure:
         rise = f"rise {found['rise']:.2f} ± {found['rise_std']:.2f}"
         axes.set(title=f"{name}\n{rise}, curvature {found['curvature']:.1f}", xlabel="α")
         axes.set_ylabel("" if i % COLUMNS else "β")
-        panel[-1].plot(axis(), land.loss[:, GRID // 2], markersize=3, **own[name]._asdict())
+        panel[-1].plot(axis(), land.loss[:, GRID // 2], markersize=3, **own[name])
     log = isinstance(norm, LogNorm)
     panel[-1].set(title="section, β = 0", xlabel="α", xticks=[-1, 0, 1])
     panel[-1].set_yscale("log" if log else "linear")

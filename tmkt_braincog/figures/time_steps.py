@@ -14,7 +14,7 @@ from timm.utils import accuracy
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..losses import linear_cka
-from ..plots import ACCURACY, Look, key, lines, looks
+from ..plots import ACCURACY, key, lines, looks
 from .base import COLUMNS, FIGURES, Request, untrained
 from .features import event_logits, paired_taps
 
@@ -58,14 +58,13 @@ def cka_of(run: Trainer, request: Request) -> pd.DataFrame:
 def _draw_cka(request: Request, table: pd.DataFrame) -> Figure:
     figure, panel = request.panels(len(request.names), 2.5, 2.9)
     lowest = min(0, 1.05 * table["cka_debiased"].min())
-    own = looks(request.names)
-    for axes, name in zip(panel, request.names, strict=True):
-        for when, look in (("before", Look("0.5", own[name].marker)), ("after", own[name])):
+    for axes, (name, look) in zip(panel, looks(request.names).items(), strict=True):
+        for when, color in (("before", "0.5"), ("after", look["color"])):
             one = table[(table["run"] == name) & (table["training"] == when)]
-            style = {**look._asdict(), "markersize": 3.5}
+            style = {"color": color, "marker": look["marker"], "markersize": 3.5}
             axes.plot(one["t"], one["cka"], label=f"{when} training", **style)
-            style |= {"linestyle": "--", "markerfacecolor": "white"}
-            axes.plot(one["t"], one["cka_debiased"], label=f"{when}, debiased", **style)
+            hollow = {"linestyle": "--", "markerfacecolor": "white"}
+            axes.plot(one["t"], one["cka_debiased"], label=f"{when}, debiased", **style, **hollow)
         axes.set(title=name, xlabel="time-step t", ylim=(lowest, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in panel[::COLUMNS]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import UserError
-from ..plots import COLOURS, _common, _look, canvas, save
+from ..plots import COLOURS, _look, canvas, common, save
 from .groups import Group
 
 # Columns of log.csv that are no losses.
@@ -65,7 +65,7 @@ def _plot(logs: Logs, path: Path, x: str, y: str) -> bool:
     for i, (label, some) in enumerate(logs.items()):
         holding = [log for log in some if y in log and log[y].notna().any()]
         try:
-            curves[i, f"{label} ({len(holding)})"] = _common(label, holding, x, y).groupby(x)[y].agg(["mean", "std"])
+            curves[i, f"{label} ({len(holding)})"] = common(label, holding, x, y).groupby(x)[y].agg(["mean", "std"])
         except UserError:  # none, or they have no epoch in common yet
             continue
     if curves:
@@ -78,7 +78,7 @@ def _draw(curves: dict[tuple[int, str], pd.DataFrame], x: str, y: str) -> Figure
     figure = canvas(*SIZE)
     axes = figure.subplots()
     for (i, label), curve in curves.items():
-        look = _look(i)._asdict() | ({} if len(curve) <= FEW else {"marker": ""})
+        look = _look(i) | ({} if len(curve) <= FEW else {"marker": ""})
         axes.plot(
             curve.index, curve["mean"], markersize=4, label=textwrap.fill(label, FOLD), **look
         )
