@@ -15,7 +15,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -38,7 +37,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 METHODS = ("event-only", "baseline", "tmkt", "ckd", "seal")  # in the order of their colours
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     **dict.fromkeys(("font.size", "axes.titlesize"), 9),
     **{"figure.titlesize": 10, "legend.fontsize": 8},
@@ -51,9 +50,9 @@ Look = dict[str, Any]  # color and marker, as matplotlib's keywords
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """Colour and marker of each name.
+    """Colour and marker of each name; those of a method are fixed.
 
-    Those of a method are fixed. A joined one (``tmkt+seal``) has both colours mixed and darkened
+    A joined one (``tmkt+seal``) has both colours mixed and darkened
     and the marker of its part. Other names get in their order what the methods leave free.
     """
     found: dict[str, Look] = {}
@@ -63,7 +62,8 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
             found[name] = _look(METHODS.index(first))
             for part in map(METHODS.index, parts):
                 both = zip(to_rgb(found[name]["color"]), to_rgb(COLOURS[part]), strict=True)
-                dark = to_hex(tuple(0.35 * (a + b) for a, b in both))
+                red, green, blue = (0.35 * (a + b) for a, b in both)
+                dark = to_hex((red, green, blue))
                 found[name] = {"color": dark, "marker": MARKERS[part]}
     free = (look for look in map(_look, count()) if look not in found.values())
     return {name: found[name] if name in found else next(free) for name in dict.fromkeys(names)}
@@ -75,25 +75,20 @@ def _look(i: int) -> Look:
 
 
 def save(draw: Callable[[], Figure], path: Name) -> None:
-    """Draw and save under our own style, over defaults that hide a user's matplotlibrc.
-
-    Raises:
-        UserError: the suffix is none of .png, .pdf, .svg.
-    """
+    """Draw and save under our own style, which hides a user's matplotlibrc."""
     fmt = Path(path).suffix.lower().lstrip(".")
     if fmt not in ("png", "pdf", "svg"):
         what = f"Cannot write a figure to {str(path)!r}"
         raise UserError(f"{what}: expected a name in .png, .pdf or .svg.")
     # the backend is the caller's business
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
-    with matplotlib.rc_context({**defaults, **STYLE}), replacing(path) as temporary:
+    ours = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
+    with matplotlib.rc_context(ours | STYLE), replacing(path) as temporary:
         draw().savefig(temporary, format=fmt, dpi=DPI)
 
 
 def canvas(width: float, height: float, title: str = "", emulated: bool = False) -> Figure:
     """An empty figure, in inches, with its title wrapped to the width."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     whole = ", ".join(filter(None, [title, "emulated\N{NO-BREAK SPACE}events" if emulated else ""]))
     if whole:
         figure.suptitle(textwrap.fill(whole, int(width * 13)))
@@ -114,7 +109,7 @@ def key(
 
 
 def lines(axes: Axes, df: pd.DataFrame, x: str, y: str, by: str = "run") -> dict[str, Look]:
-    """A line of mean ``y`` against ``x`` with its std shaded for each value of ``by``; their looks."""
+    """Mean ``y`` against ``x`` with its std shaded, a line for each ``by``; gives their looks."""
     found, few = looks(df[by]), df.groupby(by)[x].nunique().max() <= FEW
     palette = {name: look["color"] for name, look in found.items()}
     markers = {name: look["marker"] for name, look in found.items()} if few else False
@@ -132,11 +127,10 @@ def plot_comparison(df: pd.DataFrame, path: Name, title: str = "", emulated: boo
 
     Args:
         df: columns method, seed, top1_best, top1_last.
-        emulated: whether the events are; the picture says so.
 
     Raises:
-        UserError: a column is missing or not numeric, there is no row, a seed occurs twice in a
-            method, or the suffix of `path` is unknown. So do the other plots.
+        UserError: of all plots: a column is missing or not numeric, there is no row, a seed occurs
+            twice in a method, or the suffix of `path` is unknown.
     """
     _require(df, (*RUN, "top1_best", "top1_last"), "the comparison plot")
     found = looks(df["method"])
@@ -184,9 +178,7 @@ def plot_rows(
     title: str = "",
     emulated: bool = False,
 ) -> None:
-    """A table's rows: every seed with mean ± std, and the paired difference to another row.
-
-    References are hollow; a line parts rows with different ones.
+    """A table's rows: every seed with mean ± std, and the paired difference to a hollow reference.
 
     Args:
         df: columns method (the row's name), seed, top1_last.
@@ -235,9 +227,7 @@ def plot_curves(
     emulated: bool = False,
     logx: bool = False,
 ) -> None:
-    """Mean over seeds of `y` against `x` with a shaded std, one line per method.
-
-    Only those `x` that all seeds of a method have reached: past the shortest run the mean would jump.
+    """Mean of `y` with std over seeds against `x`, a line per method, up to its shortest run's end.
 
     Args:
         runs: method -> one log per seed, each with columns `x` and `y`.
@@ -245,9 +235,7 @@ def plot_curves(
         logx: a logarithmic axis, its ticks at the `x` of the data.
     """
     if not runs:
-        raise UserError(
-            "No runs to draw curves from: expected a method with one run's log at least."
-        )
+        raise UserError("No runs to draw curves from: give at least one method with one log.")
     table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
 
     def draw() -> Figure:

@@ -18,7 +18,8 @@ def calibration(request: Request) -> list[Path]:
 
 
 def tenths(logits, labels) -> pd.DataFrame:
-    """Mean confidence and accuracy, both in [0, 1], and number of the recordings in each tenth of confidence."""
+    """Mean confidence and accuracy, both in [0, 1], and number of the recordings in each tenth of
+    confidence."""
     sure, said = logits.mean(dim=1).softmax(dim=-1).max(dim=-1)  # [R, T, N] -> [R]
     table = pd.DataFrame({"sure": sure, "right": (said == labels).float()})
     return table.groupby((table.sure * 10).astype(int).clip(upper=9)).agg(

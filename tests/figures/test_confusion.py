@@ -1,13 +1,13 @@
-"""Confusion matrices: counts against a loop, the table, and pictures for few and for many classes."""
+"""Confusion matrices: counts against a loop, the table, pictures for few and many classes."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_features import METHODS, assert_written
+from test_features import assert_written
 
 from tmkt_braincog.figures import confusion
-from tmkt_braincog.figures.features import event_logits, held_out_pairs
 from tmkt_braincog.figures.base import FIGURES, Request
+from tmkt_braincog.figures.features import event_logits, held_out_pairs
 
 
 def test_counts_against_a_loop_and_the_evaluation(runs, tmp_path):

@@ -1,4 +1,4 @@
-"""The pairs that the figures look at, what the networks make of them, and the numbers of alignment."""
+"""The pairs that the figures look at, what networks make of them, and numbers of alignment."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from PIL import Image
 
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.registry import caption
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.figures.features import (
     PairedTaps,
     collect,
@@ -21,13 +21,14 @@ from tmkt_braincog.figures.features import (
     paired_taps,
 )
 from tmkt_braincog.figures.tsne import alignment, embed
-from tmkt_braincog.figures.base import FIGURES, Request
+from tmkt_braincog.registry import caption
 
 METHODS = ("event-only", "baseline", "tmkt")
 
 
 def assert_written(paths, folder, names):
-    """Exactly these files in the folder, and the facts for the report; pictures decode and hold ink."""
+    """Exactly these files in the folder, and the facts for the report; pictures decode and hold
+    ink."""
     facts = [json.loads(path.read_text()) for path in paths if path.suffix == ".json"]
     assert {p.name for p in paths} == {p.name for p in folder.iterdir()}
     assert {p.name for p in paths if p.suffix != ".json"} == set(names)

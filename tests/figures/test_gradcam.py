@@ -1,4 +1,5 @@
-"""Grad-CAM++ through time: the paper's formula on gradients of our own, the right place, nothing touched."""
+"""Grad-CAM++ through time: the paper's formula on gradients of our own, the right place, nothing
+touched."""
 
 import copy
 import sys
@@ -43,7 +44,8 @@ BACKBONES = {
 
 
 def slow_maps(model, layer, x, label, head):
-    """Grad-CAM++ of one recording, ``[T, h, w]``, with loops, from the whole graph of the untouched model."""
+    """Grad-CAM++ of one recording, ``[T, h, w]``, with loops, from the whole graph of the untouched
+    model."""
     held = []
 
     def keep(module, inputs, output):
@@ -122,7 +124,8 @@ def test_the_model_is_left_as_it_was():
 
 
 class Spot(TransferModel):
-    """One convolution without padding that passes the first polarity on, and a head that adds all spikes up."""
+    """One convolution without padding that passes the first polarity on, and a head that adds all
+    spikes up."""
 
     def __init__(self, **options):
         super().__init__(**options)

@@ -1,4 +1,5 @@
-"""The variance of the gradient against known distributions and slow loops, and the command on finished runs."""
+"""The variance of the gradient against known distributions and slow loops, and the command on
+finished runs."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradient_variance as gv
-from tmkt_braincog.figures import variance
+from tmkt_braincog.figures import same_share, variance
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
@@ -106,11 +107,11 @@ def test_jackknife_of_a_mean_is_its_standard_error():
 
 
 def test_cases_have_the_share_asked_for():
-    by_name = {name: case for case in gv.cases(10, 0.4) for name in case.progress_of}
+    by_name = {name: case for case in same_share.cases(10, 0.4) for name in case.progress_of}
     assert set(by_name) == {"tsm", "fixed", "linear", "nonlinear", "sliding", "input"}
     draws = torch.rand(20000, 10, dtype=torch.float64)
     shares = {
-        name: case.mixing.event_frames(draws, gv._progress(case.progress_of[name]))
+        name: case.mixing.event_frames(draws, same_share.progress_at(case.progress_of[name]))
         .double()
         .mean()
         .item()
@@ -126,7 +127,7 @@ def test_cases_have_the_share_asked_for():
 
 def test_the_fixed_rule_comes_as_near_as_it_can():
     """At T = 4 its share is at least 2/4."""
-    names = [list(case.progress_of) for case in gv.cases(4, 0.25)]
+    names = [list(case.progress_of) for case in same_share.cases(4, 0.25)]
     assert names == [["tsm"], ["fixed"], ["linear", "nonlinear"], ["sliding"], ["input"]]
 
 
@@ -134,7 +135,7 @@ def test_mixup_of_inputs():
     events, static = torch.rand(3, 4, 2, 5, 5), torch.rand(3, 2, 5, 5)
     samples = torch.arange(3)
     batch = Pair(events, static, torch.zeros(3).long(), torch.rand(3, 4), samples, samples)
-    mixed = gv.InputMixup(4, 0.3)(batch)
+    mixed = same_share.InputMixup(4, 0.3)(batch)
     for b in range(3):
         for t in range(4):
             assert torch.allclose(mixed.frames[b, t], 0.3 * events[b, t] + 0.7 * static[b])
@@ -267,4 +268,7 @@ def test_the_same_run_twice(comparison, tmp_path, capsys):
 
 
 def test_progress_is_where_the_schedule_has_the_share():
-    assert gv._progress(0.4) == Progress(400000, 1000000) and gv._progress(None).fraction == 0
+    assert (
+        same_share.progress_at(0.4) == Progress(400000, 1000000)
+        and same_share.progress_at(None).fraction == 0
+    )

@@ -1,4 +1,5 @@
-"""The loss landscape: directions as in Li et al. (2018), surfaces known in closed form, weights left alone."""
+"""The loss landscape: directions as in Li et al. (2018), surfaces known in closed form, weights
+left alone."""
 
 import copy
 

@@ -1,4 +1,5 @@
-"""Along the time-steps: CKA against its definition, coefficients against the log, accuracy against the evaluation."""
+"""Along the time-steps: CKA against its definition, coefficients against the log, accuracy against
+the evaluation."""
 
 import json
 
@@ -6,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_features import METHODS, assert_written
+from test_features import assert_written
 
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
 from tmkt_braincog.figures.base import FIGURES, Request, untrained
+from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
 from tmkt_braincog.runs import reopen
 
 

@@ -1,4 +1,5 @@
-"""``tmkt figure``: what finished runs look at, how they align the modalities, how they err, what they cost."""
+"""``tmkt figure``: what finished runs look at, how they align the modalities, how they err, what
+they cost."""
 
 import argparse
 import shlex
@@ -42,7 +43,8 @@ def run(argv: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
-    usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]   (tmkt figure NAME --help for its options)"
+    usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]"
+    usage += "   (tmkt figure NAME --help for its options)"
     more = (
         "all: those that the runs allow, but energy and gradient-variance, which measure all seeds."
     )
@@ -72,8 +74,8 @@ def figures_parser(name: str) -> argparse.ArgumentParser:
     if name == "gradient-variance":
         add("--batches", type=positive_int, default=64, metavar="N", help=f"batches {given}")
         shares = "expected shares of event frames to compare at (default: 0.2 0.4 0.6 0.8)"
-        ratios = {"type": float, "nargs": "+", "default": [0.2, 0.4, 0.6, 0.8], "metavar": "R_M"}
-        add("--ratio", **ratios, help=shares)
+        four = [0.2, 0.4, 0.6, 0.8]
+        add("--ratio", type=float, nargs="+", default=four, metavar="R_M", help=shares)
     else:
         add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help=given)
         most = f"most recordings {given}"
@@ -82,7 +84,8 @@ def figures_parser(name: str) -> argparse.ArgumentParser:
 
 
 def _draw(names: list[str], options: argparse.Namespace, words: list[str], forgiving: bool) -> str:
-    """Draw them; returns the tables of words and what was written. ``forgiving``: what cannot be drawn is said."""
+    """Draw them; returns the tables of words and what was written. ``forgiving``: what cannot be
+    drawn is said."""
     from ..figures.base import Request, all_seeds, check_distinct, run_folders
     from ..runs import reopen
 

@@ -1,10 +1,12 @@
-"""What a figure is drawn from, and how it is written: pictures, numbers, and a caption for the report."""
+"""What a figure is drawn from, and how it is written: pictures, numbers, and a caption for the
+report."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,14 +123,16 @@ class Request:
         digits: str | None = "%.6g",
         said: Mapping[str, pd.DataFrame] | None = None,
     ) -> list[Path]:
-        """Write every picture as PNG and PDF, every table as CSV, and ``<name>.json``, which the report shows.
+        """Write every picture as PNG and PDF, every table as CSV, and ``<name>.json``, which the
+        report shows.
 
         Args:
             name: of the figure.
             draw, table: one, or several by the names of their files.
             about: the caption, after the line of what the figure shows.
             digits: of the CSV; None: as many as there are.
-            said: tables of words by their headings, for ``<name>.md``; the first is shown in the report.
+            said: tables of words by their headings, for ``<name>.md``; the first is shown in the
+            report.
         """
         stem = name.replace("-", "_") if said else name
         pictures = draw if isinstance(draw, Mapping) else {stem: draw}
@@ -140,7 +144,7 @@ class Request:
             written.append(self.folder / f"{file}.csv")
             with replacing(written[-1]) as temporary:
                 rows.to_csv(temporary, index=False, float_format=digits)
-        fact = {
+        fact: dict[str, Any] = {
             "kind": "table" if said else "figure",
             "name": name,
             "title": self.title,

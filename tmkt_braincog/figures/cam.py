@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models import TransferModel
 
-# Grad-CAM++ does not depend on the unit of the activations, but the 1e-6 that the package adds to squared
+# Grad-CAM++ does not depend on the unit of the activations, but the 1e-6 that the package adds to
+# squared
 # gradients does: as they come, those of a mean over many pixels and time-steps drown in it.
 UNIT = 1e-4
 
@@ -21,7 +22,8 @@ UNIT = 1e-4
 class Explained(NamedTuple):
     """What one run makes of one kind of input, on the CPU.
 
-    ``maps`` ``[B, T, H, W]`` >= 0, not scaled; mean ``logits`` ``[B, N]``; ``covered`` ``[H, W]`` bool, the pixels
+    ``maps`` ``[B, T, H, W]`` >= 0, not scaled; mean ``logits`` ``[B, N]``; ``covered`` ``[H, W]``
+    bool, the pixels
     that the maps say something about; ``head`` that decided, ``event`` or ``static``.
     """
 
@@ -32,9 +34,11 @@ class Explained(NamedTuple):
 
 
 def class_maps(model: TransferModel, x: Tensor, classes: Sequence[int], head: str) -> Explained:
-    """Grad-CAM++ of the mean logit over time, one map per time-step. The model is not touched: a copy runs.
+    """Grad-CAM++ of the mean logit over time, one map per time-step. The model is not touched: a
+    copy runs.
 
-    Every time-step of the target layer counts as a layer of its own, so that the gradient at a step holds
+    Every time-step of the target layer counts as a layer of its own, so that the gradient at a step
+    holds
     what the step does to all later ones, and the weights of its channels are its own (Eq. 19).
 
     Args:
@@ -75,7 +79,8 @@ def class_maps(model: TransferModel, x: Tensor, classes: Sequence[int], head: st
 
 
 class _Unrolled(nn.Module):
-    """A copy of the model, ``[B, T 2, H, W]`` -> mean logits ``[B, N]``, whose target layer is one module per time-step."""
+    """A copy of the model, ``[B, T 2, H, W]`` -> mean logits ``[B, N]``, whose target layer is one
+    module per time-step."""
 
     def __init__(self, model: TransferModel, head: str):
         super().__init__()
@@ -92,13 +97,15 @@ class _Unrolled(nn.Module):
 
 
 class Target(NamedTuple):
-    """The layer whose output is explained, and the pixels of the input on each side outside its map."""
+    """The layer whose output is explained, and the pixels of the input on each side outside its
+    map."""
 
     layer: nn.Module
     margin: float
 
     def enlarged(self, maps: Tensor, size: int) -> Tensor:
-        """``[B, T, h, w]`` -> ``[B, T, size, size]``: bilinear, over the part of the input it belongs to, 0 outside."""
+        """``[B, T, h, w]`` -> ``[B, T, size, size]``: bilinear, over the part of the input it
+        belongs to, 0 outside."""
         inner, left = round(size - 2 * self.margin), round(self.margin)
         right = size - inner - left
         inside = F.interpolate(maps, size=(inner, inner), mode="bilinear")
@@ -107,7 +114,8 @@ class Target(NamedTuple):
 
 @torch.no_grad()
 def find_target(model: TransferModel) -> Target:
-    """The last neuron behind the last convolution; where none follows it, the last module with a map.
+    """The last neuron behind the last convolution; where none follows it, the last module with a
+    map.
 
     Args:
         model: in evaluation mode.
@@ -138,8 +146,9 @@ def find_target(model: TransferModel) -> Target:
     convolutions = [i for i, module in enumerate(called) if isinstance(module, nn.Conv2d)]
     if not convolutions:
         raise UserError(
-            f"{type(model).__name__} with --event-size {model.event_size} has no convolution with a map of more "
-            "than one pixel, so there is nothing to show on its input. Use a convolutional model or a larger size."
+            f"{type(model).__name__} with --event-size {model.event_size} has no convolution with "
+            "a map of more than one pixel, so there is nothing to show on its input. Use a "
+            "convolutional model or a larger size."
         )
     behind = called[convolutions[-1] :]
     neurons = [module for module in behind if isinstance(module, BaseNode)]

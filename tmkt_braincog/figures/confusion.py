@@ -22,7 +22,8 @@ RESOLVED = 200  # most cells per side that a printed panel can show
 def confusion(request: Request) -> list[Path]:
     """Confusion matrix of the test recordings, as shares of every true class.
 
-    The CSV has the counts, cells of 0 left out. With more than 200 classes neighbouring ones are drawn
+    The CSV has the counts, cells of 0 left out. With more than 200 classes neighbouring ones are
+    drawn
     as one cell, so that no cell falls between two pixels.
     """
     counts = [counts_of(run, request) for run in request.runs]
@@ -38,7 +39,8 @@ def confusion(request: Request) -> list[Path]:
 
 
 def counts_of(run: Trainer, request: Request) -> np.ndarray:
-    """``[N, N]`` int64: row i, column j counts the recordings of class i that the mean logits take for j."""
+    """``[N, N]`` int64: row i, column j counts the recordings of class i that the mean logits take
+    for j."""
     logits, labels = event_logits(run, request)
     return confusion_matrix(labels, logits.mean(1).argmax(1), labels=range(logits.shape[-1]))
 

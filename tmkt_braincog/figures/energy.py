@@ -1,14 +1,19 @@
 """Spike rates, synaptic operations and energy of one inference, counted as the field reports them.
 
-- A layer that takes real numbers multiplies and accumulates: ``MAC = MACs per time-step x T``. These are
+- A layer that takes real numbers multiplies and accumulates: ``MAC = MACs per time-step x T``.
+These are
   the first layer, which takes event counts, and every layer with an input outside [0, 1].
 - Every other convolution or linear layer takes spikes and only accumulates: ``AC = rate x MACs per
-  time-step x T``, with the mean of its input as rate. Behind an average pool that is the firing rate in
-  front of it: the convention counts an input of 1/4 as a quarter of an operation. ``ops_nonzero`` counts
+  time-step x T``, with the mean of its input as rate. Behind an average pool that is the firing
+  rate in
+  front of it: the convention counts an input of 1/4 as a quarter of an operation. ``ops_nonzero``
+  counts
   every input that is not zero as a whole one.
-- Nothing is counted for BatchNorm (it folds into the convolution), pools and the neurons' own updates.
+- Nothing is counted for BatchNorm (it folds into the convolution), pools and the neurons' own
+updates.
 
-An AC costs 0.9 pJ and a MAC 4.6 pJ: 32-bit floating point, 45 nm, Horowitz, "Computing's energy problem
+An AC costs 0.9 pJ and a MAC 4.6 pJ: 32-bit floating point, 45 nm, Horowitz, "Computing's energy
+problem
 (and what we can do about it)", ISSCC 2014. The arithmetic alone, without memory traffic.
 """
 
@@ -62,11 +67,12 @@ def energy(request: Request) -> list[Path]:
     layers, summary = pd.concat(tables, ignore_index=True), pd.DataFrame(sums)
     o, ann = request.runs[0].options, summary["ann_uj"].iloc[0]
     about = (
-        f"{o.event_size} x {o.event_size}; one inference of the event stream, mean over at most {request.samples} test "
-        f"recordings, mean ± standard deviation over seeds. {MAC_PJ} pJ per MAC, {AC_PJ} pJ per AC (45 nm, Horowitz, "
-        "ISSCC 2014); arithmetic only. AC = mean input x MACs x T; the first layer, and every other one that takes real "
-        f"numbers, counts MACs x T. ANN: the same layers without spikes, one pass, {ann:.4g} µJ. By non-zero inputs: a "
-        "pooled input counts as a whole one. First layer by events: as one AC per event and synapse."
+        f"{o.event_size} x {o.event_size}; one inference of the event stream, mean over at most "
+        f"{request.samples} test recordings, mean ± standard deviation over seeds. {MAC_PJ} pJ per "
+        f"MAC, {AC_PJ} pJ per AC (45 nm, Horowitz, ISSCC 2014); arithmetic only. AC = mean input x "
+        "MACs x T; the first layer, and every other one that takes real numbers, counts MACs x T. "
+        f"ANN: the same layers without spikes, one pass, {ann:.4g} µJ. By non-zero inputs: a "
+        "pooled input counts as a whole one. First layer by events: one AC per event and synapse."
     )
     draw, said = partial(_draw, request, layers, summary), _tables(layers, summary)
     return request.publish("energy", draw, layers, about, "%.8g", said)
@@ -82,33 +88,40 @@ def _batches(run: Trainer, samples: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
-    """What every layer does in one inference: event stream and head, evaluation mode; mean over the recordings.
+    """What every layer does in one inference: event stream and head, evaluation mode; mean over the
+    recordings.
 
-    The step loop runs, so that hooks see plain tensors also in models of others; the executors give the
+    The step loop runs, so that hooks see plain tensors also in models of others; the executors give
+    the
     same spikes. Mode and executor of the model are restored.
 
     Args:
         batches: event frames ``[B, T, 2, H, W]`` on the model's device.
 
     Returns:
-        One row per layer, in the order in which they run. ``layer``; ``kind``: conv, linear, neuron; for
-        synapses ``operation`` (MAC, AC), ``macs`` (per time-step), ``input_mean``, ``input_nonzero`` (share
-        of the inputs), ``ops`` and ``ops_nonzero`` (per inference), ``energy_pj``; for neurons ``neurons``
+        One row per layer, in the order in which they run. ``layer``; ``kind``: conv, linear,
+        neuron; for
+        synapses ``operation`` (MAC, AC), ``macs`` (per time-step), ``input_mean``,
+        ``input_nonzero`` (share
+        of the inputs), ``ops`` and ``ops_nonzero`` (per inference), ``energy_pj``; for neurons
+        ``neurons``
         (their number) and ``spike_rate`` (spikes per neuron and time-step).
 
     Raises:
-        UserError: no recordings, neurons that give anything but 0 and 1, or layers that cannot be counted.
+        UserError: no recordings, neurons that give anything but 0 and 1, or layers that cannot be
+        counted.
     """
     sums: dict[str, dict[str, Any]] = {}
-    hooks = []
+    hooks: list[tuple[Any, Any]] = []
     for name, module in model.named_modules():
         if isinstance(module, (BaseNode, *SYNAPSES)):
             count = _count_spikes if isinstance(module, BaseNode) else _count
             hooks.append((module, partial(count, sums, name)))
         elif any(p.ndim > 1 for p in module.parameters(recurse=False)):
             raise UserError(
-                f"{name} is a {type(module).__name__}, whose operations are not counted here (counted: "
-                f"{', '.join(k.__name__ for k in SYNAPSES)}); the energy of this model would come out too small."
+                f"{name} is a {type(module).__name__}, whose operations are not counted here "
+                f"(counted: {', '.join(layer.__name__ for layer in SYNAPSES)}); the energy of this "
+                "model would come out too small."
             )
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     mode, executor, recordings = model.training, model.executor, 0
@@ -147,7 +160,8 @@ def _count(sums: dict, name: str, module: Any, inputs: tuple[Tensor, ...], out: 
 def _count_spikes(sums: dict, name: str, node: BaseNode, _: tuple, out: Tensor) -> None:
     if not ((out == 0) | (out == 1)).all():
         raise UserError(
-            f"{name} ({type(node).__name__}) gives values that are neither 0 nor 1: it has no spike rate."
+            f"{name} ({type(node).__name__}) gives values that are neither 0 nor 1: it has no "
+            "spike rate."
         )
     s = sums.setdefault(name, defaultdict(float))
     s["kind"] = "neuron"
@@ -179,9 +193,11 @@ def totals(layers: pd.DataFrame) -> dict[str, float]:
     """Sums of one network from the rows of :func:`measure`.
 
     Returns:
-        ``spike_rate`` over all neurons; ``mac`` and ``ac`` per inference; energies per inference in uJ:
+        ``spike_rate`` over all neurons; ``mac`` and ``ac`` per inference; energies per inference in
+        uJ:
         ``energy_uj``; ``events_uj`` with the first layer counted as one AC per event and synapse;
-        ``nonzero_uj`` with ``ops_nonzero`` for the ACs; ``ann_uj``, one pass of a network of the same
+        ``nonzero_uj`` with ``ops_nonzero`` for the ACs; ``ann_uj``, one pass of a network of the
+        same
         layers that knows no spikes; and ``ratio``, energy_uj over ann_uj.
     """
     neurons, synapses = (part for _, part in layers.groupby(layers["kind"] != "neuron"))
@@ -223,7 +239,7 @@ def _tables(layers: pd.DataFrame, summary: pd.DataFrame) -> dict[str, pd.DataFra
 
 
 def _draw(request: Request, layers: pd.DataFrame, summary: pd.DataFrame) -> Figure:
-    """Spike rate of every neuron layer, and energy as reported and with the first layer by events."""
+    """Spike rate of every neuron layer; energy as reported, and with the first layer by events."""
     found = looks(summary["method"])
     neurons = layers[layers["kind"] == "neuron"]
     names = list(dict.fromkeys(neurons["layer"]))
@@ -246,6 +262,7 @@ def _draw(request: Request, layers: pd.DataFrame, summary: pd.DataFrame) -> Figu
         axes.set(ylim=(n - 0.5, -0.5), xlim=(0, None))
     left.set(xlabel="spikes per neuron and time-step", ylabel="neuron layer")
     right.set_xlabel("energy per inference (µJ)")
+    hollow: dict[str, Any]
     hollow = {"color": GREY, "marker": "o", "linestyle": "", "markerfacecolor": "white"}
     more = [
         Line2D([], [], **hollow, label="first layer by events"),

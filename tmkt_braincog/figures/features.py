@@ -1,7 +1,8 @@
 """What trained networks make of test recordings beside static images of their classes.
 
 The figures look at the same things: test recordings that the network never trained on, each with an
-image of its class out of those that the run may train on (``Split.static``: under the clean protocol
+image of its class out of those that the run may train on (``Split.static``: under the clean
+protocol
 no twin of a test recording is among them). Both follow from :attr:`Request.seed` alone, so that
 methods with the same split are compared on the same pairs.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import TSMDataset
 from ..data.base import NO_TWIN
@@ -29,7 +30,8 @@ def as_pairs(
     pools: Sequence[np.ndarray],
     seed: int = 0,
 ) -> TSMDataset:
-    """Not augmented: each of the recordings ``[R]`` with the image at its place in ``images``, out of ``pools``."""
+    """Not augmented: each of the recordings ``[R]`` with the image at its place in ``images``, out
+    of ``pools``."""
     data = run.data
     twins = np.full(len(data.labels), NO_TWIN)
     twins[recordings] = images
@@ -48,7 +50,8 @@ def as_pairs(
 
 
 def held_out_pairs(run: Trainer, request: Request) -> TSMDataset:
-    """At most ``request.samples`` test recordings in random order, each with a static image of its class.
+    """At most ``request.samples`` test recordings in random order, each with a static image of its
+    class.
 
     The images of a class differ as long as it has enough; ``twins`` holds their indices.
 
@@ -70,12 +73,13 @@ def held_out_pairs(run: Trainer, request: Request) -> TSMDataset:
 def collect(
     run: Trainer, pairs: TSMDataset, look: Callable[[Pair], Sequence[Tensor]]
 ) -> tuple[Tensor, ...]:
-    """``look(batch)``, tensors ``[B, ...]``, for all pairs in batches: tensors ``[R, ...]`` in host memory.
+    """``look(batch)``, tensors ``[B, ...]``, for all pairs in batches: tensors ``[R, ...]`` in host
+    memory.
 
     On the run's device and in its precision, with model and heads in evaluation mode; their mode is
     restored.
     """
-    modules = [run.model, run.method]
+    modules: list[nn.Module] = [run.model, run.method]
     modes = [m.training for m in modules]
     seen = []
     try:

@@ -1,4 +1,4 @@
-"""Grad-CAM++ through time: where on its input a spiking network finds its class (Figure 3 of TMKT)."""
+"""Where on its input a spiking network finds its class (Figure 3 of TMKT)."""
 
 import textwrap
 from collections.abc import Sequence
@@ -46,7 +46,8 @@ class Inputs:
     streams: dict[str, Tensor]
 
     def pictures(self, kind: str) -> Tensor:
-        """``[B, H, W]`` in 0..1, what is shown: events summed over time and polarity, or the static image."""
+        """``[B, H, W]`` in 0..1, what is shown: events summed over time and polarity, or the static
+        image."""
         return scaled(self.streams[kind].sum((1, 2)), (-2, -1))
 
 
@@ -54,20 +55,27 @@ class Inputs:
 def draw(request: Request) -> list[Path]:
     """Grad-CAM++ on events and on static images, the runs beside each other.
 
-    Of up to five classes one test recording each, and for every run the map of the true class, the mean
+    Of up to five classes one test recording each, and for every run the map of the true class, the
+    mean
     over time of one map per time-step (Chattopadhyay et al., WACV 2018, through the package
-    ``grad-cam``). The static image, repeated over T, is the recording's twin, or where there is none a
+    ``grad-cam``). The static image, repeated over T, is the recording's twin, or where there is
+    none a
     training image of its class; it goes through the static head, which ``event-only`` has never
-    trained: there through the event head. Evaluation mode, float32. Convolutions without padding leave
+    trained: there through the event head. Evaluation mode, float32. Convolutions without padding
+    leave
     a margin without a map; stretched over the whole input it would be out of place.
 
-    ``gradcam_steps`` shows the first recording step by step. ``gradcam.csv``: per run, recording and kind
-    the prediction, its confidence, the share of the map's sum on the object, and that of an even map.
-    The object is where there are events, or where the image is bright: a rough measure for photographs,
+    ``gradcam_steps`` shows the first recording step by step. ``gradcam.csv``: per run, recording
+    and kind
+    the prediction, its confidence, the share of the map's sum on the object, and that of an even
+    map.
+    The object is where there are events, or where the image is bright: a rough measure for
+    photographs,
     and the background for dark drawings on white paper (``N-OMNIGLOT``).
 
     Raises:
-        UserError: the package is not installed, the runs share no test recording, or the model has no feature map.
+        UserError: the package is not installed, the runs share no test recording, or the model has
+        no feature map.
     """
     inputs = choose(request)
     seen = [{kind: explain(run, inputs, kind) for kind in KINDS} for run in request.runs]
@@ -77,7 +85,9 @@ def draw(request: Request) -> list[Path]:
         "gradcam": lambda: _figure(request, inputs, seen),
         "gradcam_steps": lambda: _steps_figure(request, inputs, seen),
     }
-    about = "Grad-CAM++ of the true class over its input; below each map the predicted class, red where wrong."
+    about = (
+        "Maps of the true class over its input; below each the predicted class, red where wrong."
+    )
     return request.publish("gradcam", pictures, table, about, digits=None)
 
 
@@ -129,7 +139,8 @@ def object_pixels(pictures: Tensor) -> Tensor:
 
 
 def share_inside(heat: Tensor, mask: Tensor) -> float:
-    """Share of the sum of ``heat`` (``[H, W]``, >= 0) that lies inside the mask; NaN where all of it is 0."""
+    """Share of the sum of ``heat`` (``[H, W]``, >= 0) that lies inside the mask; NaN where all of
+    it is 0."""
     return (heat[mask].sum() / heat.sum()).item()
 
 
@@ -198,7 +209,8 @@ def _name(axes: Axes, text: str) -> None:
 
 
 def grey(pictures: Tensor) -> np.ndarray:
-    """``[..., H, W]`` in 0..1 for the eye: a few pixels with very many events would darken the rest."""
+    """``[..., H, W]`` in 0..1 for the eye: a few pixels with very many events would darken the
+    rest."""
     shown = pictures.cpu().numpy()
     held = shown[shown > 0]
     return np.clip(shown / (np.percentile(held, PERCENTILE) if held.size else 1), 0, 1)

@@ -1,15 +1,19 @@
 """Variance of the loss's gradient over batches, for each mixing strategy at the same weights.
 
 TMKT (arXiv 2509.12959) claims that time-step mixup lowers it. Here every strategy meets the same
-weights, recordings and static partners, and the same loss: Eq. 17 without its heads, ``L_CLSm + lambda
+weights, recordings and static partners, and the same loss: Eq. 17 without its heads, ``L_CLSm +
+lambda
 L_RDA``, because mixed inputs have no label per frame. Strategies are compared where their expected
 share of event frames is the same.
 
-A gradient g is that of all weights of the model, in training mode and float32, at one batch: the first
-of an epoch of its own, behind the last epoch of the training. With two draws of the mixing per batch::
+A gradient g is that of all weights of the model, in training mode and float32, at one batch: the
+first
+of an epoch of its own, behind the last epoch of the training. With two draws of the mixing per
+batch::
 
     tr Cov(g) = E |g|^2 - |E g|^2          the variance, of everything that is chance
-    mixing    = E |g - g'|^2 / 2           that part which the draws of the mixing add; g' has other draws
+    mixing    = E |g - g'|^2 / 2           that part which the draws of the mixing add; g' has other
+    draws
     signal    = |E g|^2
     noise-to-signal = tr Cov(g) / |E g|^2
 
@@ -20,7 +24,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,21 +33,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-from torch import Tensor, nn
 
-from .. import mixing
 from ..data import Pair
 from ..data.sampling import epoch_batches
 from ..engine.train import Trainer, same_run
 from ..errors import UserError
 from ..methods import TMKT
-from ..mixing import Mixed, Mixing, Progress
 from ..plots import GREY, key, looks
 from .base import FIGURES, Request, untrained
+from .same_share import Case, cases, progress_at
 from .variance import estimates, flat_gradient, gram, interval_columns, over_seeds
 
 LIMIT = 8 * 2**30  # most bytes that the gradients of one strategy may take
-EPOCHS = 10**6
 _STREAM = 3  # keeps the second draws apart from the streams of sampling and splits
 # What the common loss takes from a run besides its general options.
 LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
@@ -63,9 +64,10 @@ def gradient_variance(request: Request) -> list[Path]:
     over = f"Student's over {seeds} seeds, values are geometric means" if seeds > 1 else ""
     about = (
         f"Batches of {o.batch_size}, {request.batches} of them per strategy. Gradient of L_CLSm + "
-        f"{o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, partners and weights "
-        "are the same for all strategies. Variance: tr Cov(g); of it mixing: the part that the draws of the mixing add "
-        "to that of recordings and partners; noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 "
+        f"{o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, "
+        "partners and weights are the same for all strategies. Variance: tr Cov(g); of it mixing: "
+        "the part that the draws of the mixing add to that of recordings and partners; "
+        "noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 "
         "from 0); relative: over TSM's at the same ratio, paired. Intervals: 95 %, "
         f"{over or 'jackknife over batches'}."
     )
@@ -76,7 +78,7 @@ def gradient_variance(request: Request) -> list[Path]:
 
 
 def _weights(runs: Sequence[Trainer]) -> Iterator[tuple[Trainer, str]]:
-    """Every seed at its initial weights, from which all methods start, and every run at its last."""
+    """Every seed at its initial weights, where all methods start, and every run at its last."""
     initial = set()
     for run in runs:
         if run.seed not in initial:
@@ -92,65 +94,17 @@ def _measured(run: Trainer, weights: str, request: Request) -> pd.DataFrame:
     return rows.assign(**where)[[*where, *rows.columns]]
 
 
-class InputMixup(Mixing):
-    """Mixup of the pixels: ``x = r events + (1 - r) static`` at every time-step, r = ``ratio``. No frame has a modality."""
-
-    def __init__(self, steps: int, ratio: float):
-        super().__init__(steps)
-        self.ratio = ratio
-
-    def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
-        raise NotImplementedError("mixed inputs have no event frames")
-
-    def __call__(self, batch: Pair, progress: Progress = Progress()) -> Mixed:
-        frames = self.ratio * batch.events + (1 - self.ratio) * batch.static.unsqueeze(1)
-        y_m = torch.full((len(frames),), 1 - self.ratio, device=frames.device)
-        return Mixed(frames, None, None, y_m)
-
-
-class Case(NamedTuple):
-    """Strategies that mix alike: by name the share of the training behind at which they do (None: any)."""
-
-    mixing: Mixing
-    progress_of: dict[str, float | None]
-    random: bool = False  # whether the mixing of a batch is a matter of chance
-
-
-def cases(steps: int, ratio: float) -> list[Case]:
-    """All strategies at an expected share ``ratio`` of event frames, TSM first; those that come to the same are one case.
-
-    Raises:
-        UserError: a ratio outside (0, 1).
-    """
-    tsm = Case(mixing.TimeStepMixup(steps, ratio), {"tsm": None}, random=True)
-    # the fixed rule t* = floor(T r) counts the other way round: the r whose share is nearest
-    t_star = min(range(1, steps), key=lambda t: abs((steps + 1 - t) / steps - ratio))
-    constant: dict[int, Case] = {}
-    cube_root = ratio ** (1 / 3)
-    for name, strategy, share in (
-        ("fixed", mixing.FixedRatio(steps, t_star / steps), None),
-        ("linear", mixing.DynamicLinear(steps), ratio),
-        ("nonlinear", mixing.DynamicNonLinear(steps), cube_root),
-    ):
-        n = int(strategy.event_frames(torch.zeros(1, steps), _progress(share)))
-        constant.setdefault(n, Case(strategy, {})).progress_of[name] = share
-    sliding = Case(mixing.SlidingReplacement(steps), {"sliding": cube_root}, random=True)
-    return [tsm, *constant.values(), sliding, Case(InputMixup(steps, ratio), {"input": None})]
-
-
-def _progress(share: float | None) -> Progress:
-    return Progress(round((share or 0) * EPOCHS), EPOCHS)
-
-
 def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataFrame:
     """All strategies at the weights that the trainer's model has now, which stay as they are.
 
     Returns:
-        One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as drawn),
+        One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as
+        drawn),
         ``progress``, ``batches``, and what :func:`estimates` gives, over TSM's at this ratio.
 
     Raises:
-        UserError: fewer than 3 batches, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
+        UserError: fewer than 3 batches, ratios that cannot be had, or gradients of more than
+        :data:`LIMIT` bytes.
     """
     if batches < 3:
         raise UserError(
@@ -174,8 +128,9 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
 
 
 def common_loss(trainer: Trainer) -> TMKT:
-    """``L_CLSm + lambda L_RDA`` with the run's lambda, form of the classification loss and coefficients theta_t."""
-    o, weights = trainer.options, {"mag_weight": 0, "mrp_weight": 0}
+    """``L_CLSm + lambda L_RDA`` with the run's lambda, form of the classification loss and
+    coefficients theta_t."""
+    o = trainer.options
     method = TMKT(
         o.step,
         trainer.model.num_features,
@@ -183,7 +138,8 @@ def common_loss(trainer: Trainer) -> TMKT:
         tet=o.TET_loss,
         coefficients="fixed",
         smoothing=o.smoothing,
-        **weights,
+        mag_weight=0,
+        mrp_weight=0,
     ).to(trainer.device)
     rda = getattr(trainer.method, "rda", None)  # event-only training has none: theta_t at its start
     if rda is not None:
@@ -192,8 +148,9 @@ def common_loss(trainer: Trainer) -> TMKT:
 
 
 @contextmanager
-def training_untouched(model: nn.Module) -> Iterator[None]:
-    """Training mode within; afterwards the mode and the running statistics of BatchNorm are what they were."""
+def training_untouched(model: Any) -> Iterator[None]:
+    """Training mode within; afterwards the mode and the running statistics of BatchNorm are what
+    they were."""
     mode, kept = model.training, {name: b.clone() for name, b in model.named_buffers()}
     model.train()
     try:
@@ -213,11 +170,12 @@ def _products(trainer: Trainer, method: TMKT, case: Case, batches: int) -> tuple
     need = draws * batches * width * 4
     if need > LIMIT:
         raise UserError(
-            f"--batches {batches}: {draws * batches} gradients of {width:,} values take {need / 2**30:.1f} GiB, more than "
-            f"the {LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {LIMIT // (draws * width * 4)} or fewer."
+            f"--batches {batches}: {draws * batches} gradients of {width:,} values take "
+            f"{need / 2**30:.1f} GiB, more than the {LIMIT / 2**30:.0f} GiB that may be kept at "
+            f"once. Give --batches {LIMIT // (draws * width * 4)} or fewer."
         )
     gradients, shares = torch.empty(draws, batches, width), []
-    progress = _progress(next(iter(case.progress_of.values())))
+    progress = progress_at(next(iter(case.progress_of.values())))
     for n, pairs in enumerate(_batches(trainer, batches, draws)):
         for k, batch in enumerate(pairs):
             mixed = case.mixing(batch, progress)
@@ -230,7 +188,8 @@ def _products(trainer: Trainer, method: TMKT, case: Case, batches: int) -> tuple
 
 
 def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
-    """The first batch of ``count`` epochs that no training step has seen, each with ``draws`` draws of the mixing."""
+    """The first batch of ``count`` epochs that no training step has seen, each with ``draws`` draws
+    of the mixing."""
     o, labels = trainer.options, trainer.data.labels[trainer.split.train].numpy()
     for epoch in range(o.epochs, o.epochs + count):
         trainer.pairs.set_epoch(epoch)
@@ -262,7 +221,8 @@ def _cells(row: pd.Series) -> dict[str, str]:
     }
 
 
-# What is drawn: linear stands for non-linear and for the fixed ratio, which cannot have every share.
+# What is drawn: linear stands for non-linear and for the fixed ratio, which cannot have every
+# share.
 DRAWN = {
     "tsm": "time-step mixup",
     "linear": "same t* for all (fixed, linear, non-linear)",
@@ -277,7 +237,8 @@ ROWS = {
 
 
 def _draw(request: Request, summary: pd.DataFrame) -> Figure:
-    """Variance, the same over TSM's, and noise-to-signal against the share of event frames; a column per weights."""
+    """Variance, the same over TSM's, and noise-to-signal against the share of event frames; a
+    column per weights."""
     by_weights = summary.groupby("weights", sort=False)
     figure = request.canvas(max(6.0, 0.8 + 2.6 * len(by_weights)), 6.6)
     panels = figure.subplots(len(ROWS), len(by_weights), squeeze=False, sharex=True, sharey="row")

@@ -1,12 +1,15 @@
-"""What the modality-aware heads of TMKT know of held-out mixed sequences, and which mixtures they were trained on.
+"""What the modality-aware heads of TMKT know of held-out mixed sequences, and which mixtures they
+were trained on.
 
 Mixed sequences are made as in training, by the run's own strategy, from test recordings and static
-images of their class. Schedules that move with training (sliding, dynamic) are taken at points spread
+images of their class. Schedules that move with training (sliding, dynamic) are taken at points
+spread
 evenly over it, so that the mixtures are those of training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from ..data.pairs import Pair
 from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
-from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
+from ..mixing import Mixed, Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
 from ..plots import COLOURS, GREY, key, lines
 from .base import COLUMNS, FIGURES, Request
 from .features import BATCH, collect, held_out_pairs
@@ -53,9 +56,10 @@ def mag(request: Request) -> list[Path]:
 
 def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns t from 1, sequences, and in percent accuracy and majority."""
+    method: Any = run.method
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return run.method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
+        return method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
 
     said, true = through_training(run, request, look)
     share = true.double().mean(0)
@@ -88,9 +92,10 @@ def mrp(request: Request) -> list[Path]:
 
 def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns recording (file name), true (t* - 1) / T, predicted; one row per sequence."""
+    method: Any = run.method
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return batch.index, mixed.y_m, run.method.mrp(spikes).mean(0)
+        return batch.index, mixed.y_m, method.mrp(spikes).mean(0)
 
     index, true, predicted = through_training(run, request, look)
     names = [run.data.names[i] for i in index]
@@ -99,7 +104,8 @@ def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
 
 
 def errors(table: pd.DataFrame) -> dict[str, float]:
-    """Number of sequences, mean absolute error, and the error of the best constant, the median ratio."""
+    """Number of sequences, mean absolute error, and the error of the best constant, the median
+    ratio."""
     true = table["true"]
     mae, of_median = (table["predicted"] - true).abs(), (true.median() - true).abs()
     return {"sequences": len(table), "mae": mae.mean(), "mae_median": of_median.mean()}
@@ -107,9 +113,11 @@ def errors(table: pd.DataFrame) -> dict[str, float]:
 
 @FIGURES.register("t-star")
 def t_star(request: Request) -> list[Path]:
-    """Where the events take over: t* as the run draws it over its training, against the law it should follow.
+    """Where the events take over: t* as the run draws it over its training, against the law it
+    should follow.
 
-    t* = T+1: no event frame at all. The law is drawn for TSM; the others have none that does not move.
+    t* = T+1: no event frame at all. The law is drawn for TSM; the others have none that does not
+    move.
 
     Raises:
         UserError: no run mixes.
@@ -124,7 +132,8 @@ def t_star(request: Request) -> list[Path]:
 
 def t_star_of(run: Trainer) -> pd.DataFrame:
     """Columns t_star in 1..T+1, count, share, law (its probability; NaN where there is no law)."""
-    T, mixing = run.options.step, run.method.mixing
+    T: int = run.options.step
+    mixing: Any = run.method.mixing
     drawn = [
         T + 1 - mixing.event_frames(draws, progress) for draws, progress in training_draws(run)
     ]
@@ -138,9 +147,11 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and progress of the run's own training batches, at most 100,000 samples or one epoch.
+    """Uniform numbers ``[B, T]`` and progress of the run's own training batches, at most 100,000
+    samples or one epoch.
 
-    Long trainings are thinned by epochs. Draws follow from seed, epoch and index: frames of one pixel do.
+    Long trainings are thinned by epochs. Draws follow from seed, epoch and index: frames of one
+    pixel do.
     """
     o, data = run.options, run.data
     frames = torch.zeros(len(data.labels), o.step, 2, 1, 1)
@@ -174,13 +185,13 @@ def through_training(run: Trainer, request: Request, look: Look) -> tuple[Tensor
 
     ``spikes`` is F_t of the mixed stream, ``[T, B, F]``. The progress goes evenly through training.
     """
-    pairs = held_out_pairs(run, request)
+    pairs, mixing = held_out_pairs(run, request), cast(Mixing, run.method.mixing)
     n, total = -(-len(pairs) // BATCH), run.options.epochs * run.steps
     middles = iter([(2 * i + 1) * total // (2 * n) for i in range(n)])
 
     def mixed_look(batch: Pair) -> Sequence[Tensor]:
         epoch, step = divmod(next(middles), run.steps)
-        mixed = run.method.mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
+        mixed = mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
         return look(mixed, run.model(batch.events, mixed.frames).static.spikes, batch)
 
     return collect(run, pairs, mixed_look)
@@ -193,7 +204,7 @@ def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
     for name, look in found.items():
         one = table[table["run"] == name]
         axes.plot(one["t"], one["majority"], color=look["color"], linestyle="--")
-    lowest = min(45, table[["accuracy", "majority"]].min(axis=None) - 2)
+    lowest = min(45.0, table[["accuracy", "majority"]].to_numpy().min() - 2)
     axes.set(xlabel="time-step t", ylabel="modality told (%)", ylim=(lowest, 102))
     dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")
     key(figure, found, more=[dashed])
@@ -226,13 +237,13 @@ def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Fig
 
 
 def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
-    n, last = len(request.names), table["t_star"].max()
+    n, last = len(request.names), int(table["t_star"].to_numpy().max())
     figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9)
     for axes, name in zip(panel, request.names, strict=True):
         one = table[table["run"] == name]
         share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
         axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
-        marks = {"linestyle": "", "marker": "_", "markersize": 9, "color": "black"}
+        marks: Any = {"linestyle": "", "marker": "_", "markersize": 9, "color": "black"}
         axes.plot(one["t_star"], one["law"], label="law of TSM", **marks)
         axes.set_title(f"{name}\nevent frames {100 * share:.1f} %")
         axes.set(xlabel="t*", xlim=(0.3, last + 0.7))

@@ -1,11 +1,12 @@
-"""The loss around trained weights (Figure 4 of TMKT), in filter-normalised random directions (Li et al., NeurIPS 2018)."""
+"""The loss around trained weights (Figure 4 of TMKT), in filter-normalised random directions (Li et
+al., NeurIPS 2018)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from ..data.frames import resize_frames
 from ..engine.evaluate import Metrics, evaluate
 from ..engine.train import Trainer
+from ..models.transfer import TransferModel
 from ..plots import key, looks
 from .base import COLUMNS, FIGURES, Request
 
@@ -37,7 +39,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Landscape:
-    """``loss``, ``top1`` (percent) ``[GRID, GRID]`` at (alpha, beta); ``rises`` ``[DIRECTIONS]``: the loss at RADIUS
+    """``loss``, ``top1`` (percent) ``[GRID, GRID]`` at (alpha, beta); ``rises`` ``[DIRECTIONS]``:
+    the loss at RADIUS
     in other directions, less that of the weights; ``centre``: of the weights themselves."""
 
     loss: np.ndarray
@@ -46,7 +49,8 @@ class Landscape:
     centre: Metrics
 
     def summary(self) -> dict[str, float]:
-        """The numbers behind the word flat: loss and top-1 of the weights, rise of the loss, :func:`curvature`."""
+        """The numbers behind the word flat: loss and top-1 of the weights, rise of the loss,
+        :func:`curvature`."""
         rise = {"rise": self.rises.mean(), "rise_std": self.rises.std(ddof=1)}
         at = {"loss": self.centre.loss, "top1": self.centre.top1}
         return {**at, **rise, "curvature": curvature(self.loss)}
@@ -54,16 +58,21 @@ class Landscape:
 
 @FIGURES.register("landscape")
 def draw(request: Request) -> list[Path]:
-    """Loss around the trained weights in two random directions, contours and a section, one scale for all runs.
+    """Loss around the trained weights in two random directions, contours and a section, one scale
+    for all runs.
 
-    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, where d is Gaussian and then scaled filter
-    by filter, d <- d / ||d|| * ||theta||. Everything of fewer than two dimensions (biases, BatchNorm's
+    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, where d is Gaussian and then scaled
+    filter
+    by filter, d <- d / ||d|| * ||theta||. Everything of fewer than two dimensions (biases,
+    BatchNorm's
     weights, the neurons' constants) stays. All runs take the same Gaussian numbers. The loss is the
     cross-entropy of the mean logits of the event stream on up to 200 test recordings, in evaluation
     mode: BatchNorm's running statistics are not measured again for moved weights.
 
-    ``landscape_summary.csv``: loss of the weights; its rise at distance 0.5, mean and std over 16 more
-    directions; curvature in the plane shown: the trace of the Hessian of a quadratic fitted within 0.5.
+    ``landscape_summary.csv``: loss of the weights; its rise at distance 0.5, mean and std over 16
+    more
+    directions; curvature in the plane shown: the trace of the Hessian of a quadratic fitted within
+    0.5.
 
     Raises:
         UserError: the runs share no test recording.
@@ -81,7 +90,9 @@ def draw(request: Request) -> list[Path]:
             )
         ),
     }
-    about = f"Cross-entropy on {len(recordings)} test recordings; rise at 0.5: mean ± std over directions."
+    about = (
+        f"Cross-entropy on {len(recordings)} test recordings; rise at 0.5 ± std over directions."
+    )
     lands = list(found.values())
     return request.publish("landscape", lambda: _figure(request, lands), tables, about, digits=None)
 
@@ -92,12 +103,13 @@ def axis() -> np.ndarray:
 
 
 def look_around(run: Trainer, recordings: np.ndarray, seed: int, bar: tqdm) -> Landscape:
-    """Evaluate the run's model on the grid and in the directions of the rise, which follow from the seed."""
+    """Evaluate the run's model on the grid and in the directions of the rise, which follow from the
+    seed."""
     model, data = run.model, run.data
     frames = resize_frames(data.frames[recordings], run.options.event_size).to(run.device)
     labels, everyone = data.labels[recordings].to(run.device), np.arange(len(recordings))
 
-    def measure(moved: nn.Module) -> Metrics:
+    def measure(moved: TransferModel) -> Metrics:
         bar.update()
         return evaluate(moved, frames, labels, everyone, run.device, BATCH, run.amp)
 
@@ -112,7 +124,8 @@ def look_around(run: Trainer, recordings: np.ndarray, seed: int, bar: tqdm) -> L
 
 
 def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
-    """A Gaussian direction, each of its filters ``weight[i]`` with the norm of the model's own filter."""
+    """A Gaussian direction, each of its filters ``weight[i]`` with the norm of the model's own
+    filter."""
     direction = {}
     for name, weight in model.named_parameters():
         if weight.ndim >= 2:
@@ -127,11 +140,10 @@ def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
 
 
 def along(
-    model: nn.Module,
-    moves: Iterable[Sequence[tuple[float, Direction]]],
-    measure: Callable[[nn.Module], T],
+    model: Any, moves: Iterable[Sequence[tuple[float, Direction]]], measure: Callable[[Any], T]
 ) -> Iterator[T]:
-    """``measure`` at the model's weights plus the sum of ``c d`` over the (c, d) of every move, on a copy of the model."""
+    """``measure`` at the model's weights plus the sum of ``c d`` over the (c, d) of every move, on
+    a copy of the model."""
     if hasattr(model, "reset"):
         model.reset()  # a membrane that is part of a graph cannot be copied
     moved = deepcopy(model)
@@ -145,9 +157,11 @@ def along(
 
 
 def curvature(loss: np.ndarray) -> float:
-    """Trace of the Hessian of the quadratic in (alpha, beta) that fits the points within RADIUS of the centre best.
+    """Trace of the Hessian of the quadratic in (alpha, beta) that fits the points within RADIUS of
+    the centre best.
 
-    A fit, because the loss of a spiking network has steps: differences of neighbours would measure these.
+    A fit, because the loss of a spiking network has steps: differences of neighbours would measure
+    these.
     """
     alpha, beta = np.meshgrid(axis(), axis(), indexing="ij")
     near = np.maximum(abs(alpha), abs(beta)) <= RADIUS + 1e-9
@@ -164,7 +178,8 @@ def _points(land: Landscape) -> pd.DataFrame:
 
 
 def _figure(request: Request, lands: Sequence[Landscape]) -> Figure:
-    """A panel of contours per run, the weights as a cross, and the sections along alpha in the last."""
+    """A panel of contours per run, the weights as a cross, and the sections along alpha in the
+    last."""
     figure, panel = request.panels(len(lands) + 1, 2.6, 2.9, sharey=False)
     norm, own = _norm(lands), looks(request.names)
     for i, (axes, name, land) in enumerate(zip(panel, request.names, lands, strict=False)):
@@ -191,7 +206,7 @@ def _norm(lands: Sequence[Landscape]) -> Normalize:
 
 def _contours(axes, loss: np.ndarray, norm: Normalize) -> None:
     locator = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else MaxNLocator(12)
-    levels = locator.tick_values(norm.vmin, norm.vmax)
+    levels = locator.tick_values(norm.vmin or 0.0, norm.vmax or 0.0)
     axes.pcolormesh(axis(), axis(), loss.T, norm=norm, shading="gouraud", rasterized=True)
     ink = ["white" if norm(level) < 0.6 else "black" for level in levels]
     drawn = axes.contour(axis(), axis(), loss.T, levels, colors=ink, linewidths=0.6)

@@ -25,9 +25,12 @@ LEAST = 4  # pairs that debiased CKA is defined for
 def cka(request: Request) -> list[Path]:
     """CKA of event and static features at every time-step, before and after training.
 
-    Linear CKA of the taps (TMKT Eq. 11) over all pairs at once, where training compares the samples of
-    a batch: the plain estimate is the higher the fewer samples there are, so the debiased one is shown
-    too. Two images of a class differ, so 1 is not what perfect alignment of the modalities would give.
+    Linear CKA of the taps (TMKT Eq. 11) over all pairs at once, where training compares the samples
+    of
+    a batch: the plain estimate is the higher the fewer samples there are, so the debiased one is
+    shown
+    too. Two images of a class differ, so 1 is not what perfect alignment of the modalities would
+    give.
 
     Raises:
         UserError: fewer than 4 test recordings.
@@ -44,8 +47,8 @@ def cka_of(run: Trainer, request: Request) -> pd.DataFrame:
         taps = paired_taps(trainer, request)
         if len(taps.label) < LEAST:
             raise UserError(
-                f"CKA of {len(taps.label)} test recordings says nothing: give --samples of at least "
-                f"{LEAST}, better 300."
+                f"CKA of {len(taps.label)} test recordings says nothing: give --samples of at "
+                f"least {LEAST}, better 300."
             )
         # one time-step after another: with long features all of them at once would be gigabytes
         steps = zip(taps.event.unbind(1), taps.static.unbind(1), strict=True)
@@ -63,8 +66,8 @@ def _draw_cka(request: Request, table: pd.DataFrame) -> Figure:
             one = table[(table["run"] == name) & (table["training"] == when)]
             style = {"color": color, "marker": look["marker"], "markersize": 3.5}
             axes.plot(one["t"], one["cka"], label=f"{when} training", **style)
-            hollow = {"linestyle": "--", "markerfacecolor": "white"}
-            axes.plot(one["t"], one["cka_debiased"], label=f"{when}, debiased", **style, **hollow)
+            style |= {"linestyle": "--", "markerfacecolor": "white"}
+            axes.plot(one["t"], one["cka_debiased"], label=f"{when}, debiased", **style)
         axes.set(title=name, xlabel="time-step t", ylim=(lowest, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in panel[::COLUMNS]:
@@ -88,8 +91,8 @@ def theta(request: Request) -> list[Path]:
     without = ", ".join(name for name in request.names if name not in found.names)
     if not found.runs:
         raise UserError(
-            f"No run logged coefficients sigma_1 ... sigma_T (seen: {without}). Give a run of tmkt or "
-            "baseline with --regularization and with the alignment loss."
+            f"No run logged coefficients sigma_1 ... sigma_T (seen: {without}). Give a run of tmkt "
+            "or baseline with --regularization and with the alignment loss."
         )
     table = found.table(coefficients)
     about = "Weight of the alignment at each time-step" + (
@@ -111,14 +114,14 @@ def coefficients(run: Trainer) -> pd.DataFrame:
 
 
 def _draw_theta(request: Request, table: pd.DataFrame) -> Figure:
-    names, steps = request.names, table["t"].max()
+    names, steps = request.names, int(table["t"].to_numpy().max())
     figure, panel = request.panels(len(names), max(2.7, 5.0 / len(names)), 2.9)
     # viridis less its yellow end, which vanishes on white paper
     shade = ListedColormap(sns.color_palette("viridis", as_cmap=True)(np.linspace(0, 0.9, steps)))
     for axes, name in zip(panel, names, strict=True):
-        for t, one in table[table["run"] == name].groupby("t"):
+        for i, (_, one) in enumerate(table[table["run"] == name].groupby("t")):
             marker = "." if len(one) < 5 else ""
-            axes.plot(one["epoch"], one["sigma"], color=shade(t - 1), linewidth=1.2, marker=marker)
+            axes.plot(one["epoch"], one["sigma"], color=shade(i), linewidth=1.2, marker=marker)
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.ticklabel_format(axis="y", useOffset=False)
@@ -146,7 +149,8 @@ def accuracy_over_time(request: Request) -> list[Path]:
 
 
 def accuracy_of(run: Trainer, request: Request) -> pd.DataFrame:
-    """Columns t from 1, top1 in percent of the mean of the logits of steps 1..t; at T it is the run's accuracy."""
+    """Columns t from 1, top1 in percent of the mean of the logits of steps 1..t; at T it is the
+    run's accuracy."""
     logits, labels = event_logits(run, request)
     steps = range(1, logits.shape[1] + 1)
     top1 = [accuracy(logits[:, :t].mean(1), labels)[0].item() for t in steps]

@@ -33,10 +33,13 @@ SHOWN = {
 
 @FIGURES.register("tsne")
 def tsne(request: Request) -> list[Path]:
-    """t-SNE of event and static features, by class and by modality, and how far they are aligned in numbers.
+    """t-SNE of event and static features, by class and by modality, and how far they are aligned in
+    numbers.
 
-    The features are the taps, averaged over time-steps as the logits are; both modalities are in one
-    embedding, one per run. ``tsne-numbers.csv`` is computed from the features, see :func:`alignment`.
+    The features are the taps, averaged over time-steps as the logits are; both modalities are in
+    one
+    embedding, one per run. ``tsne-numbers.csv`` is computed from the features, see
+    :func:`alignment`.
 
     Raises:
         UserError: fewer than 5 test recordings.
@@ -55,8 +58,8 @@ def tsne(request: Request) -> list[Path]:
         lambda: _draw(request, points, numbers),
         {"tsne": points, "tsne-numbers": numbers},
         f"{request.counted} and as many static images of their classes; numbers from the features, "
-        "not from the picture: silhouettes, how often the modality is told (50 % is chance), and the "
-        "recordings whose nearest image is of their class.",
+        "not from the picture: silhouettes, how often the modality is told (50 % is chance), and "
+        "the recordings whose nearest image is of their class.",
     )
 
 
@@ -74,7 +77,8 @@ def _embedded(run: Trainer, taps: PairedTaps, seed: int) -> pd.DataFrame:
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """t-SNE (van der Maaten & Hinton, 2008) of ``[n, D]`` in the plane: ``[n, 2]``."""
-    # scikit-learn crashes on the principal components of features that are all equal (a silent network)
+    # scikit-learn crashes on the principal components of features that are all equal (a silent
+    # network)
     init = "pca" if np.ptp(features, axis=0).any() else "random"
     perplexity = min(30, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(features)
@@ -132,7 +136,7 @@ def _draw(request: Request, points: pd.DataFrame, numbers: pd.DataFrame) -> Figu
         bare(axes)
     grid[0, 0].set_ylabel("by class")
     grid[1, 0].set_ylabel("by modality")
-    dots = [(what, own, marker) for what, marker, _, own in SHOWN.values()]
+    dots: list[tuple] = [(what, own, marker) for what, marker, _, own in SHOWN.values()]
     # squares, since the colours of modalities are among those of classes
     dots += [(classes[c], colour[c], "s") for c in classes.index if named]
     key = [Line2D([], [], ls="", markersize=4, color=c, marker=m, label=n) for n, c, m in dots]

@@ -15,13 +15,15 @@ Estimate = tuple[float, float, float]  # a value, and its 95 % interval
 
 
 def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Gradient of a scalar to all parameters as one vector on the CPU; zeros for those that have no part in it."""
+    """Gradient of a scalar to all parameters as one vector on the CPU; zeros for those that have no
+    part in it."""
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return torch.cat([g.flatten() for g in gradients]).cpu()
 
 
 def gram(gradients: Tensor, chunk: int = 2**16) -> np.ndarray:
-    """Inner products ``[K, N, K, N]``, added up in float64, of gradients ``[K, N, P]``: K draws of each of N batches."""
+    """Inner products ``[K, N, K, N]``, added up in float64, of gradients ``[K, N, P]``: K draws of
+    each of N batches."""
     K, N, P = gradients.shape
     flat, out = gradients.view(K * N, P), torch.zeros(K * N, K * N, dtype=torch.float64)
     for start in range(0, P, chunk):
@@ -31,7 +33,8 @@ def gram(gradients: Tensor, chunk: int = 2**16) -> np.ndarray:
 
 
 def moments(products: np.ndarray) -> dict[str, float]:
-    """``variance``, ``mixing``, ``signal`` and ``noise_to_signal`` from ``[K, N, K, N]`` of :func:`gram`, K = 1 or 2.
+    """``variance``, ``mixing``, ``signal`` and ``noise_to_signal`` from ``[K, N, K, N]`` of
+    :func:`gram`, K = 1 or 2.
 
     noise_to_signal is NaN where the signal drowns, its unbiased estimate not being positive.
     """
@@ -48,7 +51,8 @@ def moments(products: np.ndarray) -> dict[str, float]:
 def jackknife(statistic: Callable[..., float], *products: np.ndarray) -> Estimate:
     """A positive statistic of one or more Gram arrays over the same batches, and its 95 % interval.
 
-    The batches are left out one at a time; the interval is Student's, N - 1 degrees of freedom, on a log
+    The batches are left out one at a time; the interval is Student's, N - 1 degrees of freedom, on
+    a log
     scale. NaN where a value is not positive.
     """
     N = products[0].shape[1]
@@ -63,7 +67,8 @@ def jackknife(statistic: Callable[..., float], *products: np.ndarray) -> Estimat
 
 
 def estimates(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """All quantities with their intervals, and two of them over those of another case, paired by batch."""
+    """All quantities with their intervals, and two of them over those of another case, paired by
+    batch."""
 
     def ratio(name: str, ours: np.ndarray, theirs: np.ndarray) -> float:
         return moments(ours)[name] / moments(theirs)[name]
@@ -92,7 +97,8 @@ def _named(name: str, estimate: Estimate) -> dict[str, float]:
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per ``weights``, ratio and strategy.
 
-    With one seed the values and intervals are its own, over batches; with several they are the geometric
+    With one seed the values and intervals are its own, over batches; with several they are the
+    geometric
     mean over seeds and its Student interval on a log scale, paired by seed for the relative ones.
 
     Args:
