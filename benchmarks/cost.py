@@ -27,13 +27,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from workload import Workload, hardware, parser, prepare, time_and_memory, write
 
-from tmkt_braincog.plots import COLOURS, MARKERS, save
+from tmkt_braincog.plots import COLOURS, MARKERS, canvas, save
 from tmkt_braincog.terminal import guarded
 
 BASE = {
@@ -124,9 +123,7 @@ def exponents(rows: list[dict]) -> list[dict]:
 def draw(rows: list[dict], title: str) -> Figure:
     """Time above, memory below, a column per quantity; all axes logarithmic, shared in a row."""
     quantities = list(dict.fromkeys(r["quantity"] for r in rows))
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure = canvas(7.2, 4.4, title)
     panels = figure.subplots(len(METRICS), len(quantities), sharex="col", sharey="row")
     for row, metric in zip(panels, METRICS, strict=True):
         for axes, quantity in zip(row, quantities, strict=True):

@@ -23,11 +23,11 @@ from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.figures.figures import FIGURES
 from tmkt_braincog.methods import METHODS, TMKT
 from tmkt_braincog.mixing import STRATEGIES, Progress
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.registry import FIGURES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "docs" / "examples"

@@ -1,21 +1,23 @@
-"""The figures: files that decode, show something, and carry the numbers they were given."""
+"""The pictures: files that decode, and axes that carry the numbers, labels and colours they were
+given."""
 
 import os
-from itertools import pairwise
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from PIL import Image
 
+from tmkt_braincog import plots
 from tmkt_braincog.comparison import summarise
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.figures import plots
 from tmkt_braincog.files import replacing
 
 METHODS = ("event-only", "baseline", "tmkt")
+LONG = "a change with a long name, number"
 
 
 def results(methods=METHODS, seeds=3):
@@ -24,7 +26,7 @@ def results(methods=METHODS, seeds=3):
         for i, m in enumerate(methods)
         for s in range(seeds)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
 
 
 def log(epochs, shift=0.0):
@@ -41,73 +43,87 @@ def shots(ks=(1, 5, 20)):
     return pd.DataFrame(rows)
 
 
-def assert_picture(path, inches):
-    """Decodes, has the size asked for, and holds coloured ink."""
-    with Image.open(path) as image:
-        image.load()
-        assert image.size == pytest.approx([side * plots.DPI for side in inches], abs=2)
-        assert image.info["dpi"][0] == pytest.approx(plots.DPI, abs=1)
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert 0.5 < (pixels == 255).all(axis=2).mean() < 0.99
-    assert (np.ptp(pixels, axis=2) > 60).sum() > 50
-    assert str(path.parent).encode() not in path.read_bytes()
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would be saved."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda draw, path: figures.append(draw()))
+    return figures
 
 
-@pytest.mark.parametrize(
-    ("methods", "seeds", "inches"),
-    [
-        (METHODS, 3, (7.7, 3.5)),
-        (METHODS, 1, (7.7, 3.5)),
-        (("tmkt",), 2, (6.0, 3.5)),
-        (tuple(f"ablation-number-{i}" for i in range(8)), 4, (10.0, 5.8)),
-    ],
-)
-def test_comparison(methods, seeds, inches, tmp_path):
-    plots.plot_comparison(results(methods, seeds), tmp_path / "new" / "c.png", "A title " * 20)
-    assert_picture(tmp_path / "new" / "c.png", inches)
-    assert os.listdir(tmp_path / "new") == ["c.png"]
+def dots(axes):
+    """Where the small marks of the seeds lie, with their colours."""
+    marks = [c for c in axes.collections if isinstance(c, PathCollection)]
+    return [(*at, to_hex(c.get_facecolor()[0])) for c in marks for at in c.get_offsets()]
 
 
-def test_comparison_survives_a_missing_seed(tmp_path):
-    plots.plot_comparison(results().drop(index=4), tmp_path / "c.png")
-    assert_picture(tmp_path / "c.png", (7.7, 3.5))
+def large(axes):
+    """x, y and colour of the marks of the means."""
+    marks = [
+        line for line in axes.lines if line.get_markersize() == 5 and len(line.get_xdata()) == 1
+    ]
+    return [(line.get_xdata()[0], line.get_ydata()[0], line.get_color()) for line in marks]
 
 
-def test_comparison_shows_means_and_joins_equal_seeds():
-    figure = plots._comparison(results().drop(index=4), list(METHODS), "")
-    best, last = figure.axes
-    labels = [tick.get_text() for tick in best.get_xticklabels()]
-    assert labels == ["event-only\n71.00 ± 1.00", "baseline\n73.00 ± 1.41", "tmkt\n75.00 ± 1.00"]
-    joins = [line.get_ydata().tolist() for line in best.lines if line.get_linewidth() == 0.8]
-    assert joins == [[70, 72, 74], [71, 75], [72, 74, 76]]
-    assert [best.get_title(), last.get_title()] == ["best epoch", "last epoch"]
+def test_a_method_has_one_look_everywhere():
+    alone, all_of = plots.looks(["tmkt"]), plots.looks([*reversed(plots.METHODS), "tmkt+seal"])
+    assert alone["tmkt"] == all_of["tmkt"] == {"color": "#009E73", "marker": "D"}
+    assert plots.looks(["TMKT"])["TMKT"] == alone["tmkt"]
+    assert [all_of[m]["color"] for m in plots.METHODS] == list(plots.COLOURS[:5])
+    assert all_of["tmkt+seal"]["marker"] == all_of["seal"]["marker"]
+    names = ["own", "baseline", *(f"other {i}" for i in range(20)), "baseline+ckd", "tmkt+ckd"]
+    found = plots.looks(names)
+    assert list(found) == names and found["own"]["color"] == plots.COLOURS[0]
+    assert len({(look["color"], look["marker"]) for look in found.values()}) == len(names)
+    assert found["other 0"] == {"color": plots.COLOURS[2], "marker": plots.MARKERS[2]}
 
 
-def test_tick_labels_of_many_methods_do_not_overlap():
-    methods = [f"ablation-number-{i}" for i in range(6)]
-    figure = plots._comparison(results(methods), methods, "")
+@pytest.mark.parametrize("methods", [METHODS[1:], (*METHODS, "ckd", f"tmkt, {LONG} 1")])
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_comparison_shows_every_seed_and_mean_with_std(drawn, methods, seeds):
+    df = results(methods, seeds)
+    plots.plot_comparison(df, "c.png", "N-MNIST, Transfer_SCNN", emulated=True)
+    (figure,) = drawn
     figure.draw_without_rendering()
-    for axes in figure.axes:
-        boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
-        assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    colours = [look["color"].lower() for look in plots.looks(methods).values()]
+    for axes, column in zip(figure.axes, ("top1_best", "top1_last"), strict=True):
+        rows = [methods.index(m) for m in df["method"]]
+        expected = [(v, y - 0.2, colours[y]) for v, y in zip(df[column], rows, strict=True)]
+        assert dots(axes) == expected
+        mean = df.groupby("method", sort=False)[column].mean()
+        assert large(axes) == [
+            (m, y, plots.looks(methods)[n]["color"]) for y, (n, m) in enumerate(mean.items())
+        ]
+        assert sum(
+            len(c.get_segments()) for c in axes.collections if hasattr(c, "get_segments")
+        ) == (len(methods) if seeds > 1 else 0)
+        assert not [line for line in axes.lines if len(line.get_xdata()) > 2]  # joins no categories
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[0] == ("70.00" if seeds == 1 else "72.00 ± 1.58")
+    ticks = [t.get_text().replace("\n", " ") for t in figure.axes[0].get_yticklabels()]
+    assert ticks == list(methods)
+    assert figure.get_suptitle() == "N-MNIST, Transfer_SCNN, emulated\u00a0events"
+    assert [axes.get_title() for axes in figure.axes] == ["best epoch", "last epoch"]
 
 
-def test_curves(tmp_path):
-    runs = {m: [log(30, i + s) for s in range(3)] for i, m in enumerate(METHODS)}
-    plots.plot_curves(runs, tmp_path / "c.png", title="t")
-    assert_picture(tmp_path / "c.png", (5.0, 3.4))
+def test_curves_are_mean_and_std_where_all_seeds_are(drawn):
+    runs = {"baseline": [log(5, -1.0), log(5, 1.0).head(3)], "tmkt": [log(30)]}
+    plots.plot_curves(runs, "c.png")
+    axes = drawn[0].axes[0]
+    first, second = axes.lines
+    assert first.get_xdata().tolist() == [0, 1, 2]
+    assert first.get_ydata().tolist() == pytest.approx(log(5)["top1"].head(3).tolist())
+    assert [first.get_color(), second.get_color()] == [plots.COLOURS[1], plots.COLOURS[2]]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert np.ptp(band[band[:, 0] == 1][:, 1]) == pytest.approx(2 * 2**0.5)
+    assert axes.get_ylabel() == plots.ACCURACY and axes.get_xlabel() == "epoch"
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == ["baseline (2 seeds)", "tmkt (1 seed)"]
 
 
-def test_curve_is_mean_and_std_where_all_seeds_are():
-    curve = plots._curve("tmkt", [log(5, -1.0), log(5, 1.0).head(3)], "epoch", "top1")
-    assert curve.index.tolist() == [0, 1, 2]
-    assert curve["mean"].tolist() == pytest.approx(log(5)["top1"].head(3).tolist())
-    assert curve["std"].tolist() == pytest.approx([2**0.5] * 3)
-
-
-def test_one_seed_one_epoch_is_visible(tmp_path):
-    plots.plot_curves({"tmkt": [log(1)]}, tmp_path / "c.png")
-    assert_picture(tmp_path / "c.png", (5.0, 3.4))
+def test_one_seed_one_epoch_is_visible(drawn):
+    plots.plot_curves({"tmkt": [log(1)]}, "c.png")
+    assert drawn[0].axes[0].lines[0].get_marker() == "D"
 
 
 @pytest.mark.parametrize(
@@ -127,34 +143,13 @@ def test_bad_curves(runs, message, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("ks", [(1, 5, 20), (5,), tuple(range(1, 11))])
-def test_shots(ks, tmp_path):
-    plots.plot_shots(shots(ks), tmp_path / "s.png", "t")
-    assert_picture(tmp_path / "s.png", (5.0, 3.6))
-
-
-def test_shots_of_one_seed_have_no_bar(tmp_path):
-    plots.plot_shots(shots().query("seed == 0"), tmp_path / "s.png", "t")
-    assert_picture(tmp_path / "s.png", (5.0, 3.6))
-
-
-def test_shots_axis_is_logarithmic_and_labelled_by_the_shots():
-    axes = plots._shots(shots(), list(METHODS), "").axes[0]
+def test_shots_axis_is_logarithmic_and_labelled_by_the_shots(drawn):
+    plots.plot_shots(shots(), "s.png")
+    axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "20"]
-    assert len(axes.containers) == 3
-    means = axes.containers[1].lines[0]
-    assert means.get_xdata().tolist() == pytest.approx([1, 5, 20])
-    assert means.get_ydata().tolist() == pytest.approx([33, 37, 52])
-
-
-@pytest.mark.parametrize("methods", [2, 3, 7])
-@pytest.mark.parametrize("ks", [[1, 2, 5], [9, 10], list(range(1, 11))])
-def test_bars_of_neighbouring_shots_keep_apart(ks, methods):
-    step = plots._offset(ks, methods)
-    assert step > 1.0
-    half = step ** ((methods - 1) / 2)
-    assert all(a * half < b / half for a, b in pairwise(ks))
+    assert axes.lines[1].get_xdata().tolist() == [1, 5, 20]
+    assert axes.lines[1].get_ydata().tolist() == pytest.approx([33, 37, 52])
 
 
 @pytest.mark.parametrize(
@@ -172,12 +167,63 @@ def test_bad_shots(df, message, tmp_path):
         plots.plot_shots(df, tmp_path / "s.png")
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_vector_formats(suffix, magic, tmp_path):
-    path = tmp_path / f"c.{suffix}"
-    plots.plot_comparison(results(), path)
-    assert path.read_bytes().startswith(magic)
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_rows_show_seeds_means_and_differences(drawn, seeds):
+    names = ["none", "TSM", f"{LONG} 3", "tmkt"]
+    df = results(names, seeds)
+    df["top1_last"] += np.random.default_rng(0).random(len(df))
+    summary = summarise(df, "none")
+    plots.plot_rows(df, summary, dict.fromkeys(names, "none"), "rows.png", "A title")
+    left, right = drawn[0].axes
+    assert sorted(x for x, _, _ in dots(left)) == pytest.approx(sorted(df["top1_last"]))
+    expected = [0, *summary["last_diff"].dropna()]
+    assert [x for x, _, _ in large(right)] == pytest.approx(expected)
+    assert [c for _, _, c in large(right)] == [plots.GREY] * 3 + ["#009E73"]
+    bars = [c.get_segments()[0][:, 0] for c in right.collections]
+    wanted = summary[["last_low", "last_high"]].dropna().to_numpy()
+    assert np.allclose(np.array(bars).reshape(-1, 2), wanted) and len(bars) == 3 * (seeds > 1)
+
+
+def test_groups_of_rows_have_a_reference_each(drawn):
+    groups = {"a 1": "a 1", "a 2": "a 1", "b 1": "b 2", "b 2": "b 2"}
+    df = results(list(groups), 3)
+    df["top1_last"] += np.random.default_rng(0).random(len(df))
+    own = [summarise(df, to).set_index("method").loc[[name]] for name, to in groups.items()]
+    plots.plot_rows(df, pd.concat(own).reset_index(), groups, "rows.png")
+    drawn[0].draw_without_rendering()
+    left, right = drawn[0].axes
+    mean = df.groupby("method")["top1_last"].mean()
+    expected = [0, mean["a 2"] - mean["a 1"], mean["b 1"] - mean["b 2"], 0]
+    assert [x for x, _, _ in large(right)] == pytest.approx(expected)
+    assert [1.5, 1.5] in [list(line.get_ydata()) for line in left.lines]
+    fills = [line.get_markerfacecolor() for line in right.lines if line.get_markersize() == 5]
+    assert [fill == "white" for fill in fills if fill != "None"][:4] == [True, False, False, True]
+    label = right.xaxis.label.get_window_extent()
+    assert "to the hollow row" in right.get_xlabel() and label.x1 < drawn[0].bbox.x1
+
+
+def test_a_legend_with_long_names_stays_inside(drawn):
+    plots.plot_curves({f"{LONG} {i}": [log(5, i)] for i in range(7)}, "c.png")
+    drawn[0].draw_without_rendering()
+    box = drawn[0].legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= drawn[0].bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")]
+)
+def test_formats(suffix, magic, tmp_path):
+    path = tmp_path / "new" / f"c.{suffix}"
+    plots.plot_comparison(results(), path, "A title " * 20)
+    assert path.read_bytes().startswith(magic) and os.listdir(path.parent) == [path.name]
     assert str(tmp_path).encode() not in path.read_bytes()
+    if suffix == "png":
+        with Image.open(path) as image:
+            image.load()
+            assert image.size[0] == 7 * plots.DPI
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        assert 0.5 < (pixels == 255).all(axis=2).mean() < 0.99
+        assert (np.ptp(pixels, axis=2) > 60).sum() > 50
 
 
 def test_unknown_suffix(tmp_path):
@@ -196,8 +242,7 @@ def test_a_failed_plot_leaves_the_old_picture(tmp_path):
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="disk full"), replacing(path) as temporary:
         half_written(temporary)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["c.png"]
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["c.png"]
 
 
 def test_settings_of_the_caller_are_kept(tmp_path):
@@ -206,62 +251,3 @@ def test_settings_of_the_caller_are_kept(tmp_path):
         assert matplotlib.rcParams["font.size"] == 31
     plots.plot_comparison(results(), tmp_path / "d.png")
     assert (tmp_path / "c.png").read_bytes() == (tmp_path / "d.png").read_bytes()
-
-
-@pytest.mark.parametrize("seeds", [1, 4])
-def test_rows_show_seeds_means_and_differences(tmp_path, seeds):
-    names = ["none", "TSM", "a row with a name that is longer than thirty letters", "tmkt"]
-    df = results(names, seeds).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
-    df["top1_last"] += np.random.default_rng(0).random(len(df))
-    summary = summarise(df, "none")
-    references = dict.fromkeys(names, "none")
-    plots.plot_rows(df, summary, references, tmp_path / "rows.png", "A title")
-    assert_picture(tmp_path / "rows.png", (7.0, 1.3 + 0.34 * 4))
-    left, right = plots._rows(df, summary.set_index("method"), references, "").axes
-    dots = np.concatenate(
-        [c.get_offsets() for c in left.collections if isinstance(c, PathCollection)]
-    )
-    assert sorted(dots[:, 0]) == pytest.approx(sorted(df["top1_last"]))
-    drawn = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
-    assert drawn == pytest.approx(summary["last_diff"].dropna().tolist())
-    bars = [c.get_segments()[0][:, 0] for c in right.collections]
-    expected = summary[["last_low", "last_high"]].dropna().to_numpy()
-    assert np.allclose(np.array(bars).reshape(-1, 2), expected) and len(bars) == (
-        3 if seeds > 1 else 0
-    )
-
-
-def test_groups_of_rows_have_a_reference_each(tmp_path):
-    groups = {"a 1": "a 1", "a 2": "a 1", "b 1": "b 2", "b 2": "b 2"}
-    df = results(list(groups), 3).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
-    df["top1_last"] += np.random.default_rng(0).random(len(df))
-    own = [summarise(df, to).set_index("method").loc[[name]] for name, to in groups.items()]
-    figure = plots._rows(df, pd.concat(own), groups, "")
-    figure.draw_without_rendering()
-    left, right = figure.axes
-    drawn = [line for line in right.lines if line.get_marker() == "o"]
-    mean = df.groupby("method")["top1_last"].mean()
-    expected = [mean["a 2"] - mean["a 1"], mean["b 1"] - mean["b 2"]]
-    assert [line.get_xdata()[0] for line in drawn] == pytest.approx(expected)
-    assert [line.get_ydata()[0] for line in drawn] == [1, 2]
-    between = [
-        line.get_ydata()
-        for line in left.lines
-        if line.get_marker() == "None" and len(line.get_xdata()) == 2
-    ]
-    assert [1.5, 1.5] in [list(y) for y in between]
-    label = right.xaxis.label.get_window_extent()
-    assert "to the grey row" in right.get_xlabel() and label.x1 < figure.bbox.x1
-
-
-def test_a_legend_with_long_names_stays_inside(tmp_path):
-    runs = {f"a change with a long name, number {i}": [log(5, i)] for i in range(7)}
-    figure = plots._curves(
-        {name: plots._curve(name, logs, "epoch", "top1") for name, logs in runs.items()},
-        {name: f"{name} (1 seed)" for name in runs},
-        ("epoch", "top1"),
-        "",
-    )
-    figure.canvas.draw()
-    box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1

@@ -52,13 +52,12 @@ def test_every_option_that_is_named_exists():
     "command, named", sorted(set(re.findall(r"\btmkt (\w+) ([\w,-]+)", README)))
 )
 def test_every_command_that_is_named_exists(command, named):
-    from tmkt_braincog import experiments
     from tmkt_braincog.tables import SWEEP, listed
 
     known = {
         "data": {"list", "prepare", "inspect"},
         "teacher": {"train"},
         "table": {*listed(), *SWEEP, "--help"},
-        "figure": {"all", *FIGURES, *experiments.MEASUREMENTS, "--help"},
+        "figure": {"all", *FIGURES, "--help"},
     }
     assert named in known.get(command, {named}) and command in COMMANDS

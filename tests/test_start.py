@@ -127,8 +127,7 @@ def accepted(example: str) -> None:
         assert own.data in table.RECIPES
         parse(rest)
     elif command == "figure":
-        parsers = {"gradient-variance": figure.variance_parser, "energy": figure.energy_parser}
-        parsers.get(words[0], lambda: figure.figures_parser(words[0]))().parse_args(words[1:])
+        figure.figures_parser(words[0]).parse_args(words[1:])
     else:
         assert command == "report"
 

@@ -1,19 +1,21 @@
-"""Figures for a paper: methods compared over seeds, curves over epochs, accuracy over shots.
+"""Pictures in one style: methods compared over seeds, curves, accuracy over shots, rows of a table.
 
-The figures are drawn on a Figure of their own and never through pyplot, so importing this module
-neither selects a backend nor needs a display. The suffix of the path gives the format (png, pdf,
-svg). Accuracies are top-1 in percent (0 to 100) and spreads are sample standard deviations.
+The suffix of a path gives the format (png, pdf, svg). Accuracies are top-1 in percent, spreads
+sample standard deviations over seeds. A method has one colour and marker everywhere.
 """
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -24,357 +26,275 @@ from .files import replacing
 
 DPI = 200
 ACCURACY = "top-1 accuracy (%)"
+GREY = "0.35"
+RUN = ("method", "seed")
+SIZES = "small: seeds; large: mean ± std"
+OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+FEW = 20  # points of a line, up to which each has its marker
 
-# Okabe and Ito's colours, without the yellow that vanishes on white paper. Markers differ as well,
-# for print in grey.
+# Okabe and Ito's colours, without the yellow that vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+METHODS = ("event-only", "baseline", "tmkt", "ckd", "seal")  # in the order of their colours
 
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "figure.titlesize": 10,
-    "legend.fontsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "0.92",
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # publishers refuse Type 3 fonts
-    "svg.fonttype": "none",
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("font.size", "axes.titlesize"), 9),
+    **{"figure.titlesize": 10, "legend.fontsize": 8},
+    **{"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "0.92"},
+    **{"pdf.fonttype": 42, "svg.fonttype": "none"},  # publishers refuse Type 3 fonts
 }
 
+Name = str | Path
+Look = dict[str, Any]  # color and marker, as matplotlib's keywords
 
-def plot_comparison(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
-    """Every seed, and mean with std, of each method: best epoch to the left, last to the right.
 
-    Args:
-        df: a checked table of :mod:`.table` (columns method, seed, top1_best, top1_last).
-        path: the picture to write; its folder is made if absent.
-        title: printed above the panels.
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Colour and marker of each name; those of a method are fixed.
 
-    Raises:
-        UserError: a column is missing or not numeric, there is no row, a seed occurs twice in a
-            method, or the suffix of `path` is unknown.
+    A joined one (``tmkt+seal``) has both colours mixed and darkened
+    and the marker of its part. Other names get in their order what the methods leave free.
     """
-    _require(df, ("method", "seed", "top1_best", "top1_last"), "the comparison plot")
-    methods = list(df["method"].unique())
-    save(lambda: _comparison(df, methods, title), path)
+    found: dict[str, Look] = {}
+    for name in dict.fromkeys(names):
+        first, *parts = name.lower().split("+")
+        if first in METHODS and set(parts) <= set(METHODS):
+            found[name] = _look(METHODS.index(first))
+            for part in map(METHODS.index, parts):
+                both = zip(to_rgb(found[name]["color"]), to_rgb(COLOURS[part]), strict=True)
+                red, green, blue = (0.35 * (a + b) for a, b in both)
+                dark = to_hex((red, green, blue))
+                found[name] = {"color": dark, "marker": MARKERS[part]}
+    free = (look for look in map(_look, count()) if look not in found.values())
+    return {name: found[name] if name in found else next(free) for name in dict.fromkeys(names)}
 
 
-def plot_curves(
-    runs: dict[str, list[pd.DataFrame]],
-    path: str | Path,
-    x: str = "epoch",
-    y: str = "top1",
-    xlabel: str | None = None,
-    ylabel: str | None = None,
-    title: str = "",
+def _look(i: int) -> Look:
+    n = len(COLOURS)
+    return {"color": COLOURS[i % n], "marker": MARKERS[(i + i // n) % n]}
+
+
+def save(draw: Callable[[], Figure], path: Name) -> None:
+    """Draw and save under our own style, which hides a user's matplotlibrc."""
+    fmt = Path(path).suffix.lower().lstrip(".")
+    if fmt not in ("png", "pdf", "svg"):
+        what = f"Cannot write a figure to {str(path)!r}"
+        raise UserError(f"{what}: expected a name in .png, .pdf or .svg.")
+    # the backend is the caller's business
+    ours = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
+    with matplotlib.rc_context(ours | STYLE), replacing(path) as temporary:
+        draw().savefig(temporary, format=fmt, dpi=DPI)
+
+
+def canvas(width: float, height: float, title: str = "", emulated: bool = False) -> Figure:
+    """An empty figure, in inches, with its title wrapped to the width."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    whole = ", ".join(filter(None, [title, "emulated\N{NO-BREAK SPACE}events" if emulated else ""]))
+    if whole:
+        figure.suptitle(textwrap.fill(whole, int(width * 13)))
+    return figure
+
+
+def key(
+    figure: Figure, looks: Mapping[str, Look], width: float = 5.0, more: Sequence[Artist] = ()
 ) -> None:
-    """Mean over seeds of `y` against `x` with a shaded std, one line per method.
+    """A legend below everything, as many columns as fit: a label per look, then ``more``."""
+    names = [textwrap.fill(name, 44) for name in looks]
+    found = zip(names, looks.values(), strict=True)
+    handles = [Line2D([], [], markersize=4, label=name, **look) for name, look in found]
+    longest = max(len(str(h.get_label()).split("\n")[0]) for h in [*handles, *more])
+    columns = int(width / (0.6 + 0.065 * longest))  # inches: a line and its letters
+    columns = max(1, min(3, columns, len(handles) + len(more)))
+    figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
 
-    Of each method only those `x` are drawn that all its seeds have reached: past the end of the
-    shortest run the mean would jump merely because fewer seeds enter it.
+
+def lines(axes: Axes, df: pd.DataFrame, x: str, y: str, by: str = "run") -> dict[str, Look]:
+    """Mean ``y`` against ``x`` with its std shaded, a line for each ``by``; gives their looks."""
+    found, few = looks(df[by]), df.groupby(by)[x].nunique().max() <= FEW
+    palette = {name: look["color"] for name, look in found.items()}
+    markers = {name: look["marker"] for name, look in found.items()} if few else False
+    style = {"dashes": False, "markersize": 5, "markeredgewidth": 0, "legend": False}
+    band = {"errorbar": "sd", "err_kws": {"alpha": 0.18, "linewidth": 0}}
+    colours = {"hue": by, "style": by, "palette": palette, "markers": markers}
+    sns.lineplot(df, x=x, y=y, ax=axes, **colours, **style, **band)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=bool((df[x] % 1 == 0).all()), min_n_ticks=1))
+    axes.ticklabel_format(axis="y", useOffset=False)
+    return found
+
+
+def plot_comparison(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
+    """Every seed, and mean ± std, of each method: best epoch to the left, last to the right.
 
     Args:
-        runs: method -> one log per seed, each with columns `x` and `y`.
-        path: the picture to write; its folder is made if absent.
-        xlabel, ylabel: axis labels; by default the column names (top1: top-1 accuracy in percent).
+        df: columns method, seed, top1_best, top1_last.
 
     Raises:
-        UserError: no runs, a missing or non-numeric column, an `x` logged twice in one run, no
-            common `x`, or an unknown suffix of `path`.
+        UserError: of all plots: a column is missing or not numeric, there is no row, a seed occurs
+            twice in a method, or the suffix of `path` is unknown.
     """
-    if not runs:
-        raise UserError(
-            "No runs to draw curves from. Expected at least one method with one run's log."
-        )
-    curves = {method: _curve(method, logs, x, y) for method, logs in runs.items()}
-    labels = {m: f"{m} ({_count(len(logs), 'seed')})" for m, logs in runs.items()}
-    ylabel = ylabel or (ACCURACY if y == "top1" else y)
-    save(lambda: _curves(curves, labels, (xlabel or x, ylabel), title), path)
+    _require(df, (*RUN, "top1_best", "top1_last"), "the comparison plot")
+    found = looks(df["method"])
+
+    def draw() -> Figure:
+        figure = canvas(7.0, 1.2 + 0.45 * len(found), title, emulated)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, when in zip(panels, ("best", "last"), strict=True):
+            for y, (name, look) in enumerate(found.items()):
+                values = df.loc[df["method"] == name, f"top1_{when}"]
+                _seeds(axes, y, values, look)
+                spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+                text, at = f"{values.mean():.2f}{spread}", (values.mean(), y)
+                axes.annotate(text, at, (0, -12), size=7, ha="center", va="center", **OFFSET)
+            axes.set(title=f"{when} epoch", xlabel=f"{ACCURACY}\n{SIZES}")
+            axes.margins(x=0.12)
+        _rows_below(panels, list(found))
+        return figure
+
+    save(draw, path)
 
 
-def plot_shots(df: pd.DataFrame, path: str | Path, title: str = "") -> None:
-    """Mean accuracy against the number of shots (log axis), one line per method, bars = std.
+def _seeds(axes: Axes, y: float, values: pd.Series, look: Look) -> None:
+    """Every seed above the line of the row, mean and std on it."""
+    dots = {name: look[name] for name in ("color", "marker")}
+    axes.scatter(values, [y - 0.2] * len(values), s=11, alpha=0.6, linewidths=0, **dots)
+    bar = None if len(values) < 2 else values.std(ddof=1)
+    axes.errorbar(values.mean(), y, xerr=bar, markersize=5, capsize=3, zorder=3, **look)
 
-    Args:
-        df: columns method, seed, shots (training samples per class, > 0), top1 (percent); one row
-            per method, seed and shots.
-        path: the picture to write; its folder is made if absent.
-        title: printed above the axes.
 
-    Raises:
-        UserError: a column is missing or not numeric, there is no row, shots are not positive, a row is
-            double, or the suffix of `path` is unknown.
-    """
-    _require(
-        df, ("method", "seed", "shots", "top1"), "the shots plot", key=("method", "seed", "shots")
-    )
-    if not (df["shots"] > 0).all():
-        seen = ", ".join(map(str, df["shots"].unique()))
-        raise UserError(
-            f"Shots must be positive numbers for a log axis, seen: {seen}. Drop other rows."
-        )
-    save(lambda: _shots(df, list(df["method"].unique()), title), path)
+def _rows_below(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    for axes in panels:
+        axes.grid(True, axis="x")
+        axes.grid(False, axis="y")
+        axes.ticklabel_format(axis="x", useOffset=False)
+    panels[0].set_yticks(range(len(names)), [textwrap.fill(name, 30) for name in names])
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
 
 
 def plot_rows(
     df: pd.DataFrame,
     summary: pd.DataFrame,
     references: Mapping[str, str],
-    path: str | Path,
+    path: Name,
     title: str = "",
+    emulated: bool = False,
 ) -> None:
-    """The rows of a table below each other: every seed with mean and std, and the paired difference to another row.
-
-    References are grey; a line parts rows with different ones.
+    """A table's rows: every seed with mean ± std, and the paired difference to a hollow reference.
 
     Args:
-        df: columns method (the row's name), seed, top1_last (percent).
-        summary: of it, as from :func:`.table.summarise`, each row with the difference to its reference.
+        df: columns method (the row's name), seed, top1_last.
+        summary: from :func:`.comparison.summarise`, each row with the difference to its reference.
         references: for every row the one that its difference is taken to.
-        path: the picture to write; its folder is made if absent.
-        title: printed above the panels.
-
-    Raises:
-        UserError: a column is missing or not numeric, there is no row, a seed occurs twice in a row, or the suffix of
-            `path` is unknown.
     """
-    _require(df, ("method", "seed", "top1_last"), "the plot of rows")
-    save(lambda: _rows(df, summary.set_index("method"), references, title), path)
+    _require(df, (*RUN, "top1_last"), "the plot of rows")
+    names, by_name = list(summary["method"]), summary.set_index("method")
+
+    def draw() -> Figure:
+        figure = canvas(7.0, 1.3 + 0.34 * len(names), title, emulated)
+        left, right = panels = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
+        for y, name in enumerate(names):
+            row = by_name.loc[name]
+            is_method = name.lower() in METHODS
+            look = looks([name])[name] if is_method else {"color": GREY, "marker": "o"}
+            if name in references.values():
+                look = look | {"markerfacecolor": "white"}
+            _seeds(left, y, df.loc[df["method"] == name, "top1_last"], look)
+            at = 0.0 if name == references[name] else row["last_diff"]
+            low, high = row["last_low"], row["last_high"]
+            bar = None if pd.isna(low) else [[at - low], [high - at]]
+            right.errorbar(at, y, xerr=bar, markersize=5, capsize=3, **look)
+            if y and references[name] != references[names[y - 1]]:
+                for axes in panels:
+                    axes.axhline(y - 0.5, color="0.8", linewidth=0.8)
+        right.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+        _rows_below(panels, names)
+        left.set_xlabel(f"{ACCURACY}, last epoch\n{SIZES}")
+        to = "the hollow row" if len(set(references.values())) > 1 else references[names[0]]
+        words = textwrap.fill(f"difference to {to} (points)", 44)
+        right.set_xlabel(f"{words}\npaired over seeds, 95 % interval")
+        return figure
+
+    save(draw, path)
 
 
-def save(draw: Callable[[], Figure], path: str | Path) -> None:
-    """Draws and saves under our own style, over defaults that hide a user's matplotlibrc."""
-    fmt = Path(path).suffix.lower().lstrip(".")
-    if fmt not in ("png", "pdf", "svg"):
-        raise UserError(
-            f"Cannot write a figure to {str(path)!r}: expected a name in .png, .pdf or .svg."
-        )
-    with matplotlib.rc_context({**_defaults(), **STYLE}), replacing(path) as temporary:
-        draw().savefig(temporary, format=fmt, dpi=DPI)
+def plot_curves(
+    runs: Mapping[str, Sequence[pd.DataFrame]],
+    path: Name,
+    x: str = "epoch",
+    y: str = "top1",
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    title: str = "",
+    emulated: bool = False,
+    logx: bool = False,
+) -> None:
+    """Mean of `y` with std over seeds against `x`, a line per method, up to its shortest run's end.
+
+    Args:
+        runs: method -> one log per seed, each with columns `x` and `y`.
+        xlabel, ylabel: by default the column names (top1: top-1 accuracy in percent).
+        logx: a logarithmic axis, its ticks at the `x` of the data.
+    """
+    if not runs:
+        raise UserError("No runs to draw curves from: give at least one method with one log.")
+    table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
+
+    def draw() -> Figure:
+        axes = (figure := canvas(5.0, 3.4, title, emulated)).subplots()
+        found = lines(axes, table, x, y, "method")
+        if logx:
+            ticks = sorted(table[x].unique())
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlabel=xlabel or x, ylabel=ylabel or (ACCURACY if y == "top1" else y))
+        seeds = {name: f"{len(logs)} seed{'s' * (len(logs) > 1)}" for name, logs in runs.items()}
+        key(figure, {f"{name} ({seeds[name]})": look for name, look in found.items()})
+        return figure
+
+    save(draw, path)
 
 
-def _defaults() -> dict:
-    """matplotlib's own settings, less the backend, which is the caller's business."""
-    return {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of width x height inches with its title wrapped to the width."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(textwrap.fill(title, int(width * 13)))
-    return figure
-
-
-def _look(index: int) -> dict:
-    """Colour and marker of the method at this position."""
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-
-
-def _comparison(df: pd.DataFrame, methods: Sequence[str], title: str) -> Figure:
-    # a tick label is about an inch wide; panels of many methods go one above the other to fit a page
-    rows, columns = (1, 2) if len(methods) <= 3 else (2, 1)
-    figure = _figure(max(6.0, 0.8 + 1.15 * columns * len(methods)), 1.2 + 2.3 * rows, title)
-    panels = figure.subplots(rows, columns, sharey=True)
-    for axes, column in zip(panels, ("top1_best", "top1_last"), strict=True):
-        wide = df.pivot(index="seed", columns="method", values=column)[methods]
-        _comparison_panel(axes, wide)
-        axes.set_title("best epoch" if column == "top1_best" else "last epoch")
-    for axes in panels[:rows]:
-        axes.set_ylabel(ACCURACY)
-    figure.legend(handles=_comparison_key(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def _comparison_panel(axes: Axes, wide: pd.DataFrame) -> None:
-    """Seeds left of each tick, mean and std right of it, so that neither hides the other."""
-    for _, seed in wide.iterrows():
-        held = [i for i, value in enumerate(seed) if pd.notna(value)]
-        axes.plot([i - 0.12 for i in held], seed.iloc[held], color="0.8", linewidth=0.8, zorder=1)
-    means, stds = wide.mean(), wide.std(ddof=1)
-    for i, method in enumerate(wide):
-        look = _look(i)
-        values = wide[method].dropna()
-        axes.scatter(
-            [i - 0.12] * len(values), values, s=18, alpha=0.7, linewidths=0, zorder=2, **look
-        )
-        bar = None if pd.isna(stds[method]) else stds[method]
-        axes.errorbar(i + 0.14, means[method], yerr=bar, markersize=6, capsize=4, zorder=3, **look)
-    ticks = [f"{_folded(m)}\n{_mean_std(means[m], stds[m])}" for m in wide]
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_xlim(-0.5, len(ticks) - 0.5)
-    axes.margins(y=0.08)
-    axes.ticklabel_format(axis="y", useOffset=False)
-
-
-def _rows(
-    df: pd.DataFrame, summary: pd.DataFrame, references: Mapping[str, str], title: str
-) -> Figure:
-    names = list(summary.index)
-    figure = _figure(7.0, 1.3 + 0.34 * len(names), title)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
-    for axes in (left, right):
-        axes.grid(True, axis="x")
-        axes.grid(False, axis="y")
-    for y, name in enumerate(names):
-        row, is_reference = summary.loc[name], name in references.values()
-        look = {"color": "0.35" if is_reference else COLOURS[0], "marker": "o"}
-        values = df.loc[df["method"] == name, "top1_last"]
-        left.scatter(values, [y + 0.16] * len(values), s=12, alpha=0.55, linewidths=0, **look)
-        bar = None if pd.isna(row["last_std"]) else row["last_std"]
-        left.errorbar(row["last_mean"], y - 0.12, xerr=bar, markersize=5, capsize=3, **look)
-        if pd.notna(row["last_low"]):
-            ends = [[row["last_diff"] - row["last_low"]], [row["last_high"] - row["last_diff"]]]
-            right.errorbar(row["last_diff"], y, xerr=ends, markersize=5, capsize=3, **look)
-        elif pd.notna(row["last_diff"]):
-            right.plot(row["last_diff"], y, markersize=5, **look)
-        if y and references[name] != references[names[y - 1]]:
-            for axes in (left, right):
-                axes.axhline(y - 0.5, color="0.8", linewidth=0.8)
-    right.axvline(0, color="0.35", linewidth=0.9)
-    left.set_yticks(range(len(names)), [textwrap.fill(name, 30) for name in names])
-    left.set_ylim(len(names) - 0.5, -0.5)
-    left.set_xlabel(f"{ACCURACY}, last epoch\nsmall: seeds; large: mean ± std")
-    reference = "the grey row" if len(set(references.values())) > 1 else references[names[0]]
-    right.set_xlabel(f"difference to {reference} (points)\npaired over seeds, 95 % interval")
-    return figure
-
-
-def _folded(name: str) -> str:
-    """A long method name on several lines, so that neighbouring tick labels stay apart."""
-    return textwrap.fill(name, 14)
-
-
-def _comparison_key() -> list[Line2D]:
-    """Legend in grey, since the colours are named below the axes."""
-    grey = "0.35"
-    return [
-        Line2D(
-            [], [], color=grey, alpha=0.7, marker="o", linestyle="", markersize=4, label="one seed"
-        ),
-        Line2D([], [], color="0.8", linewidth=0.8, label="same seed"),
-        Line2D(
-            [],
-            [],
-            color=grey,
-            marker="o",
-            markersize=6,
-            linestyle="",
-            label="mean ± std over seeds",
-        ),
-    ]
-
-
-def _curves(
-    curves: dict[str, pd.DataFrame], labels: dict[str, str], axis_labels: tuple, title: str
-) -> Figure:
-    figure = _figure(5.0, 3.4, title)
-    axes = figure.subplots()
-    for i, (method, curve) in enumerate(curves.items()):
-        look = _look(i)
-        # a run of one or two logged epochs would be invisible as a bare line
-        marker = look["marker"] if len(curve) <= 20 else ""
-        color = look["color"]
-        axes.plot(
-            curve.index,
-            curve["mean"],
-            color=color,
-            marker=marker,
-            markersize=4,
-            label=labels[method],
-        )
-        low, high = curve["mean"] - curve["std"], curve["mean"] + curve["std"]
-        axes.fill_between(curve.index, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
-    whole = all((curve.index % 1 == 0).all() for curve in curves.values())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=whole, min_n_ticks=1))
-    axes.ticklabel_format(axis="y", useOffset=False)
-    # A column of the legend takes about 0.065 inch per letter and 0.6 for its line.
-    columns = int(5.0 / (0.6 + 0.065 * max(map(len, labels.values()))))
-    figure.legend(loc="outside lower center", ncols=max(1, min(3, columns, len(curves))))
-    return figure
-
-
-def _curve(method: str, logs: list[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
-    """Mean and std (NaN for one seed) of `y`, indexed by the `x` that all logs hold."""
+def common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
+    """Columns `x`, `y`, method: the rows of all logs at the `x` that each of them has reached."""
     if not logs:
-        raise UserError(
-            f"Method {method!r} has no runs. Expected one log per seed; drop the method otherwise."
-        )
+        raise UserError(f"Method {method!r} has no runs: expected one log per seed, or drop it.")
     for log in logs:
         _require(log, (x, y), f"the curve of method {method!r}", key=(x,))
-    wide = (
-        pd.concat([log.set_index(x)[y] for log in logs], axis=1, join="inner").dropna().sort_index()
-    )
-    if wide.empty:
-        raise UserError(
-            f"The runs of method {method!r} share no {x}. Compare runs logged at the same {x}."
-        )
-    return pd.DataFrame({"mean": wide.mean(axis=1), "std": wide.std(axis=1, ddof=1)})
+    table = pd.concat([log[[x, y]].dropna() for log in logs])
+    table = table[table.groupby(x)[y].transform("size") == len(logs)]
+    if table.empty:
+        what = f"The runs of method {method!r} share no {x}."
+        raise UserError(f"{what} Compare runs logged at the same {x}.")
+    return table.assign(method=method)
 
 
-def _shots(df: pd.DataFrame, methods: Sequence[str], title: str) -> Figure:
-    figure = _figure(5.0, 3.6, title)
-    axes = figure.subplots()
-    shots = sorted(df["shots"].unique())
-    step = _offset(shots, len(methods))
-    margin = 1.25 * step ** (len(methods) / 2)
-    for i, method in enumerate(methods):
-        groups = df[df["method"] == method].groupby("shots")["top1"]
-        mean, std = groups.mean(), groups.std(ddof=1)  # std of one seed: NaN, no bar
-        centred = i - (len(methods) - 1) / 2
-        moved = mean.index * step**centred
-        axes.errorbar(moved, mean, yerr=std, label=method, markersize=4, capsize=2, **_look(i))
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(shots, [f"{s:g}" for s in shots])
-    axes.set_xlim(shots[0] / margin, shots[-1] * margin)
-    axes.set(xlabel="shots (training samples per class)", ylabel=ACCURACY)
-    figure.legend(loc="outside lower center", ncols=min(4, len(methods)))
-    return figure
+def plot_shots(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
+    """Accuracy against the number of shots, as :func:`plot_curves` on a logarithmic axis.
 
-
-def _offset(shots: Sequence[float], methods: int) -> float:
-    """Factor between the bars of neighbouring methods at one tick of the log axis.
-
-    Just enough to part the bars, 1.3 % of the axis: more would make a steep line look lower than
-    it is. Where ticks are dense, all bars of one tick share at most 0.6 of the gap to the next.
+    Args:
+        df: columns method, seed, shots (training samples per class, > 0), top1.
     """
-    apart = (1.6 * shots[-1] / shots[0]) ** 0.013
-    gaps = [right / left for left, right in pairwise(shots)]
-    return min([apart, *(gap ** (0.6 / methods) for gap in gaps)])
+    _require(df, (*RUN, "shots", "top1"), "the shots plot", key=(*RUN, "shots"))
+    if not (df["shots"] > 0).all():
+        seen = ", ".join(map(str, df["shots"].unique()))
+        raise UserError(f"Shots must be positive numbers for a log axis, seen: {seen}.")
+    methods = df.groupby("method", sort=False)
+    runs = {str(method): [log for _, log in part.groupby("seed")] for method, part in methods}
+    xlabel = "shots (training samples per class)"
+    plot_curves(runs, path, "shots", xlabel=xlabel, title=title, emulated=emulated, logx=True)
 
 
-def _require(
-    df: pd.DataFrame, columns: Iterable[str], what: str, key: Iterable[str] = ("method", "seed")
-) -> None:
+def _require(df: pd.DataFrame, columns: Sequence[str], what: str, key: Sequence[str] = RUN) -> None:
     """Raises the UserError for a table that cannot be drawn."""
-    columns, key = list(columns), list(key)
-    missing = [c for c in columns if c not in df.columns]
+    missing, seen = [c for c in columns if c not in df], ", ".join(df.columns)
     if missing:
-        raise UserError(
-            f"For {what}: column {', '.join(missing)} is missing. Seen: {', '.join(df.columns)}."
-        )
+        raise UserError(f"For {what}: column {', '.join(missing)} is missing. Seen: {seen}.")
     if df.empty:
         raise UserError(f"For {what}: the table has no rows. Finish at least one run first.")
-    text = [c for c in columns if c not in ("method", "seed") and not is_numeric_dtype(df[c])]
+    text = [c for c in columns if c not in RUN and not is_numeric_dtype(df[c])]
     if text:
         raise UserError(f"For {what}: column {', '.join(text)} is not numeric. Correct the table.")
-    double = df[df.duplicated(key)]
+    double = df[df.duplicated(list(key))]
     if len(double):
         row = ", ".join(f"{k}={double.iloc[0][k]}" for k in key)
         raise UserError(f"For {what}: two rows with {row}. Expected one; remove the other.")
-
-
-def _mean_std(mean: float, std: float) -> str:
-    return f"{mean:.2f}" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

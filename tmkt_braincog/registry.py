@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .data.base import DataSet
-    from .figures.figures import Request
+    from .figures.base import Request
 
 T = TypeVar("T")
 
@@ -97,28 +97,54 @@ DATASETS: Registry[DataSet] = Registry(
 )
 
 # Figures that the package brings: the module that registers the name, and what it shows.
-# fmt: off
 FIGURE_HOMES = {
-    "confusion": ("confusion", "Confusion matrix of the test recordings, as shares of every true "
-        "class."),
-    "tsne": ("features", "t-SNE of event and static features, by class and by modality, and how "
-        "far they are aligned in numbers."),
-    "gradcam": ("gradcam", "Grad-CAM++ on events and on static images, the runs beside each "
-        "other."),
+    "confusion": (
+        "confusion",
+        "Confusion matrix of the test recordings, as shares of every true class.",
+    ),
+    "tsne": (
+        "tsne",
+        "t-SNE of event and static features, by class and by modality, and how far they are "
+        "aligned in numbers.",
+    ),
+    "gradcam": (
+        "gradcam",
+        "Grad-CAM++ on events and on static images, the runs beside each other.",
+    ),
     "mag": ("heads", "Accuracy of the MAG head at every time-step of held-out mixed sequences."),
-    "mrp": ("heads", "Mixup ratio that the MRP head perceives in held-out mixed sequences, against "
-        "the true one."),
-    "t-star": ("heads", "Where the events take over: t* as the run draws it over its training, "
-        "against the law it should follow."),
-    "landscape": ("landscape", "Loss around the trained weights in two random directions, surface "
-        "and contours, one scale for all runs."),
-    "cka": ("time_steps", "CKA of event and static features at every time-step, before and after "
-        "training."),
+    "mrp": (
+        "heads",
+        "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true "
+        "one.",
+    ),
+    "t-star": (
+        "heads",
+        "Where the events take over: t* as the run draws it over its training, against the law "
+        "it should follow.",
+    ),
+    "landscape": (
+        "landscape",
+        "Loss around the trained weights in two random directions, contours and a section, one "
+        "scale for all runs.",
+    ),
+    "cka": (
+        "time_steps",
+        "CKA of event and static features at every time-step, before and after training.",
+    ),
     "theta": ("time_steps", "Learned coefficients sigma(theta_t) over the epochs."),
-    "accuracy-over-time": ("time_steps", "Top-1 accuracy of the logits accumulated up to each "
-        "time-step."),
+    "accuracy-over-time": (
+        "time_steps",
+        "Top-1 accuracy of the logits accumulated up to each time-step.",
+    ),
+    "energy": (
+        "energy",
+        "Spike rates, synaptic operations and energy of one inference, over all seeds.",
+    ),
+    "gradient-variance": (
+        "gradient_variance",
+        "Variance of the gradient for each mixing strategy, at the initial and the last weights.",
+    ),
 }
-# fmt: on
 # ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); a UserError where the
 # runs do not allow it.
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(

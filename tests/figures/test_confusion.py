@@ -1,19 +1,13 @@
-"""Confusion matrices: counts against a loop, the table, and pictures for few and for many classes."""
+"""Confusion matrices: counts against a loop, the table, pictures for few and many classes."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_features import METHODS, assert_written
+from test_features import assert_written
 
 from tmkt_braincog.figures import confusion
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.figures.features import event_logits, held_out_pairs
-from tmkt_braincog.figures.figures import FIGURES, Request
-from tmkt_braincog.runs import reopen
-
-
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
 
 
 def test_counts_against_a_loop_and_the_evaluation(runs, tmp_path):
@@ -64,11 +58,11 @@ def test_pooling_adds_up_neighbours(n, cells, expected):
 
 
 @pytest.mark.parametrize("n", [10, 20, 101, 1623])
-def test_numbers_and_names_only_where_they_can_be_read(n):
+def test_numbers_and_names_only_where_they_can_be_read(n, runs, tmp_path):
     names = tuple(f"a class called {i}" for i in range(n))
-    figure = confusion._draw(
-        {"one": 3 * np.eye(n, dtype=int), "two": np.ones((n, n), int)}, names, "title"
-    )
+    counts = {"one": 3 * np.eye(n, dtype=int), "two": np.ones((n, n), int)}
+    figure = confusion._draw(Request(runs, tmp_path), counts, names)
+    assert figure.get_suptitle().endswith("emulated\u00a0events")
     one, two = figure.axes[:2]
     texts = [text.get_text() for text in one.texts]
     if n <= 20:

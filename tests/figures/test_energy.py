@@ -153,7 +153,8 @@ def test_scnn_input_behind_a_pool_has_the_rate_of_the_neurons_before_it():
 
 
 def test_layers_with_real_inputs_multiply():
-    """The head of ResNet-18 takes the pooled last BatchNorm, everything between it and the stem spikes."""
+    """The head of ResNet-18 takes the pooled last BatchNorm, everything between it and the stem
+    spikes."""
     model, x = TransferResNet(width_divisor=8, step=2, event_size=16), recordings(4, 2, 16)
     with torch.no_grad():
         for _ in range(20):

@@ -1,5 +1,6 @@
-"""The pairs that the figures look at, what the networks make of them, and the numbers of alignment."""
+"""The pairs that the figures look at, what networks make of them, and numbers of alignment."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,30 +12,33 @@ from PIL import Image
 
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.figures.features import (
     PairedTaps,
-    alignment,
     collect,
-    embed,
     event_logits,
     held_out_pairs,
     paired_taps,
-    run_names,
 )
-from tmkt_braincog.figures.figures import FIGURES, Request
-from tmkt_braincog.runs import reopen
+from tmkt_braincog.figures.tsne import alignment, embed
+from tmkt_braincog.registry import caption
 
 METHODS = ("event-only", "baseline", "tmkt")
 
 
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
-
-
 def assert_written(paths, folder, names):
-    """Exactly these files in the folder; pictures decode and hold ink."""
-    assert {p.name for p in paths} == {p.name for p in folder.iterdir()} == set(names)
+    """Exactly these files in the folder, and the facts for the report; pictures decode and hold
+    ink."""
+    facts = [json.loads(path.read_text()) for path in paths if path.suffix == ".json"]
+    assert {p.name for p in paths} == {p.name for p in folder.iterdir()}
+    assert {p.name for p in paths if p.suffix != ".json"} == set(names)
+    assert sorted(p for fact in facts for p in fact["pictures"]) == sorted(
+        name for name in names if name.endswith(".png")
+    )
+    for fact in facts:
+        assert fact["kind"] == "figure" and fact["emulated"] and fact["name"] in FIGURES
+        assert fact["title"] == "ndigits, Transfer_SCNN, T\u00a0=\u00a04"
+        assert fact["caption"].startswith(caption(fact["name"]))
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -259,16 +263,18 @@ def test_tsne_of_a_handful_is_refused(runs, tmp_path):
 
 
 def test_names_that_tell_runs_apart(tmp_path):
-    def run(name, seed, output):
-        return SimpleNamespace(
-            name=name, seed=seed, folder=tmp_path / output / "runs" / f"{name}-seed{seed}"
-        )
+    def names(*runs):
+        folders = [tmp_path / out / "runs" / f"{name}-seed{seed}" for name, seed, out in runs]
+        opened = [
+            SimpleNamespace(name=name, seed=seed, folder=folder)
+            for (name, seed, _), folder in zip(runs, folders, strict=True)
+        ]
+        return Request(opened, tmp_path).names
 
-    assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a")]) == ["tmkt", "baseline"]
-    assert run_names([run("tmkt", 1, "a"), run("tmkt", 2, "a")]) == ["tmkt, seed 1", "tmkt, seed 2"]
-    assert run_names([run("tmkt", 1, "a"), run("tmkt", 1, "b")]) == ["a", "b"]
-    many = [run("tmkt", 1, "a"), run("tmkt", 1, "b"), run("tmkt", 2, "b")]
-    assert run_names(many) == ["a, seed 1", "b, seed 1", "b, seed 2"]
-    assert run_names([run("tmkt", 1, "a"), run("baseline", 1, "a"), run("tmkt", 1, "b")])[
-        1
-    ].endswith("baseline-seed1")
+    assert names(("tmkt", 1, "a"), ("baseline", 1, "a")) == ["tmkt", "baseline"]
+    assert names(("tmkt", 1, "a"), ("tmkt", 2, "a")) == ["tmkt, seed 1", "tmkt, seed 2"]
+    assert names(("tmkt", 1, "a"), ("tmkt", 1, "b")) == ["a", "b"]
+    many = names(("tmkt", 1, "a"), ("tmkt", 1, "b"), ("tmkt", 2, "b"))
+    assert many == ["a, seed 1", "b, seed 1", "b, seed 2"]
+    odd = names(("tmkt", 1, "a"), ("baseline", 1, "a"), ("tmkt", 1, "b"))
+    assert odd[1].endswith("baseline-seed1")

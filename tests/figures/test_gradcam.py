@@ -1,4 +1,5 @@
-"""Grad-CAM++ through time: the paper's formula on gradients of our own, the right place, nothing touched."""
+"""Grad-CAM++ through time: the paper's formula on gradients of our own, the right place, nothing
+touched."""
 
 import copy
 import sys
@@ -15,19 +16,13 @@ from timm.models import create_model
 from torch import nn
 
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.figures import gradcam
-from tmkt_braincog.figures.figures import FIGURES, Request
+from tmkt_braincog.figures import cam, gradcam
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.models.transfer import TransferModel, membrane
-from tmkt_braincog.runs import reopen
 
 pytest.importorskip("pytorch_grad_cam")
 
 METHODS = ("event-only", "baseline", "tmkt")
-
-
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS], device="cpu")
 
 
 def small(name, size, steps=3, **options):
@@ -49,7 +44,8 @@ BACKBONES = {
 
 
 def slow_maps(model, layer, x, label, head):
-    """Grad-CAM++ of one recording, ``[T, h, w]``, with loops, from the whole graph of the untouched model."""
+    """Grad-CAM++ of one recording, ``[T, h, w]``, with loops, from the whole graph of the untouched
+    model."""
     held = []
 
     def keep(module, inputs, output):
@@ -68,9 +64,7 @@ def slow_maps(model, layer, x, label, head):
             weight = 0.0
             for d in g[k].flatten().tolist():
                 alpha = (
-                    d**2 / (2 * d**2 + a[k].sum().item() * d**3 + 1e-6 * gradcam.UNIT**2)
-                    if d
-                    else 0.0
+                    d**2 / (2 * d**2 + a[k].sum().item() * d**3 + 1e-6 * cam.UNIT**2) if d else 0.0
                 )
                 weight += alpha * max(d, 0.0)
             heat += weight * a[k]
@@ -89,7 +83,7 @@ def test_maps_are_grad_cam_plus_plus_of_every_time_step(name, head):
     }
     margin = 6 if name == "scnn" else 0
     labels = [1, 3]
-    found = gradcam.class_maps(model, x, labels, head)
+    found = cam.class_maps(model, x, labels, head)
     for b, label in enumerate(labels):
         slow = slow_maps(model, layer[name](), x[b], label, head)
         assert slow.amax((1, 2)).min() > 0
@@ -107,7 +101,7 @@ def test_maps_are_grad_cam_plus_plus_of_every_time_step(name, head):
 
 def test_maps_depend_on_the_class():
     model, x = BACKBONES["scnn"]()
-    first, second = (gradcam.class_maps(model, x, [c, c], "event").maps for c in (0, 1))
+    first, second = (cam.class_maps(model, x, [c, c], "event").maps for c in (0, 1))
     assert (first - second).abs().max() > 0.1 * first.max()
 
 
@@ -121,7 +115,7 @@ def test_the_model_is_left_as_it_was():
         copy.deepcopy(model.state_dict()),
         [p.grad.clone() for p in model.fc2.parameters()],
     )
-    gradcam.class_maps(model, x, [0, 1], "event")
+    cam.class_maps(model, x, [0, 1], "event")
     assert model.training and model.executor == "fused"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(map(torch.equal, [p.grad for p in model.fc2.parameters()], gradients))
@@ -130,7 +124,8 @@ def test_the_model_is_left_as_it_was():
 
 
 class Spot(TransferModel):
-    """One convolution without padding that passes the first polarity on, and a head that adds all spikes up."""
+    """One convolution without padding that passes the first polarity on, and a head that adds all
+    spikes up."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -155,7 +150,7 @@ def test_a_map_lies_where_its_input_is():
     model = Spot(num_classes=2, step=2, event_size=20)
     x = torch.zeros(1, 2, 2, 20, 20)
     x[0, 0, 0, 5, 13] = x[0, 1, 0, 9, 3] = 4
-    maps, _, covered = gradcam.class_maps(model, x, [0], "event")
+    maps, _, covered, _ = cam.class_maps(model, x, [0], "event")
     assert [divmod(int(m.argmax()), 20) for m in maps[0]] == [(5, 13), (9, 3)]
     assert (maps[0] > 0).sum((1, 2)).tolist() == [1, 1]
     assert torch.equal(covered, F.pad(torch.ones(16, 16, dtype=torch.bool), (2, 2, 2, 2)))
@@ -167,7 +162,7 @@ def test_a_model_without_feature_maps_is_refused():
             return x.flatten(1), x[:, 0, 2:-2, 2:-2].flatten(1)
 
     with pytest.raises(UserError, match=r"Flat with --event-size 20 has no convolution"):
-        gradcam.class_maps(Flat(step=1, event_size=20), torch.zeros(1, 1, 2, 20, 20), [0], "event")
+        cam.class_maps(Flat(step=1, event_size=20), torch.zeros(1, 1, 2, 20, 20), [0], "event")
 
 
 def test_without_the_package_it_says_what_to_install(runs, tmp_path, monkeypatch):
@@ -206,9 +201,9 @@ def test_without_a_twin_an_image_of_the_class_is_drawn_from_the_training_images(
 def test_runs_without_a_common_test_recording_are_refused():
     runs = [SimpleNamespace(split=SimpleNamespace(test=np.array(test))) for test in ([1, 2], [3])]
     with pytest.raises(UserError, match="share no test recording"):
-        gradcam.common_test(runs)
+        Request(runs, None).common_test()
     runs[1].split.test = np.array([0, 2])
-    assert gradcam.common_test(runs).tolist() == [2]
+    assert Request(runs, None).common_test().tolist() == [2]
 
 
 def test_energy_on_the_object():
@@ -223,6 +218,7 @@ def test_figure(runs, tmp_path):
     written = FIGURES["gradcam"](Request(runs, tmp_path / "new", samples=3))
     names = [
         "gradcam.csv",
+        "gradcam.json",
         *(f"{n}.{s}" for n in ("gradcam", "gradcam_steps") for s in ("png", "pdf")),
     ]
     assert (

@@ -1,4 +1,5 @@
-"""The variance of the gradient against known distributions and slow loops, and the command on finished runs."""
+"""The variance of the gradient against known distributions and slow loops, and the command on
+finished runs."""
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradient_variance as gv
+from tmkt_braincog.figures import same_share, variance
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.models.vgg import TransferVGG
@@ -22,7 +24,7 @@ def linear_gradients(data: np.ndarray, mixing: np.ndarray) -> torch.Tensor:
     w = torch.zeros(data.shape[-1], requires_grad=True)
     x = torch.from_numpy(data + mixing).float()
     return torch.stack(
-        [torch.stack([gv.flat_gradient(w @ one, [w]) for one in draw]) for draw in x]
+        [torch.stack([variance.flat_gradient(w @ one, [w]) for one in draw]) for draw in x]
     )
 
 
@@ -30,23 +32,25 @@ def test_known_variances_lie_in_their_intervals():
     """Per component: mean 0.5, variance 4 between batches, 1 within."""
     rng, N, P = np.random.default_rng(0), 300, 20
     gradients = linear_gradients(0.5 + 2 * rng.normal(size=(1, N, P)), rng.normal(size=(2, N, P)))
-    products = gv.gram(gradients)
+    products = variance.gram(gradients)
     for name, truth in (
         ("variance", 5 * P),
         ("mixing", 1 * P),
         ("signal", 0.25 * P),
         ("noise_to_signal", 20),
     ):
-        value, low, high = gv.jackknife(lambda p, name=name: gv.moments(p)[name], products)
+        value, low, high = variance.jackknife(
+            lambda p, name=name: variance.moments(p)[name], products
+        )
         assert low < truth < high and low < value < high
         assert (high / low) < (4 if name in ("signal", "noise_to_signal") else 1.2)
 
 
 def test_moments_equal_slow_loops_in_float64():
     g = torch.randn(2, 7, 1000)
-    ours = gv.moments(gv.gram(g, chunk=64))
+    ours = variance.moments(variance.gram(g, chunk=64))
     g = g.double().numpy()
-    variance = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
+    slow = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
     mixing = np.mean([np.sum((g[0, n] - g[1, n]) ** 2) / 2 for n in range(7)])
     signal = np.mean(
         [
@@ -58,10 +62,10 @@ def test_moments_equal_slow_loops_in_float64():
             if n != m
         ]
     )
-    assert ours["variance"] == pytest.approx(variance, rel=1e-12)
+    assert ours["variance"] == pytest.approx(slow, rel=1e-12)
     assert ours["mixing"] == pytest.approx(mixing, rel=1e-12)
     assert ours["signal"] == pytest.approx(signal, rel=1e-9)
-    one = gv.moments(gv.gram(torch.from_numpy(g[:1]).float()))
+    one = variance.moments(variance.gram(torch.from_numpy(g[:1]).float()))
     assert one["mixing"] == 0 and one["variance"] == pytest.approx(
         np.trace(np.cov(g[0].T)), rel=1e-6
     )
@@ -69,7 +73,7 @@ def test_moments_equal_slow_loops_in_float64():
 
 def test_equal_gradients_have_no_variance():
     same = torch.randn(500).expand(1, 8, 500).contiguous()
-    moments = gv.moments(gv.gram(same))
+    moments = variance.moments(variance.gram(same))
     assert abs(moments["variance"]) < 1e-12 * moments["signal"]
     assert moments["signal"] == pytest.approx(same[0, 0].double().square().sum().item(), rel=1e-12)
 
@@ -77,18 +81,18 @@ def test_equal_gradients_have_no_variance():
 def test_no_ratio_where_the_signal_drowns():
     g = torch.randn(1, 6, 50)
     g -= g.mean(1, keepdim=True)  # their mean is 0, so the unbiased estimate of |E g|^2 is negative
-    moments = gv.moments(gv.gram(g))
+    moments = variance.moments(variance.gram(g))
     assert moments["signal"] < 0 and np.isnan(moments["noise_to_signal"])
     for shift in (
         0,
         0.5,
     ):  # with the second the estimate is positive, until a certain batch is left out
-        products = gv.gram(g + shift * g[:, :1])
-        assert (gv.moments(products)["signal"] > 0) == (shift > 0)
-        estimates, relative = gv._estimates(products), gv._relative(products, products)
-        assert np.isnan([estimates["noise_to_signal"], relative["noise_to_signal_relative"]]).all()
-        assert estimates["variance_low"] < estimates["variance"] < estimates["variance_high"]
-        assert relative["variance_relative"] == 1 and np.isnan(relative["variance_relative_low"])
+        products = variance.gram(g + shift * g[:, :1])
+        assert (variance.moments(products)["signal"] > 0) == (shift > 0)
+        found = variance.estimates(products, products)
+        assert np.isnan([found["noise_to_signal"], found["noise_to_signal_relative"]]).all()
+        assert found["variance_low"] < found["variance"] < found["variance_high"]
+        assert found["variance_relative"] == 1 and np.isnan(found["variance_relative_low"])
 
 
 def test_jackknife_of_a_mean_is_its_standard_error():
@@ -96,18 +100,18 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     norms = 1 + 1e-4 * np.random.default_rng(0).normal(size=30)
     products = np.zeros((1, 30, 1, 30))
     products[0, range(30), 0, range(30)] = norms
-    value, low, high = gv.jackknife(lambda p: np.einsum("knkn->kn", p).mean(), products)
+    value, low, high = variance.jackknife(lambda p: np.einsum("knkn->kn", p).mean(), products)
     margin = stats.t.ppf(0.975, 29) * stats.sem(norms)
     assert value == pytest.approx(norms.mean())
     assert (value - low, high - value) == pytest.approx((margin, margin), rel=1e-3)
 
 
 def test_cases_have_the_share_asked_for():
-    by_name = {name: case for case in gv.cases(10, 0.4) for name in case.progress_of}
-    assert set(by_name) == set(gv.STRATEGIES)
+    by_name = {name: case for case in same_share.cases(10, 0.4) for name in case.progress_of}
+    assert set(by_name) == {"tsm", "fixed", "linear", "nonlinear", "sliding", "input"}
     draws = torch.rand(20000, 10, dtype=torch.float64)
     shares = {
-        name: case.mixing.event_frames(draws, gv._progress(case.progress_of[name]))
+        name: case.mixing.event_frames(draws, same_share.progress_at(case.progress_of[name]))
         .double()
         .mean()
         .item()
@@ -123,7 +127,7 @@ def test_cases_have_the_share_asked_for():
 
 def test_the_fixed_rule_comes_as_near_as_it_can():
     """At T = 4 its share is at least 2/4."""
-    names = [list(case.progress_of) for case in gv.cases(4, 0.25)]
+    names = [list(case.progress_of) for case in same_share.cases(4, 0.25)]
     assert names == [["tsm"], ["fixed"], ["linear", "nonlinear"], ["sliding"], ["input"]]
 
 
@@ -131,7 +135,7 @@ def test_mixup_of_inputs():
     events, static = torch.rand(3, 4, 2, 5, 5), torch.rand(3, 2, 5, 5)
     samples = torch.arange(3)
     batch = Pair(events, static, torch.zeros(3).long(), torch.rand(3, 4), samples, samples)
-    mixed = gv.InputMixup(4, 0.3)(batch)
+    mixed = same_share.InputMixup(4, 0.3)(batch)
     for b in range(3):
         for t in range(4):
             assert torch.allclose(mixed.frames[b, t], 0.3 * events[b, t] + 0.7 * static[b])
@@ -194,8 +198,8 @@ def test_measured_variance_equals_a_slow_loop(trainer):
             ]
             shares.append(np.mean([(4 - t) / 4 for t in first_hit]))
     tsm = rows.loc["tsm"]
-    variance = np.mean([np.var(g, axis=0, ddof=1).sum() for g in gradients])
-    assert tsm.variance == pytest.approx(variance, rel=1e-4)
+    slow = np.mean([np.var(g, axis=0, ddof=1).sum() for g in gradients])
+    assert tsm.variance == pytest.approx(slow, rel=1e-4)
     assert tsm.mixing == pytest.approx(
         np.mean(np.sum((gradients[0] - gradients[1]) ** 2, axis=1)) / 2, rel=1e-4
     )
@@ -251,7 +255,7 @@ def test_command(measured):
     part = rows[(rows.weights == "initial") & (rows.strategy == "sliding")]
     logs = np.log(part.variance_relative)
     low, high = np.exp(stats.t.interval(0.95, 1, logs.mean(), stats.sem(logs)))
-    line = next(line for line in text.splitlines() if line.startswith("| 0.5 | sliding"))
+    line = next(line for line in text.splitlines() if line.startswith("| initial | 0.5 | sliding"))
     assert f"| {np.exp(logs.mean()):.3g} [{low:.3g}, {high:.3g}] |" in line
     assert f"| {np.exp(np.log(part.variance).mean()):.3g} |" in line and "| 0.79 |" in line
 
@@ -264,4 +268,7 @@ def test_the_same_run_twice(comparison, tmp_path, capsys):
 
 
 def test_progress_is_where_the_schedule_has_the_share():
-    assert gv._progress(0.4) == Progress(400000, 1000000) and gv._progress(None).fraction == 0
+    assert (
+        same_share.progress_at(0.4) == Progress(400000, 1000000)
+        and same_share.progress_at(None).fraction == 0
+    )

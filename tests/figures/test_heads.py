@@ -1,4 +1,5 @@
-"""MAG and MRP heads on mixed test sequences, and t* as training draws it, against loops over single samples."""
+"""MAG and MRP heads on mixed test sequences, and t* as training draws it, against loops over single
+samples."""
 
 from copy import copy
 
@@ -6,21 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_features import METHODS, assert_written
+from test_features import assert_written
 
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import heads
+from tmkt_braincog.figures.base import FIGURES, Request
 from tmkt_braincog.figures.features import held_out_pairs
-from tmkt_braincog.figures.figures import FIGURES, Request
 from tmkt_braincog.mixing import Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
-from tmkt_braincog.runs import reopen
 
 T = 4
-
-
-@pytest.fixture(scope="module")
-def runs(comparison):
-    return reopen([comparison / "runs" / f"{method}-seed1" for method in METHODS])
 
 
 def longer(run, epochs, mixing=None):
@@ -34,7 +29,8 @@ def longer(run, epochs, mixing=None):
 
 @torch.no_grad()
 def slow_heads(run, request):
-    """Walk, mixture and heads of every pair alone: modality said [R, T] and true, ratio said [R] and true."""
+    """Walk, mixture and heads of every pair alone: modality said [R, T] and true, ratio said [R]
+    and true."""
     said, true, ratio, share = [], [], [], []
     run.model.eval()
     for pair in held_out_pairs(run, request):

@@ -1,26 +1,18 @@
-"""Along the time-steps: CKA against its definition, coefficients against the log, accuracy against the evaluation."""
+"""Along the time-steps: CKA against its definition, coefficients against the log, accuracy against
+the evaluation."""
+
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_features import METHODS, assert_written
+from test_features import assert_written
 
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.figures import time_steps
+from tmkt_braincog.figures.base import FIGURES, Request, untrained
 from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
-from tmkt_braincog.figures.figures import FIGURES, Request
 from tmkt_braincog.runs import reopen
-
-
-@pytest.fixture(scope="module")
-def folders(comparison):
-    return [comparison / "runs" / f"{method}-seed1" for method in METHODS]
-
-
-@pytest.fixture(scope="module")
-def runs(folders):
-    return reopen(folders)
 
 
 def plain_hsic(k, m):
@@ -62,7 +54,7 @@ def test_cka_per_step_before_and_after(folders, runs, tmp_path):
 
 def test_untrained_is_the_run_without_its_checkpoint(folders, runs):
     (initial,) = reopen(folders[2:], checkpoint=None)
-    again, trained = time_steps.untrained(runs[2]).model.state_dict(), runs[2].model.state_dict()
+    again, trained = untrained(runs[2]).model.state_dict(), runs[2].model.state_dict()
     for name, value in initial.model.state_dict().items():
         assert torch.equal(value, again[name])
     assert not torch.equal(trained["fc2.weight"], again["fc2.weight"])
@@ -88,13 +80,9 @@ def test_theta_is_what_was_logged(runs, tmp_path):
         )
 
 
-def test_theta_says_which_runs_have_none(runs, tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(
-        time_steps, "publish", lambda folder, name, draw, points: figures.append(draw()) or []
-    )
+def test_theta_says_which_runs_have_none(runs, tmp_path):
     FIGURES["theta"](Request(runs, tmp_path))
-    assert "(none: event-only)" in figures[0].get_suptitle()
+    assert "(none: event-only)" in json.loads((tmp_path / "theta.json").read_text())["caption"]
     with pytest.raises(UserError, match=r"No run logged coefficients .*seen: event-only"):
         FIGURES["theta"](Request(runs[:1], tmp_path))
 

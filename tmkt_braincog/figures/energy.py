@@ -1,68 +1,129 @@
 """Spike rates, synaptic operations and energy of one inference, counted as the field reports them.
 
-- A layer that takes real numbers multiplies and accumulates: ``MAC = MACs per time-step x T``. These are the first layer,
-  which takes event counts, and every layer with an input outside [0, 1].
-- Every other convolution or linear layer takes spikes and only accumulates: ``AC = rate x MACs per time-step x T``,
-  with the mean of its input as rate. Behind an average pool that is the firing rate of the neurons in front of the pool (as
-  far as the windows cover them), although a pooled input may be 1/4: the convention counts it as a quarter of an operation.
-  ``ops_nonzero`` counts every input that is not zero as a whole one.
-- Nothing is counted for BatchNorm (it folds into the convolution), pools and the neurons' own updates.
+- A layer that takes real numbers multiplies and accumulates: ``MAC = MACs per time-step x T``.
+These are
+  the first layer, which takes event counts, and every layer with an input outside [0, 1].
+- Every other convolution or linear layer takes spikes and only accumulates: ``AC = rate x MACs per
+  time-step x T``, with the mean of its input as rate. Behind an average pool that is the firing
+  rate in
+  front of it: the convention counts an input of 1/4 as a quarter of an operation. ``ops_nonzero``
+  counts
+  every input that is not zero as a whole one.
+- Nothing is counted for BatchNorm (it folds into the convolution), pools and the neurons' own
+updates.
 
-An AC costs 0.9 pJ and a MAC 4.6 pJ: 32-bit floating point, 45 nm, Horowitz, "Computing's energy problem (and what
-we can do about it)", ISSCC 2014. The arithmetic alone: memory traffic, which usually costs more, is in none of these numbers.
+An AC costs 0.9 pJ and a MAC 4.6 pJ: 32-bit floating point, 45 nm, Horowitz, "Computing's energy
+problem
+(and what we can do about it)", ISSCC 2014. The arithmetic alone, without memory traffic.
 """
 
+import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from braincog.base.node.node import BaseNode
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from torch import Tensor, nn
 
+from ..data.frames import resize_frames
+from ..engine.train import Trainer
 from ..errors import UserError
 from ..models.transfer import TransferModel
-from ..plots import COLOURS, _figure, _look, save
+from ..plots import GREY, key, looks
+from .base import FIGURES, Request, mean_std
 
 MAC_PJ, AC_PJ = 4.6, 0.9
+BATCH = 32
 SYNAPSES = {nn.Conv2d: "conv", nn.Linear: "linear"}
+TOTALS = {
+    "spike_rate": ("firing rate", 1.0),
+    "mac": ("MAC (M)", 1e-6),
+    "ac": ("AC (M)", 1e-6),
+    "energy_uj": ("energy (µJ)", 1.0),
+    "ratio": ("of the ANN", 1.0),
+    "nonzero_uj": ("by non-zero inputs (µJ)", 1.0),
+    "events_uj": ("first layer by events (µJ)", 1.0),
+}
+
+
+@FIGURES.register("energy")
+def energy(request: Request) -> list[Path]:
+    """Spike rates, synaptic operations and energy of one inference, over all seeds."""
+    tables, sums = [], []
+    for run in request.runs:
+        print(f"{run.folder} ...", file=sys.stderr)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
+            layers = measure(run.model, _batches(run, request.samples))
+        who = {"run": str(run.folder), "method": run.name, "seed": run.seed}
+        tables.append(layers.assign(**who)[[*who, *layers.columns]])
+        sums.append({**who, **totals(layers)})
+    layers, summary = pd.concat(tables, ignore_index=True), pd.DataFrame(sums)
+    o, ann = request.runs[0].options, summary["ann_uj"].iloc[0]
+    about = (
+        f"{o.event_size} x {o.event_size}; one inference of the event stream, mean over at most "
+        f"{request.samples} test recordings, mean ± standard deviation over seeds. {MAC_PJ} pJ per "
+        f"MAC, {AC_PJ} pJ per AC (45 nm, Horowitz, ISSCC 2014); arithmetic only. AC = mean input x "
+        "MACs x T; the first layer, and every other one that takes real numbers, counts MACs x T. "
+        f"ANN: the same layers without spikes, one pass, {ann:.4g} µJ. By non-zero inputs: a "
+        "pooled input counts as a whole one. First layer by events: one AC per event and synapse."
+    )
+    draw, said = partial(_draw, request, layers, summary), _tables(layers, summary)
+    return request.publish("energy", draw, layers, about, "%.8g", said)
+
+
+def _batches(run: Trainer, samples: int) -> Iterator[Tensor]:
+    """At most ``samples`` evenly spaced test recordings."""
+    test = run.split.test
+    chosen = test[np.linspace(0, len(test) - 1, min(samples, len(test))).round().astype(int)]
+    for chunk in np.split(chosen, range(BATCH, len(chosen), BATCH)):
+        yield resize_frames(run.data.frames[chunk], run.model.event_size).to(run.device)
 
 
 @torch.no_grad()
 def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
-    """What every layer does in one inference: event stream, event head, evaluation mode; mean over the recordings.
+    """What every layer does in one inference: event stream and head, evaluation mode; mean over the
+    recordings.
 
-    The step loop runs, so that hooks see plain tensors also in models of others; the executors give the same spikes.
-    Mode and executor of the model are restored.
+    The step loop runs, so that hooks see plain tensors also in models of others; the executors give
+    the
+    same spikes. Mode and executor of the model are restored.
 
     Args:
         batches: event frames ``[B, T, 2, H, W]`` on the model's device.
 
     Returns:
-        One row per layer, in the order in which they run. ``layer``; ``kind``: conv, linear, neuron; for synapses
-        ``operation`` (MAC, AC), ``macs`` (per time-step), ``input_mean``, ``input_nonzero`` (share of the inputs),
-        ``ops`` and ``ops_nonzero`` (per inference), ``energy_pj``; for neurons ``neurons`` (their number) and
-        ``spike_rate`` (spikes per neuron and time-step).
+        One row per layer, in the order in which they run. ``layer``; ``kind``: conv, linear,
+        neuron; for
+        synapses ``operation`` (MAC, AC), ``macs`` (per time-step), ``input_mean``,
+        ``input_nonzero`` (share
+        of the inputs), ``ops`` and ``ops_nonzero`` (per inference), ``energy_pj``; for neurons
+        ``neurons``
+        (their number) and ``spike_rate`` (spikes per neuron and time-step).
 
     Raises:
-        UserError: no recordings, neurons that give anything but 0 and 1, or layers whose operations cannot be counted.
+        UserError: no recordings, neurons that give anything but 0 and 1, or layers that cannot be
+        counted.
     """
-    _check_layers(model)
-    sums: dict[str, dict[str, float]] = {}
-    hooks = [
-        module.register_forward_hook(
-            partial(_count_spikes if isinstance(module, BaseNode) else _count, sums, name)
-        )
-        for name, module in model.named_modules()
-        if isinstance(module, (BaseNode, *SYNAPSES))
-    ]
+    sums: dict[str, dict[str, Any]] = {}
+    hooks: list[tuple[Any, Any]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, (BaseNode, *SYNAPSES)):
+            count = _count_spikes if isinstance(module, BaseNode) else _count
+            hooks.append((module, partial(count, sums, name)))
+        elif any(p.ndim > 1 for p in module.parameters(recurse=False)):
+            raise UserError(
+                f"{name} is a {type(module).__name__}, whose operations are not counted here "
+                f"(counted: {', '.join(layer.__name__ for layer in SYNAPSES)}); the energy of this "
+                "model would come out too small."
+            )
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
     mode, executor, recordings = model.training, model.executor, 0
     try:
         model.eval()
@@ -71,84 +132,36 @@ def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
             model(events)
             recordings += len(events)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
         model.train(mode)
         model.executor = executor
         model.reset()
     if not recordings:
         raise UserError("There are no recordings to measure the energy on: give at least one.")
-    rows, is_first = [], True
-    for name, s in sums.items():
-        if s["kind"] == "neuron":
-            rate, neurons = (
-                float(s["spikes"]) / s["outputs"],
-                s["outputs"] / (recordings * model.step),
-            )
-            rows.append({"layer": name, "kind": "neuron", "neurons": neurons, "spike_rate": rate})
-        else:
-            rows.append({"layer": name, **_synapses(s, recordings, model.step, is_first)})
-            is_first = False
+    first = next(name for name, s in sums.items() if s["kind"] != "neuron")
+    rows = [{"layer": n, **_row(s, recordings, model.step, n == first)} for n, s in sums.items()]
     return pd.DataFrame(rows)
 
 
-def totals(layers: pd.DataFrame) -> dict[str, float]:
-    """Sums of one network from the rows of :func:`measure`.
-
-    Returns:
-        ``spike_rate`` over all neurons; ``mac`` and ``ac`` per inference; energies per inference in uJ:
-        ``energy_uj``; ``events_uj`` with the first layer counted as one AC per event and synapse; ``nonzero_uj`` with
-        ``ops_nonzero`` for the ACs; ``ann_uj``, one pass of a network of the same layers that knows no spikes; and ``ratio``,
-        energy_uj over ann_uj.
-    """
-    neurons = layers[layers["kind"] == "neuron"]
-    synapses = layers[layers["kind"] != "neuron"]
-    first, ac = synapses.iloc[0], synapses[synapses["operation"] == "AC"]
-    energy = synapses["energy_pj"].sum()
-    ann = synapses["macs"].sum() * MAC_PJ
-    return {
-        "spike_rate": (neurons["spike_rate"] * neurons["neurons"]).sum() / neurons["neurons"].sum(),
-        "mac": synapses.loc[synapses["operation"] == "MAC", "ops"].sum(),
-        "ac": ac["ops"].sum(),
-        "energy_uj": energy / 1e6,
-        "events_uj": (energy - first["energy_pj"] + first["ops"] * first["input_mean"] * AC_PJ)
-        / 1e6,
-        "nonzero_uj": (energy + (ac["ops_nonzero"] - ac["ops"]).sum() * AC_PJ) / 1e6,
-        "ann_uj": ann / 1e6,
-        "ratio": energy / ann,
-    }
-
-
-def _check_layers(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        is_known = isinstance(module, (BaseNode, *SYNAPSES))
-        if not is_known and any(p.ndim > 1 for p in module.parameters(recurse=False)):
-            known = ", ".join(layer.__name__ for layer in SYNAPSES)
-            raise UserError(
-                f"{name} is a {type(module).__name__}, whose operations are not counted here (counted: {known}); "
-                "the energy of this model would come out too small."
-            )
-
-
-def _count(
-    sums: dict, name: str, module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], out: Tensor
-) -> None:
+def _count(sums: dict, name: str, module: Any, inputs: tuple[Tensor, ...], out: Tensor) -> None:
     x = inputs[0]
     s = sums.setdefault(name, defaultdict(float))
     s["kind"] = next(kind for layer, kind in SYNAPSES.items() if isinstance(module, layer))
     s["macs"] += (
         out.numel() * module.weight[0].numel()
-    )  # every output value needs one row of the weights
+    )  # every output value: one row of the weights
     s["inputs"] += x.numel()
     s["sum"] += x.sum(dtype=torch.float64)
     s["nonzero"] += x.count_nonzero()
     s["real"] += ((x < 0) | (x > 1)).any()
 
 
-def _count_spikes(sums: dict, name: str, node: BaseNode, _, out: Tensor) -> None:
+def _count_spikes(sums: dict, name: str, node: BaseNode, _: tuple, out: Tensor) -> None:
     if not ((out == 0) | (out == 1)).all():
         raise UserError(
-            f"{name} ({type(node).__name__}) gives values that are neither 0 nor 1: it has no spike rate."
+            f"{name} ({type(node).__name__}) gives values that are neither 0 nor 1: it has no "
+            "spike rate."
         )
     s = sums.setdefault(name, defaultdict(float))
     s["kind"] = "neuron"
@@ -156,9 +169,10 @@ def _count_spikes(sums: dict, name: str, node: BaseNode, _, out: Tensor) -> None
     s["outputs"] += out.numel()
 
 
-def _synapses(
-    s: dict[str, float], recordings: int, steps: int, is_first: bool
-) -> dict[str, object]:
+def _row(s: dict[str, Any], recordings: int, steps: int, is_first: bool) -> dict[str, object]:
+    if s["kind"] == "neuron":
+        rate, neurons = float(s["spikes"]) / s["outputs"], s["outputs"] / (recordings * steps)
+        return {"kind": "neuron", "neurons": neurons, "spike_rate": rate}
     macs = s["macs"] / recordings  # of one inference
     mean, nonzero = float(s["sum"]) / s["inputs"], float(s["nonzero"]) / s["inputs"]
     is_mac = is_first or s["real"] > 0
@@ -175,72 +189,84 @@ def _synapses(
     }
 
 
-def plot_energy(
-    layers: pd.DataFrame, summary: pd.DataFrame, path: str | Path, title: str = ""
-) -> None:
-    """Spike rate of every neuron layer, and energy by operation, for each method; error bars: std over seeds.
+def totals(layers: pd.DataFrame) -> dict[str, float]:
+    """Sums of one network from the rows of :func:`measure`.
 
-    Args:
-        layers: rows of :func:`measure` with the columns ``method`` and ``seed``.
-        summary: rows of :func:`totals` with the same columns.
-        path: the picture to write.
+    Returns:
+        ``spike_rate`` over all neurons; ``mac`` and ``ac`` per inference; energies per inference in
+        uJ:
+        ``energy_uj``; ``events_uj`` with the first layer counted as one AC per event and synapse;
+        ``nonzero_uj`` with ``ops_nonzero`` for the ACs; ``ann_uj``, one pass of a network of the
+        same
+        layers that knows no spikes; and ``ratio``, energy_uj over ann_uj.
     """
-    save(lambda: _draw(layers, summary, title), path)
+    neurons, synapses = (part for _, part in layers.groupby(layers["kind"] != "neuron"))
+    first, ac = synapses.iloc[0], synapses[synapses["operation"] == "AC"]
+    energy, ann = synapses["energy_pj"].sum(), synapses["macs"].sum() * MAC_PJ
+    by_events = energy - first["energy_pj"] + first["ops"] * first["input_mean"] * AC_PJ
+    return {
+        "spike_rate": (neurons["spike_rate"] * neurons["neurons"]).sum() / neurons["neurons"].sum(),
+        "mac": synapses.loc[synapses["operation"] == "MAC", "ops"].sum(),
+        "ac": ac["ops"].sum(),
+        "energy_uj": energy / 1e6,
+        "events_uj": by_events / 1e6,
+        "nonzero_uj": (energy + (ac["ops_nonzero"] - ac["ops"]).sum() * AC_PJ) / 1e6,
+        "ann_uj": ann / 1e6,
+        "ratio": energy / ann,
+    }
 
 
-def _draw(layers: pd.DataFrame, summary: pd.DataFrame, title: str) -> Figure:
-    methods = list(dict.fromkeys(layers["method"]))
-    figure = _figure(max(7.2, 4.8 + 0.8 * len(methods)), 3.4, title)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+def _tables(layers: pd.DataFrame, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Per method; and the input and spike rate of every layer."""
+    methods = dict(list(summary.groupby("method", sort=False)))
+    sums = [
+        {"method": method, "seeds": str(len(part))}
+        | {label: mean_std(part[c] * unit) for c, (label, unit) in TOTALS.items()}
+        for method, part in methods.items()
+    ]
+    rows = []
+    for name, part in layers.groupby("layer", sort=False):
+        kind, macs = part["kind"].iloc[0], part["macs"].iloc[0]
+        column, what = ("input_mean", "input") if kind != "neuron" else ("spike_rate", "spikes")
+        row = {"layer": name, "kind": f"{kind}, {what}"}
+        row["MACs per step (M)"] = "" if kind == "neuron" else f"{macs / 1e6:.4g}"
+        rows.append(row | {m: mean_std(part.loc[part["method"] == m, column]) for m in methods})
+    heading = (
+        "Mean input of every convolution and linear layer (`input`), spike rate of every neuron "
+        "layer (`spikes`):"
+    )
+    return {"": pd.DataFrame(sums), heading: pd.DataFrame(rows)}
+
+
+def _draw(request: Request, layers: pd.DataFrame, summary: pd.DataFrame) -> Figure:
+    """Spike rate of every neuron layer; energy as reported, and with the first layer by events."""
+    found = looks(summary["method"])
     neurons = layers[layers["kind"] == "neuron"]
     names = list(dict.fromkeys(neurons["layer"]))
-    for i, method in enumerate(methods):
-        groups = neurons[neurons["method"] == method].groupby("layer", sort=False)["spike_rate"]
-        mean, std = groups.mean(), groups.std(ddof=1)  # std of one seed: NaN, no bar
-        moved = 0.06 * (i - (len(methods) - 1) / 2)
-        place = [n + moved for n in range(len(mean))]
-        left.errorbar(place, mean, yerr=std, label=method, markersize=4, capsize=2, **_look(i))
-    left.set_xticks(range(len(names)), names if len(names) <= 4 else range(1, len(names) + 1))
-    left.set(
-        xlabel="neuron layer",
-        ylabel="spikes per neuron and time-step",
-        xlim=(-0.4, len(names) - 0.6),
-    )
-    left.set_ylim(bottom=0)
-    left.legend()
-    _bars(right, summary, methods)
-    figure.legend(handles=_key(), loc="outside lower right", ncols=2)
-    return figure
-
-
-def _bars(axes: Axes, summary: pd.DataFrame, methods: list[str]) -> None:
-    """As reported to the left of each tick, with the first layer by events to the right."""
-    groups = summary.assign(mac_uj=summary["mac"] * MAC_PJ / 1e6).groupby("method")
-    means, stds = groups.mean(numeric_only=True), groups.std(ddof=1, numeric_only=True)
-    for i, method in enumerate(methods):
-        color, (mean, std) = COLOURS[i % len(COLOURS)], (means.loc[method], stds.loc[method])
-        axes.bar(i - 0.19, mean["mac_uj"], 0.34, color=color)
-        axes.bar(
-            i - 0.19,
-            mean["energy_uj"] - mean["mac_uj"],
-            0.34,
-            bottom=mean["mac_uj"],
-            color=color,
-            alpha=0.45,
-        )
-        axes.bar(i + 0.19, mean["events_uj"], 0.34, color="white", edgecolor=color, hatch="////")
-        for side, name in ((-0.19, "energy_uj"), (0.19, "events_uj")):
-            axes.errorbar(i + side, mean[name], yerr=std[name], color="0.2", capsize=2)
-    axes.axhline(means["ann_uj"].mean(), color="0.2", linestyle="--", linewidth=1)
-    axes.set_xticks(range(len(methods)), methods)
-    axes.set(ylabel="energy per inference (µJ)", xlim=(-0.6, len(methods) - 0.4))
-
-
-def _key() -> list[Artist]:
-    """Legend of the bars in grey, since the methods are named below them."""
-    return [
-        Patch(color="0.35", label="MAC, 4.6 pJ"),
-        Patch(color="0.35", alpha=0.45, linewidth=0, label="AC, 0.9 pJ"),
-        Patch(facecolor="white", edgecolor="0.35", hatch="////", label="first layer by events"),
-        Line2D([], [], color="0.2", linestyle="--", linewidth=1, label="ANN, one pass"),
+    figure = request.canvas(7.2, 2.4 + 0.3 * max(len(names), len(found)))
+    left, right = figure.subplots(1, 2)
+    for i, (method, look) in enumerate(found.items()):
+        rate = neurons[neurons["method"] == method].groupby("layer", sort=False)["spike_rate"]
+        moved = np.arange(len(rate)) + 0.12 * (i - (len(found) - 1) / 2)
+        style = {**look, "markersize": 5, "capsize": 2, "linestyle": ""}
+        left.errorbar(rate.mean(), moved, xerr=rate.std(ddof=1), **style)
+        own = summary[summary["method"] == method]
+        for column, fill, up in (("energy_uj", look["color"], -0.1), ("events_uj", "white", 0.1)):
+            bar = own[column].std(ddof=1)
+            right.errorbar(own[column].mean(), i + up, xerr=bar, markerfacecolor=fill, **style)
+    right.axvline(summary["ann_uj"].mean(), color=GREY, linestyle="--", linewidth=1)
+    left.set_yticks(range(len(names)), names)
+    right.set_yticks(range(len(found)), list(found))
+    for axes, n in ((left, len(names)), (right, len(found))):
+        axes.grid(True, axis="x")
+        axes.set(ylim=(n - 0.5, -0.5), xlim=(0, None))
+    left.set(xlabel="spikes per neuron and time-step", ylabel="neuron layer")
+    right.set_xlabel("energy per inference (µJ)")
+    hollow: dict[str, Any]
+    hollow = {"color": GREY, "marker": "o", "linestyle": "", "markerfacecolor": "white"}
+    more = [
+        Line2D([], [], **hollow, label="first layer by events"),
+        Line2D([], [], color=GREY, linestyle="--", label="ANN, one pass"),
     ]
+    key(figure, found, 7.2, more)
+    return figure

@@ -1,18 +1,21 @@
-"""What the modality-aware heads of TMKT know of held-out mixed sequences, and which mixtures they were trained on.
+"""What the modality-aware heads of TMKT know of held-out mixed sequences, and which mixtures they
+were trained on.
 
-Mixed sequences are made as in training, by the run's own strategy, from test recordings and static images of their class. Schedules
-that move with training (sliding, dynamic) are taken at points spread evenly over it, so that the mixtures are those of training.
+Mixed sequences are made as in training, by the run's own strategy, from test recordings and static
+images of their class. Schedules that move with training (sliding, dynamic) are taken at points
+spread
+evenly over it, so that the mixtures are those of training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..data import TSMDataset
@@ -20,23 +23,17 @@ from ..data.pairs import Pair
 from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
-from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
-from ..plots import COLOURS, _figure, _look
-from .features import (
-    BATCH,
-    COLUMNS,
-    collect,
-    counted,
-    folded,
-    held_out_pairs,
-    panels,
-    publish,
-    run_names,
-    setting,
-)
-from .figures import FIGURES, Request
+from ..mixing import Mixed, Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
+from ..plots import COLOURS, GREY, key, lines
+from .base import COLUMNS, FIGURES, Request
+from .features import BATCH, collect, held_out_pairs
 
 MOST_DRAWS = 100_000  # of t*, per run
+WANTED = {
+    "mag": "no MAG head: give a run of tmkt made without --no-mag",
+    "mrp": "no MRP head: give a run of tmkt made without --no-mrp",
+    "mixing": "no mixed stream: give a run of tmkt or baseline",
+}
 Look = Callable[[Mixed, Tensor, Pair], Sequence[Tensor]]
 
 
@@ -49,31 +46,30 @@ def mag(request: Request) -> list[Path]:
     Raises:
         UserError: no run has the head.
     """
-    names, runs = having(request, "mag")
-    table = pd.concat(
-        [mag_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)]
+    request = having(request, "mag")
+    table = request.table(lambda run: mag_of(run, request))
+    about = (
+        f"{request.counted}. Dashed: always the modality that is more frequent at that time-step."
     )
-    table = table[["run", "t", "sequences", "accuracy", "majority"]]
-    title = f"MAG head on mixed sequences, {counted(runs[0], request)}; {setting(runs[0])}"
-    return publish(request.folder, "mag", partial(_draw_mag, table, names, title), points=table)
+    return request.publish("mag", lambda: _draw_mag(request, table), table, about)
 
 
 def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns t from 1, sequences, and in percent accuracy and majority."""
+    method: Any = run.method
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return run.method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
+        return method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
 
     said, true = through_training(run, request, look)
     share = true.double().mean(0)
-    return pd.DataFrame(
-        {
-            "t": range(1, true.shape[1] + 1),
-            "sequences": len(true),
-            "accuracy": 100 * (said == true).double().mean(0).numpy(),
-            "majority": 100 * share.maximum(1 - share).numpy(),
-        }
-    )
+    columns = {
+        "t": range(1, true.shape[1] + 1),
+        "sequences": len(true),
+        "accuracy": 100 * (said == true).double().mean(0).numpy(),
+        "majority": 100 * share.maximum(1 - share).numpy(),
+    }
+    return pd.DataFrame(columns)
 
 
 @FIGURES.register("mrp")
@@ -85,95 +81,83 @@ def mrp(request: Request) -> list[Path]:
     Raises:
         UserError: no run has the head.
     """
-    names, runs = having(request, "mrp")
-    table = pd.concat(
-        [mrp_of(run, request).assign(run=name) for name, run in zip(names, runs, strict=True)]
-    )
-    table = table[["run", "recording", "true", "predicted"]]
-    error = pd.DataFrame([{"run": name, **errors(table[table["run"] == name])} for name in names])
-    title = f"MRP head on mixed sequences, {counted(runs[0], request)}; {setting(runs[0])}"
-    return publish(
-        request.folder, "mrp", partial(_draw_mrp, table, error, title), points=table, error=error
-    )
+    request = having(request, "mrp")
+    table = request.table(lambda run: mrp_of(run, request))
+    by_run = dict(list(table.groupby("run")))
+    error = pd.DataFrame([{"run": name, **errors(by_run[name])} for name in request.names])
+    draw, tables = lambda: _draw_mrp(request, table, error), {"mrp": table, "mrp-error": error}
+    about = f"{request.counted}; MAE: mean absolute error, and that of always saying the median."
+    return request.publish("mrp", draw, tables, about)
 
 
 def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns recording (file name), true (t* - 1) / T, predicted; one row per sequence."""
+    method: Any = run.method
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return batch.index, mixed.y_m, run.method.mrp(spikes).mean(0)
+        return batch.index, mixed.y_m, method.mrp(spikes).mean(0)
 
     index, true, predicted = through_training(run, request, look)
-    return pd.DataFrame(
-        {
-            "recording": [run.data.names[i] for i in index],
-            "true": true.numpy(),
-            "predicted": predicted.numpy(),
-        }
-    )
+    names = [run.data.names[i] for i in index]
+    columns = {"recording": names, "true": true.numpy(), "predicted": predicted.numpy()}
+    return pd.DataFrame(columns)
 
 
 def errors(table: pd.DataFrame) -> dict[str, float]:
-    """Number of sequences, mean absolute error, and the error of the best constant, the median ratio."""
+    """Number of sequences, mean absolute error, and the error of the best constant, the median
+    ratio."""
     true = table["true"]
-    return {
-        "sequences": len(table),
-        "mae": (table["predicted"] - true).abs().mean(),
-        "mae_median": (true.median() - true).abs().mean(),
-    }
+    mae, of_median = (table["predicted"] - true).abs(), (true.median() - true).abs()
+    return {"sequences": len(table), "mae": mae.mean(), "mae_median": of_median.mean()}
 
 
 @FIGURES.register("t-star")
 def t_star(request: Request) -> list[Path]:
-    """Where the events take over: t* as the run draws it over its training, against the law it should follow.
+    """Where the events take over: t* as the run draws it over its training, against the law it
+    should follow.
 
-    t* = T+1: no event frame at all. The law is drawn for TSM; the other strategies have none that does not move.
+    t* = T+1: no event frame at all. The law is drawn for TSM; the others have none that does not
+    move.
 
     Raises:
         UserError: no run mixes.
     """
-    names, runs = having(request, "mixing")
-    table = pd.concat(
-        [t_star_of(run).assign(run=name) for name, run in zip(names, runs, strict=True)]
+    request = having(request, "mixing")
+    table = request.table(t_star_of)
+    about = (
+        "First event frame t*, as drawn in training; above each panel the share of event frames."
     )
-    table = table[["run", "t_star", "count", "share", "law"]]
-    title = f"First event frame t*, as drawn in training; {setting(runs[0])}"
-    return publish(
-        request.folder, "t-star", partial(_draw_t_star, table, names, title), points=table
-    )
+    return request.publish("t-star", lambda: _draw_t_star(request, table), table, about)
 
 
 def t_star_of(run: Trainer) -> pd.DataFrame:
     """Columns t_star in 1..T+1, count, share, law (its probability; NaN where there is no law)."""
-    T, mixing = run.options.step, run.method.mixing
-    drawn = torch.cat(
-        [T + 1 - mixing.event_frames(draws, progress) for draws, progress in training_draws(run)]
-    )
-    count = torch.bincount(drawn, minlength=T + 2)[1:].numpy()
+    T: int = run.options.step
+    mixing: Any = run.method.mixing
+    drawn = [
+        T + 1 - mixing.event_frames(draws, progress) for draws, progress in training_draws(run)
+    ]
+    count = torch.bincount(torch.cat(drawn), minlength=T + 2)[1:].numpy()
     law = np.full(T + 1, np.nan)
     if isinstance(mixing, TimeStepMixup):
         truncated = mixing.law == "truncated"
         law = np.append(truncated_pmf(mixing.p, T), 0) if truncated else geometric_pmf(mixing.p, T)
-    return pd.DataFrame(
-        {"t_star": range(1, T + 2), "count": count, "share": count / count.sum(), "law": law}
-    )
+    columns = {"t_star": range(1, T + 2), "count": count, "share": count / count.sum(), "law": law}
+    return pd.DataFrame(columns)
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and :class:`Progress` of the run's own training batches, at most 100,000 samples or one epoch.
+    """Uniform numbers ``[B, T]`` and progress of the run's own training batches, at most 100,000
+    samples or one epoch.
 
-    Long trainings are thinned by epochs. Draws follow from seed, epoch and index alone, so that frames of one pixel do.
+    Long trainings are thinned by epochs. Draws follow from seed, epoch and index: frames of one
+    pixel do.
     """
     o, data = run.options, run.data
-    pairs = TSMDataset(
-        torch.zeros(len(data.labels), o.step, 2, 1, 1),
-        data.labels,
-        torch.zeros(len(data.image_labels), 1, 1),
-        data.image_labels,
-        recordings=run.split.train,
-        pools=run.split.pools,
-        seed=run.seed,
-    )
+    frames = torch.zeros(len(data.labels), o.step, 2, 1, 1)
+    images = torch.zeros(len(data.image_labels), 1, 1)
+    split = {"recordings": run.split.train, "pools": run.split.pools, "seed": run.seed}
+    pairs = TSMDataset(frames, data.labels, images, data.image_labels, **split)
     labels = data.labels[run.split.train].numpy()
     every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
@@ -183,61 +167,53 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
             yield pairs[batch].draws, Progress(epoch, o.epochs, i, len(batches))
 
 
-def having(request: Request, part: str) -> tuple[list[str], list[Trainer]]:
-    """Names and runs whose method has this part (``mag``, ``mrp``, ``mixing``).
+def having(request: Request, part: str) -> Request:
+    """Of the runs those whose method has this part (``mag``, ``mrp``, ``mixing``).
 
     Raises:
         UserError: none has.
     """
-    names = run_names(request.runs)
-    found = [i for i, run in enumerate(request.runs) if getattr(run.method, part, None) is not None]
-    if not found:
-        wanted = {
-            "mag": "no MAG head: give a run of tmkt made without --no-mag",
-            "mrp": "no MRP head: give a run of tmkt made without --no-mrp",
-            "mixing": "no mixed stream: give a run of tmkt or baseline",
-        }
-        raise UserError(f"These runs have {wanted[part]} (seen: {', '.join(names)}).")
-    return [names[i] for i in found], [request.runs[i] for i in found]
+    found = request.only(lambda run: getattr(run.method, part, None) is not None)
+    if not found.runs:
+        seen = ", ".join(request.names)
+        raise UserError(f"These runs have {WANTED[part]} (seen: {seen}).")
+    return found
 
 
 def through_training(run: Trainer, request: Request, look: Look) -> tuple[Tensor, ...]:
     """:func:`~.features.collect` of ``look(mixed, spikes, batch)`` on mixed test pairs.
 
-    ``spikes`` is F_t of the mixed stream, ``[T, B, F]``. The progress goes evenly from start to end of training.
+    ``spikes`` is F_t of the mixed stream, ``[T, B, F]``. The progress goes evenly through training.
     """
-    pairs = held_out_pairs(run, request)
+    pairs, mixing = held_out_pairs(run, request), cast(Mixing, run.method.mixing)
     n, total = -(-len(pairs) // BATCH), run.options.epochs * run.steps
     middles = iter([(2 * i + 1) * total // (2 * n) for i in range(n)])
 
     def mixed_look(batch: Pair) -> Sequence[Tensor]:
         epoch, step = divmod(next(middles), run.steps)
-        mixed = run.method.mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
+        mixed = mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
         return look(mixed, run.model(batch.events, mixed.frames).static.spikes, batch)
 
     return collect(run, pairs, mixed_look)
 
 
-def _draw_mag(table: pd.DataFrame, names: list[str], title: str) -> Figure:
-    figure = _figure(5.0, 3.4, title)
+def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
+    figure = request.canvas(5.0, 3.4)
     axes = figure.subplots()
-    for i, name in enumerate(names):
-        one, look = table[table["run"] == name], _look(i)
-        axes.plot(one["t"], one["accuracy"], markersize=4, label=name, **look)
+    found = lines(axes, table, "t", "accuracy")
+    for name, look in found.items():
+        one = table[table["run"] == name]
         axes.plot(one["t"], one["majority"], color=look["color"], linestyle="--")
-    axes.plot([], [], color="0.35", linestyle="--", label="always the more frequent modality")
-    axes.set(
-        xlabel="time-step t",
-        ylabel="accuracy (%)",
-        ylim=(min(45, table["accuracy"].min() - 2), 102),
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(loc="outside lower center", ncols=2)
+    lowest = min(45.0, table[["accuracy", "majority"]].to_numpy().min() - 2)
+    axes.set(xlabel="time-step t", ylabel="modality told (%)", ylim=(lowest, 102))
+    dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")
+    key(figure, found, more=[dashed])
     return figure
 
 
-def _draw_mrp(table: pd.DataFrame, error: pd.DataFrame, title: str) -> Figure:
-    figure, panel = panels(len(error), 3.9 if len(error) == 1 else 3.0, 3.4, title)
+def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
+    figure, panel = request.panels(len(error), 3.9 if len(error) == 1 else 3.0, 3.4)
+    blue = {"color": COLOURS[0]}
     for axes, (_, row) in zip(panel, error.iterrows(), strict=True):
         of_run = table[table["run"] == row["run"]]
         ratios = sorted(of_run["true"].unique())
@@ -247,40 +223,33 @@ def _draw_mrp(table: pd.DataFrame, error: pd.DataFrame, title: str) -> Figure:
             positions=ratios,
             widths=0.04,
             manage_ticks=False,
-            patch_artist=True,
-            boxprops={"facecolor": "white", "edgecolor": COLOURS[0]},
-            whiskerprops={"color": COLOURS[0]},
-            capprops={"color": COLOURS[0]},
+            boxprops=blue,
+            whiskerprops=blue,
+            capprops=blue,
             medianprops={"color": COLOURS[1]},
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.4"},
         )
-        axes.set_title(
-            f"{folded(row['run'])}: MAE {row['mae']:.3f}\n(always the median: {row['mae_median']:.3f})"
-        )
+        axes.set_title(f"{row['run']}\nMAE {row['mae']:.3f} (median: {row['mae_median']:.3f})")
         axes.set(xlabel="true ratio (t* - 1) / T", xlim=(-0.06, 1.06))
     for axes in panel[::COLUMNS]:
         axes.set_ylabel("perceived ratio")
     return figure
 
 
-def _draw_t_star(table: pd.DataFrame, names: list[str], title: str) -> Figure:
-    figure, panel = panels(len(names), max(3.0, 5.0 / len(names)), 2.9, title)
-    last = table["t_star"].max()
-    for axes, name in zip(panel, names, strict=True):
+def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
+    n, last = len(request.names), int(table["t_star"].to_numpy().max())
+    figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9)
+    for axes, name in zip(panel, request.names, strict=True):
         one = table[table["run"] == name]
-        event_share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
+        share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
         axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
-        if one["law"].notna().all():
-            marks = {"linestyle": "", "marker": "_", "markersize": 9, "color": "black"}
-            axes.plot(one["t_star"], one["law"], label="law of TSM", **marks)
-        axes.set_title(f"{folded(name)}: event frames {100 * event_share:.1f} %")
+        marks: Any = {"linestyle": "", "marker": "_", "markersize": 9, "color": "black"}
+        axes.plot(one["t_star"], one["law"], label="law of TSM", **marks)
+        axes.set_title(f"{name}\nevent frames {100 * share:.1f} %")
         axes.set(xlabel="t*", xlim=(0.3, last + 0.7))
         ticks = range(1, last - 1, 2) if last > 9 else range(1, last)  # room for the word
         axes.set_xticks([*ticks, last], [*map(str, ticks), "none"])
     for axes in panel[::COLUMNS]:
         axes.set_ylabel("share of samples")
-    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panel]
-    named = {label: handle for of_panel in entries for handle, label in of_panel}
-    labels = sorted(named)
-    figure.legend([named[label] for label in labels], labels, loc="outside lower center", ncols=2)
+    figure.legend(*panel[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
