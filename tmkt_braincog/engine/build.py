@@ -15,8 +15,8 @@ from torch import nn
 from .. import distributed
 from ..errors import UserError, unknown_name
 from ..models import TransferModel
-from ..models.check import difference
 from ..models.batchnorm import synchronise
+from ..models.check import difference
 
 log = logging.getLogger(__name__)
 
