@@ -1,4 +1,4 @@
-"""What only a GPU can show: executors, resident data, whole runs (golden numbers: test_golden.py)."""
+"""What only a GPU can show: executors, resident data, whole runs (numbers: test_golden.py)."""
 
 import os
 import signal
