@@ -10,7 +10,7 @@ MASK = (1 << 64) - 1
 
 
 def u01(name: str, n: int, salt: int) -> np.ndarray:
-    """``n`` numbers in [0, 1), float64: splitmix64 of the flat index, the name's CRC and the salt."""
+    """``n`` numbers in [0, 1), float64: splitmix64 of index, the name's CRC and salt."""
     with np.errstate(over="ignore"):
         x = (np.arange(n, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         x += np.uint64((zlib.crc32(name.encode()) * 2**20 + salt) & MASK)

@@ -1,4 +1,4 @@
-"""What only a GPU can show: both executors, resident data and whole runs on one. Golden numbers: test_golden.py."""
+"""What only a GPU can show: executors, resident data, whole runs (numbers: test_golden.py)."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-SHORT = "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1 --no-tensorboard"
+SHORT = "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1"
+SHORT += " --no-tensorboard"
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 5))
@@ -47,7 +48,7 @@ def test_a_run_and_the_evaluation_of_its_checkpoint(tmp_path, capsys, words):
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    """Convolutions of a GPU may sum in another order each time: deterministic ones are asked for."""
+    """Convolutions of a GPU may sum in another order each time, unless asked not to."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     assert run(tmp_path / "whole", "--method", "tmkt") == 0
     steps, step = [], Trainer._step

@@ -185,17 +185,6 @@ def test_tmkt(out, mixed, form, mag, mrp, lam, coefficients):
     assert out.event.spikes.grad is None  # both heads act on the mixed stream only
 
 
-def test_tmkt_equation_form_is_eq_12_and_17_step_by_step(out, mixed):
-    method, rda = with_theta(TMKT(T, FEATURES, lam=0.5)), 0.0
-    for t, s in enumerate(SIGMA):
-        distance = 1 - linear_cka(out.static.tap[t], out.event.tap[t]).item()
-        rda += (s * distance + (1 - s) * cross_entropy(out.event.logits[t])) / T
-    heads = slow_mag(method.mag, out.static.spikes, mixed.y_s)
-    heads += slow_mrp(method.mrp, out.static.spikes, mixed.y_m)
-    expected = tet(out.static) + 0.5 * rda + heads
-    assert method.losses(out, mixed, Y)["loss"].item() == pytest.approx(expected, **EXACT)
-
-
 def test_tmkt_defaults_are_the_papers():
     method = TMKT(10, FEATURES)
     assert isinstance(method.mixing, TimeStepMixup)
@@ -305,17 +294,9 @@ def test_same_initial_weights_whichever_method_follows_and_which_sees_the_static
     assert not torch.equal(small_model().state_dict()["fc1.weight"], states["tmkt"]["fc1.weight"])
 
 
-def test_heads_read_every_step_of_every_sample():
-    method = TMKT(T, FEATURES).double()
-    spikes = torch.randn(T, B, FEATURES, dtype=torch.float64)
-    logits, ratio = method.mag(spikes), method.mrp(spikes)
-    assert logits.shape == (T, B, 2) and ratio.shape == (T, B)
-    for t in range(T):
-        for b in range(B):
-            expected = method.mag.weight @ spikes[t, b] + method.mag.bias
-            torch.testing.assert_close(logits[t, b], expected)
-            expected = method.mrp.weight[0] @ spikes[t, b] + method.mrp.bias[0]
-            torch.testing.assert_close(ratio[t, b], expected)
+def test_heads_read_every_step_in_float32():
+    method, spikes = TMKT(T, FEATURES), torch.randn(T, B, FEATURES)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = TMKT(T, FEATURES)
-        assert half.mag(spikes.float()).dtype == half.mrp(spikes.float()).dtype == torch.float32
+        logits, ratio = method.mag(spikes), method.mrp(spikes)
+    assert logits.shape == (T, B, 2) and ratio.shape == (T, B)
+    assert torch.equal(logits, method.mag(spikes)) and torch.equal(ratio, method.mrp(spikes))

@@ -185,10 +185,11 @@ def test_inputs_need_not_be_contiguous_and_the_sums_are_repeatable(triton_kernel
 def test_a_step_of_a_whole_model(triton_kernels, name, train, monkeypatch):
     size = {"width_divisor": 16} if name == "Transfer_VGG_SNN" else {}
     model = create_model(name, num_classes=5, step=2, threshold=0.4, event_size=18, **size)
-    for module in model.modules():
+    for module in model.modules():  # so that neurons fire in evaluation mode, and behind layers
         if isinstance(module, nn.BatchNorm2d):
-            # So that neurons fire in evaluation mode too.
             nn.init.uniform_(module.running_var, 0.01, 0.1)
+        elif isinstance(module, nn.Linear):
+            module.weight.data *= 4
     model.to(DEVICE, torch.float64).train(train)
     batch = torch.rand(2, 2, 2, 2, 18, 18, device=DEVICE, dtype=torch.float64) * 3
     labels, method = torch.tensor([1, 4], device=DEVICE), Baseline(steps=2).to(batch)

@@ -1,4 +1,4 @@
-"""Backbone ``Transfer_Small``: three spiking convolutions of BrainCog, between the SCNN and the VGG in size."""
+"""Backbone ``Transfer_Small``: three spiking convolutions, between SCNN and VGG in size."""
 
 from braincog.model_zoo.base_module import BaseConvModule
 from timm.models import register_model
@@ -8,7 +8,7 @@ from tmkt_braincog.models.transfer import TransferModel, timm_options
 
 
 class TransferSmall(TransferModel):
-    """Three times conv3x3 + BN + neuron, each with an average pool behind it, then one linear head per stream."""
+    """Three times conv3x3 + BN + neuron + average pool, then one linear head per stream."""
 
     def __init__(self, **options):
         super().__init__(**options)

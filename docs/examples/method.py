@@ -1,4 +1,4 @@
-"""Method ``tmkt-penalty``: TMKT that is punished for being too sure of the few event recordings it has."""
+"""Method ``tmkt-penalty``: TMKT that is punished for being too sure of few recordings."""
 
 from torch import Tensor
 
@@ -10,10 +10,10 @@ BETA = 0.1  # weight of the penalty, as in Pereyra et al., 2017
 
 @METHODS.register("tmkt-penalty")
 class TMKTPenalty(TMKT):
-    """``L_TMKT - BETA H``, H being the mean entropy of the class probabilities of the event stream."""
+    """``L_TMKT - BETA H``, H being the mean entropy of the event stream's class probabilities."""
 
     def losses(self, out, mixed, y: Tensor) -> dict[str, Tensor]:
-        """TMKT's named losses and ``penalty`` = -H, in [-log N, 0]; ``loss`` is their weighted sum."""
+        """TMKT's losses and ``penalty`` = -H, in [-log N, 0]; ``loss`` is their weighted sum."""
         terms = super().losses(out, mixed, y)
         del terms["loss"]
         log_p = out.event.logits.log_softmax(dim=-1)  # [T, B, N]

@@ -1,4 +1,4 @@
-"""Mixing strategy ``tsm-rising``: TSM whose share of event frames grows while the training goes on."""
+"""Mixing strategy ``tsm-rising``: TSM whose share of event frames grows with the training."""
 
 from torch import Tensor
 
@@ -12,9 +12,7 @@ class RisingTimeStepMixup(Mixing):
     """A walk per sample as in TSM (Eq. 7), with r_m going linearly from FIRST to LAST."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
-        """``[B, T]`` uniform draws -> ``[B]`` int64 number of event frames, the last ones of each sample."""
+        """``[B, T]`` uniform draws -> ``[B]`` int64 number of event frames, the last ones."""
         p = solve_p(FIRST + (LAST - FIRST) * progress.fraction, self.steps)
-        hit = (draws < p).long()
-        return hit.cummax(dim=1).values.sum(
-            dim=1
-        )  # from the first hit on, all frames are event frames
+        hit = (draws < p).long()  # from the first hit on, all frames are event frames
+        return hit.cummax(dim=1).values.sum(dim=1)

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import distributed
 from . import folded, kernels
-from .folded import Plan, channels_last, unfolded
+from .folded import Plan, unfolded
 from .kernels import Affine, wide
 
 
@@ -117,22 +117,20 @@ def normalise(norm: _BatchNorm, x: Tensor, plan: Plan) -> Tensor:
 class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, norm, plan):
-        x = channels_last(x)
         rows = plan.rows(x)
         affine = affine_of(rows, norm)
-        ctx.save_for_backward(x, *affine)
-        ctx.plan = plan
+        ctx.save_for_backward(rows, *affine)
+        ctx.plan, ctx.shape = plan, x.shape
         remember(ctx, norm)
         out = rows * affine.scale[:, :, None] + affine.shift[:, :, None]
-        return unfolded(out.to(x.dtype), x)
+        return unfolded(out.to(x.dtype), x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out):
-        x, *saved = ctx.saved_tensors
+        rows, *saved = ctx.saved_tensors
         affine = Affine(*saved)
-        rows, d_out = (ctx.plan.rows(channels_last(a)) for a in (x, d_out))
-        d_out = d_out.to(wide(x.dtype), copy=True)  # its place is taken
+        d_out = ctx.plan.rows(d_out).to(wide(rows.dtype), copy=True)  # its place is taken
         sums = kernels.d_affine(rows, affine, d_out)
         d_x, *d_parameters = affine_backward(ctx, rows, affine, d_out, *sums)
-        return unfolded(d_x, x), *d_parameters, None, None
+        return unfolded(d_x, ctx.shape), *d_parameters, None, None

@@ -28,8 +28,8 @@ class Plan:
         return [list(s) for s in x.view(self.streams, self.steps, self.batch, *x.shape[1:])]
 
     def rows(self, x: Tensor) -> Tensor:
-        """View ``[S, T, M, C]`` of a folded tensor in channels-last memory, for the kernels."""
-        return x.movedim(1, -1).view(self.streams, self.steps, -1, x.shape[1])
+        """``[S, T, M, C]`` of a folded tensor, for the kernels; a view if channels last."""
+        return x.movedim(1, -1).contiguous().view(self.streams, self.steps, -1, x.shape[1])
 
 
 class Folded(NamedTuple):
@@ -47,15 +47,9 @@ class Folded(NamedTuple):
     pool: int = 1
 
 
-def unfolded(rows: Tensor, like: Tensor) -> Tensor:
+def unfolded(rows: Tensor, shape: torch.Size) -> Tensor:
     """View of ``[S, T, M, C]`` in the shape of the folded tensor it came from."""
-    return rows.view(like.movedim(1, -1).shape).movedim(-1, 1)
-
-
-def channels_last(x: Tensor) -> Tensor:
-    if x.ndim == 4:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return rows.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
 
 
 def kernels_for(x: Tensor) -> ModuleType:

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import folded
 from .batchnorm import affine_backward, affine_of, remember
-from .folded import Folded, Plan, channels_last, unfolded
+from .folded import Folded, Plan, unfolded
 from .kernels import SURROGATES, Affine, Neuron, Pool, wide
 
 
@@ -86,14 +86,13 @@ class _Fire(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, norm, neuron, pool, plan, wants_membranes):
-        x = channels_last(x)
         rows, use = plan.rows(x), folded.kernels_for(x)
         affine = affine_of(rows, norm) if norm is not None else None
         out = use.fire(rows, affine, neuron, wants_membranes)
-        fired, membranes = (None if a is None else unfolded(a, x) for a in out)
-        ctx.save_for_backward(x, fired, neuron.constants, *(affine or ()))
+        fired, membranes = (None if a is None else unfolded(a, x.shape) for a in out)
+        ctx.save_for_backward(rows, fired, neuron.constants, *(affine or ()))
         ctx.neuron, ctx.plan, ctx.pool = neuron._replace(constants=None), plan, pool
-        ctx.wants_membranes = wants_membranes
+        ctx.wants_membranes, ctx.shape = wants_membranes, x.shape
         remember(ctx, norm)
         ctx.mark_non_differentiable(fired)
         return use.spikes(fired, pool, x.dtype), fired, membranes
@@ -101,16 +100,15 @@ class _Fire(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_spikes, _, d_membranes):
-        x, fired, constants, *affine = ctx.saved_tensors
+        rows, fired, constants, *affine = ctx.saved_tensors
         affine, plan = Affine(*affine) if affine else None, ctx.plan
-        rows, fired, d_spikes = (plan.rows(channels_last(a)) for a in (x, fired, d_spikes))
-        if ctx.wants_membranes:
-            d_membranes = plan.rows(channels_last(d_membranes))
+        fired, d_spikes = plan.rows(fired), plan.rows(d_spikes)
+        d_membranes = plan.rows(d_membranes) if ctx.wants_membranes else None
         neuron = ctx.neuron._replace(constants=constants)
-        pool = pool_of(ctx.pool, (plan.batch, *x.shape[1:]), x.device)
+        pool = pool_of(ctx.pool, (plan.batch, *ctx.shape[1:]), rows.device)
         arguments = rows, affine, neuron, fired, d_spikes, d_membranes, pool
-        d_current, *sums = folded.kernels_for(x).fire_backward(*arguments)
+        d_current, *sums = folded.kernels_for(rows).fire_backward(*arguments)
         if affine is None:
-            return unfolded(d_current.to(x.dtype), x), *[None] * 7
+            return unfolded(d_current.to(rows.dtype), ctx.shape), *[None] * 7
         d_x, *d_parameters = affine_backward(ctx, rows, affine, d_current, *sums)
-        return unfolded(d_x, x), *d_parameters, *[None] * 5
+        return unfolded(d_x, ctx.shape), *d_parameters, *[None] * 5
