@@ -36,7 +36,8 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from ..data import Pair
 from ..data.sampling import epoch_batches
-from ..engine.train import Trainer, same_run
+from ..engine.checkpoint import same_run
+from ..engine.train import Trainer
 from ..errors import UserError
 from ..methods import TMKT
 from ..plots import GREY, key, looks

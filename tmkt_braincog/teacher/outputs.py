@@ -16,7 +16,7 @@ from ..data import Split, TransferData
 from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
-from ..methods import Method, teachers_of
+from ..methods import Method, Part, teachers_of
 from .model import penultimate, teacher_input
 from .trained import Teacher, load_teacher, teacher_path, trainable
 
@@ -60,10 +60,14 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
 
 def set_teacher_widths(method: Method, options: Namespace) -> None:
     """Give the parts that learn from features their teachers' widths: all parameters then exist."""
-    parts = [part for part in method.parts if part.teacher_gives == "features"]
+    parts = [p for p in _parts(method) if p.teacher_gives == "features"]
     teachers = load_teachers(options, options.method, options.seed[0]) if parts else {}
     for part in parts:
         part.set_teacher_width(teachers[part.teacher_on][1].width())
+
+
+def _parts(method: Method) -> list[Part]:
+    return [part for part in method.parts if isinstance(part, Part)]
 
 
 def give_teachers(
@@ -79,7 +83,7 @@ def give_teachers(
         teacher.check(path, options, data, split)
         with open(path, "rb") as file:
             checksums[on] = hashlib.file_digest(file, "sha256").hexdigest()
-        for part in (p for p in method.parts if p.teacher_on == on):
+        for part in (p for p in _parts(method) if p.teacher_on == on):
             which = trainable(split, on)
             given = (teacher, checksums[on], data, which, device, part.teacher_gives)
             part.teacher = distributed.main_first(partial(teacher_outputs, *given)).to(device)
