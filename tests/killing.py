@@ -1,7 +1,7 @@
 """A training without a stop and one that is killed ten times, in FOLDER/whole and FOLDER/killed.
 
 FOLDER WORDS...; everything is imported once, and each program is forked from this one. The moments
-are random, drawn from a fixed seed, within half of what the whole run took. One line
+are random, drawn from a fixed seed, within a quarter of what the whole run took. One line
 of JSON for every program: signal, exit status (or minus the signal) and epochs saved so far.
 """
 
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     output = folder / "killed"
     for kill in range(KILLS):
         child, signum = start(output, words), (signal.SIGKILL, signal.SIGTERM)[kill % 2]
-        time.sleep(rng.uniform(0, 0.5) * seconds)
+        time.sleep(rng.uniform(0, 0.25) * seconds)
         os.kill(child, signum)
         tell(output, signum, ended(child))
     status = status or ended(start(output, words))

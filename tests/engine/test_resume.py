@@ -148,7 +148,7 @@ def test_killed_between_the_two_checkpoints(tmp_path, monkeypatch):
 def test_killed_at_any_moment(tmp_path):
     """SIGKILL and SIGTERM at seeded random moments of one run, each time resumed."""
     words = [sys.executable, "tests/killing.py", str(tmp_path), *RUN.split()]
-    words += ["--epochs", "10"]
+    words += ["--epochs", "30", "--eval-interval", "10"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
