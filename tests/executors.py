@@ -18,7 +18,8 @@ def leave(model, batch, loss, steps=2):
         out = model(*batch)
         found |= {f"{k} {name}": value.detach() for name, value in outputs(out).items()}
         loss(out).backward()
-    found |= {f"gradient {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+        own = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found |= {f"{k} grad {n}": gradient.clone() for n, gradient in own.items()}
     return found | {f"buffer {n}": b.double() for n, b in model.named_buffers()}
 
 
@@ -41,7 +42,7 @@ def both(model, batch, loss=weighted):
             yield str(error)[:30]
 
 
-def assert_same(expected, found, tolerance, each=True):
+def assert_equal(expected, found, tolerance, each=True):
     """To ``tolerance`` of the largest value, of each or of all."""
     if isinstance(expected, str):
         assert found == expected

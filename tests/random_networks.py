@@ -8,7 +8,7 @@ from braincog.base.node.node import IFNode, LIFNode, PLIFNode
 from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
 from torch import nn
 
-from tests.executors import assert_same, both
+from tests.executors import assert_equal, both
 from tmkt_braincog.models.blocks import Residual
 from tmkt_braincog.models.check import let_fire
 from tmkt_braincog.models.transfer import TransferModel
@@ -225,4 +225,4 @@ def assert_executors_agree(model, batch, tolerance):
     for other in (model, copy.deepcopy(model).eval()):
         # Gradients in front of a BatchNorm cancel to zero: what is left is of the size of their
         # terms.
-        assert_same(*both(other, batch), tolerance, each=False)
+        assert_equal(*both(other, batch), tolerance, each=False)

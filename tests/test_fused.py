@@ -9,7 +9,7 @@ from timm.models import create_model
 from torch import nn
 
 import tmkt_braincog.models  # noqa: F401
-from tests.executors import assert_same, both
+from tests.executors import assert_equal, both
 from tests.random_networks import SEEDS, assert_executors_agree, network, random_network
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
@@ -49,13 +49,13 @@ def inputs(model, B, dtype=torch.float64):
     return events, mix(static, events, torch.arange(B) % (T + 1) + 1).frames
 
 
-def agree(model, B=3):
+def assert_same(model, B=3):
     """Both executors leave the same after two steps of the baseline's loss; what that is."""
     method, labels = Baseline(steps=model.step).double(), torch.arange(B) % model.num_classes
     model = model.double()
     batch = inputs(model, B)
     expected, found = both(model, batch, lambda out: method.losses(out, labels)["loss"])
-    assert_same(expected, found, 1e-12)
+    assert_equal(expected, found, 1e-12)
     return expected
 
 
@@ -69,7 +69,7 @@ def agree(model, B=3):
     ],
 )
 def test_a_training_step(name, node, act_fun):
-    seen = agree(small(name, node_type=node, act_fun=act_fun, tau=2.5, threshold=0.4))
+    seen = assert_same(small(name, node_type=node, act_fun=act_fun, tau=2.5, threshold=0.4))
     rates = [seen[f"0 event {f}"].abs().mean() for f in ("spikes", "tap")]
     assert all(0.005 < rate < 20 for rate in rates), rates  # it fires
 
@@ -81,7 +81,7 @@ def test_evaluation_mode_and_its_gradients(name):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 2)
-    agree(model.eval())
+    assert_same(model.eval())
 
 
 def test_norms_with_other_settings_and_layers_that_are_left_alone():
@@ -92,11 +92,11 @@ def test_norms_with_other_settings_and_layers_that_are_left_alone():
     norms[4].register_parameter("bias", None)
     model.feature[3].bn = nn.BatchNorm2d(norms[2].num_features, affine=False)
     model.feature[4].bn = nn.BatchNorm2d(norms[3].num_features, track_running_stats=False)
-    agree(model)
+    assert_same(model)
     model.feature[2] = nn.AvgPool2d(3, stride=2, padding=1)
     model.feature[3].conv = nn.Conv2d(8, 16, 3, padding="same", padding_mode="reflect")
     model.feature[5] = nn.MaxPool2d(2)
-    agree(model)
+    assert_same(model)
 
 
 def test_one_stream_and_an_empty_batch():
@@ -263,7 +263,7 @@ def test_braincogs_tools_work_under_both_executors():
 
 def test_settings_changed_after_the_first_call_are_seen():
     model = small().double()
-    seen = [agree(model)["0 event spikes"]]
+    seen = [assert_same(model)["0 event spikes"]]
     nodes = [m for m in model.modules() if hasattr(m, "threshold")]
     for change in (
         lambda node: node.set_n_threshold(0.21),
@@ -273,7 +273,7 @@ def test_settings_changed_after_the_first_call_are_seen():
     ):
         for node in nodes:
             change(node)
-        seen.append(agree(model)["0 event spikes"])
+        seen.append(assert_same(model)["0 event spikes"])
         assert not torch.equal(*seen[-2:])
 
 

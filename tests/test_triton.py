@@ -14,8 +14,7 @@ import torch
 from timm.models import create_model
 from torch import nn
 
-from tests.executors import assert_same as assert_all_same
-from tests.executors import leave
+from tests.executors import assert_equal, leave
 from tmkt_braincog.methods import Baseline
 from tmkt_braincog.models import folded, kernels
 from tmkt_braincog.models.kernels import SURROGATES, Affine, Neuron
@@ -202,7 +201,7 @@ def test_a_step_of_a_whole_model(triton_kernels, name, train, monkeypatch):
     found, expected = results
     assert expected["0 event spikes"].any()
     # Convolutions of a GPU differ between calls.
-    assert_all_same(expected, found, 1e-12 if INTERPRETED else 1e-9)
+    assert_equal(expected, found, 1e-12 if INTERPRETED else 1e-9)
 
 
 @pytest.mark.gpu
