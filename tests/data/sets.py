@@ -36,7 +36,6 @@ class Case(NamedTuple):
 
     name: str
     module: Any
-    reader: str
     write: Callable[[Path], object]
     folders: tuple[str, str]  # of recordings and of images, under the root
     files: list[tuple[int, int]]
@@ -114,7 +113,7 @@ def write_caltech(root: Path) -> None:
 
 
 NCALTECH = Case(
-    "NCALTECH101", ncaltech101, "read_bin", write_caltech,
+    "NCALTECH101", ncaltech101, write_caltech,
     ("NCALTECH101/Caltech101", "caltech101/101_ObjectCategories"), recorded,
     [f"{ncaltech101.CLASSES[c]}/image_{k:04d}.bin" for c, k in recorded],
     [c for c, _ in shown], [shown.index(f) if f in shown else NO_TWIN for f in recorded],
@@ -135,7 +134,7 @@ def write_nmnist(root: Path) -> None:
 
 
 NMNIST = Case(
-    "nmnist", nmnist, "read_bin", write_nmnist, ("NMNIST/Train", "MNIST/raw"), TRAIN + TEST,
+    "nmnist", nmnist, write_nmnist, ("NMNIST/Train", "MNIST/raw"), TRAIN + TEST,
     [f"{'Train' if i < 4 else 'Test'}/{c}/{k:05d}.bin" for i, (c, k) in enumerate(TRAIN + TEST)],
     MNIST_LABELS[0] + MNIST_LABELS[1], [1, 3, 6, 0, 10, 9], list(range(4)), list(range(7)),
     lambda c, k: random_events(200, seed=10 * c + k), (34, 34),
@@ -145,7 +144,7 @@ NMNIST = Case(
 # first five train and two test, of five two and one, of four two and one.
 CEP_LABELS = [3, 0, 3, 19, 3, 0, 3, 3, 19, 3, 0, 3, 0, 3, 19, 3, 0, 3, 19]
 CEPDVS = Case(
-    "CEP-DVS", cepdvs, "read_mat", lambda root: standin_cepdvs.write_tree(root, OFFSET,
+    "CEP-DVS", cepdvs, lambda root: standin_cepdvs.write_tree(root, OFFSET,
     labels=CEP_LABELS),
     ("CEP-DVS/data/MAT/img", "CEP-DVS/data/img"), [(c, k) for k, c in enumerate(CEP_LABELS)],
     [f"data/MAT/img/{k}.mat" for k in range(19)], CEP_LABELS, list(range(19)), list(range(9)),
@@ -156,7 +155,7 @@ CEPDVS = Case(
 MOVING = [random_events(150, seed=k, sensor_size=(128, 128)) for k in range(3)]
 FIVE = [(c, k) for c in range(10) for k in range(5)]
 CIFAR = Case(
-    "CIFAR10-DVS", cifar10dvs, "read_aedat4",
+    "CIFAR10-DVS", cifar10dvs,
     lambda root: standin_cifar10dvs.write_tree(root, MOVING, per_class=5, images_per_batch=20),
     ("CIFAR10DVS", "cifar-10-batches-py"), FIVE,
     [f"{n}/cifar10_{n}_{k}.aedat4" for n in cifar10dvs.CLASSES for k in range(5)],
@@ -191,7 +190,7 @@ def write_nomniglot(root: Path) -> None:
 
 
 NOMNIGLOT = Case(
-    "N-OMNIGLOT", nomniglot, "read_aedat4", write_nomniglot,
+    "N-OMNIGLOT", nomniglot, write_nomniglot,
     ("NOmniglot/dvs_background", "omniglot-py/images_background"), DRAWN,
     [f"{p}/{a}/character{n:02d}/{WRITTEN[c]:04d}_{d:02d}" for c, (p, a, n) in enumerate(CHARACTERS)
     for d in range(1, 21)], [c for c, _ in DRAWN], list(range(140)), [i for i, (_, d) in

@@ -14,7 +14,7 @@ from sets import CASES, CEP_LABELS, CHARACTERS, CIFAR, MNIST_PIXELS, SIZE, STEPS
 from standin_cepdvs import picture
 from standin_cifar10dvs import write_cifar10
 
-from tmkt_braincog.data import DATASETS, LoadSpec
+from tmkt_braincog.data import DATASETS, LoadSpec, images, recordings
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
@@ -35,13 +35,18 @@ def assert_same(data, other):
         np.testing.assert_array_equal(getattr(data, name), getattr(other, name))
 
 
-def decodings(case, monkeypatch):
-    """What is read from now on: recordings and pictures."""
-    calls = []
-    real = getattr(case.module, case.reader)
-    monkeypatch.setattr(case.module, case.reader, lambda p: calls.append(p) or real(p))
-    monkeypatch.setattr(Image, "open", lambda p, real=Image.open: calls.append(p) or real(p))
-    return calls
+def decodings(monkeypatch):
+    """The files that are decoded from now on, whichever process reads them."""
+    decoded = []
+    for module in (recordings, images):
+        real = module.decode_files
+
+        def decode_files(decode, files, what, real=real):
+            decoded.extend(files)
+            return real(decode, files, what)
+
+        monkeypatch.setattr(module, "decode_files", decode_files)
+    return decoded
 
 
 def test_contract(case, trees, caplog):
@@ -136,16 +141,18 @@ def test_the_order_is_that_of_classes_and_numbers_in_any_directory_order(
 def test_decoded_once_until_steps_or_a_file_change(case, copy_of, monkeypatch):
     root = copy_of(case.name)
     before = case.load(root)
-    calls = decodings(case, monkeypatch)
+    calls = decodings(monkeypatch)
     assert_same(case.load(root), before)
     assert not calls
     case.load(root, STEPS + 1)
     n_files = len(case.files) // (20 if case.name == "N-OMNIGLOT" else 1)
     assert len(calls) == n_files
-    first = next(p for p in sorted((root / case.folders[0]).rglob("*")) if p.is_file())
-    os.utime(first, (1, 1))
-    assert_same(case.load(root), before)
-    assert len(calls) == 2 * n_files
+    kinds = (".bin", ".mat", ".aedat4")
+    files = [p for p in sorted((root / case.folders[0]).rglob("*")) if p.suffix in kinds]
+    shutil.copyfile(files[1], files[0])
+    changed = case.load(root)
+    assert len(calls) == 2 * n_files and changed.names == before.names
+    assert not torch.equal(changed.frames, before.frames)
 
 
 def test_hidden_files_other_kinds_and_capitals_in_extensions_change_nothing(case, copy_of):

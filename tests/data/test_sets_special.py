@@ -42,6 +42,7 @@ from tmkt_braincog.data import (
     ncaltech101,
     nmnist,
     nomniglot,
+    recordings,
 )
 from tmkt_braincog.data.aedat4 import read_aedat4
 from tmkt_braincog.data.events import read_bin
@@ -333,7 +334,7 @@ def test_rows_may_have_more_words_other_spaces_and_a_byte_order_mark(copy_of):
     # A corrected table changes labels, not what was decoded.
     standin_cepdvs.write_table(root / "CEP-DVS", [1] * 10 + [2] * 9)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cepdvs, "read_mat", None)
+        patch.setattr(recordings, "decode_files", None)
         assert CEPDVS.load(root).labels.tolist() == [1] * 10 + [2] * 9
 
 
