@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UserError
-from ..table_plan import in_words
 from ..methods.names import takes
 from ..options import identity
+from ..table_plan import in_words
 from .runs import Run
 
 REFERENCE = "baseline"

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from .. import experiments
-from ..tables import SWEEP, listed
 from ..files import replacing
 from ..registry import FIGURES, caption
+from ..tables import SWEEP, listed
 
 # What Pillow raises for files that are no picture, or too large to be one.
 DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
