@@ -118,13 +118,12 @@ def accepted(example: str) -> None:
         parse_words(words)
     elif command == "teacher":
         parse(teacher_parser().parse_known_args(words[1:])[1])
-    elif command == "table" and words[0] in ("sweep", "fewshot"):
-        parsers = {"sweep": table.sweep_parser, "fewshot": table.fewshot_parser}
-        parse(parsers[words[0]]().parse_known_args(words[1:])[1])
+    elif command == "table" and words[0] == "sweep":
+        parse(table.sweep_parser().parse_known_args(words[1:])[1])
     elif command == "table":
         known = table.load_table("table1" if words[0].endswith(".yaml") else words[0])
         own, rest = table.table_parser(known).parse_known_args(words[1:])
-        assert own.data in table.RECIPES
+        assert known.recipe or own.data in table.RECIPES
         parse(rest)
     elif command == "figure":
         figure.figures_parser(words[0]).parse_args(words[1:])

@@ -171,6 +171,19 @@ def test_tables_share_the_runs_that_they_have_in_common(tmp_path):
     assert grid["0.4"][0].folder.name == f"{tmkt}_mixup-ratio-0.4"
 
 
+def test_a_table_of_ones_own_with_an_axis(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(OWN_TABLE + "axis: {option: mixup-ratio, values: [0.3, 0.5]}\n")
+    words = ["own.yaml", "--data", "ndigits", *SMALL, "--seed", "1", "--dry-run"]
+    assert run_table(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 jobs: 0 finished, 0 begun, 3 new"  # the baseline does not take it
+    folder = "results/tables/ndigits/jobs/seed-1_method-tmkt_mixup-ratio-0."
+    assert all(any(f"{folder}{k} " in line for line in lines) for k in (3, 5))
+    assert run_table([*words, "--mixup-ratio", "0.3"]) == 0
+    assert capsys.readouterr().out.startswith("2 jobs:")
+
+
 def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
     grid = jobs_by_row(planned("ckd", tmp_path, seeds=(1,), extra=["--epochs", "8"])[1])
     assert len({jobs[0].folder for jobs in grid.values()}) == len(grid) == 8
@@ -631,13 +644,22 @@ def test_times_are_left_out_where_jobs_shared_the_machine(output, monkeypatch):
         assert ({"train_s", "peak_mib"} <= set(pd.read_csv(output / "sweep.csv"))) is shown
 
 
-def test_an_incomplete_sweep_says_so(output):
+def test_an_incomplete_sweep_says_so(output, monkeypatch, capsys):
     (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
     assert run_sweep(["--output", str(output), *VARY, "--collect"]) == 0
     text, rows = (output / "sweep.md").read_text(), sweep_rows(output)
     assert "NOT COMPLETE, 11 of 12 runs; missing: seed-3_method-baseline." in text
     assert rows["-", "baseline"][:2] == ["2", f"82.00 ± {np.std([80, 84], ddof=1):.2f}"]
     assert rows["0.3", "tmkt"][2] == by_hand([81, 86.5], [80, 84])[1] + " (2 seeds)"
+
+    def failing(*rest):
+        raise jobs.JobsFailed("1 of 12 jobs failed")
+
+    monkeypatch.setattr(jobs, "run", failing)
+    capsys.readouterr()
+    assert run_sweep(["--output", str(output), *VARY]) == 2
+    seen = capsys.readouterr()
+    assert "NOT COMPLETE, 11 of 12" in seen.out and "1 of 12 jobs failed" in seen.err
 
 
 def test_every_row_is_compared_with_the_reference_of_the_same_shared_options(tmp_path):

@@ -88,7 +88,7 @@ def check_fixed(words: Sequence[str]) -> Namespace:
     for name in ("eval", "eval_checkpoint", "resume"):
         if name in given:
             raise UserError(
-                f"--{name} is for tmkt train; a table goes on by itself. Leave it away."
+                f"--{name} is for tmkt train; a table goes on by itself: leave it away."
             )
     return given
 
@@ -147,9 +147,8 @@ def _apart(table: Table, output: Path, fixed: Sequence[str], seed: int) -> Itera
             if takes(options, axis.dest) and axis.value(options) != axis.value(plain)
         }
         name = folder_name({"seed": str(seed), "method": method, **changed})
-        yield Run(
-            row.name, method, seed, Job.from_words(name, output / "jobs" / name, [*fixed, *own])
-        )
+        job = Job.from_words(name, output / "jobs" / name, [*fixed, *own])
+        yield Run(row.name, method, seed, job)
 
 
 def _together(table: Table, output: Path, fixed: Sequence[str], seed: int) -> Iterator[Run]:
@@ -243,9 +242,8 @@ def _sweep_table(
     column, _, value = against.partition("=")
     known = dict.fromkeys(f"{k}={v}" for labels in rows.values() for k, v in labels.items())
     if against not in known and (column, value) != REFERENCE:
-        raise UserError(
-            f"--against {against}: expected one of {', '.join(known) or 'the values of --vary'}."
-        )
+        expected = ", ".join(known) or "the values of --vary"
+        raise UserError(f"--against {against}: expected one of {expected}.")
 
     def reference(labels: dict[str, str]) -> str | None:
         others = labels.items() - {(column, labels.get(column))}
@@ -256,41 +254,35 @@ def _sweep_table(
         ]
         return fitting[0] if len(fitting) == 1 else None
 
-    made = tuple(
-        Row(
-            name,
-            labels,
-            reference=reference(labels) or name,
-            labels=dict.fromkeys(names, "-") | labels,
-        )
-        for name, labels in rows.items()
-    )
+    made = []
+    for name, own in rows.items():
+        shown = dict.fromkeys(names, "-") | own
+        made.append(Row(name, own, reference=reference(own) or name, labels=shown))
     of = f" of {', '.join(names)}" if names else ""
     to = value if column == "method" else f"--{column} {value}"
-    return Table("sweep", f"Sweep{of}", to, made, notes=remarks)
+    return Table("sweep", f"Sweep{of}", to, tuple(made), notes=remarks)
 
 
 def _remarks(axes: Sequence[Axis], taken: Mapping[str, list[list[bool]]]) -> Iterator[str]:
     for method, combinations in taken.items():
-        by_axis = list(
-            zip([f"--{axis.name}" for axis in axes], zip(*combinations, strict=True), strict=True)
+        some: dict[str, list[str]] = {
+            ": run once.": [],
+            " in some of the combinations: run once there.": [],
+        }
+        never, partly = some.values()
+        for axis, seen in zip(axes, zip(*combinations, strict=True), strict=True):
+            if not all(seen):
+                (partly if any(seen) else never).append(f"--{axis.name}")
+        yield from (
+            f"{method} does not take {', '.join(of)}{end}" for end, of in some.items() if of
         )
-        never = [name for name, seen in by_axis if not any(seen)]
-        partly = [name for name, seen in by_axis if any(seen) and not all(seen)]
-        if never:
-            yield f"{method} does not take {', '.join(never)}: run once."
-        if partly:
-            some = f"{method} does not take {', '.join(partly)} in some of the combinations"
-            yield f"{some}: run once there."
 
 
 def check_sweep(output: Path, runs: Sequence[Run], axes: Sequence[Axis]) -> None:
     """Refuse a folder that holds something else, or a sweep with other fixed options."""
     used = output.exists() and not (output / "jobs").is_dir()
     if used and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"The output folder {output} holds other files: choose an empty or a new one."
-        )
+        raise UserError(f"The output folder {output} holds other files: choose an empty one.")
     varied = {"method", "seed", *NOT_IDENTITY, *(axis.dest for axis in axes)}
 
     def shared(options: dict[str, Any]) -> dict[str, Any]:

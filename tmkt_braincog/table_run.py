@@ -9,7 +9,7 @@ from .errors import UserError
 from .jobs import JobsFailed, check, launch, plan_text
 from .table_plan import Run, check_fixed, check_sweep, find_axes, leave_out, plan, sweep
 from .table_write import write
-from .tables import RECIPES, Table
+from .tables import RECIPES, SWEEP, Table
 
 NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher train --help)"
 
@@ -43,18 +43,14 @@ def run_sweep(own: argparse.Namespace, fixed: Sequence[str], argv: Sequence[str]
     check_sweep(output, runs, axes)
     for remark in table.notes:
         print(remark)
-    return _make(table, runs, own, output, argv, partly=True)
+    return _make(table, runs, own, output, argv)
 
 
 def _make(
-    table: Table,
-    runs: Sequence[Run],
-    own: argparse.Namespace,
-    output: Path,
-    argv: Sequence[str],
-    partly: bool = False,
+    table: Table, runs: Sequence[Run], own: argparse.Namespace, output: Path, argv: Sequence[str]
 ) -> str:
-    """The table of the runs, made if need be; with ``partly`` also where some are missing."""
+    """The table of the runs, made if need be; a sweep also where some are missing."""
+    partly = table.name in SWEEP
     jobs = list({run.job.folder: run.job for run in runs}.values())
     check(jobs)
     if own.dry_run:
@@ -70,9 +66,8 @@ def _make(
             raise
     missing = [job.name for job in jobs if not job.finished()]
     if missing and len(missing) == len(jobs):
-        raise UserError(
-            f"No job of this {table.name} is finished in {output}: run it without --collect."
-        )
+        none = f"No job of this {table.name} is finished in {output}"
+        raise UserError(f"{none}: run it without --collect.")
     if missing and not partly:
         raise UserError(
             f"{table.name} lacks {len(missing)} of {len(jobs)} runs: {', '.join(sorted(missing))}. "

@@ -177,10 +177,8 @@ def _cells(table: Table, fact: dict[str, Any]) -> list[list[str]]:
     for row in fact["rows"]:
         its, name = row["values"], row["name"]
         first = [rows[name].labels[label] for label in labels] or [name]
-        first += [
-            f"{its['published']:.2f}" if "published" in its else "-",
-            its.get("reference", "-"),
-        ]
+        first.append(f"{its['published']:.2f}" if "published" in its else "-")
+        first.append(its.get("reference", "-"))
         if "n" not in its:
             body.append([*first, *["-"] * 7])
             continue
@@ -198,9 +196,8 @@ def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> list[str]:
     if fact["claims"]:
         claims = [["claim", "here", "difference [95 % CI]"]]
         for c in fact["claims"]:
-            claims.append(
-                [c["say"], c["verdict"], difference_text(c["difference"], c["low"], c["high"])]
-            )
+            difference = difference_text(c["difference"], c["low"], c["high"])
+            claims.append([c["say"], c["verdict"], difference])
         lines += ["What was claimed or asked, and what the last epochs here say:", ""]
         lines += [*aligned_table(claims), ""]
     return [*lines, f"Made by `{fact['command']}`"]
@@ -234,8 +231,9 @@ def _pictures(
     table: Table, runs: Sequence[Run], frame: pd.DataFrame, fact: dict[str, Any], output: Path
 ) -> list[str]:
     """Draw what the table has, as PNG and PDF; returns the names of the former."""
-    jobs = [run.job for run in runs]
-    title, drawn = f"{table.title}: {fact['dataset']}, {model_text(jobs[0].options)}", [table.name]
+    models = {model_text(run.job.options) for run in runs}
+    about = [fact["dataset"], *(models if len(models) == 1 else ())]
+    title, drawn = f"{table.title}: {', '.join(about)}", [table.name]
     logs: dict[str, list[pd.DataFrame]] = {}
     for run in runs if len(set(frame["method"])) <= len(COLOURS) else ():
         log = _log(run)[["epoch", "test_top1"]].dropna()

@@ -65,27 +65,33 @@ def run(argv: list[str]) -> int:
     if name in ("-h", "--help"):
         print(_help())
         return 0 if argv else 2
-    table = None if name in SWEEP else load_table(name)
-    parser = sweep_parser() if table is None else table_parser(table)
-    own, fixed = parser.parse_known_args(words)
-    if table is not None and table.recipe is None and own.data not in RECIPES:
-        raise unknown_name("--data", own.data, RECIPES)
-    if table is not None and table.recipe is not None:
+    if name in SWEEP:
+        own, fixed = sweep_parser().parse_known_args(words)
+        from ..table_run import run_sweep
+
+        print(run_sweep(own, fixed, argv))
+        return 0
+    table = load_table(name)
+    own, fixed = table_parser(table).parse_known_args(words)
+    if table.recipe is not None:
         table = _chosen(table, own)
         fixed = ["--data-root", own.data_root, "--no-tensorboard", *fixed]
-    from ..table_run import run_sweep, run_table
+    elif own.data not in RECIPES:
+        raise unknown_name("--data", own.data, RECIPES)
+    values = getattr(own, table.axis["option"].replace("-", "_")) if table.axis else []
+    from ..table_run import run_table
 
-    print(run_sweep(own, fixed, argv) if table is None else run_table(table, own, fixed, argv))
+    print(run_table(table.expanded(values), own, fixed, argv))
     return 0
 
 
 def _chosen(table: Table, own: argparse.Namespace) -> Table:
-    """The table with the methods, axis values and recipe that the command names."""
-    rows = tuple(Row(name, {"method": name}) for name in own.method)
-    option = table.axis["option"] if table.axis else ""
-    values = getattr(own, option.replace("-", "_"), [])
-    reference = table.reference if table.reference in own.method else own.method[0]
-    return replace(table, rows=rows, recipe=own.recipe, reference=reference).expanded(values)
+    """The table with the methods and the recipe that the command names."""
+    known = {row.options["method"]: row for row in table.run_rows()}
+    rows = tuple(known.get(name, Row(name, {"method": name})) for name in own.method)
+    names = [row.name for row in rows]
+    reference = table.reference if table.reference in names else names[0]
+    return replace(table, rows=rows, recipe=own.recipe, reference=reference)
 
 
 def _help() -> str:
@@ -135,6 +141,14 @@ def table_parser(table: Table) -> Parser:
         parser = _parser(table.name, f"--data-root DIR {usage}", description, FEWSHOT_EXAMPLES, 2)
         _add_choices(parser, table)
     _add_list(parser, "--seed", SEEDS, natural)
+    if table.axis:
+        values = table.axis["values"]
+        _add_list(
+            parser,
+            f"--{table.axis['option']}",
+            values,
+            positive_int if isinstance(values[0], int) else type(values[0]),
+        )
     where = table.output or "results/tables/<data>"
     about = f"folder of runs and tables (default: {where})"
     parser.add_argument("--output", metavar="DIR", help=about)
@@ -148,8 +162,6 @@ def _add_choices(parser: Parser, table: Table) -> None:
     about = f"recipe, or YAML file, of the options that all runs share (default: {table.recipe})"
     parser.add_argument("--recipe", default=table.recipe, metavar="NAME", help=about)
     _add_list(parser, "--method", [row.options["method"] for row in table.run_rows()], str)
-    if table.axis:
-        _add_list(parser, f"--{table.axis['option']}", table.axis["values"], positive_int)
 
 
 def _add_list(parser: Parser, name: str, values: list, kind: Callable[[str], object]) -> None:
