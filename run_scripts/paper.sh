@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every table and figure of the paper for one data set, then a report (HTML and Markdown), in results/tables/NAME/:
+# Every table and figure of the paper for one data set, then a report, in results/tables/NAME/:
 #   bash run_scripts/paper.sh NAME [DATA ROOT] [options]
 # NAME: ndigits (built in, no download), nmnist, nmnist-fewshot, ncaltech101, cepdvs, nomniglot, cifar10dvs. Options go to all
 # runs, such as --shots 5, --jobs 2, --seed 1 2 3, --slurm ... . Run again, it goes on where it stopped. CKD and SeAl-KD join

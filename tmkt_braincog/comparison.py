@@ -101,6 +101,7 @@ def write_report(
     selection: str,
     note: str = "",
     reference: str = "baseline",
+    emulated: bool = False,
 ) -> str:
     """Write ``comparison.{csv,md,png}`` into `folder`; returns the table for a terminal."""
     df, folder = checked(df), Path(folder)
@@ -109,7 +110,7 @@ def write_report(
     write_csv(df, folder / "comparison.csv")
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(f"# {title}\n\n{markdown}", encoding="utf-8")
-    plot_comparison(df, folder / "comparison.png", title)
+    plot_comparison(df, folder / "comparison.png", title, emulated)
     text = to_text(summary, protocol, note, selection=selection, reference=reference)
     return f"{title}\n\n{text}"
 

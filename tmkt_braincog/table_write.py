@@ -243,16 +243,20 @@ def _pictures(
     for suffix in ("png", "pdf"):
         path = output / f"{table.name}.{suffix}"
         if table.axis or table.curve:
-            _line(table, frame, title, path)
+            _line(table, frame, title, path, fact["emulated"])
         else:
             references = table.references()
-            plot_rows(frame, summarise(frame, references), references, path, title)
+            summary = summarise(frame, references)
+            plot_rows(frame, summary, references, path, title, fact["emulated"])
         if logs:
-            plot_curves(logs, output / f"{table.name}_curves.{suffix}", title=title)
+            path = output / f"{table.name}_curves.{suffix}"
+            plot_curves(logs, path, title=title, emulated=fact["emulated"])
     return [f"{name}.png" for name in drawn]
 
 
-def _line(table: Table, frame: pd.DataFrame, title: str, path: Path) -> None:
+def _line(
+    table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool
+) -> None:
     """The last top-1 against the number that the rows vary; rows without it are level lines."""
     option = str(table.axis and table.axis["option"])
     curve = table.curve or {"option": option, "label": option}
@@ -267,10 +271,10 @@ def _line(table: Table, frame: pd.DataFrame, title: str, path: Path) -> None:
         points += [(line, seed, value, top1) for value in at]
     df = pd.DataFrame(points, columns=["method", "seed", x, "top1"])
     if option == "shots":
-        plot_shots(df, path, title)
+        plot_shots(df, path, title, emulated)
         return
     lines = {
         str(line): [part[[x, "top1"]] for _, part in of_line.groupby("seed")]
         for line, of_line in df.groupby("method", sort=False)
     }
-    plot_curves(lines, path, x=x, ylabel=ACCURACY, title=title)
+    plot_curves(lines, path, x=x, ylabel=ACCURACY, title=title, emulated=emulated)

@@ -126,7 +126,9 @@ def _report(
     if distributed.count() > 1:
         over = "the whole batch" if options.sync_bn else "each process's part of the batch"
         notes.append(f"{distributed.count()} processes; BatchNorm statistics over {over}.")
-    say("\n" + write_report(rows, folder, title, selection, " ".join(notes)))
+    note = " ".join(notes)
+    table = write_report(rows, folder, title, selection, note, emulated=data.emulated)
+    say(f"\n{table}")
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
 
