@@ -1,4 +1,4 @@
-"""Static-to-event transfer for spiking networks, the same as ``tmkt train``: see ``python main_transfer.py --help``."""
+"""Static-to-event transfer for spiking networks, the same as ``tmkt train``."""
 
 import sys
 

@@ -35,7 +35,7 @@ class Ended:
 
 
 def run_here(command, log, **how) -> Ended:
-    """A job in this process instead of one of its own, which would import everything anew; see ``jobs.start``."""
+    """A job in this process, not one of its own, which would import all; see ``jobs.start``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         print(f"\n$ {shlex.join(command)}", flush=True)

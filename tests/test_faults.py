@@ -1,8 +1,8 @@
 """Faults of the reference that change results: mended, or reproduced under ``he2024``.
 
-One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101), 3 and 4 (CEP-DVS)
-and 9 (N-Omniglot) are in tests/data/test_sets_special.py, 6 in tests/engine/test_train.py
-(``test_methods_start_from_the_same_weights_...``).
+One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101),
+3 and 4 (CEP-DVS) and 9 (N-Omniglot) are in tests/data/test_sets_special.py, 6 in
+tests/engine/test_train.py (``test_methods_start_from_the_same_weights_...``).
 """
 
 import json

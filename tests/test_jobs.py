@@ -233,7 +233,8 @@ text = open(sys.argv[1]).read()
 n = int(re.search(r"--array=0-(\\d+)%", text)[1]) + 1 if "--array" in text else 1
 for i in range(n):
     ids = {{"SLURM_JOB_ID": str(4243 + i), "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1",
-           "SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "here"}}
+           "SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+           "SLURM_JOB_NODELIST": "here"}}
     if n > 1:
         ids |= {{"SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": str(i)}}
     else:

@@ -11,13 +11,14 @@ from tests.program import run_train
 def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
     """Counts of the split and the audit; learning is well above chance (10 %) after 60 steps."""
     line = (
-        f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity --batch-size 32 --lr 0.1 "
-        f"--epoch-size 640 --epochs 3 --warmup-epochs 1 --method baseline --seed 1 --output {tmp_path}/o"
+        f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity "
+        "--batch-size 32 --lr 0.1 --epoch-size 640 --epochs 3 --warmup-epochs 1 "
+        f"--method baseline --seed 1 --output {tmp_path}/o"
     )
     assert run_train(line.split()) == 0
     out = capsys.readouterr().out
     assert "740 recordings, 70000 images, 10 classes" in out
-    # 600 of the 700 recordings of Train are left over; their twins go, and with them none of the others.
+    # 600 of the 700 recordings of Train are left over; only their twins go.
     assert "100 training, " in out and "; 59400 static images. 640 of all 70000" in out
     assert "Audit: 0 static twins" in out
     rows = pd.read_csv(tmp_path / "o/comparison.csv")

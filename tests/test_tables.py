@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from scipy import stats
-from tmkt_braincog.teacher.checkpoint import Teacher, save_teacher
+from tmkt_braincog.teacher import Teacher, save_teacher
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_fewshot, run_here, run_sweep, run_table

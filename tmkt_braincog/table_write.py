@@ -254,9 +254,7 @@ def _pictures(
     return [f"{name}.png" for name in drawn]
 
 
-def _line(
-    table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool
-) -> None:
+def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool) -> None:
     """The last top-1 against the number that the rows vary; rows without it are level lines."""
     option = str(table.axis and table.axis["option"])
     curve = table.curve or {"option": option, "label": option}

@@ -1,5 +1,5 @@
 # ruff: noqa: F401, I001  (imported to register their names; the package first, which keeps BrainCog's warnings quiet)
-"""The program ``tmkt`` that also knows the method, strategy, backbone, data set and figure beside this file."""
+"""The program ``tmkt`` that also knows the extensions beside this file."""
 
 import sys
 
