@@ -19,7 +19,6 @@ import pytest
 import torch
 import yaml
 from scipy import stats
-from tmkt_braincog.teacher import Teacher, save_teacher
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_fewshot, run_here, run_sweep, run_table
@@ -34,6 +33,7 @@ from tmkt_braincog.methods.names import takes
 from tmkt_braincog.options import parse, resolve
 from tmkt_braincog.table_plan import Run
 from tmkt_braincog.tables import SWEEP, TABLES, Row, Table, listed, load_table
+from tmkt_braincog.teacher import Teacher, save_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = "quickstart"
