@@ -369,6 +369,7 @@ def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference
         ("table1 --data ndigits -c x.yaml", "Cannot read the config file"),
         (f"table1 --data ndigits -c {RECIPE}", "the settings are those of --data ndigits"),
         ("table1 --data ndigits --resume", "--resume is for tmkt train"),
+        ("sweep --output o --vary no-mag=true,false", "unrecognized arguments: --no-mag"),
         ("table1 --data ndigits --seed 1 1", "names the same value twice"),
         ("table1 --data ndigits --mixup-law truncated --step 1", "reached by the truncated law"),
         ("table1 --data ndigits --lerning-rate 1", "lerning-rate"),
@@ -398,6 +399,8 @@ ONE = {"name": "none", "options": {"method": "tmkt"}}
         ({"rows": [ONE | {"reference": "x"}], "claims": []}, "no such row: ['x']"),
         ({"colour": "red"}, "is no table"),
         ({"rows": [{"nam": "none"}]}, "is no table"),
+        ({"folder": "s-{seed}"}, "differ in their method"),
+        ({"folder": "x", "rows": [ONE], "claims": []}, "must hold {seed}, and no other"),
     ],
 )
 def test_a_table_file_with_mistakes_is_refused(tmp_path, change, expected):

@@ -154,7 +154,7 @@ def plan_text(jobs: Sequence[Job]) -> str:
 def launch(own: argparse.Namespace, output: Path, jobs: Sequence[Job]) -> None:
     """Run the jobs as ``own.jobs`` and ``own.slurm`` say; raises what :func:`run` does."""
     done = sum(job.finished() for job in jobs)
-    print(f"{len(jobs)} jobs, {done} of them finished; logs in {jobs[0].log.parent}/*.log")
+    print(f"{len(jobs)} jobs, {done} of them finished; logs beside them, such as {jobs[0].log}")
     if own.jobs > 1 or own.slurm:
         (output / SHARED).parent.mkdir(parents=True, exist_ok=True)
         (output / SHARED).touch()

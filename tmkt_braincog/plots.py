@@ -182,7 +182,7 @@ def plot_rows(
 
     Args:
         df: columns method (the row's name), seed, top1_last.
-        summary: from :func:`.comparison.summarise`, each row with the difference to its reference.
+        summary: from :func:`.stats.summarise`, each row with the difference to its reference.
         references: for every row the one that its difference is taken to.
     """
     _require(df, (*RUN, "top1_last"), "the plot of rows")

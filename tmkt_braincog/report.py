@@ -23,7 +23,7 @@ GENERATOR = f"tmkt_braincog {VERSION} report"
 OURS = re.compile(r"tmkt_braincog \S+ report")
 # Shown in another form: always, and where there are runs.
 OWN = {"config.yaml", "report.html", "report.md"}
-COMPARISON = {"comparison.csv", "comparison.md", "comparison.json"}
+COMPARISON = {"comparison.csv", "comparison.md"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def _has_figures(folder: Path) -> bool:
 
 def _commands(folder: Path, runs: Sequence[Run], facts: Sequence[dict[str, Any]]) -> list[str]:
     """Command lines for the working directory of the report, comments between them."""
-    named = list(dict.fromkeys(str(fact["command"]) for fact in facts if fact.get("command")))
+    tables = [fact for fact in facts if fact.get("kind") == "table"]
+    named = list(dict.fromkeys(str(fact["command"]) for fact in tables if fact.get("command")))
     lines = ["# the tables, and the runs behind them", *named] if named else []
     if any(run.result is None for run in runs):
         lines += ["# go on with what is not finished", *_train(folder, runs, "", ["--resume"])]

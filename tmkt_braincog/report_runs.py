@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from .arguments import group_options
+from .arguments import build_parser, group_options
 from .comparison import summarise, to_markdown
 from .errors import UserError
 from .options import identity, parse, resolve
-from .plots import plot_curves
+from .plots import common, plot_curves
 from .report_files import Block, Picture, number, read_picture, safe_html
 from .runs import Run, value_text
 
@@ -93,35 +93,44 @@ def _over_seeds(group: Group) -> str:
     every = [(label, run) for label, runs in group.items() for run in runs]
     rows = [run.result | {"method": label} for label, run in every if run.result]
     remarks = dict.fromkeys(line for _, run in every for line in run.split.get("remarks", ()))
-    note = " ".join([*remarks, *[EMULATED] * _emulated(group)])
+    note = " ".join([*remarks, *[EMULATED] * _emulated(group), *_processes([r for _, r in every])])
     part = "validation" if any(run.split.get("val") for _, run in every) else "test"
     words = {"selection": f"best epoch on the {part} set", "reference": REFERENCE}
     summary = summarise(pd.DataFrame(rows), REFERENCE)
     return safe_html(to_markdown(summary, str(rows[0]["protocol"]), note, **words))
 
 
+def _processes(runs: Sequence[Run]) -> list[str]:
+    counts = {int(kept.get("processes", 1)) for run in runs for kept in run.environments} - {1}
+    whole = all(run.options.sync_bn for run in runs)
+    over = "the whole batch" if whole else "each process's part of the batch"
+    return [f"{n} processes; BatchNorm statistics over {over}." for n in sorted(counts)]
+
+
 def curves(groups: dict[str, Group], problems: list[str]) -> Iterator[Block]:
     """Accuracy, losses and the learned coefficients over the epochs."""
     for title, group in groups.items():
         logs = {label: [_with_sigma(run.log) for run in runs] for label, runs in group.items()}
-        pictures = list(_draw(logs, problems))
+        pictures = list(_draw(logs, _emulated(group), problems))
         if pictures:
             yield Block(title, emulated=_emulated(group), text=SHADED, pictures=pictures)
 
 
-def _draw(logs: dict[str, list[pd.DataFrame]], problems: list[str]) -> Iterator[Picture]:
+def _draw(
+    logs: dict[str, list[pd.DataFrame]], emulated: bool, problems: list[str]
+) -> Iterator[Picture]:
     columns = dict.fromkeys(str(name) for some in logs.values() for log in some for name in log)
     losses = [name for name in columns if not name.startswith(NO_LOSSES)]
     # Methods log more or less of the same; in this order most keep their colour in all pictures.
     order = sorted(logs, key=lambda label: -max(len(log.columns) for log in logs[label]))
     for y in ("test_top1", "val_top1", *losses, "sigma"):
-        held = {label: some for label in order if (some := _holding(logs[label], y))}
+        held = {label: some for label in order if (some := _holding(label, logs[label], y))}
         for start in range(0, len(held), MOST_LINES):
             lines = dict(list(held.items())[start : start + MOST_LINES])
             with TemporaryDirectory() as folder:
                 path, words = Path(folder) / "curves.png", AXES.get(y, y)
                 try:
-                    plot_curves(lines, path, y=y, ylabel=words)
+                    plot_curves(lines, path, y=y, ylabel=words, emulated=emulated)
                     yield read_picture(path, words)
                 except UserError as error:
                     problems.append(f"{y} is not drawn: {error}")
@@ -132,9 +141,14 @@ def _with_sigma(log: pd.DataFrame) -> pd.DataFrame:
     return log if sigmas.empty else log.assign(sigma=sigmas.mean(axis=1))
 
 
-def _holding(logs: Sequence[pd.DataFrame], y: str) -> list[pd.DataFrame]:
+def _holding(label: str, logs: Sequence[pd.DataFrame], y: str) -> list[pd.DataFrame]:
+    """The logs with a curve of `y`; none where they have no epoch in common yet."""
     some = [log[["epoch", y]].dropna() for log in logs if {"epoch", y} <= set(log)]
-    return [log for log in some if len(log)]
+    some = [log for log in some if len(log)]
+    with suppress(UserError):
+        common(label, some, "epoch", y)
+        return some
+    return []
 
 
 def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
@@ -170,7 +184,7 @@ def environments(runs: Sequence[Run]) -> pd.DataFrame:
 
 def settings(runs: Sequence[Run]) -> pd.DataFrame:
     """What decides the results: what varies first; the data set's default where it is another."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, Any] = {a.dest: a.default for a in build_parser()._actions}
     with suppress(UserError):  # a data set that is not registered here
         words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
         defaults = identity(resolve(parse(words))[0])

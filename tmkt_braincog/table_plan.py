@@ -61,7 +61,7 @@ def make_axis(name: str, values: Sequence[str], where: str) -> Axis:
         raise UserError(f"{where} names the same value twice.")
     parser, name = build_parser(), name.replace("_", "-")
     action = parser._option_string_actions.get(f"--{name}")
-    if action is None:
+    if action is None or name.startswith("no-"):  # of a switch false is the value
         parser.error(f"unrecognized arguments: --{name}")
     if action.dest in (*NOT_IDENTITY, "help"):
         raise UserError(f"{where}: --{name} changes no result. Give it as it is, for all jobs.")

@@ -30,7 +30,9 @@ def run_table(
         raise UserError(f"-c: the settings are those of {what}. Give what differs as options.")
     words = ["-c", recipe, *fixed]
     table, lacking = leave_out(table, words, min(own.seed))
-    output = Path(own.output or table.output or f"results/tables/{own.data}")
+    output = Path(
+        own.output or table.output or f"results/tables/{table.name if table.recipe else own.data}"
+    )
     runs = plan(table, output, words, own.seed)
     text = _make(table, runs, own, output, argv)
     return text + (f"\n{', '.join(lacking)}: {NO_TEACHERS}" if lacking else "")
@@ -52,7 +54,8 @@ def _make(
     """The table of the runs, made if need be; a sweep also where some are missing."""
     partly = table.name in SWEEP
     jobs = list({run.job.folder: run.job for run in runs}.values())
-    check(jobs)
+    if not (own.collect and partly):
+        check(jobs)
     if own.dry_run:
         return plan_text(jobs)
     command = f"tmkt table {shlex.join(word for word in argv if word != '--collect')}"

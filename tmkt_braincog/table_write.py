@@ -10,6 +10,7 @@ import pandas as pd
 
 from .comparison import aligned_table, notes, read_csv
 from .engine.folder import PACKAGES, read_environment
+from .errors import UserError
 from .files import replacing
 from .jobs import Job, shared_machine
 from .options import model_text
@@ -35,13 +36,15 @@ def write(
     protocol = " and ".join(dict.fromkeys(rows["protocol"]))
     # Rows differ in protocol only where the table is about that; settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=protocol)
+    if table.name == "sweep":
+        _check_protocols(table, rows)
     fact = _fact(table, runs, frame, command, missing)
-    fact["pictures"] = _pictures(table, runs, frame, fact, output) if table.name != "sweep" else []
     times = TIMES if table.name != "sweep" or shared_machine(output) else []
     if any(row.labels for row in table.rows):
         rows = rows.drop(columns="row")
     with replacing(output / f"{table.name}.csv") as temporary:
         rows.drop(columns=times).to_csv(temporary, index=False, float_format="%.4f")
+    fact["pictures"] = _pictures(table, runs, frame, fact, output) if table.name != "sweep" else []
     cells = _cells(table, fact)
     text = "\n".join(_markdown(fact, cells)) + "\n"
     made = {"md": text, "tex": _latex(fact, cells), "json": json.dumps(fact, indent=1) + "\n"}
@@ -50,6 +53,17 @@ def write(
             temporary.write_text(content, encoding="utf-8")
     pictures = " and pictures" if fact["pictures"] else ""
     return f"{text}\nWritten: {output}/{table.name}.csv, .md, .tex, .json{pictures}"
+
+
+def _check_protocols(table: Table, rows: pd.DataFrame) -> None:
+    """A sweep's rows are compared under one protocol only."""
+    of = dict(zip(rows["row"], rows["protocol"], strict=True))
+    for name, reference in table.references().items():
+        if name in of and of[name] != of.get(reference, of[name]):
+            raise UserError(
+                f"{name} and {reference} cannot be compared: their protocols are {of[name]!r} and "
+                f"{of[reference]!r}. Make a sweep of each, or choose another --against."
+            )
 
 
 def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
@@ -66,7 +80,8 @@ def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         for i, (name, value) in enumerate(varied.items()):
             part.insert(i, name.replace("-", "_"), "" if value == "-" else value)
         if table.axis:
-            part["val_last"] = _log(run)["val_top1"].iloc[-1]
+            log = _log(run)  # without validation recordings it has no such column
+            part["val_last"] = log["val_top1"].iloc[-1] if "val_top1" in log else float("nan")
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -83,7 +98,7 @@ def _fact(
     dataset = jobs[0].options.target_dataset
     references = table.references()
     summary = summarise(frame, references).drop(columns=TIMES).set_index("method")
-    if "val_last" in frame:
+    if "val_last" in frame and frame["val_last"].notna().any():
         summary["val_last"] = frame.groupby("method")["val_last"].mean()
     rows, seen = [], {name: _plain(its) for name, its in summary.to_dict("index").items()}
     for row in table.rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -148,4 +149,24 @@ def load_table(name: str) -> Table:
     if double or lost:
         seen = f"rows twice: {sorted(double)}" if double else f"no such row: {sorted(lost)}"
         raise UserError(f"{path}: {seen}.")
+    if table.name in SWEEP:
+        raise UserError(f"{path}: {table.name} is a name of tmkt table itself; choose another one.")
+    if table.recipe or table.folder:
+        _check_together(table, path)
     return table
+
+
+def _check_together(table: Table, path: Traversable) -> None:
+    """Rows with a recipe or a folder of their own differ in the method alone."""
+    rest = [{k: v for k, v in row.options.items() if k != "method"} for row in table.run_rows()]
+    methods = {row.options.get("method") for row in table.run_rows()}
+    if None in methods or len(methods) < len(rest) or any(own != rest[0] for own in rest):
+        raise UserError(
+            f"{path}: with recipe or folder the rows differ in their method, which each names, and "
+            "in nothing else. Leave recipe and folder away, or make a table of each setting."
+        )
+    named = {field for _, field, _, _ in Formatter().parse(table.folder or "") if field}
+    varied = {"seed", *([table.axis["option"]] if table.axis else [])}
+    if table.folder and named != varied:
+        wanted = ", ".join(f"{{{name}}}" for name in sorted(varied))
+        raise UserError(f"{path}: folder {table.folder!r} must hold {wanted}, and no other.")

@@ -97,7 +97,6 @@ CALTECH = {
     ncaltech101.CLASSES.index(c): n
     for c, n in (("Faces_easy", 2), ("accordion", 2), ("dolphin", 10))
 }
-DOLPHIN = ncaltech101.CLASSES.index("dolphin")
 every = [(c, k) for c, n in CALTECH.items() for k in range(1, n + 1)]
 shown, recorded = (
     [f for f in every if ncaltech101.CLASSES[f[0]] + str(f[1]) != lost]

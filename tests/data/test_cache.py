@@ -103,6 +103,14 @@ def test_replacing_an_array_keeps_what_was_read_of_the_first():
     assert sorted(p.name for p in cache_folder("x", KEY).iterdir()) == ["a.npy", MANIFEST_FILE]
 
 
+def test_folders_of_other_programs_are_left_alone():
+    theirs = [cache.cache_root() / name for name in ("work.tmp", f"x-{'0' * 39}g.tmp")]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    cached("x", KEY, Build())
+    assert all(folder.is_dir() for folder in theirs)
+
+
 def truncate(data):
     return data[: len(data) // 2]
 

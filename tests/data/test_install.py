@@ -26,7 +26,7 @@ FILES = {"Test/0/a.bin": b"12345", "Test/1/b.bin": os.urandom(300_000)}
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None))
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -91,6 +91,30 @@ def test_an_archive_in_an_archive(server, tmp_path, target):
     archive = server.archive(data=packed(tmp_path, {"deep/inner.tar.gz": inner}))
     install(archive, target, inner="inner.tar.gz", expected="tree")
     assert_installed(target)
+
+
+def test_the_archive_outlives_a_failure_at_the_end(server, tmp_path, monkeypatch):
+    parts = {"cat.zip": packed(tmp_path, {"cat/x.bin": b"cat"})}
+    archive = server.archive("Set.zip", packed(tmp_path, parts))
+    target, rename = tmp_path / "root" / "Set", Path.rename
+
+    def fail(path, to):
+        if path.name == "joined":
+            raise OSError(5, "broken disk")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(UserError, match="broken disk"):
+        install(archive, target, parts=list(parts), expected="tree")
+    assert contents(target) == {"Set.zip": server.files["Set.zip"]}
+
+
+def test_a_wrong_file_is_fetched_once(server, target):
+    archive = server.archive(data=b"what was asked for")
+    server.files[archive.name] = b"something else"
+    with pytest.raises(UserError, match="Cannot download"):
+        install(archive, target, expected="tree")
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("by_hand", [None, "root", "root/Set"])

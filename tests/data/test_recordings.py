@@ -182,6 +182,20 @@ def test_every_damaged_file_is_listed(many, monkeypatch):
         load(many)
 
 
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def raise_odd(path):
+    raise Odd(1, 2)
+
+
+def test_an_error_that_cannot_be_sent_is_said_and_is_no_crash(files):
+    with pytest.raises(RuntimeError, match=r"0\.bin: Odd: 1 and 2"):
+        list(decode_files(raise_odd, files, "files"))
+
+
 def exit_process(path):
     os._exit(0)
 

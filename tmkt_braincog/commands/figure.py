@@ -33,9 +33,7 @@ def run(argv: list[str]) -> int:
     every = [one for one in FIGURES if one not in MEASURES]
     chosen = every if name == "all" else [FIGURES.canonical(one) for one in name.split(",")]
     if len(chosen) > 1 and (alone := set(chosen).intersection(MEASURES)):
-        raise UserError(
-            f"{name}: {alone.pop()} takes all seeds and options of its own: give it alone."
-        )
+        raise UserError(f"{name}: {alone.pop()} takes options of its own: give it alone.")
     options = figures_parser(name).parse_args(words)
     print(_draw(chosen, options, words, forgiving=name == "all"))
     return 0
@@ -45,9 +43,7 @@ def _help() -> str:
     lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
     usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]"
     usage += "   (tmkt figure NAME --help for its options)"
-    more = (
-        "all: those that the runs allow, but energy and gradient-variance, which measure all seeds."
-    )
+    more = "all: those that the runs allow, but energy and gradient-variance: give those alone."
     return "\n".join([usage, "", "figures:", *lines, "", more, "", EXAMPLES])
 
 

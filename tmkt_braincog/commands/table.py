@@ -91,7 +91,9 @@ def _chosen(table: Table, own: argparse.Namespace) -> Table:
     rows = tuple(known.get(name, Row(name, {"method": name})) for name in own.method)
     names = [row.name for row in rows]
     reference = table.reference if table.reference in names else names[0]
-    return replace(table, rows=rows, recipe=own.recipe, reference=reference)
+    claims = [claim for claim in table.claims if {claim["better"], claim["worse"]} <= {*names}]
+    rows = tuple(r if r.reference in names else replace(r, reference=None) for r in rows)
+    return replace(table, rows=rows, recipe=own.recipe, reference=reference, claims=claims)
 
 
 def _help() -> str:
@@ -149,7 +151,7 @@ def table_parser(table: Table) -> Parser:
             values,
             positive_int if isinstance(values[0], int) else type(values[0]),
         )
-    where = table.output or "results/tables/<data>"
+    where = table.output or f"results/tables/{table.name if table.recipe else '<data>'}"
     about = f"folder of runs and tables (default: {where})"
     parser.add_argument("--output", metavar="DIR", help=about)
     return parser

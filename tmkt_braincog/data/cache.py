@@ -156,7 +156,7 @@ def _keep(writer: Writer, folder: Path, key: dict[str, Any]) -> Arrays:
 def _remove_leftovers(own: Path) -> None:
     """Delete what killed builds left: of this key, whose lock we hold, and where nobody does."""
     shutil.rmtree(own, ignore_errors=True)
-    for temporary in own.parent.glob("*.tmp"):
+    for temporary in own.parent.glob(f"*-{'[0-9a-f]' * 40}.tmp"):  # no one else's
         with suppress(OSError), FileLock(temporary.with_suffix(".lock"), blocking=False):
             shutil.rmtree(temporary, ignore_errors=True)
 

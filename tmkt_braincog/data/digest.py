@@ -21,7 +21,7 @@ def files_digest(files: Sequence[Path], root: Path) -> str:
     Raises:
         UserError: files that are missing or cannot be read.
     """
-    stamp = hashlib.sha256()
+    stamp = hashlib.sha256(f"{root.absolute()!r}\n".encode())
     for path in files:
         try:
             stat = path.stat()

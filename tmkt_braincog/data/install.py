@@ -3,7 +3,8 @@
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from .cache import only_one
 
 log = logging.getLogger(__name__)
 
-RETRIES = 4
+RETRIES = 4  # in a row that bring less than 1 MiB
+PASSING = {408, 425, 429, *range(500, 600)}  # answers of a server that may be another soon
 TIMEOUT_SECONDS = 30.0  # a server silent for that long counts as a broken connection
 BLOCK_BYTES = 1 << 16
 
@@ -70,10 +72,12 @@ def _is_there(target: Path, archive: Archive) -> bool:
 
 def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[str]) -> None:
     real = target.resolve()  # beside the folder, not beside a link to it
+    unpacked, old = (real.with_name(f".{real.name}.{end}") for end in ("tmp", "old"))
+    if old.exists() and not real.exists():
+        old.rename(real)  # a program was killed between the steps of _replace
     (real if parts else real.parent).mkdir(parents=True, exist_ok=True)
     homes = (target, target.parent) if parts else (target.parent, target)
     packed = fetch(archive, next((h for h in homes if (h / archive.name).is_file()), homes[0]))
-    unpacked = real.with_name(f".{real.name}.tmp")
     shutil.rmtree(unpacked, ignore_errors=True)  # of a program that was killed
     try:
         log.info("Unpacking %s into %s", packed, real)
@@ -87,13 +91,25 @@ def _install(archive: Archive, target: Path, inner: str | None, parts: Sequence[
             stem = Path(part).stem
             _find(unpacked / "inner", stem, archive).rename(found / stem)
             shutil.rmtree(unpacked / "inner")
-        if real.exists():
-            for kept in real.iterdir():
-                kept.rename(found / kept.name)
-            real.rmdir()
-        found.rename(real)
+        _replace(real, found, old)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _replace(real: Path, found: Path, old: Path) -> None:
+    """Put ``found`` in the place of ``real``; its hidden files, and the archive, come along."""
+    if not real.exists():
+        found.rename(real)
+        return
+    real.rename(old)
+    try:
+        found.rename(real)
+    except OSError:
+        old.rename(real)
+        raise
+    for kept in old.iterdir():
+        kept.rename(real / kept.name)
+    old.rmdir()
 
 
 def _unpack(packed: Path, folder: Path) -> None:
@@ -107,14 +123,17 @@ def _unpack(packed: Path, folder: Path) -> None:
 
 
 def _unpack_inner(folder: Path, inner: str, archive: Archive) -> None:
-    found = _find(folder, inner, archive)
+    found = _find(folder, inner, archive, Path.is_file)
     _unpack(found, folder / "inner")
     found.unlink()
 
 
-def _find(folder: Path, name: str, archive: Archive) -> Path:
-    """The outermost of this name."""
-    found = min(folder.rglob(name), key=lambda path: len(path.parts), default=None)
+def _find(
+    folder: Path, name: str, archive: Archive, kind: Callable[[Path], bool] = Path.is_dir
+) -> Path:
+    """The outermost of this name and kind."""
+    known = filter(kind, folder.rglob(name))
+    found = min(known, key=lambda path: len(path.parts), default=None)
     if found is None:
         raise UserError(f"{archive.name} holds no {name}: the archive is another one by now.")
     return found
@@ -143,18 +162,38 @@ def fetch(archive: Archive, folder: Path) -> Path:
         )
     for url in archive.urls:
         options = {"registry": {archive.name: f"md5:{archive.md5}"}, "urls": {archive.name: url}}
-        source = pooch.create(store, "", retry_if_failed=RETRIES, **options)
-        try:
-            os.replace(source.fetch(archive.name, downloader=_download), path)
-            shutil.rmtree(store, ignore_errors=True)
-            return path
-        except (requests.RequestException, ValueError) as error:
-            log.warning("No %s from %s: %s", archive.name, url, error)
-            last = error
+        source, tries = pooch.create(store, "", **options), 0
+        while tries <= RETRIES:
+            before = _size(store / "part")
+            try:
+                os.replace(source.fetch(archive.name, downloader=_download), path)
+                shutil.rmtree(store, ignore_errors=True)
+                return path
+            except (requests.RequestException, ValueError) as error:
+                log.warning("No %s from %s: %s", archive.name, url, error)
+                last = error
+                if not _may_pass(error, before > 0):
+                    break
+            tries = 0 if _size(store / "part") >= before + (1 << 20) else tries + 1
+            time.sleep(tries)
     raise UserError(
         f"Cannot download {archive.name}. Tried {', '.join(archive.urls)}; the last error: {last}. "
         f"Run again to go on, or get the file by other means and put it at {path}."
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _may_pass(error: Exception, resumed: bool) -> bool:
+    """Whether this address may give the file yet."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in PASSING
+    # Another checksum: bytes of two downloads that do not fit together, or another file.
+    return isinstance(error, requests.RequestException) or resumed
 
 
 def _download(url: str, output: str, _: Any) -> None:
@@ -162,7 +201,7 @@ def _download(url: str, output: str, _: Any) -> None:
     import requests
 
     part = Path(output).with_name("part")
-    done = part.stat().st_size if part.exists() else 0
+    done = _size(part)
     headers = {"User-Agent": f"tmkt-braincog/{VERSION}", "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={done}-"} if done else {}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
 from ..errors import UserError
 from .events import Events
@@ -29,7 +29,10 @@ def read_mat(path: str | Path) -> Events:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # such as a variable that is there twice
+            warnings.simplefilter("error")
+            names = [name for name, *_ in whosmat(str(path), appendmat=False)]
+            if twice := [name for name in VARIABLES if names.count(name) > 1]:
+                raise ValueError(f"{twice[0]} is there twice")
             found = loadmat(str(path), appendmat=False, variable_names=VARIABLES)
     except FileNotFoundError:
         raise UserError(f"No recording at {path}. Check the data folder.") from None

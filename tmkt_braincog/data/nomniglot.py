@@ -194,6 +194,7 @@ def read_times(path: Path) -> np.ndarray:
             whole number >= 0, or drawings out of order.
     """
     form: dict[str, Any] = {"delimiter": ",", "skiprows": 1, "usecols": (1, 2), "ndmin": 2}
+    form |= {"quotechar": '"', "comments": None}
     try:
         with warnings.catch_warnings():  # of an empty file: it has 0 rows
             warnings.simplefilter("ignore")

@@ -7,6 +7,7 @@ they keep to one thread, for a fork has none of those of a pool that the program
 import ctypes
 import faulthandler
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -27,7 +28,7 @@ from ..errors import UserError
 
 JOBS_VARIABLE = "TMKT_JOBS"
 FILES_AT_ONCE = 8  # in one message to a process
-AHEAD = 3  # messages per process
+AHEAD = 2  # messages per process
 MAX_PROBLEMS = 20
 MAX_BYTES = 2 << 30  # of memory, for a file and its frames
 MAX_SECONDS = 600  # of a processor, for a file
@@ -76,11 +77,18 @@ def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None
                     waiting.append((messages[0], pool.submit(_run, messages[0])))
                     messages.popleft()
                 except BrokenProcessPool:
-                    pool.shutdown()
+                    _end(pool)
                     pool = _pool(decode, jobs)
             yield from _settled(decode, *waiting.popleft())
     finally:
-        pool.shutdown(cancel_futures=True)
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """At once: what its processes still have to do is not waited for."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(cancel_futures=True)
 
 
 def _settled(decode: Decode, files: Sequence[Path], future: Future) -> list[Any]:
@@ -92,8 +100,12 @@ def _settled(decode: Decode, files: Sequence[Path], future: Future) -> list[Any]
 
 
 def _alone(decode: Decode, path: Path) -> Any:
-    with _pool(decode, 1) as pool, suppress(BrokenProcessPool):
-        return pool.submit(_result, path).result()
+    pool = _pool(decode, 1)
+    try:
+        with suppress(BrokenProcessPool):
+            return pool.submit(_result, path).result()
+    finally:
+        _end(pool)
     return _Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again."
@@ -138,6 +150,10 @@ def _result(path: Path) -> Any:
     except MemoryError:
         return _Problem(f"{path}: reading it takes more than {MAX_BYTES >> 30} GiB. Get it again.")
     except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it would end the process on its way to the program
+            raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from None
         error.add_note(f"The file was {path}.")
         raise
 

@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "tmkt_braincog": VERSION,
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if gpu else _processor(),
         "cuda": torch.version.cuda or "none" if gpu else "unused",
@@ -117,6 +117,13 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "processes": distributed.count(),
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # used from a checkout
+        return "not installed"
 
 
 def _processor() -> str:

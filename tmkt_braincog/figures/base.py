@@ -151,7 +151,7 @@ class Request:
             "caption": f"{caption(name)} {about}".strip(),
             "emulated": self.runs[0].data.emulated,
             "pictures": [f"{one}.png" for one in pictures],
-            "command": self.command.format(name),
+            "command": self.command.replace("{}", name, 1),
         }
         texts = {}
         if said:

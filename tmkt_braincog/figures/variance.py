@@ -102,7 +102,7 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     mean over seeds and its Student interval on a log scale, paired by seed for the relative ones.
 
     Args:
-        rows: of :func:`measure`, with the columns ``weights`` and ``seed``.
+        rows: of :func:`.gradient_variance.measure`, with the columns ``weights`` and ``seed``.
     """
     out = []
     for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
