@@ -13,7 +13,10 @@ from tmkt_braincog.errors import UserError
 
 PROTOCOL = "toy events, 10 shots, 20 epochs"
 SELECTION = "best epoch on the test set"
-WORDS = {"selection": SELECTION}
+
+
+def shown(summary, render=table.to_text, **words):
+    return render(summary, table.legend(summary, PROTOCOL, SELECTION, **words))
 
 
 def row(method="tmkt", seed=0, best=80.0, last=79.0, **other):
@@ -55,7 +58,7 @@ def test_unmeasured_cost_may_be_blank(tmp_path):
     table.write_csv([row(peak_mib=None, train_s=float("nan"))], tmp_path / "t.csv")
     df = table.read_csv(tmp_path / "t.csv")
     assert df[["train_s", "peak_mib"]].isna().all(axis=None)
-    assert "80.00 ± -" in table.to_text(table.summarise(df), PROTOCOL, **WORDS)
+    assert "80.00 ± -" in shown(table.summarise(df))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -163,7 +166,7 @@ def test_one_seed_has_no_interval():
     tmkt = by_method(df).loc["tmkt"]
     assert tmkt["best_diff"] == 2.5
     assert tmkt[["best_std", "best_low", "best_high", "best_p"]].isna().all()
-    text = table.to_text(table.summarise(df), PROTOCOL, **WORDS)
+    text = shown(table.summarise(df))
     assert "+2.50 [-]" in text
     assert "with 1 seed no interval is possible" in text
 
@@ -176,20 +179,20 @@ def test_only_common_seeds_are_paired():
     summary = table.summarise(df)
     tmkt = summary.set_index("method").loc["tmkt"]
     assert (tmkt["n"], tmkt["n_paired"], tmkt["best_diff"]) == (3, 2, 2.5)
-    assert "tmkt: 2 of 3 seeds shared with baseline" in table.to_text(summary, PROTOCOL, **WORDS)
+    assert "tmkt: 2 of 3 seeds shared with baseline" in shown(summary)
 
 
 def test_without_reference_or_shared_seeds_no_difference():
     absent = table.summarise(three_seeds(), reference="sgd")
     assert absent.filter(regex="_(diff|low|high|p)$").isna().all(axis=None)
-    assert "no method 'sgd'" in table.to_text(absent, PROTOCOL, reference="sgd", **WORDS)
+    assert "no method 'sgd'" in shown(absent, reference="sgd")
     disjoint = by_method(pd.DataFrame([row("baseline", 0), row("tmkt", 1)]))
     assert np.isnan(disjoint.loc["tmkt", "best_diff"])
 
 
 @pytest.mark.parametrize("render", [table.to_text, table.to_markdown])
 def test_rendered_tables_say_how_to_read_them(render):
-    out = render(table.summarise(three_seeds()), PROTOCOL, "a note", **WORDS)
+    out = shown(table.summarise(three_seeds()), render, note="a note")
     for words in (
         f"protocol: {PROTOCOL}",
         f"best: {SELECTION}",
@@ -215,7 +218,7 @@ def test_text_is_aligned_and_fits_the_terminal():
         ]
     )
     df.loc[df["method"] == name, "top1_best"] = [90.0, 15.0]
-    lines = table.to_text(table.summarise(df), PROTOCOL, "word " * 50, **WORDS).splitlines()
+    lines = shown(table.summarise(df), note="word " * 50).splitlines()
     assert max(map(len, lines)) <= 100
     rule = lines[1]
     gaps = [i for i, dash in enumerate(rule) if dash == " "]
@@ -226,9 +229,7 @@ def test_text_is_aligned_and_fits_the_terminal():
 def test_markdown_has_as_many_cells_in_each_row():
     df = three_seeds().replace({"method": {"tmkt": "a|b"}})
     lines = [
-        x
-        for x in table.to_markdown(table.summarise(df), PROTOCOL, **WORDS).splitlines()
-        if x.startswith("|")
+        x for x in shown(table.summarise(df), table.to_markdown).splitlines() if x.startswith("|")
     ]
     assert len(lines) == 6
     assert {line.replace("\\|", "").count("|") for line in lines} == {9}

@@ -104,10 +104,9 @@ def write_results(runs: list[Run], top1) -> dict[str, np.ndarray]:
             path = folder / "comparison.csv"
             others = pd.read_csv(path).to_dict("records") if path.exists() else []
             write_csv([*others, row], path)
-            (folder / "comparison.md").write_text(
-                "# x\n\n- note: Emulated <events>.\n- protocol: p\n"
-            )
             log.parent.mkdir(parents=True)
+            split = {"remarks": ["Two <files>."], "emulated": True}
+            log.with_name("split.json").write_text(json.dumps(split))
             pd.DataFrame(LOG | {"test_top1": [np.nan, value[0]]}).to_csv(log)
         there = pd.read_csv(folder / "comparison.csv").set_index(["method", "seed"])
         seen.setdefault(run.row, []).append(there.loc[(run.method, run.seed), "top1_last"])
@@ -226,7 +225,7 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
     text = table_write.write(table, runs, "the command", tmp_path)
     markdown = (tmp_path / "table2.md").read_text()
     assert markdown.strip() in text and "Made by `the command`" in markdown
-    assert "Emulated <events>." in markdown
+    assert "Two <files>." in markdown
     assert "published" not in markdown and "97.93" not in markdown  # that is of another data set
     rows = {row[0]: row[1:] for row in body(markdown).values()}
     fact = json.loads((tmp_path / "table2.json").read_text())
@@ -246,12 +245,12 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
     assert list(csv) == columns and len(csv) == 15
     assert csv.set_index(["row", "seed"])["top1_last"]["TSM"].tolist() == top1["TSM"].tolist()
     latex = (tmp_path / "table2.tex").read_text()
-    assert latex.count(r"\\") == 6 and r"95 \% CI" in latex and r"Emulated $<$events$>$." in latex
+    assert latex.count(r"\\") == 6 and r"95 \% CI" in latex and r"Two $<$files$>$." in latex
     for name in ("table2.png", "table2.pdf", "table2_curves.png", "table2_curves.pdf"):
         assert (tmp_path / name).read_bytes()[:4] in (b"\x89PNG", b"%PDF")
     about = ("kind", "name", "title", "command", "dataset", "emulated", "protocol", "reference")
-    expected = ["table", "table2", table.title, "the command", "ndigits", False, "clean", "none"]
-    assert [fact[key] for key in about] == expected  # "emulated" is said in small letters by a run
+    expected = ["table", "table2", table.title, "the command", "ndigits", True, "clean", "none"]
+    assert [fact[key] for key in about] == expected
     assert fact["pictures"] == ["table2.png", "table2_curves.png"]
     assert set(fact["columns"]) == set(facts["TSM"]) and fact["caption"] in markdown
     assert [claim["say"] for claim in fact["claims"]] == [claim["say"] for claim in table.claims]
@@ -625,7 +624,7 @@ def test_the_table_of_a_sweep_against_sums_by_hand(output, capsys):
         else:
             expected = ["3", *by_hand(last, base_last), *by_hand(best, base_best)[:2]]
             assert rows[ratio, method] == expected
-    assert text.count("Emulated <events>.") == 1 and "does not take --mixup-ratio" in text
+    assert text.count("Two <files>.") == 1 and "does not take --mixup-ratio" in text
     assert (
         "NOT COMPLETE" not in text
         and f"Made by `tmkt table sweep --output {output} {shlex.join(VARY)}`" in text

@@ -12,7 +12,6 @@ from .plots import plot_comparison
 from .stats import COLUMNS, checked, summarise, texts
 
 WIDTH = 100  # of a terminal, for method names of up to 16 characters
-NOTE = "- note: "
 
 
 def write_csv(rows: Iterable[Mapping[str, object]] | pd.DataFrame, path: str | Path) -> None:
@@ -47,51 +46,22 @@ def aligned_table(table: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
 
 
-def to_text(
-    summary: pd.DataFrame,
-    protocol: str,
-    note: str = "",
-    *,
-    selection: str,
-    reference: str = "baseline",
-) -> str:
-    """The summary for a terminal.
-
-    Args:
-        summary: from :func:`.stats.summarise`, with the same `reference`.
-        protocol: what all rows were trained and tested on.
-        note: free text below the table.
-        selection: how `best` was chosen, such as "best epoch on the test set".
-    """
+def to_text(summary: pd.DataFrame, legend: Sequence[str]) -> str:
+    """The table of :func:`.stats.summarise`, and what :func:`legend` says of it, for a terminal."""
     header, *body = _cells(summary)
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     lines = []
     for row in (header, ["-" * width for width in widths], *body):
         words = [*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]
         lines.append("  ".join(words).rstrip())
-    legend = _legend(summary, protocol, note, selection, reference)
     filled = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in legend]
     return "\n".join([*lines, "", *filled]) + "\n"
 
 
-def to_markdown(
-    summary: pd.DataFrame,
-    protocol: str,
-    note: str = "",
-    *,
-    selection: str,
-    reference: str = "baseline",
-) -> str:
-    """The same table and legend as :func:`to_text`, in Markdown."""
-    legend = [f"- {line}" for line in _legend(summary, protocol, note, selection, reference)]
-    return "\n".join([*aligned_table(_cells(summary)), "", *legend]) + "\n"
-
-
-def notes(folder: Path) -> list[str]:
-    """What ``comparison.md`` in this folder says about its data; nothing where there is none."""
-    path = folder / "comparison.md"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
+def to_markdown(summary: pd.DataFrame, legend: Sequence[str]) -> str:
+    """The same in Markdown."""
+    lines = [*aligned_table(_cells(summary)), "", *(f"- {line}" for line in legend)]
+    return "\n".join(lines) + "\n"
 
 
 def write_report(
@@ -100,19 +70,17 @@ def write_report(
     title: str,
     selection: str,
     note: str = "",
-    reference: str = "baseline",
     emulated: bool = False,
 ) -> str:
     """Write ``comparison.{csv,md,png}`` into `folder`; returns the table for a terminal."""
     df, folder = checked(df), Path(folder)
-    summary, protocol = summarise(df, reference), df["protocol"].iloc[0]
-    markdown = to_markdown(summary, protocol, note, selection=selection, reference=reference)
+    summary = summarise(df)
+    said = legend(summary, df["protocol"].iloc[0], selection, note)
     write_csv(df, folder / "comparison.csv")
     with replacing(folder / "comparison.md") as temporary:
-        temporary.write_text(f"# {title}\n\n{markdown}", encoding="utf-8")
+        temporary.write_text(f"# {title}\n\n{to_markdown(summary, said)}", encoding="utf-8")
     plot_comparison(df, folder / "comparison.png", title, emulated)
-    text = to_text(summary, protocol, note, selection=selection, reference=reference)
-    return f"{title}\n\n{text}"
+    return f"{title}\n\n{to_text(summary, said)}"
 
 
 def _cells(summary: pd.DataFrame) -> list[list[str]]:
@@ -130,10 +98,21 @@ def _short(value: float) -> str:
     return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _legend(
-    summary: pd.DataFrame, protocol: str, note: str, selection: str, reference: str
+def legend(
+    summary: pd.DataFrame,
+    protocol: str,
+    selection: str,
+    note: str = "",
+    reference: str = "baseline",
 ) -> list[str]:
-    """The lines without which the numbers cannot be read, and what would be overlooked."""
+    """The lines without which the numbers cannot be read, and what would be overlooked.
+
+    Args:
+        summary: from :func:`.stats.summarise`, with the same `reference`.
+        protocol: what all rows were trained and tested on.
+        selection: how `best` was chosen, such as "best epoch on the test set".
+        note: free text.
+    """
     n = dict(zip(summary["method"], summary["n"], strict=True))
     same = len(set(n.values())) == 1
     each = (

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from .arguments import build_parser, group_options
-from .comparison import summarise, to_markdown
+from .comparison import legend, summarise, to_markdown
 from .errors import UserError
 from .options import identity, parse, resolve
 from .plots import common, plot_curves
@@ -19,7 +19,6 @@ from .report_files import Block, Picture, number, read_picture, safe_html
 from .runs import Run, value_text
 
 REFERENCE = "baseline"
-EMULATED = "Events are emulated from the images."
 SHADED = "Mean over seeds, shaded: standard deviation."
 MOST_LINES = 7  # in a picture of curves: more colours could not be told apart
 AXES = {"test_top1": "top-1, test (%)", "val_top1": "top-1, validation (%)"}
@@ -92,19 +91,11 @@ def _emulated(group: Group) -> bool:
 def _over_seeds(group: Group) -> str:
     every = [(label, run) for label, runs in group.items() for run in runs]
     rows = [run.result | {"method": label} for label, run in every if run.result]
-    remarks = dict.fromkeys(line for _, run in every for line in run.split.get("remarks", ()))
-    note = " ".join([*remarks, *[EMULATED] * _emulated(group), *_processes([r for _, r in every])])
+    note = " ".join(dict.fromkeys(line for _, run in every for line in run.notes))
     part = "validation" if any(run.split.get("val") for _, run in every) else "test"
-    words = {"selection": f"best epoch on the {part} set", "reference": REFERENCE}
     summary = summarise(pd.DataFrame(rows), REFERENCE)
-    return safe_html(to_markdown(summary, str(rows[0]["protocol"]), note, **words))
-
-
-def _processes(runs: Sequence[Run]) -> list[str]:
-    counts = {int(kept.get("processes", 1)) for run in runs for kept in run.environments} - {1}
-    whole = all(run.options.sync_bn for run in runs)
-    over = "the whole batch" if whole else "each process's part of the batch"
-    return [f"{n} processes; BatchNorm statistics over {over}." for n in sorted(counts)]
+    said = legend(summary, str(rows[0]["protocol"]), f"best epoch on the {part} set", note)
+    return safe_html(to_markdown(summary, said))
 
 
 def curves(groups: dict[str, Group], problems: list[str]) -> Iterator[Block]:

@@ -13,17 +13,18 @@ from typing import Any
 import pandas as pd
 
 from .arguments import GENERAL_GROUPS, build_parser, group_options
-from .comparison import checked, read_csv
+from .comparison import read_csv
 from .data import TransferData, make_split
 from .engine.build import choose_device
 from .engine.checkpoint import same_run
-from .engine.compare import DATA_OPTIONS, load_data, run_folder, single
+from .engine.compare import DATA_OPTIONS, load_data, notes, run_folder, single
 from .engine.folder import ENVIRONMENT
 from .engine.train import Trainer
 from .errors import UserError
 from .methods import METHODS
 from .methods.names import takes
 from .options import identity, parse, resolve
+from .stats import checked
 
 # An output folder of tmkt train itself; jobs/NAME of a sweep or table; shots-K/seed-N.
 CONFIGS = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
@@ -71,6 +72,13 @@ class Run:
         """Whether its events come from a sensor model; older runs do not say."""
         return self.split.get("emulated", self.options.target_dataset == "ndigits")
 
+    @property
+    def notes(self) -> list[str]:
+        """What every result made from it must say."""
+        counts = [int(kept.get("processes", 1)) for kept in self.environments]
+        remarks, sync_bn = self.split.get("remarks", ()), self.options.sync_bn
+        return notes(remarks, self.emulated, max(counts, default=1), sync_bn)
+
     @cached_property
     def settings(self) -> dict[str, str]:
         """The options that decide its result, of those that its method takes, as text."""
@@ -98,7 +106,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     configs = sorted(path for pattern in CONFIGS for path in folder.glob(pattern))
     for config in configs:
         try:
-            runs += _runs_of(config.parent, read_options(config), problems)
+            runs += runs_of(config.parent, read_options(config), problems)
         except UserError as error:
             problems.append(f"{config.parent}: its runs are left out. {error}")
     if len(configs) > 1:  # folders come by their names; one comparison keeps its own order
@@ -107,7 +115,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def _runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
+def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
     """Those that the options name, then others that joined them."""
 
     def read(path: Path, how: Callable[[Path], Any], otherwise: Any) -> Any:
@@ -188,7 +196,6 @@ def reopen(
     checkpoint: str | None = "last.pt",
     device: str = "auto",
     data_root: str | None = None,
-    executor: str | None = None,
 ) -> list[Trainer]:
     """The trainers of these run folders as they were at the checkpoint. Nothing is written.
 
@@ -199,7 +206,6 @@ def reopen(
         checkpoint: its file name; None: the initial weights of the run's seed.
         device: as ``--device``.
         data_root: where the data are now, if they moved.
-        executor: ``step`` for models whose hooks must see one time-step at a time.
 
     Raises:
         UserError: no such run or checkpoint, data that are gone, or runs that differ in more than
@@ -221,7 +227,6 @@ def reopen(
         trainer = Trainer(options, data, split, Path(folder), choose_device(device)[0])
         if checkpoint is not None:
             trainer.restore(Path(folder) / checkpoint)
-        trainer.model.executor = executor or trainer.model.executor
         trainers.append(trainer)
     return trainers
 

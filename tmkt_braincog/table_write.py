@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison import aligned_table, notes, read_csv
-from .engine.folder import PACKAGES, read_environment
+from .comparison import aligned_table, read_csv
+from .engine.folder import PACKAGES
 from .errors import UserError
 from .files import replacing
 from .jobs import Job, shared_machine
 from .options import model_text
 from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
+from .runs import Run as Kept
+from .runs import runs_of
 from .stats import difference_text, summarise, texts, verdicts
 from .table_plan import Run
 from .tables import Table
@@ -72,10 +74,10 @@ def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
     With an axis also ``val_last``, top-1 on the validation recordings after the last epoch.
     """
     rows, parts = {row.name: row for row in table.rows}, []
+    of_job = {job.folder: read_csv(job.folder / "comparison.csv") for job in _jobs(runs)}
     for run in runs:
-        table_of_job = read_csv(run.job.folder / "comparison.csv")
-        mine = (table_of_job["method"] == run.method) & (table_of_job["seed"] == run.seed)
-        part = table_of_job[mine].assign(row=run.row)
+        its = of_job[run.job.folder]
+        part = its[(its["method"] == run.method) & (its["seed"] == run.seed)].assign(row=run.row)
         varied = {k: v for k, v in rows[run.row].labels.items() if k != "method"}
         for i, (name, value) in enumerate(varied.items()):
             part.insert(i, name.replace("-", "_"), "" if value == "-" else value)
@@ -86,6 +88,11 @@ def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _jobs(runs: Sequence[Run]) -> list[Job]:
+    """Rows may share them."""
+    return list({run.job.folder: run.job for run in runs}.values())
+
+
 def _log(run: Run) -> pd.DataFrame:
     return pd.read_csv(run.job.folder / "runs" / f"{run.method}-seed{run.seed}" / "log.csv")
 
@@ -94,7 +101,8 @@ def _fact(
     table: Table, runs: Sequence[Run], frame: pd.DataFrame, command: str, missing: Sequence[str]
 ) -> dict[str, Any]:
     """All that is known of the table, as it goes into the JSON."""
-    jobs = list({run.job.folder: run.job for run in runs}.values())
+    jobs, problems = _jobs(runs), list[str]()
+    kept = [one for job in jobs for one in runs_of(job.folder, job.options, problems)]
     dataset = jobs[0].options.target_dataset
     references = table.references()
     summary = summarise(frame, references).drop(columns=TIMES).set_index("method")
@@ -108,7 +116,7 @@ def _fact(
             rows.append({"name": row.name, "values": published | own | seen[row.name]})
         elif published:
             rows.append({"name": row.name, "values": published})
-    said = [*table.notes, *dict.fromkeys(chain(*(notes(job.folder) for job in jobs)))]
+    said = [*table.notes, *dict.fromkeys(chain(*(one.notes for one in kept))), *problems]
     if missing:
         n = len(missing) + len(jobs)
         said.append(f"NOT COMPLETE, {len(jobs)} of {n} runs; missing: {', '.join(missing)}.")
@@ -119,11 +127,11 @@ def _fact(
         "kind": "table",
         "name": table.name,
         "title": table.title,
-        "caption": _caption(table, jobs, sorted(set(summary["n"])), protocol),
+        "caption": _caption(table, jobs, _versions(kept), sorted(set(summary["n"])), protocol),
         "notes": said,
         "command": command,
         "dataset": dataset,
-        "emulated": any("emulated" in note for note in said),
+        "emulated": any(one.emulated for one in kept),
         "protocol": protocol,
         "reference": table.reference,
         "columns": columns,
@@ -150,9 +158,10 @@ def _setting(jobs: Sequence[Job]) -> str:
     return f"{data}, {models}, T = {each('step')}, {size}, {each('epochs')} epochs"
 
 
-def _caption(table: Table, jobs: Sequence[Job], n: Sequence[int], protocol: str) -> str:
+def _caption(
+    table: Table, jobs: Sequence[Job], versions: str, n: Sequence[int], protocol: str
+) -> str:
     seeds = " or ".join(map(str, n)) + (" seed" if n == [1] else " seeds")
-    versions = _versions(jobs)
     several = len({row.reference or table.reference for row in table.run_rows()}) > 1
     labels = any(row.labels for row in table.rows)
     reference = "the row's reference" if several and not labels else table.reference
@@ -167,11 +176,11 @@ def _caption(table: Table, jobs: Sequence[Job], n: Sequence[int], protocol: str)
     )
 
 
-def _versions(jobs: Sequence[Job]) -> str:
+def _versions(kept: Sequence[Kept]) -> str:
     """Versions and machines that the runs kept, in words; empty where none did."""
     seen: dict[str, None] = {}
-    for folder in chain(*(job.folder.glob("runs/*") for job in jobs)):
-        for entry in read_environment(folder) or [{}]:
+    for one in kept:
+        for entry in one.environments or [{}]:
             packages = ", ".join(f"{name} {entry[name]}" for name in PACKAGES if name in entry)
             seen[f"{packages}; {entry['device']}" if entry else "not recorded"] = None
     return "" if list(seen) == ["not recorded"] else " / ".join(seen)

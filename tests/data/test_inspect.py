@@ -122,7 +122,6 @@ def small_data(n_classes=2, steps=3, **changes) -> TransferData:
         train=every[::2],
         test=every[1::2],
         static_train=np.arange(n_classes),
-        static_test=np.arange(0),
         statistics={
             "n_events": np.full(n, 1000),
             "duration_us": np.full(n, 5000),

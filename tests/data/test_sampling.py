@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tmkt_braincog.data.sampling import SAMPLINGS, epoch_batches
+from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.errors import UserError
 
 LABELS = np.repeat([0, 1, 2], [5, 20, 75])
@@ -22,7 +22,7 @@ def test_shuffle_visits_every_recording_once():
 
 
 @pytest.mark.parametrize("batch_size", [7, 33, 60, 99, 100])
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 def test_the_incomplete_batch_is_dropped(batch_size, sampling):
     whole = flat(epoch_batches(LABELS, 1, None, sampling, 1, 3))
     batches = epoch_batches(LABELS, batch_size, None, sampling, 1, 3)
@@ -39,7 +39,7 @@ def test_which_recordings_are_dropped_changes_with_the_epoch():
     assert seen == set(range(100))
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 @pytest.mark.parametrize("epoch_size", [30, 100, 250])
 def test_the_quotient_counts_earlier_visits(sampling, epoch_size):
     items = flat(epoch_batches(LABELS, 10, epoch_size, sampling, 4, 2))
@@ -78,7 +78,7 @@ def test_balanced_with_a_class_number_that_does_not_occur():
     assert abs((items == 3).mean() - 0.5) < 4 * 0.5 / 100
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 def test_a_function_of_seed_and_epoch(sampling):
     def order(seed, epoch):
         return epoch_batches(LABELS, 10, None, sampling, seed, epoch)
@@ -90,7 +90,7 @@ def test_a_function_of_seed_and_epoch(sampling):
     assert order(1, 3) != first and order(2, 2) != first and order(2, 1) != first
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
 def test_too_few_recordings_for_a_batch(sampling):
     with pytest.raises(
         UserError,

@@ -47,7 +47,7 @@ def random_data(seed, least=8):
         return np.sort(first), np.setdiff1d(np.arange(len(of)), first)
 
     train, test = halves(labels)
-    static_train, static_test = halves(image_labels)
+    static_train, _ = halves(image_labels)
     file_ids = rng.permutation(np.arange(1000, 1000 + R))
     return TransferData(
         source="images",
@@ -63,7 +63,6 @@ def random_data(seed, least=8):
         train=train,
         test=test,
         static_train=static_train,
-        static_test=static_test,
         statistics={},
     )
 

@@ -192,7 +192,8 @@ def test_command(comparison, tmp_path, capsys):
     assert sorted(set(rows.method)) == methods and set(rows.seed) == {1, 2} and len(rows) == 6 * 7
     assert all((tmp_path / f"energy.{suffix}").stat().st_size > 3000 for suffix in ("png", "pdf"))
 
-    (trainer,) = reopen([comparison / "runs" / "tmkt-seed2"], executor="step")
+    (trainer,) = reopen([comparison / "runs" / "tmkt-seed2"])
+    trainer.model.executor = "step"
     test = trainer.split.test[np.linspace(0, len(trainer.split.test) - 1, 40).round().astype(int)]
     trainer.model.eval()
     with torch.no_grad():

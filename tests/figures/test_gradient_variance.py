@@ -156,7 +156,8 @@ def test_running_statistics_come_back():
 
 @pytest.fixture
 def trainer(comparison):
-    (one,) = reopen([comparison / "runs" / "baseline-seed1"], executor="step")
+    (one,) = reopen([comparison / "runs" / "baseline-seed1"])
+    one.model.executor = "step"
     return one
 
 

@@ -73,9 +73,9 @@ def assemble(
     counted, statistics = load_recordings(files, frames, target, root, also)
     if not isinstance(names, list):
         names = [r.path.relative_to(names or root).as_posix() for r in recordings]
-    every, (train, test) = np.arange(len(images.labels)), split
+    train, test = split
     if static_train is None:
-        static_train = np.setdiff1d(every, twins[test])
+        static_train = np.setdiff1d(np.arange(len(images.labels)), twins[test])
     return TransferData(
         source=source,
         target=target,
@@ -90,7 +90,6 @@ def assemble(
         train=train,
         test=test,
         static_train=static_train,
-        static_test=np.setdiff1d(every, static_train),
         statistics=statistics,
         published=published,
         remarks=list(remarks),

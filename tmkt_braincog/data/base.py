@@ -93,7 +93,7 @@ class TransferData:
         image_labels: ``[S]`` int64.
         twins: ``[R]`` int64, the image that the recording was made from, or ``NO_TWIN``.
         train, test: int64 indices of recordings, the data set's own split, sorted.
-        static_train, static_test: int64 indices of the images that this split trains on, others.
+        static_train: int64 indices of the images that this split trains on.
         statistics: ``[R]`` int64 by name, see :class:`~tmkt_braincog.data.recordings.Recordings`.
         published: the draw of the reference where it differs from these.
         remarks: sentences about the data that every result made from them must carry.
@@ -113,7 +113,6 @@ class TransferData:
     train: np.ndarray
     test: np.ndarray
     static_train: np.ndarray
-    static_test: np.ndarray
     statistics: dict[str, np.ndarray]
     published: PublishedDraw | None = None
     remarks: list[str] = field(default_factory=list)

@@ -104,7 +104,7 @@ def only_one(lock_file: Path, work: str) -> Iterator[None]:
     except Timeout:
         log.info("Another program %s; waiting for it (%s).", work, lock_file)
         lock.acquire()
-    except NotImplementedError as error:  # older versions, on file systems without locks
+    except NotImplementedError as error:  # of filelock 3, where a file system has no locks
         raise OSError(str(error)) from error
     try:
         yield

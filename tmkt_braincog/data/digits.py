@@ -55,7 +55,6 @@ def load(spec: LoadSpec) -> TransferData:
         train=train[recorded],
         test=test,
         static_train=train.copy(),
-        static_test=test.copy(),
         statistics=arrays,
         emulated=True,
     )

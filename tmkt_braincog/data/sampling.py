@@ -4,7 +4,6 @@ import numpy as np
 
 from ..errors import UserError
 
-SAMPLINGS = ("shuffle", "balanced")
 # Keeps this stream apart from the per-sample streams, whose keys have three parts.
 _STREAM = 1
 

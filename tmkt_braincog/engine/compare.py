@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from collections.abc import Iterable
 from contextlib import ExitStack
 from copy import copy
 from datetime import datetime
@@ -120,17 +121,22 @@ def _report(
     rows = finished(folder, options.method)
     selection = f"best epoch on the {'validation' if validated else 'test'} set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
-    notes = [*data.remarks]
-    if data.emulated:
-        notes.append("Events are emulated from the images.")
-    if distributed.count() > 1:
-        over = "the whole batch" if options.sync_bn else "each process's part of the batch"
-        notes.append(f"{distributed.count()} processes; BatchNorm statistics over {over}.")
-    note = " ".join(notes)
-    table = write_report(rows, folder, title, selection, note, emulated=data.emulated)
+    note = " ".join(notes(data.remarks, data.emulated, distributed.count(), options.sync_bn))
+    table = write_report(rows, folder, title, selection, note, data.emulated)
     say(f"\n{table}")
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
+
+
+def notes(remarks: Iterable[str], emulated: bool, processes: int, sync_bn: bool) -> list[str]:
+    """What every result made from a run must say."""
+    said = [*remarks]
+    if emulated:
+        said.append("Events are emulated from the images.")
+    if processes > 1:
+        over = "the whole batch" if sync_bn else "each process's part of the batch"
+        said.append(f"{processes} processes; BatchNorm statistics over {over}.")
+    return said
 
 
 def check_share(batch_size: int) -> None:
