@@ -24,7 +24,7 @@ from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..mixing import Mixed, Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
-from ..plots import COLOURS, GREY, key, lines
+from ..plots import COLOURS, GREY, key, lines, looks
 from .base import COLUMNS, FIGURES, Request
 from .features import BATCH, collect, held_out_pairs
 
@@ -213,9 +213,9 @@ def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
 
 def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
     figure, panel = request.panels(len(error), 3.9 if len(error) == 1 else 3.0, 3.4)
-    blue = {"color": COLOURS[0]}
+    found = looks(request.names)
     for axes, (_, row) in zip(panel, error.iterrows(), strict=True):
-        of_run = table[table["run"] == row["run"]]
+        of_run, own = table[table["run"] == row["run"]], {"color": found[row["run"]]["color"]}
         ratios = sorted(of_run["true"].unique())
         axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=1)
         axes.boxplot(
@@ -223,10 +223,10 @@ def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Fig
             positions=ratios,
             widths=0.04,
             manage_ticks=False,
-            boxprops=blue,
-            whiskerprops=blue,
-            capprops=blue,
-            medianprops={"color": COLOURS[1]},
+            boxprops=own,
+            whiskerprops=own,
+            capprops=own,
+            medianprops={"color": "black"},
             flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.4"},
         )
         axes.set_title(f"{row['run']}\nMAE {row['mae']:.3f} (median: {row['mae_median']:.3f})")

@@ -58,6 +58,9 @@ def cka_of(run: Trainer, request: Request) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+DEBIASED = {"linestyle": "--", "markerfacecolor": "white"}
+
+
 def _draw_cka(request: Request, table: pd.DataFrame) -> Figure:
     figure, panel = request.panels(len(request.names), 2.5, 2.9)
     lowest = min(0, 1.05 * table["cka_debiased"].min())
@@ -65,16 +68,16 @@ def _draw_cka(request: Request, table: pd.DataFrame) -> Figure:
         for when, color in (("before", "0.5"), ("after", look["color"])):
             one = table[(table["run"] == name) & (table["training"] == when)]
             style = {"color": color, "marker": look["marker"], "markersize": 3.5}
-            axes.plot(one["t"], one["cka"], label=f"{when} training", **style)
-            style |= {"linestyle": "--", "markerfacecolor": "white"}
-            axes.plot(one["t"], one["cka_debiased"], label=f"{when}, debiased", **style)
+            axes.plot(one["t"], one["cka"], **style)
+            axes.plot(one["t"], one["cka_debiased"], **style | DEBIASED)
         axes.set(title=name, xlabel="time-step t", ylim=(lowest, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in panel[::COLUMNS]:
         axes.set_ylabel("linear CKA")
-    handles, labels = panel[0].get_legend_handles_labels()
-    columns = 2 if len(panel) < COLUMNS else 4
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    whens = {"before training": "0.5", "after, in the method's colour": "black"}
+    shown = {when: {"color": color} for when, color in whens.items()}
+    dashed = {"debiased": {"color": "black", "marker": "o"} | DEBIASED}
+    key(figure, shown | dashed, width=2.5 * min(len(panel), COLUMNS))
     return figure
 
 
