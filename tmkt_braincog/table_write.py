@@ -1,4 +1,4 @@
-"""A table of finished runs as CSV, Markdown, LaTeX, pictures, and JSON with all facts."""
+"""A table of finished runs as CSV, Markdown, LaTeX, and JSON with all facts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from .errors import UserError
 from .files import replacing
 from .jobs import Job, shared_machine
 from .options import model_text
-from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
 from .runs import Run as Kept
 from .runs import runs_of
 from .stats import difference_text, summarise, texts, verdicts
+from .table_pictures import log_of, pictures_of
 from .table_plan import Run
 from .tables import Table
 
@@ -38,15 +38,18 @@ def write(
     protocol = " and ".join(dict.fromkeys(rows["protocol"]))
     # Rows differ in protocol only where the table is about that; settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=protocol)
-    if table.name == "sweep":
+    is_sweep = table.name == "sweep"
+    if is_sweep:
         _check_protocols(table, rows)
     fact = _fact(table, runs, frame, command, missing)
-    times = TIMES if table.name != "sweep" or shared_machine(output) else []
+    times = TIMES if not is_sweep or shared_machine(output) else []
     if any(row.labels for row in table.rows):
         rows = rows.drop(columns="row")
     with replacing(output / f"{table.name}.csv") as temporary:
         rows.drop(columns=times).to_csv(temporary, index=False, float_format="%.4f")
-    fact["pictures"] = _pictures(table, runs, frame, fact, output) if table.name != "sweep" else []
+    fact["pictures"] = (
+        pictures_of(table, runs, frame, fact, output) if table.name != "sweep" else []
+    )
     cells = _cells(table, fact)
     text = "\n".join(_markdown(fact, cells)) + "\n"
     made = {"md": text, "tex": _latex(fact, cells), "json": json.dumps(fact, indent=1) + "\n"}
@@ -82,7 +85,7 @@ def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         for i, (name, value) in enumerate(varied.items()):
             part.insert(i, name.replace("-", "_"), "" if value == "-" else value)
         if table.axis:
-            log = _log(run)  # without validation recordings it has no such column
+            log = log_of(run)  # without validation recordings it has no such column
             part["val_last"] = log["val_top1"].iloc[-1] if "val_top1" in log else float("nan")
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -91,10 +94,6 @@ def collect(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
 def _jobs(runs: Sequence[Run]) -> list[Job]:
     """Rows may share them."""
     return list({run.job.folder: run.job for run in runs}.values())
-
-
-def _log(run: Run) -> pd.DataFrame:
-    return pd.read_csv(run.job.folder / "runs" / f"{run.method}-seed{run.seed}" / "log.csv")
 
 
 def _fact(
@@ -249,54 +248,3 @@ def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
         position_float="centering",
         column_format="l" + "r" * (len(header) - 1),
     )
-
-
-def _pictures(
-    table: Table, runs: Sequence[Run], frame: pd.DataFrame, fact: dict[str, Any], output: Path
-) -> list[str]:
-    """Draw what the table has, as PNG and PDF; returns the names of the former."""
-    models = {model_text(run.job.options) for run in runs}
-    about = [fact["dataset"], *(models if len(models) == 1 else ())]
-    title, drawn = f"{table.title}: {', '.join(about)}", [table.name]
-    logs: dict[str, list[pd.DataFrame]] = {}
-    for run in runs if len(set(frame["method"])) <= len(COLOURS) else ():
-        log = _log(run)[["epoch", "test_top1"]].dropna()
-        logs.setdefault(run.row, []).append(log.rename(columns={"test_top1": "top1"}))
-    if logs:
-        drawn.append(f"{table.name}_curves")
-    for suffix in ("png", "pdf"):
-        path = output / f"{table.name}.{suffix}"
-        if table.axis or table.curve:
-            _line(table, frame, title, path, fact["emulated"])
-        else:
-            references = table.references()
-            summary = summarise(frame, references)
-            plot_rows(frame, summary, references, path, title, fact["emulated"])
-        if logs:
-            path = output / f"{table.name}_curves.{suffix}"
-            plot_curves(logs, path, title=title, emulated=fact["emulated"])
-    return [f"{name}.png" for name in drawn]
-
-
-def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool) -> None:
-    """The last top-1 against the number that the rows vary; rows without it are level lines."""
-    option = str(table.axis and table.axis["option"])
-    curve = table.curve or {"option": option, "label": option}
-    option, x = curve["option"], curve["label"]
-    rows = {row.name: row for row in table.run_rows()}
-    points = []
-    numbers = [row.options[option] for row in rows.values() if option in row.options]
-    for name, seed, top1 in frame[["method", "seed", "top1_last"]].itertuples(index=False):
-        row = rows[name]
-        line = row.labels.get("method", curve.get("name", name)) if option in row.options else name
-        at = [row.options[option]] if option in row.options else numbers
-        points += [(line, seed, value, top1) for value in at]
-    df = pd.DataFrame(points, columns=["method", "seed", x, "top1"])
-    if option == "shots":
-        plot_shots(df, path, title, emulated)
-        return
-    lines = {
-        str(line): [part[[x, "top1"]] for _, part in of_line.groupby("seed")]
-        for line, of_line in df.groupby("method", sort=False)
-    }
-    plot_curves(lines, path, x=x, ylabel=ACCURACY, title=title, emulated=emulated)
