@@ -5,17 +5,17 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tmkt_braincog.data import DATASETS, LoadSpec, cache, digits, emulator
-from tmkt_braincog.data.digits import digit_images, emulated_stream, enlarge_thrice, recording
-from tmkt_braincog.data.emulator import DURATION_US, SensorModel, emulate, fire, position
+from tmkt_braincog.data import DATASETS, LoadSpec, cache, digits, emulated, emulator
+from tmkt_braincog.data.digits import digit_images, enlarge_thrice
+from tmkt_braincog.data.emulator import EventCamera, emulate, fire, position
 from tmkt_braincog.errors import UserError
 
 FIRST_FOUR = "0b3c600b1686d4371bc1dbffb3f7251ab05e589c08e936a3384bf145f7fe7ec9"
 
 
 @pytest.fixture(scope="module")
-def stream():
-    return emulated_stream(digit_images()[0])
+def recordings():
+    return emulate(digit_images()[0][::20], range(0, 1797, 20))
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +48,21 @@ def test_enlargement_is_bilinear():
 
 
 def test_scene_moves_along_a_triangle():
-    corners = [position(t) for t in (0, 105_000, 210_000, 315_000)]
+    corners = [position(t, EventCamera()) for t in (0, 105_000, 210_000, 315_000)]
     steps = np.diff(corners, axis=0)
     np.testing.assert_allclose(steps, [(3.5, 7), (3.5, -7), (-7, 0)], atol=1e-9)
-    np.testing.assert_allclose(position(52_500), np.mean(corners[:2], axis=0))
+    np.testing.assert_allclose(position(52_500, EventCamera()), np.mean(corners[:2], axis=0))
 
 
-def test_number_and_polarity_of_events(stream):
-    counts = np.diff(stream["offsets"])
-    assert len(counts) == 1797
+def test_number_polarity_and_order_of_events(recordings):
+    counts = np.array([len(e) for e in recordings])
     assert counts.min() >= 2000 and counts.max() <= 6000
     assert 3500 < counts.mean() < 5000
-    assert 0.45 < stream["p"].mean() < 0.55
-    assert stream["x"].max() <= 33 and stream["y"].max() <= 33
-    assert stream["t"].min() >= 0 and stream["t"].max() <= DURATION_US
-
-
-def test_every_recording_is_sorted_and_shows_both_polarities(stream):
-    for r in range(0, 1797, 50):
-        events = recording(stream, r)
-        assert (np.diff(events["t"]) >= 0).all()
+    assert 0.45 < np.mean([e["p"].mean() for e in recordings]) < 0.55
+    for events in recordings:
+        assert events["x"].max() <= 33 and events["y"].max() <= 33
+        assert (np.diff(events["t"]) >= 0).all() and events["t"].min() >= 0
+        assert events["t"].max() <= EventCamera().duration_us
         assert 0.3 < events["p"].mean() < 0.7
 
 
@@ -80,15 +75,8 @@ def test_events_are_the_same_on_every_machine():
 
 def test_recording_does_not_depend_on_its_batch():
     images = digit_images()[0][:6]
-    together, alone = emulate(images)[4], emulate(images[4:5], first_id=4)[0]
+    together, alone = emulate(images)[4], emulate(images[4:5], [4])[0]
     np.testing.assert_array_equal(together, alone)
-
-
-def test_stream_holds_the_emulated_recordings(stream):
-    images = digit_images()[0]
-    alone = emulate(images[100:101], first_id=100)[0]
-    for name in ("x", "y", "t", "p"):
-        np.testing.assert_array_equal(recording(stream, 100)[name], alone[name])
 
 
 def edge_image():
@@ -98,8 +86,8 @@ def edge_image():
 
 
 def test_bright_edge_moving_right_gives_on_events_then_off_events():
-    quiet = SensorModel(noise_hz=0)
-    events = emulate(edge_image(), model=quiet)[0]
+    quiet = EventCamera(noise_hz=0)
+    events = emulate(edge_image(), camera=quiet)[0]
     events = events[
         (events["x"] >= 12) & (events["x"] < 22) & (events["y"] > 10) & (events["y"] < 22)
     ]
@@ -114,16 +102,14 @@ def test_bright_edge_moving_right_gives_on_events_then_off_events():
 
 def test_no_contrast_gives_noise_only():
     flat = np.zeros((1, 28, 28), np.uint8)
-    assert len(emulate(flat, model=SensorModel(noise_hz=0))[0]) == 0
-    n = np.mean(
-        [len(emulate(flat, first_id=i, model=SensorModel(noise_hz=10))[0]) for i in range(20)]
-    )
+    assert len(emulate(flat, camera=EventCamera(noise_hz=0))[0]) == 0
+    n = np.mean([len(emulate(flat, [i], camera=EventCamera(noise_hz=10))[0]) for i in range(20)])
     assert n == pytest.approx(10 * 34 * 34 * 0.315, rel=0.02)
 
 
 def test_dead_time_separates_the_events_of_a_pixel():
-    model = SensorModel(noise_hz=0, refractory_us=6_000)
-    events = emulate(edge_image(), model=model)[0]
+    camera = EventCamera(noise_hz=0, refractory_us=6_000)
+    events = emulate(edge_image(), camera=camera)[0]
     order = np.lexsort((events["t"], events["x"], events["y"]))
     events = events[order]
     same = (np.diff(events["x"]) == 0) & (np.diff(events["y"]) == 0)
@@ -132,14 +118,13 @@ def test_dead_time_separates_the_events_of_a_pixel():
 
 
 def test_ideal_pixels_fire_once_per_threshold():
-    # One pixel, light rising by 1 in log intensity at a constant rate over 100 ms, threshold 0.25.
-    model = SensorModel(threshold=0.25, mismatch=0)
-    start = np.zeros((1, 34, 34), np.float32)
-    thresholds = np.full((2, 34, 34), 0.25, np.float32)
-    views = (start + np.float32(i / 40) for i in range(41))
-    times = []
-    for _, _, y, x, t in fire(views, start, thresholds, model):
-        times += t[(y == 0) & (x == 0)].tolist()
+    # Light rising by 1 in log intensity at a constant rate over 100 ms, threshold 0.25.
+    start, threshold = np.zeros((1, 34, 34), np.float32), np.full((1, 34, 34), 0.25, np.float32)
+    views = (start + np.float32(i / 40) for i in range(1, 41))
+    dead = np.array([2_500], np.float32)
+    pixel, is_on, t = fire(start, views, start.copy(), threshold, threshold, 2_500, dead)
+    assert is_on.all()
+    times = t[pixel == 0].tolist()
     # Each event costs the dead time, 2500 us, in which the level follows the light.
     np.testing.assert_allclose(times, [25_000, 52_500, 80_000], atol=2)
 
@@ -151,26 +136,27 @@ def test_split_with_an_empty_side(portion):
 
 
 @pytest.mark.parametrize(
-    "owner, name, value", [
-        (SensorModel, "__init__", lambda self, real=SensorModel.__init__: real(self, dark=0.2)),
-        (emulator, "CORNERS", ((0.0, 0.0),) * 4),
+    "owner, name, value",
+    [
+        (EventCamera, "__init__", lambda self, real=EventCamera.__init__: real(self, dark=0.2)),
         (emulator, "_LOG_QUANTUM", 1e-5),
-        (digits, "STREAM_VERSION", 0),
+        (emulator, "EMULATOR_VERSION", 0),
         (digits, "enlarge_thrice", lambda images, real=enlarge_thrice: 8 * real(images) // 9),
     ],
-)  # fmt: skip
-def test_the_cache_depends_on_the_images_and_on_every_number_of_the_sensor(
+)
+def test_the_cache_depends_on_the_images_and_on_every_number_of_the_camera(
     owner, name, value, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(
-        digits, "cached", lambda name, key, build: asked.append(cache.cache_folder(name, key))
-    )
+
+    def record(name, key, build):
+        asked.append(cache.cache_folder(name, key))
+
+    monkeypatch.setattr(emulated, "cached", record)
     for _ in range(2):
-        for read in (emulated_stream, lambda images: digits.emulated_frames(images, 5)):
-            read(digit_images()[0])
+        emulated.emulated_frames(digit_images()[0], 5, EventCamera(), "ndigits")
         monkeypatch.setattr(owner, name, value)
-    assert len(set(asked)) == 4
+    assert len(set(asked)) == 2
 
 
 def test_contract(data):
@@ -191,15 +177,16 @@ def test_contract(data):
         assert int((data.labels[data.train] == digit).sum()) == round(round(n / 2) / 2)
 
 
-def test_frames_hold_the_events(data, stream):
-    for r in (0, 900, 1796):
-        t = recording(stream, r)["t"]
+def test_frames_hold_the_events(data, recordings):
+    for r in (0, 900, 1780):
+        t = recordings[r // 20]["t"]
         kept = (t - t[0] < (t[-1] - t[0]) // 5 * 5).sum()
         assert data.frames[r].sum() == kept
+        assert data.statistics["n_events"][r] == len(t)
 
 
 def test_frames_come_from_the_cache(data, monkeypatch):
-    monkeypatch.setattr(digits, "to_frames", None)
+    monkeypatch.setattr(emulated, "emulate", None)
     again = digits.load(LoadSpec(steps=5, train_portion=0.2))
     assert torch.equal(again.frames, data.frames)
     assert len(again.train) < len(data.train)

@@ -16,6 +16,11 @@ COMMANDS = {
         "prepare",
         "download what is missing, decode, check, and write the cache that training reads",
     ),
+    "emulate": (
+        "emulate_folder",
+        "record photographs with an emulated event camera: ATIS .bin files in N-Caltech101's "
+        "layout, and a picture of some",
+    ),
     "inspect": (
         "inspect",
         "print what a data set holds and draw images and event frames of some classes",
@@ -25,6 +30,23 @@ DESCRIPTION = """\
 Data sets of tmkt_braincog: event recordings and the static images that go with them.
 
 The usual way: `prepare` once, look at the result with `inspect`, then train with tmkt train."""
+CAMERA = """\
+numbers of the camera (--camera here, and of tmkt train for --source-encoding saccade):
+  threshold=0.36     contrast threshold, in log intensity   mismatch=0.04  its spread over pixels
+  dark=0.1           intensity of black, white being 1      noise_hz=0.5   of a pixel
+  refractory_us=2500 dead time of a pixel after an event    step_us=2500   simulation step
+  corners=[[-3.5,-2],[0,5],[3.5,-2],[-3.5,-2]]              path of the image in pixels (default:
+                     this one, N-MNIST's, scaled with the sensor)
+  saccade_us=105000  for a side of the path                 moving=1.0     share of it in motion
+  border=edge        around the image, or dark              flip=false     true: polarity 1 is OFF
+  vary=0             up to 1: parameters drawn anew for every recording (domain randomisation)
+  seed=2015          of all that is drawn
+
+examples:
+  tmkt data emulate --images PHOTOS --output EMULATED
+  tmkt data emulate --images PHOTOS --output EMULATED --size 128 --camera threshold=0.25 vary=0.5
+  tmkt data emulate --images PHOTOS --output EMULATED --camera "corners=[[-4,0],[4,0]]"
+"""
 EXAMPLES = """\
 examples:
   tmkt data list
@@ -38,9 +60,10 @@ examples:
 
 def run(argv: list[str]) -> int:
     args = parse_words(argv)
-    from .. import inspect  # imports torch
+    from .. import emulate, inspect  # import torch
 
-    getattr(inspect, args.work)(args)
+    module = emulate if args.command == "emulate" else inspect
+    getattr(module, args.work)(args)
     return 0
 
 
@@ -72,7 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(work=work, parser=command)
         add = command.add_argument
-        if name != "list":
+        if name == "emulate":
+            _emulator_options(command)
+        elif name != "list":
             _shared_options(add)
         if name == "prepare":
             add("--no-download", action="store_true", help="use only what is there")
@@ -83,6 +108,20 @@ def build_parser() -> argparse.ArgumentParser:
             add("--classes", metavar="N", type=positive_int, default=5, help=rows)
             add("--force", action="store_true", help="replace a picture that exists")
     return parser
+
+
+def _emulator_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    command.epilog = CAMERA
+    images = "folder with a folder of images (.jpg, .png, .bmp, .webp) for every class"
+    add("--images", metavar="DIR", type=Path, required=True, help=images)
+    output = "gets NCALTECH101/Caltech101/<class>/<name>.bin, which tonic reads, and recordings.png"
+    add("--output", metavar="DIR", type=Path, required=True, help=output)
+    size = "side of the sensor, and of the images after resizing (default: 64)"
+    add("--size", metavar="PIXELS", type=positive_int, default=64, help=size)
+    camera = "numbers of the camera to change, see below"
+    add("--camera", metavar="NAME=VALUE", nargs="+", help=camera)
+    add("--force", action="store_true", help="replace recordings that exist")
 
 
 def _shared_options(add: Callable[..., Any]) -> None:

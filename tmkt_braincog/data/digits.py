@@ -4,29 +4,20 @@ For trying and testing the whole program without a download. The events come fro
 (:mod:`~tmkt_braincog.data.emulator`), not from a camera; results say nothing about N-MNIST.
 """
 
-import hashlib
-import logging
-from typing import Any
-
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
 from .base import DATASETS, DataSet, LoadSpec, TransferData
-from .cache import Writer, cached
-from .emulator import SENSOR_SIZE, SensorModel, emulate
-from .events import Events
-from .frames import apply_mode, narrow, to_frames
+from .emulated import emulated_frames
+from .emulator import EventCamera
+from .frames import apply_mode
 from .splits import first_portion, portion_split
 
-log = logging.getLogger(__name__)
-
-STREAM_VERSION = 2  # of the code: its numbers are part of the cache's key
 TRAIN_PORTION = 0.5
 # Events are the scarcer data: half of the training images have no training recording.
 RECORDED_PORTION = 0.5
 IMAGE_SIDE = 28
-_CHUNK = 64  # recordings simulated together: small enough for the processor's cache
 
 
 def load(spec: LoadSpec) -> TransferData:
@@ -38,7 +29,7 @@ def load(spec: LoadSpec) -> TransferData:
     images, labels = digit_images()
     train, test = portion_split(labels, spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     recorded, _ = first_portion(labels[train], RECORDED_PORTION)
-    arrays = emulated_frames(images, spec.steps)
+    arrays = emulated_frames(images, spec.steps, EventCamera(), "ndigits")
     frames = apply_mode(arrays.pop("frames"), spec.mode)
     every = np.arange(len(labels))
     return TransferData(
@@ -84,64 +75,6 @@ def enlarge_thrice(images: np.ndarray) -> np.ndarray:
         weight = (at % 3).reshape((-1,) + (1,) * (-1 - axis))
         images = np.take(images, low, axis) * (3 - weight) + np.take(images, high, axis) * weight
     return images
-
-
-def _key(images: np.ndarray) -> dict[str, Any]:
-    """All that the recordings depend on."""
-    pixels = hashlib.sha256(images.tobytes()).hexdigest()
-    return {"images": pixels, "sensor": SensorModel().key(), "version": STREAM_VERSION}
-
-
-def emulated_stream(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Emulated recordings of all images, one after the other, from the cache where made before.
-
-    Returns:
-        x, y ``[E]`` uint8, t ``[E]`` int32 us, p ``[E]`` uint8, and offsets ``[R + 1]`` int64:
-        recording r is events ``offsets[r]:offsets[r + 1]``.
-    """
-    return cached("ndigits-events", _key(images), lambda out: out.add(**_record(images)))
-
-
-def _record(images: np.ndarray) -> dict[str, np.ndarray]:
-    log.info("ndigits: emulating %d recordings (once; some ten seconds)", len(images))
-    chunks = [emulate(images[i : i + _CHUNK], i) for i in range(0, len(images), _CHUNK)]
-    recordings = [recording for chunk in chunks for recording in chunk]
-    events = np.concatenate(recordings)
-    types = {"x": np.uint8, "y": np.uint8, "t": np.int32, "p": np.uint8}
-    stream = {name: events[name].astype(kind) for name, kind in types.items()}
-    return {**stream, "offsets": np.cumsum([0, *map(len, recordings)], dtype=np.int64)}
-
-
-def emulated_frames(images: np.ndarray, steps: int) -> dict[str, np.ndarray]:
-    """``frames`` ``[R, T, 2, 34, 34]`` uint8 of :func:`emulated_stream` and their statistics."""
-
-    def build(out: Writer) -> None:
-        stream = emulated_stream(images)
-        events = (recording(stream, r) for r in range(len(images)))
-        frames = [narrow(to_frames(e, steps, SENSOR_SIZE)) for e in events]
-        out.add(frames=np.stack(frames), **_statistics(stream))
-
-    return cached("ndigits-frames", {**_key(images), "steps": steps}, build)
-
-
-def _statistics(stream: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As :class:`~tmkt_braincog.data.recordings.Recordings` has them."""
-    offsets, t = stream["offsets"], stream["t"].astype(np.int64)
-    n_events = np.diff(offsets)
-    width, height = (np.full(len(n_events), side) for side in SENSOR_SIZE)
-    return {
-        "n_events": n_events,
-        "duration_us": t[offsets[1:] - 1] - t[offsets[:-1]],
-        "width": width,
-        "height": height,
-        "n_unsorted": np.zeros_like(n_events),
-    }
-
-
-def recording(stream: dict[str, np.ndarray], r: int) -> Events:
-    """Recording r of the stream."""
-    part = slice(*stream["offsets"][r : r + 2])
-    return {name: stream[name][part] for name in ("x", "y", "t", "p")}
 
 
 NEEDS = "nothing: its events are emulated from scikit-learn's digits"

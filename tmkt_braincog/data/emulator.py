@@ -1,171 +1,352 @@
-"""An emulated event camera: a still image moved along N-MNIST's three saccades. Not real events.
+"""An emulated event camera: a still image moved past it along a path. Not real events.
 
-The set-up is that of Orchard et al. 2015: a 34 x 34 sensor, three movements of 105 ms along the
-sides of an isosceles triangle. The pixel is the usual model of an event camera (ESIM, Rebecq et al.
-2018; v2e, Hu et al. 2021): an event when the log intensity has moved by a threshold from the level
-remembered at the last event, times interpolated linearly within a simulation step, thresholds that
-differ from pixel to pixel, a refractory time, and background noise. Left out: the pixel's low-pass
-filter, leak events, the display's refresh, and the arbiter's delays. The leading edge of a bright
-stroke gives ON events here; in the files of N-MNIST it carries polarity 0.
+The set-up is that of Orchard et al. 2015: movements of 105 ms along the sides of a triangle. The
+pixel is the usual model of an event camera (ESIM, Rebecq et al. 2018; v2e, Hu et al. 2021): an
+event when the log intensity has moved by a threshold from the level remembered at the last event,
+times interpolated linearly within a simulation step, thresholds that differ from pixel to pixel, a
+refractory time, and background noise. Left out: the pixel's low-pass filter, leak events, the
+display's refresh, and the arbiter's delays.
 
 The logarithm is rounded and everything after it is basic arithmetic in a fixed order, so the same
 image and seed give the same events on every machine.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
+from numpy.lib.stride_tricks import sliding_window_view
 
+from ..errors import UserError, unknown_name
 from .events import make_events
 
-SENSOR_SIZE = (34, 34)  # W, H
-SACCADE_US = 105_000
-# Corners of the triangle, (x, y) in pixels from the sensor's centre: steps of (3.5, 7), (3.5, -7)
-# and (-7, 0). The vertical offset is where the digits of real N-MNIST recordings start.
+# N-MNIST's triangle, (x, y) in pixels from the sensor's centre: steps of (3.5, 7), (3.5, -7) and
+# (-7, 0). The vertical offset is where the digits of real N-MNIST recordings start.
 CORNERS = ((-3.5, -2.0), (0.0, 5.0), (3.5, -2.0), (-3.5, -2.0))
-DURATION_US = SACCADE_US * (len(CORNERS) - 1)
+BORDERS = ("dark", "edge")
+EMULATOR_VERSION = 3  # raise it when the same camera gives other events
 
-_PAD = 6  # pixels of background around the scene, more than the largest shift
 _LOG_QUANTUM = 1e-6
+# How far a recording's parameters are drawn from the camera's at ``vary`` = 1, each uniformly:
+# factors 1 +- this, save for the offset of the path (pixels) and the share of rest (subtracted).
+_VARIED = {"threshold": 0.3, "balance": 0.15, "dark": 0.5, "path": 0.3, "noise": 0.9}
+_OFFSET, _REST, _DEAD = 1.5, 0.4, 1.0
 
 
 @dataclass(frozen=True)
-class SensorModel:
-    """Constants of the emulated sensor; the defaults are tuned to N-MNIST's number of events."""
+class EventCamera:
+    """Constants of the emulated camera; the defaults are tuned to N-MNIST's number of events.
 
-    threshold: float = 0.36  # mean contrast threshold, in units of log intensity
-    mismatch: float = 0.04  # standard deviation of a pixel's threshold, relative to the mean
-    dark: float = 0.1  # intensity of black relative to white; bounds the contrast
-    # Dead time after an event, in which the remembered level follows the light; at least a step.
+    Attributes:
+        sensor: (W, H) in pixels.
+        corners: the path of the image, (x, y) in pixels from the sensor's centre, two at least.
+        saccade_us: duration of each side of the path.
+        moving: share of a side's duration in which the image moves, in (0, 1]; then it rests.
+        border: what is around the image: ``dark``, or its ``edge`` pixels, repeated.
+        threshold: mean contrast threshold, in units of log intensity.
+        mismatch: standard deviation of a pixel's threshold, relative to the mean.
+        dark: intensity of black relative to white, in (0, 1); bounds the contrast.
+        refractory_us: dead time after an event, in which the remembered level follows the light; at
+            least ``step_us``.
+        step_us: simulation step; divides ``saccade_us``.
+        noise_hz: background events per pixel and second, both polarities together.
+        flip: True: polarity 1 is OFF, as in the files of N-MNIST and N-Caltech101, where the
+            leading edge of a bright stroke has polarity 0.
+        vary: 0 for the same camera in all recordings, up to 1 for parameters (threshold, balance of
+            ON and OFF, contrast, path, rest, noise, dead time) drawn anew for each recording.
+        seed: of the pixels' thresholds, which all recordings share, and of all else.
+
+    Raises:
+        UserError: a number that no camera has.
+    """
+
+    sensor: tuple[int, int] = (34, 34)
+    corners: tuple[tuple[float, float], ...] = CORNERS
+    saccade_us: int = 105_000
+    moving: float = 1.0
+    border: str = "dark"
+    threshold: float = 0.36
+    mismatch: float = 0.04
+    dark: float = 0.1
     refractory_us: int = 2_500
-    step_us: int = 2_500  # simulation step; divides the duration of a saccade
-    noise_hz: float = 0.5  # background events per pixel and second, both polarities together
-    seed: int = 2015  # of the pixels' thresholds, which all recordings share, and of all else
+    step_us: int = 2_500
+    noise_hz: float = 0.5
+    flip: bool = False
+    vary: float = 0.0
+    seed: int = 2015
+
+    def __post_init__(self) -> None:
+        rules = {
+            "sensor": (min(self.sensor) >= 8 and max(self.sensor) <= 2048, "sides of 8 to 2048"),
+            "corners": (len(self.corners) > 1, "two points at least"),
+            "border": (self.border in BORDERS, " or ".join(BORDERS)),
+            "moving": (0 < self.moving <= 1, "a share above 0, at most 1"),
+            "threshold": (0 < self.threshold < math.inf, "a number above 0"),
+            "mismatch": (0 <= self.mismatch < 1 / 3, "a number from 0 to 1/3"),
+            "dark": (0 < self.dark < 1, "a number between 0 and 1"),
+            "step_us": (0 < self.step_us and self.saccade_us % self.step_us == 0,
+                        f"a divisor of saccade_us = {self.saccade_us}"),
+            "refractory_us": (self.refractory_us >= self.step_us,
+                              f"at least step_us = {self.step_us}"),
+            "noise_hz": (0 <= self.noise_hz < math.inf, "a number of at least 0"),
+            "vary": (0 <= self.vary <= 1, "a number from 0 to 1"),
+        }  # fmt: skip
+        for name, (good, expected) in rules.items():
+            if not good:
+                raise UserError(
+                    f"The emulated camera cannot have {name} = {getattr(self, name)}: expected "
+                    f"{expected}."
+                )
+
+    @property
+    def duration_us(self) -> int:
+        return self.saccade_us * (len(self.corners) - 1)
+
+    @property
+    def pad(self) -> int:
+        """Pixels around the scene, more than the largest shift."""
+        largest = max(abs(v) for corner in self.corners for v in corner)
+        return math.ceil(largest * (1 + _VARIED["path"] * self.vary) + _OFFSET * self.vary) + 1
 
     def key(self) -> dict[str, Any]:
         """All numbers that the recordings depend on, for a cache."""
-        scene = [SENSOR_SIZE, SACCADE_US, CORNERS, _PAD, _LOG_QUANTUM]
-        return {"scene": scene, **asdict(self)}
+        constants = [_LOG_QUANTUM, _VARIED, _OFFSET, _REST, _DEAD]
+        return {"version": EMULATOR_VERSION, "constants": constants, **asdict(self)}
+
+    def changed(self, words: Iterable[str]) -> "EventCamera":
+        """This camera with other numbers, ``NAME=VALUE`` each, values as in YAML."""
+        known = [field.name for field in fields(self)]
+        given = {}
+        for word in words:
+            name, is_there, text = word.partition("=")
+            if name not in known:
+                raise unknown_name("number of the emulated camera", name, known)
+            if not is_there:
+                raise UserError(f"Camera {word!r}: expected NAME=VALUE, such as threshold=0.3.")
+            given[name] = _as(getattr(self, name), yaml.safe_load(text), word)
+        return replace(self, **given)
+
+
+def _as(like: Any, value: Any, word: str) -> Any:
+    """A YAML value as the type of ``like``."""
+    try:
+        if isinstance(like, tuple):
+            return tuple(_as(like[0], v, word) for v in value)
+        if isinstance(like, bool) and not isinstance(value, bool):
+            raise ValueError
+        return type(like)(value)
+    except (TypeError, ValueError):
+        raise UserError(f"Camera {word!r}: expected a value such as {like!r}.") from None
+
+
+class Drawn(NamedTuple):
+    """What varies between B recordings: ``[B]`` float32 each, offset ``[B, 2]``."""
+
+    threshold: np.ndarray
+    balance: np.ndarray
+    dark: np.ndarray
+    path: np.ndarray
+    noise: np.ndarray
+    offset: np.ndarray
+    rest: np.ndarray
+    dead: np.ndarray
 
 
 def emulate(
-    images: np.ndarray, first_id: int = 0, model: SensorModel | None = None
+    images: np.ndarray, ids: Sequence[int] | None = None, camera: EventCamera | None = None
 ) -> list[np.ndarray]:
     """Record each image with the emulated camera.
 
     Args:
-        images: ``[B, 28, 28]`` uint8 (any h x w up to the sensor's), 0 dark .. 255 bright.
-        first_id: number of the first image; recording k depends on the image and on ``first_id +
-            k`` only, not on the others in the batch.
-        model: the sensor; default :class:`SensorModel`.
+        images: ``[B, h, w]`` uint8, at most as large as the sensor, 0 dark .. 255 bright.
+        ids: numbers of the recordings, 0, 1, ... where None; a recording depends on its image and
+            its number only, not on the others in the batch.
+        camera: default :class:`EventCamera`.
 
     Returns:
         B arrays ``[E_b]`` of :data:`~tmkt_braincog.data.events.EVENT_DTYPE`, sorted by time, t in
-        us from 0 to 315000.
+        us from 0 to ``duration_us``.
+
+    Raises:
+        UserError: an image that is larger than the sensor, or smaller than the path's shift.
     """
-    model = model or SensorModel()
-    scene = log_scene(images, model.dark)
-    generators = [np.random.default_rng([model.seed, 1, first_id + b]) for b in range(len(images))]
-    thresholds = _thresholds(model)
-    views = (view(scene, position(t)) for t in range(0, DURATION_US + 1, model.step_us))
+    camera = camera or EventCamera()
+    (width, height), B = camera.sensor, len(images)
+    ids = range(B) if ids is None else ids
+    generators = [np.random.default_rng([camera.seed, 1, i]) for i in ids]
+    drawn = draw(camera, ids)
+    scene = log_scene(images, camera, drawn.dark)
+    thresholds = _thresholds(camera)
+    off, on = (thresholds[i] * _column(drawn.threshold * f) for i, f in
+               enumerate((2 - drawn.balance, drawn.balance)))  # fmt: skip
+    views = walk(scene, camera, drawn)
     # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
-    width, height = SENSOR_SIZE
     past = np.stack([rng.random((height, width), np.float32) for rng in generators]) * 2 - 1
-    level = view(scene, position(0)) - past * thresholds.min(axis=0)
-    steps = fire(views, level, thresholds, model)
-    recording, p, y, x, t = (np.concatenate(column) for column in zip(*steps, strict=True))
+    start = next(views)
+    level = start - past * np.minimum(off, on)
+    dead = camera.refractory_us * drawn.dead
+    at, p, t = fire(start, views, level, off, on, camera.step_us, dead)
+    recording, place = np.divmod(at, width * height)
     order = np.argsort(recording, kind="stable")
-    bounds = np.searchsorted(recording[order], np.arange(1, len(images)))
-    parts = np.split(make_events(x, y, t, p)[order], bounds)
-    return [
-        _with_noise(part, rng, model.noise_hz) for part, rng in zip(parts, generators, strict=True)
-    ]
+    bounds = np.searchsorted(recording[order], np.arange(1, B))
+    y, x = np.divmod(place, width)
+    parts = np.split(make_events(x, y, t, p ^ camera.flip)[order], bounds)
+    together = zip(parts, generators, camera.noise_hz * drawn.noise, strict=True)
+    return [_with_noise(part, rng, float(hz), camera) for part, rng, hz in together]
 
 
-def log_scene(images: np.ndarray, dark: float) -> np.ndarray:
+def draw(camera: EventCamera, ids: Sequence[int]) -> Drawn:
+    """The parameters of the recordings with these numbers."""
+    u = np.stack([np.random.default_rng([camera.seed, 2, i]).random(9) for i in ids]) * camera.vary
+    centred = 2 * u - camera.vary
+    factors = [1 + spread * centred[:, i] for i, spread in enumerate(_VARIED.values())]
+    shares = centred[:, 5:7] * _OFFSET, u[:, 7] * _REST, 1 + u[:, 8] * _DEAD
+    return Drawn(*(np.asarray(x, np.float32) for x in (*factors, *shares)))
+
+
+def _column(x: np.ndarray) -> np.ndarray:
+    return x[:, None, None]
+
+
+def log_scene(images: np.ndarray, camera: EventCamera, dark: np.ndarray | float = 1) -> np.ndarray:
     """``[B, h, w]`` uint8 images centred in ``[B, H + 2 pad, W + 2 pad]`` float32 log intensity."""
-    levels = np.log(dark + (1 - dark) * np.arange(256) / 255)
+    (width, height), (h, w) = camera.sensor, images.shape[1:]
+    spans = [max(c) - min(c) for c in zip(*camera.corners, strict=True)]
+    if h > height or w > width or w <= spans[0] or h <= spans[1]:
+        raise UserError(
+            f"Images of {w} x {h} pixels do not fit a sensor of {width} x {height} with a path of "
+            f"{spans[0]:g} x {spans[1]:g} pixels: larger than the path and at most as large as the "
+            "sensor was expected. Choose another size or path."
+        )
+    black = camera.dark * np.broadcast_to(np.asarray(dark, float), len(images))
+    levels = np.log(black[:, None] + (1 - black[:, None]) * np.arange(256) / 255)
     # Logarithms may differ in the last bit between machines; rounding removes that.
     levels = (np.round(levels / _LOG_QUANTUM) * _LOG_QUANTUM).astype(np.float32)
-    width, height = SENSOR_SIZE
-    scene = np.full((len(images), height + 2 * _PAD, width + 2 * _PAD), levels[0], np.float32)
-    h, w = images.shape[1:]
-    top, left = _PAD + (height - h) // 2, _PAD + (width - w) // 2
-    scene[:, top : top + h, left : left + w] = levels[images]
+    inside = levels[np.arange(len(images))[:, None, None], images]
+    top, left = camera.pad + (height - h) // 2, camera.pad + (width - w) // 2
+    sides = ((top, height + 2 * camera.pad - h - top), (left, width + 2 * camera.pad - w - left))
+    if camera.border == "edge":
+        return np.pad(inside, ((0, 0), *sides), "edge")
+    size = len(images), height + 2 * camera.pad, width + 2 * camera.pad
+    scene = np.broadcast_to(_column(levels[:, 0]), size).copy()
+    scene[:, top : top + h, left : left + w] = inside
     return scene
 
 
-def position(time_us: float) -> tuple[float, float]:
-    """Shift (x, y) of the scene in pixels at a time in us; a saccade starts and stops smoothly."""
-    side = min(int(time_us // SACCADE_US), len(CORNERS) - 2)
-    u = time_us / SACCADE_US - side
+def position(
+    time_us: float, camera: EventCamera, rest: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shift x, y of the scene in pixels at a time in us; a movement starts and stops smoothly."""
+    side = min(int(time_us // camera.saccade_us), len(camera.corners) - 2)
+    u = np.minimum(1.0, (time_us / camera.saccade_us - side) / (camera.moving * (1 - rest)))
     # Quintic smooth step: the event rate swells and fades within a saccade as in real recordings.
     way = u * u * u * (10 - 15 * u + 6 * u * u)
-    (x0, y0), (x1, y1) = CORNERS[side], CORNERS[side + 1]
+    (x0, y0), (x1, y1) = camera.corners[side], camera.corners[side + 1]
     return x0 + way * (x1 - x0), y0 + way * (y1 - y0)
 
 
-def view(scene: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
-    """``[B, H, W]``: what the sensor sees of the padded scene moved by (x, y), bilinear."""
-    width, height = SENSOR_SIZE
-    left, fx = divmod(_PAD - shift[0], 1)
-    top, fy = divmod(_PAD - shift[1], 1)
-    rows = scene[:, int(top) : int(top) + height + 1, int(left) : int(left) + width + 1]
-    wx, wy = np.float32(fx), np.float32(fy)
-    across = rows[:, :, :-1] * (1 - wx) + rows[:, :, 1:] * wx
-    return across[:, :-1] * (1 - wy) + across[:, 1:] * wy
+def walk(scene: np.ndarray, camera: EventCamera, drawn: Drawn) -> Iterator[np.ndarray]:
+    """``[B, H, W]``: what the sensor sees at the start and after every simulation step."""
+    path, rest, (dx, dy) = drawn.path.astype(float), drawn.rest.astype(float), drawn.offset.T
+    windows = sliding_window_view(scene, [side + 1 for side in camera.sensor[::-1]], (1, 2))
+    before: Any = None
+    seen: Any = None
+    for t in range(0, camera.duration_us + 1, camera.step_us):
+        x, y = position(t, camera, rest)
+        shift = np.stack([path * x + dx, path * y + dy])
+        if before is None or (shift != before).any():
+            before, seen = shift, view(windows, *(camera.pad - shift))
+        yield seen
 
 
-def _thresholds(model: SensorModel) -> np.ndarray:
-    """``[2, H, W]`` float32 thresholds > 0 of the sensor's pixels, OFF and ON."""
-    width, height = SENSOR_SIZE
-    spread = np.random.default_rng([model.seed, 0]).standard_normal((2, height, width))
+def view(windows: np.ndarray, left: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """``[B, H, W]``: the windows (one pixel larger) at places ``[B]`` between pixels, bilinear."""
+    (column, fx), (row, fy) = np.divmod(left, 1), np.divmod(top, 1)
+    wx, wy = _column(fx.astype(np.float32)), _column(fy.astype(np.float32))
+    rows = windows[np.arange(len(windows)), row.astype(int), column.astype(int)]
+    across = rows[:, :, :-1] * (1 - wx)
+    across += rows[:, :, 1:] * wx
+    seen = across[:, :-1] * (1 - wy)
+    seen += across[:, 1:] * wy
+    return seen
+
+
+def _thresholds(camera: EventCamera) -> np.ndarray:
+    """``[2, 1, H, W]`` float32 thresholds > 0 of the sensor's pixels, OFF and ON."""
+    width, height = camera.sensor
+    spread = np.random.default_rng([camera.seed, 0]).standard_normal((2, 1, height, width))
     # Rounded for the same reason as the logarithm; clipped so that no pixel is a hot one.
     spread = np.clip(np.round(spread, 6), -3, 3)
-    return (model.threshold * (1 + model.mismatch * spread)).astype(np.float32)
+    return (camera.threshold * (1 + camera.mismatch * spread)).astype(np.float32)
 
 
 def fire(
-    views: Iterable[np.ndarray], level: np.ndarray, thresholds: np.ndarray, model: SensorModel
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """The events of every simulation step: recording, p, y, x and t, in no order.
+    light: np.ndarray,
+    views: Iterable[np.ndarray],
+    level: np.ndarray,
+    off: np.ndarray,
+    on: np.ndarray,
+    step_us: int,
+    dead_us: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Events of B recordings, step by step, those of a step in the order of their pixels.
 
     Args:
-        views: ``[B, H, W]`` float32 log intensity at the start and after each step, linear between.
+        light: ``[B, H, W]`` float32 log intensity at the start.
+        views: the same after each step, linear between.
         level: ``[B, H, W]`` that the pixels remember at the start.
-        thresholds: ``[2, H, W]``, OFF and ON.
+        off, on: thresholds, ``[B, H, W]``.
+        dead_us: ``[B]`` dead time, at least a step: a pixel fires once in a step at most.
+
+    Returns:
+        Of E events the pixel (its flat index in ``[B, H, W]``), whether it is ON, and t in us.
     """
-    if model.refractory_us < model.step_us:
-        raise ValueError("refractory_us must not be below step_us: one event per pixel and step")
-    off, on = thresholds
-    step = np.float32(model.step_us)
-    views = iter(views)
-    light = next(views)
-    # End of the dead time in us from the start of the present step, negative when past.
-    awake_at = np.full_like(light, -1)
+    step, pixels = np.float32(step_us), light[0].size
+    light, level = light.reshape(-1), level.reshape(-1)
+    off, on = off.reshape(-1), on.reshape(-1)
+    below = -off
+    change, rises, falls = (
+        np.empty_like(light),
+        np.empty(len(light), bool),
+        np.empty(len(light), bool),
+    )
+    # Pixels in their dead time, and when it ends, in us from the start of the present step.
+    asleep, awake_at = np.empty(0, np.int64), np.empty(0, np.float32)
+    found = []
     for k, after in enumerate(views):
-        slope = (after - light) / step
+        after = after.reshape(-1)
         # A pixel coming back from its dead time remembers the light of that moment.
-        woken = light + slope * np.minimum(awake_at, step)
-        level = np.where(awake_at >= 0, woken, level)
-        change = after - level
-        where = np.nonzero(((change >= on) | (change <= -off)) & (awake_at < step))
-        is_on = change[where] > 0
-        reached = level[where] + np.where(is_on, on[where[1:]], -off[where[1:]])
-        within = np.clip((reached - light[where]) / slope[where], 0, step)
-        level[where] = reached
-        awake_at[where] = within + np.float32(model.refractory_us)
-        awake_at -= step
+        slope = (after[asleep] - light[asleep]) / step
+        level[asleep] = light[asleep] + slope * np.minimum(awake_at, step)
+        np.subtract(after, level, out=change)
+        np.greater_equal(change, on, out=rises)
+        rises |= np.less_equal(change, below, out=falls)
+        rises[asleep[awake_at >= step]] = False
+        at = np.flatnonzero(rises)
+        is_on = change[at] > 0
+        reached = level[at] + np.where(is_on, on[at], below[at])
+        within = np.clip((reached - light[at]) / ((after[at] - light[at]) / step), 0, step)
+        level[at] = reached
+        found.append((at, is_on, k * step_us + within.astype(np.int64)))
+        rest = ~rises[asleep]
+        asleep = np.concatenate([asleep[rest], at])
+        ends = within + dead_us[at // pixels]
+        awake_at = np.concatenate([awake_at[rest], ends]) - step
+        asleep, awake_at = asleep[awake_at >= 0], awake_at[awake_at >= 0]
         light = after
-        yield where[0], is_on, where[1], where[2], k * model.step_us + within.astype(np.int64)
+    pixel, is_on, t = (np.concatenate(column) for column in zip(*found, strict=True))
+    return pixel, is_on, t
 
 
-def _with_noise(events: np.ndarray, rng: np.random.Generator, noise_hz: float) -> np.ndarray:
+def _with_noise(
+    events: np.ndarray, rng: np.random.Generator, noise_hz: float, camera: EventCamera
+) -> np.ndarray:
     """Add background events: Poisson in number, uniform in place, time and polarity."""
-    width, height = SENSOR_SIZE
-    n = rng.poisson(noise_hz * width * height * DURATION_US / 1e6)
-    noise = make_events(*(rng.integers(0, limit, n) for limit in (width, height, DURATION_US, 2)))
+    (width, height), end = camera.sensor, camera.duration_us
+    n = rng.poisson(noise_hz * width * height * end / 1e6)
+    noise = make_events(*(rng.integers(0, limit, n) for limit in (width, height, end, 2)))
     events = np.concatenate([events, noise])
     return events[np.argsort(events["t"], kind="stable")]

@@ -71,6 +71,23 @@ def read_bin(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Ev
     return events
 
 
+def columns(events: np.ndarray) -> Events:
+    """A structured array as a dict of its columns."""
+    return {name: events[name] for name in "xytp"}
+
+
+def to_bin(events: Events) -> bytes:
+    """Events (x, y to 239, t to 8.3 s) as the bytes of a file that :func:`read_bin` reads."""
+    x, y, t, p = (np.asarray(events[column]).astype(np.int64) for column in "xytp")
+    if len(t) and (max(x.max(), y.max()) >= TIMER_MARK_Y or t.max() >= 2**23 or t.min() < 0):
+        raise UserError(
+            f"Events with x to {x.max()}, y to {y.max()}, t from {t.min()} to {t.max()} us do not "
+            f"fit a .bin file: x, y below {TIMER_MARK_Y} and t from 0 to {2**23 - 1} are expected."
+        )
+    parts = (x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255)
+    return np.stack(parts, 1).astype(np.uint8).tobytes()
+
+
 def _check_range(events: Events, sensor_size: tuple[int, int], name: str) -> None:
     width, height = sensor_size
     if max(sensor_size) > MAX_SIDE:

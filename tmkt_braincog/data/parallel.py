@@ -33,7 +33,7 @@ MAX_PROBLEMS = 20
 MAX_BYTES = 2 << 30  # of memory, for a file and its frames
 MAX_SECONDS = 600  # of a processor, for a file
 
-Decode = Callable[[Path], Any]
+Decode = Callable[[Any], Any]
 _decode: Decode  # of a worker process
 
 
@@ -41,7 +41,7 @@ class _Problem(str):
     """Why a file cannot be used."""
 
 
-def decode_files(decode: Decode, files: Sequence[Path], what: str) -> Iterator[Any]:
+def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[Any]:
     """``decode(file)``, picklable, for every file, in the files' order; ``what`` is the bar's text.
 
     Only a few results are made ahead, in as many processes as there are cores, or ``$TMKT_JOBS``.

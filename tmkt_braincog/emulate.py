@@ -1,0 +1,116 @@
+"""``tmkt data emulate``: recordings of any photographs, as files in N-Caltech101's layout."""
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .data import TransferData
+from .data.emulator import EventCamera, emulate
+from .data.events import columns, to_bin
+from .data.frames import to_frames
+from .data.images import load_images
+from .data.ncaltech101 import recordings_folder
+from .data.parallel import decode_files
+from .data.tree import File, entries, labels_of, listed
+from .encodings.saccade import source_camera
+from .errors import UserError
+from .files import replacing
+from .inspect_picture import check_path, save_picture
+
+KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+AT_ONCE = 16  # images in one message to a process
+SHOWN, STEPS = 5, 10  # rows and frames of the picture
+EXPECTED = """Expected: <images>/<class>/<name>.jpg (or .png, .bmp, .webp), a folder per class."""
+
+
+def emulate_folder(args: Namespace) -> None:
+    """Write one ``.bin`` for each image and a picture of some; says what it wrote.
+
+    Raises:
+        UserError: no images, a damaged one, a camera that they do not fit, or files in the way.
+    """
+    classes, files = _find(args.images)
+    side = args.size
+    camera = source_camera(side, side, args.camera or ())
+    if camera.sensor != (side, side) or side > 239:
+        raise UserError(
+            f"A sensor of {camera.sensor[0]} x {camera.sensor[1]} pixels for images of {side} x "
+            f"{side}: .bin files hold at most 239, and --size gives both."
+        )
+    output, picture = recordings_folder(args.output), args.output / "recordings.png"
+    check_path(picture, args.force)
+    targets = [output / classes[f.label] / f"{f.path.stem}.bin" for f in files]
+    there = [path for path in targets if path.exists()]
+    if there and not args.force:
+        raise UserError(
+            f"{len(there)} of the {len(targets)} recordings exist, the first is {there[0]}. Give "
+            "--force to replace them, or another --output."
+        )
+    images = load_images([f.path for f in files], side, "emulate", args.images)
+
+    def record(first: int) -> int:
+        part = range(first, min(first + AT_ONCE, len(files)))
+        made = emulate(images[part.start : part.stop], part, camera)
+        for i, events in zip(part, made, strict=True):
+            with replacing(targets[i]) as temporary:
+                temporary.write_bytes(to_bin(columns(events)))
+        return sum(map(len, made))
+
+    n_events = sum(decode_files(record, range(0, len(files), AT_ONCE), "emulating"))
+    save_picture(_shown(files, classes, images, camera), picture, SHOWN)
+    print(
+        f"{len(files):,} recordings of {len(classes)} classes, {n_events / len(files):,.0f} events "
+        f"each, sensor {side} x {side}, {camera.duration_us / 1000:g} ms, emulated.\nWritten: "
+        f"{output}/<class>/<name>.bin and {picture}"
+    )
+
+
+def _find(images: Path) -> tuple[list[str], list[File]]:
+    folders = entries(images, EXPECTED)
+    files = [
+        File(label, number, path)
+        for label, folder in enumerate(folders)
+        for number, path in enumerate(entries(folder, EXPECTED, KINDS))
+    ]
+    if not files:
+        raise UserError(f"Found no image in the folders of {images}.\n{EXPECTED}")
+    count = Counter(f"{folders[f.label].name}/{f.path.stem}" for f in files)
+    twice = [name for name, n in count.items() if n > 1]
+    if twice:
+        raise UserError(
+            f"Images of one name, {listed(twice)}: their recordings would be one file. Rename one."
+        )
+    return [folder.name for folder in folders], files
+
+
+def _shown(
+    files: Sequence[File], classes: Sequence[str], images: np.ndarray, camera: EventCamera
+) -> TransferData:
+    """The first image of each class with its recording, for a picture."""
+    labels = labels_of(files)
+    first = np.array([np.argmax(labels == c) for c in np.unique(labels)])
+    first = first[np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(int)]
+    events = emulate(images[first], first.tolist(), camera)
+    frames = np.stack([to_frames(columns(e), STEPS, camera.sensor) for e in events])
+    every = np.arange(len(first))
+    return TransferData(
+        source="images",
+        target="Emulated recordings",
+        classes=tuple(classes),
+        frames=torch.from_numpy(frames),
+        labels=torch.from_numpy(labels[first]),
+        names=[files[i].path.name for i in first],
+        file_ids=every,
+        images=torch.from_numpy(images[first]),
+        image_labels=torch.from_numpy(labels[first]),
+        twins=every,
+        train=every,
+        test=every,
+        static_train=every,
+        statistics={},
+        emulated=True,
+    )
