@@ -150,9 +150,9 @@ def _adder(group: argparse._ArgumentGroup) -> Add:
 def _run(add: Add) -> None:
     add("-c --config RECIPE", str, None, "option defaults: a recipe by name (ncaltech, quickstart, "
         "...) or a FILE.yaml; the command line wins")
-    add("--method NAME", str, None, "one or several of: event-only, baseline, tmkt, ckd, seal; + "
-        "joins a part: tmkt+seal, tmkt+ckd (default: tmkt; with the baseline's own switches: "
-        "baseline)", nargs="+")
+    add("--method NAME", str, None, "one or several of: event-only, finetune, baseline, tmkt, ckd, "
+        "seal; + joins a part: tmkt+seal, tmkt+ckd (default: tmkt; with the baseline's own "
+        "switches: baseline)", nargs="+")
     add("--seed N", natural, [42], "one or several seeds; a seed fixes weights, shots, order, "
         "partners, mixing and augmentation", nargs="+")
     add("--output DIR", str, None,
@@ -187,10 +187,12 @@ def _data(add: Add) -> None:
         "has no split of its own (default: the data set's)")
     add("--traindata-ratio", fraction, 1.0,
         "share of the training recordings of every class to use")
-    add("--shots K", positive_int, None, "train on K recordings per class (seeded choice) and all "
-        "static images; the rest of the training recordings validates")
-    add("--leftover", ["validation", "parity"], "validation", "what --shots leaves over: all "
-        "validates; or even file numbers validate and odd ones join the test (for subsets with a "
+    add("--shots K", natural, None, "train on K recordings per class (seeded choice) and all "
+        "static images; the rest of the training recordings validates. 0: on images alone "
+        "(finetune)")
+    add("--leftover", ["validation", "parity", "test"], "validation", "what --shots leaves over: "
+        "all validates; even file numbers validate and odd ones join the test; or all is tested "
+        "but --val-portion of all recordings, the same ones for every seed (for subsets with a "
         "small test folder)")
     add("--val-portion", fraction, 0.0,
         "carve this share of every class out of the training recordings to choose the best epoch")
@@ -229,6 +231,17 @@ def _losses(add: Add) -> None:
         "weight lambda of the domain alignment (baseline and TMKT)")
     add("--theta", ["learned", "fixed"], "learned",
         "per-step coefficients sigma(theta_t): learned, or kept at sigma(1) = 0.731")
+
+def _source(add: Add) -> None:
+    add("--source-encoding", ["repeat", "i2e", "saccade"], "repeat", "frames of the static stream: "
+        "the image at every time-step; differences of shifted images (I2E); or a recording of it "
+        "by an emulated event camera, made once and cached")
+    add("--i2e-ratio", positive, 0.12, "i2e: an event where the difference is at least this share "
+        "of the image's contrast; published: 0.07 (CIFAR), 0.12 (224 pixels), 0.14 (CIFAR10-DVS)")
+    add("--camera NAME=VALUE", str, None, "saccade: numbers of the emulated camera, such as "
+        "flip=true vary=1; `tmkt data emulate --help` lists them", nargs="+")
+    add("--image-portion", fraction, 0.5, "finetune: share of the epochs that sees images, before "
+        "those that see recordings")
 
 def _baseline(add: Add) -> None:
     add("--domain-loss", bool, True, "domain alignment by CKA")
@@ -288,6 +301,7 @@ GROUPS: dict[str, Callable[[Add], None]] = {
     "run": _run,
     "data": _data,
     "model (BrainCog backbone and neurons)": _model,
+    "static stream": _source,
     "losses shared by the methods": _losses,
     "baseline (He et al.)": _baseline,
     "TMKT: mixing, heads, alignment": _tmkt,

@@ -115,6 +115,15 @@ def smallest(x: int | Tensor) -> int:
     return int(x)
 
 
+def joined(items: list[Any]) -> list[Any]:
+    """The items of all processes."""
+    if count() == 1:
+        return items
+    parts: list[Any] = [None] * count()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
 def gather_batch(x: Tensor, dim: int) -> Tensor:
     """``x`` of all processes joined along ``dim``; its gradient is that of the summed losses."""
     if count() == 1:

@@ -122,7 +122,8 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     """All options with their values, and remarks; a UserError for unknown or contradicting ones."""
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
-    from .methods.names import canonical, teachers_of  # imports torch: after the cheap check
+    from .encodings import build_encoding  # imports torch: after the cheap check
+    from .methods.names import canonical, teachers_of
 
     target = DATASETS[target_name]
     for layer in (vars(_recipe(target.recipe)), vars(given)):
@@ -131,6 +132,7 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     methods, remarks = _methods(given, options)
     options.method = [canonical(name) for name in methods]
     _try_methods(options)
+    build_encoding(options)
     if not teachers_of(options.method):
         options.teacher_checkpoint = None  # it changes nothing
     options.target_dataset = target_name
@@ -151,7 +153,13 @@ def _try_methods(options: Namespace) -> None:
     from .methods.names import build_method
 
     for name in options.method:
-        least = build_method(name, options, features=1).least_batch
+        method = build_method(name, options, features=1)
+        if options.shots == 0 and method.needs_events:
+            raise UserError(
+                f"--shots 0 leaves no recording to train on, and {name} needs some. Give --method "
+                "finetune, which then sees images alone, or --shots 1 or more."
+            )
+        least = method.least_batch
         if options.batch_size < least:
             raise UserError(
                 f"--batch-size {options.batch_size}: {name} compares the samples of a batch (CKA) "

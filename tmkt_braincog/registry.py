@@ -89,6 +89,7 @@ DATASETS: Registry[DataSet] = Registry(
         "ndigits": "data.digits",
         "nmnist": "data.nmnist",
         "NCALTECH101": "data.ncaltech101",
+        "E-CALTECH101": "data.ecaltech101",
         "CEP-DVS": "data.cepdvs",
         "N-OMNIGLOT": "data.nomniglot",
         "CIFAR10-DVS": "data.cifar10dvs",

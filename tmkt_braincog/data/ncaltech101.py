@@ -97,12 +97,12 @@ def load(spec: LoadSpec) -> TransferData:
         images=photographs(images, spec, "NCALTECH101", root),
         twins=find_twins(recordings, images),
         split=portion_split(labels_of(recordings), portion, TRAIN_PORTION),
-        published=_published(recordings, labels_of(images), portion),
+        published=published_draw(recordings, labels_of(images), portion),
         remarks=remarks,
     )
 
 
-def _published(recordings: Sequence[File], images: np.ndarray, portion: float) -> PublishedDraw:
+def published_draw(recordings: Sequence[File], images: np.ndarray, portion: float) -> PublishedDraw:
     """Recordings split as the directory lists them, images by number, one too many."""
     labels = labels_of(recordings)
     order = directory_order([r.path.name for r in recordings])
@@ -139,11 +139,16 @@ def _without_images(recordings: Sequence[File], images: Sequence[File], root: Pa
 
 
 def fetch(root: Path) -> None:
-    """N-Caltech101, and the archive of Caltech-101 that has all 9,144 images."""
+    """N-Caltech101 and Caltech-101."""
     from tonic.datasets import NCALTECH101
 
     recordings = Archive(NCALTECH101.filename, (NCALTECH101.url,), NCALTECH101.file_md5)
     install(recordings, recordings_folder(root), inner="Caltech101.zip", expected=EXPECTED)
+    fetch_images(root)
+
+
+def fetch_images(root: Path) -> None:
+    """The archive of Caltech-101, that has all 9,144 images."""
     inner = "101_ObjectCategories.tar.gz"
     install(IMAGES_ARCHIVE, images_folder(root), inner=inner, expected=EXPECTED)
 

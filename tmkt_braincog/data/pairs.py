@@ -1,7 +1,7 @@
 """The TSM data-set wrapper: every event recording paired with a static image of its class."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ class Pair(NamedTuple):
 
     Attributes:
         events: ``[B, T, 2, H, W]`` float32, event counts, augmented.
-        static: ``[B, 2, H, W]`` float32 in [0, 1], V channel on both polarity channels.
+        static: ``[B, 2, H, W]`` float32 in [0, 1], V channel on both polarity channels; from an
+            encoding of its own ``[B, T, 2, H, W]``, counts as of events, augmented.
         label: ``[B]`` int64.
         draws: ``[B, T]`` float64, the uniform numbers of the TSM walk.
         index: ``[B]`` int64, recording.
@@ -38,6 +39,12 @@ class Pair(NamedTuple):
 
     def to(self, device: torch.device) -> "Pair":
         return Pair(*(t.to(device, non_blocking=True) for t in self))
+
+    def static_frames(self) -> Tensor:
+        """``[B, T, 2, H, W]``: the static stream as it is before any mixing."""
+        if self.static.ndim == self.events.ndim:
+            return self.static
+        return self.static.unsqueeze(-4).expand_as(self.events)
 
 
 class TSMDataset(Dataset):
@@ -61,6 +68,11 @@ class TSMDataset(Dataset):
         pools: per class, the images (indices) to draw partners from; all of the class where None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
             image that the recording was made from, by its index in ``twins`` ``[R]`` (or -1).
+        encoding: what the static frames are made of, prepared (:mod:`tmkt_braincog.encodings`);
+            None: the image at every time-step.
+
+    Without any recording the items are the classes that have images, over and over, with events of
+    zeros and -1 for the recording.
 
     Raises:
         UserError: a class with recordings but no image, lengths that do not match, a missing twin.
@@ -80,6 +92,7 @@ class TSMDataset(Dataset):
         augment: str = "none",
         pairing: str = "class",
         twins: np.ndarray | None = None,
+        encoding: Any = None,
     ):
         if len(frames) != len(labels) or len(images) != len(image_labels):
             raise UserError(
@@ -97,11 +110,15 @@ class TSMDataset(Dataset):
             )
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
-        self.recordings = np.arange(len(labels)) if recordings is None else np.asarray(recordings)
+        self.encoding = encoding
+        self.recordings = (
+            np.arange(len(labels)) if recordings is None else np.asarray(recordings, np.int64)
+        )
         classes = np.unique(self.labels.numpy()[self.recordings]).tolist()
         if pools is None:
             of_image = np.asarray(image_labels)
-            pools = [np.flatnonzero(of_image == c) for c in range(max(classes, default=-1) + 1)]
+            n = max(classes, default=of_image.max(initial=-1)) + 1
+            pools = [np.flatnonzero(of_image == c) for c in range(n)]
         self.pools = pools
         empty = [c for c in classes if c >= len(pools) or not len(pools[c])]
         if empty:
@@ -110,6 +127,9 @@ class TSMDataset(Dataset):
                 "Check that both data sets hold the same classes, and that not all of their "
                 "images are twins of validation or test recordings."
             )
+        self.item_labels = self.labels.numpy()[self.recordings]
+        if not len(self.recordings):
+            self.item_labels = np.flatnonzero([len(pool) for pool in pools])
         self.twins = None if twins is None else np.asarray(twins)
         if pairing == "twin":
             self._check_twins(np.concatenate(pools))
@@ -130,7 +150,7 @@ class TSMDataset(Dataset):
         return (self[i] for i in range(len(self)))
 
     def __len__(self) -> int:
-        return len(self.recordings)
+        return len(self.item_labels)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose partners, walks and augmentations are delivered."""
@@ -146,23 +166,32 @@ class TSMDataset(Dataset):
 
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device
-        # One generator per sample: T walk draws, one for the partner, four for the augmentation.
-        draws = np.stack(
-            [np.random.default_rng((self.seed, self.epoch, i)).random(T + 5) for i in indices]
-        )
-        recordings = self.recordings[[i % len(self) for i in indices]]
-        labels = self.labels.numpy()[recordings]
+        # One generator per sample: T walk draws, one for the partner, four for the augmentation of
+        # the events, and as many as an encoding takes, with four for the static frames.
+        more = self.encoding.draws + 4 if self.encoding else 0
+        keys = [(self.seed, self.epoch, i) for i in indices]
+        draws = np.stack([np.random.default_rng(key).random(T + 5 + more) for key in keys])
+        items = [i % len(self) for i in indices]
+        labels, recordings = self.item_labels[items], np.full(len(items), -1)
+        if len(self.recordings):
+            recordings = self.recordings[items]
         index = upload(recordings, device)
-        events = resize_frames(self.frames.index_select(0, index), self.size)
+        events = self._events(index)
         images = self._partners(recordings, labels, draws[:, T])
         return Pair(
-            events=augment_events(events, draws[:, T + 1 :], self.augment),
-            static=self._static(images),
+            events=augment_events(events, draws[:, T + 1 : T + 5], self.augment),
+            static=self._static(images, draws[:, T + 5 :]),
             label=upload(labels, device),
             draws=upload(draws[:, :T], device),
             index=index,
             image=upload(images, device),
         )
+
+    def _events(self, index: Tensor) -> Tensor:
+        if not len(self.recordings):
+            shape = len(index), self.frames.shape[1], 2, self.size, self.size
+            return torch.zeros(shape, device=self.frames.device)
+        return resize_frames(self.frames.index_select(0, index), self.size)
 
     def _partners(
         self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray
@@ -172,11 +201,17 @@ class TSMDataset(Dataset):
         pools = [self.pools[c] for c in labels]
         return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
 
-    def _static(self, images: np.ndarray) -> Tensor:
-        v = self.images.index_select(0, upload(images, self.images.device))
+    def _static(self, images: np.ndarray, draws: np.ndarray) -> Tensor:
+        index = upload(images, self.images.device)
+        v = self.images.index_select(0, index)
         v = v.float() / 255 if v.dtype == torch.uint8 else v.float()
         if v.shape[-1] != self.size or v.shape[-2] != self.size:
             v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[
                 :, 0
             ].clamp(0, 1)
-        return v.unsqueeze(1).expand(-1, 2, -1, -1)
+        if self.encoding is None:
+            return v.unsqueeze(1).expand(-1, 2, -1, -1)
+        static = self.encoding(v, images, draws[:, : self.encoding.draws])
+        if not self.encoding.like_events:
+            return static
+        return augment_events(static, draws[:, self.encoding.draws :], self.augment)

@@ -12,6 +12,13 @@ log = logging.getLogger(__name__)
 SHARE = 0.4  # of the free memory; the rest is for training
 
 
+def where_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``x`` on a GPU if it fits into 40 % of its free memory, else where it is."""
+    if device.type != "cuda" or x.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
+        return x
+    return x.to(device)
+
+
 def to_device(data: TransferData, device: torch.device) -> TransferData:
     """The data with frames and images on a GPU if both fit into 40 % of its free memory.
 

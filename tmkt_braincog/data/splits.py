@@ -96,7 +96,9 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     train, val, test = drawn_from.train, np.empty(0, np.int64), drawn_from.test
     if options.traindata_ratio < 1:
         train = train[first_portion(labels[train], options.traindata_ratio)[0]]
-    if options.shots:
+    if options.leftover == "test":
+        train, val, test = _fixed_validation(train, test, labels, options, seed)
+    elif options.shots is not None:
         if options.val_portion:
             raise UserError(
                 "--shots already leaves a validation set over: leave --val-portion away."
@@ -109,7 +111,7 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     elif options.val_portion:
         val, train = _choose(train, labels, seed, lambda n: round(options.val_portion * n))
     missing = set(labels.tolist()) - set(labels[train].tolist())
-    if missing:
+    if missing and options.shots != 0:
         raise UserError(
             "No training recording is left for: "
             f"{', '.join(data.classes[c] for c in sorted(missing))}. Raise --traindata-ratio or "
@@ -117,6 +119,24 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
         )
     pools = _static_pools(data, options, seed, val, test)
     return Split(train, val, test, pools, _audit(data, options.protocol, pools, train, val, test))
+
+
+def _fixed_validation(
+    train: np.ndarray, test: np.ndarray, labels: np.ndarray, options: Namespace, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``--leftover test``: both sets as one; a part that no seed changes validates.
+
+    What is tuned on the validation recordings has then seen none that any seed reports.
+    """
+    if options.shots is None or not options.val_portion:
+        raise UserError(
+            "--leftover test needs --shots K and --val-portion P, the share of all recordings of "
+            "every class that validates."
+        )
+    every = np.union1d(train, test)
+    val, rest = _choose(every, labels, 0, lambda n: round(options.val_portion * n))
+    train, test = _choose(rest, labels, seed, lambda n: options.shots)
+    return train, val, test
 
 
 def _choose(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.utils import distribute_bn
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from .. import distributed
 from ..data import Split, TransferData, TSMDataset
 from ..data.sampling import epoch_batches
+from ..encodings import build_encoding
 from ..errors import Interrupted, UserError
 from ..methods import build_method
 from ..mixing import Progress
@@ -25,9 +27,10 @@ from ..terminal import launch_words
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .checkpoint import Position
-from .evaluate import Metrics, evaluate
+from .evaluate import Predictions, predict
 from .folder import EpochLog, write_json
 from .memory import peak_mib, reset_peak
+from .predictions import write_predictions
 from .stops import FiniteWatch, StopSignal, first_not_finite, gradient_norm
 
 
@@ -81,6 +84,7 @@ class Trainer:
         self.optimizer = build_optimizer(options, self.modules)
         self.scheduler = build_scheduler(options, self.optimizer)
         self.amp = options.amp == "bf16"
+        self.encoding = build_encoding(options) if self.method.needs_images else None
         self.pairs = TSMDataset(
             *(data.frames, data.labels, data.images, data.image_labels),
             recordings=split.train,
@@ -89,6 +93,7 @@ class Trainer:
             seed=self.seed,
             augment=options.augment,
             twins=data.twins,
+            encoding=self.encoding,
         )
         self.steps = len(self._batches(0))  # per epoch
         self.log = EpochLog(folder, options.tensorboard)
@@ -108,6 +113,8 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM, after saving.
         """
         self._give_teachers()
+        if (encoding := self.encoding) is not None:
+            distributed.main_first(lambda: encoding.prepare(self.data, self.split.static))
         self.folder.mkdir(parents=True, exist_ok=True)
         reset_peak(self.device)
         bar = tqdm(
@@ -125,6 +132,9 @@ class Trainer:
                 self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
+        parts = {part: getattr(self.split, part) for part in ("val", "test")}
+        found = {part: self.predict(which) for part, which in parts.items() if len(which)}
+        write_predictions(self.folder, self.data.names, found)
         o, at = self.options, self.at
         best = at.best_test, at.last_test, at.best_epoch
         cost = round(at.train_s, 3), round(at.peak_mib, 1)
@@ -144,7 +154,7 @@ class Trainer:
 
     def _batches(self, epoch: int) -> list[list[int]]:
         o = self.options
-        labels = self.data.labels[self.split.train].numpy()
+        labels = self.pairs.item_labels
         return epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, self.seed, epoch)
 
     def _train_epoch(self, bar: tqdm) -> None:
@@ -210,7 +220,8 @@ class Trainer:
         last, where = self.folder / "last.pt", first_not_finite(self.modules)
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
         batch = self._batches(self.at.epoch)[bad]
-        names = [self.data.names[self.split.train[i % len(self.pairs)]] for i in batch]
+        train = self.split.train
+        names = [self.data.names[train[i % len(train)]] if len(train) else "images" for i in batch]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, "
             f"step {bad} of {self.steps}{f', first that of {where}' if where else ''}; the batch "
@@ -247,18 +258,20 @@ class Trainer:
         for part in ("test", "val"):
             recordings = getattr(self.split, part)
             if len(recordings):
-                metrics = self.evaluate_on(recordings)
-                row |= {f"{part}_{k}": v for k, v in asdict(metrics).items()}
-                score = metrics.top1
+                found = self.predict(recordings)
+                row |= {f"{part}_{k}": v for k, v in asdict(found.metrics()).items()}
+                row |= {f"{part}_top1_{h}": found.top1(h) for h in found.heads if h != "event"}
+                score = row[f"{part}_top1"]
         at, at.last_test = self.at, row["test_top1"]
         if score > at.best_score:
             at.best_score, at.best_test, at.best_epoch = score, at.last_test, epoch
         return row
 
-    def evaluate_on(self, recordings) -> Metrics:
-        """Evaluate the model on these recordings."""
+    def predict(self, recordings: np.ndarray) -> Predictions:
+        """What both heads make of these recordings."""
         where = self.data.frames, self.data.labels, recordings, self.device
-        return evaluate(self.model, *where, amp=self.amp, between=self._stop_if_wanted)
+        between, two = self._stop_if_wanted, self.method.has_static
+        return predict(self.model, *where, amp=self.amp, between=between, static_head=two)
 
     def _stop_if_wanted(self, started: float | None = None) -> None:
         """After a signal save, counting time from ``started``, and raise :class:`Interrupted`."""

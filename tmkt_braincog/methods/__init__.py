@@ -8,6 +8,7 @@ from .base import total as total
 from .baseline import Baseline as Baseline
 from .ckd import CKD as CKD
 from .event_only import EventOnly as EventOnly
+from .finetune import Finetune as Finetune
 from .names import SYSTEMS as SYSTEMS
 from .names import build_method as build_method
 from .names import canonical as canonical

@@ -6,6 +6,7 @@ from argparse import Namespace
 from torch import Tensor, nn
 
 from ..data.pairs import Pair as Pair
+from ..encodings import ENCODINGS
 from ..mixing import Progress as Progress
 from ..models.transfer import TransferModel
 from ..models.transfer import TransferOutput as TransferOutput
@@ -23,6 +24,8 @@ class Method(nn.Module):
     needs (:meth:`run`) and makes losses of them (:meth:`losses`); :attr:`parts` add theirs."""
 
     has_static = True  # whether a static (sliding, mixed) stream is run
+    needs_images = True  # whether it sees static images, in the encoding that is chosen
+    needs_events = True  # whether it cannot train without any recording
     # Options that it reads, other than those of the run, the data and the model.
     takes: tuple[str, ...] = ()
 
@@ -32,8 +35,11 @@ class Method(nn.Module):
 
     @classmethod
     def taken(cls, options: Namespace) -> set[str]:
-        """Of :attr:`takes` those that have an effect with these options."""
-        return set(cls.takes)
+        """Of :attr:`takes` and the encoding's options those that have an effect here."""
+        if not cls.needs_images:
+            return set(cls.takes)
+        encoding = ENCODINGS[options.source_encoding].options.values()
+        return {*cls.takes, "source_encoding", *encoding}
 
     @property
     def least_batch(self) -> int:

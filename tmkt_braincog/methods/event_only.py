@@ -17,7 +17,7 @@ class EventOnly(Method):
         smoothing: label smoothing.
     """
 
-    has_static = False
+    has_static = needs_images = False
     takes = ("TET_loss", "smoothing")
 
     def __init__(self, tet: bool = True, smoothing: float = 0.0):
