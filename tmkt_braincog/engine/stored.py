@@ -4,9 +4,8 @@ Three kinds of file: checkpoints of this program, which hold all options; timm's
 (``state_dict``, ``args``), in which the baseline's weights are published; and a bare state dict.
 """
 
-import argparse
 from argparse import Namespace
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +36,21 @@ UNKNOWN_SPLIT = (
 
 @dataclass(frozen=True)
 class Stored:
-    """Weights from a file.
-
-    Attributes:
-        weights: by parameter name.
-        options: those that they were trained with, as far as the file says.
-        is_own: whether the file is this program's, which says all of them.
-        notes: what the user should know of the file.
-    """
+    """Weights by parameter name, the options that the file tells, and whether it tells all."""
 
     weights: dict[str, Tensor]
     options: dict[str, Any]
     is_own: bool
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def read(path: Path) -> Stored:
     """The weights in any of the three kinds of file; a UserError for any other."""
-    with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
+    with torch.serialization.safe_globals([Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
     known = state if isinstance(state, dict) else {}
     if known.get("format") == checkpoint.FORMAT:
-        return Stored(known["model"], dict(known["identity"]), is_own=True)
+        return Stored(known["model"], dict(known["identity"]), True, [])
     notes, options, weights = [], {}, known
     if "state_dict" in known:
         average = known.get("state_dict_ema")
@@ -77,7 +69,7 @@ def read(path: Path) -> Stored:
             "with a 'state_dict', or a state dict alone."
         )
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    return Stored(weights, options, is_own=False, notes=notes)
+    return Stored(weights, options, False, notes)
 
 
 def evaluate_stored(given: Namespace, say=print) -> Metrics:
@@ -100,8 +92,8 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     device, remark = choose_device(options.device)
     data = distributed.main_first(lambda: load_data(options))
     model = build_model(options, len(data.classes), device)
-    fitted, notes = _fitted(stored, model.state_dict())
-    checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
+    weights, notes = _fitted(stored, model.state_dict())
+    checkpoint.load_weights(model, weights, path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])
     amp = options.amp == "bf16"
     metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=amp)
@@ -117,24 +109,18 @@ def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
     """Lines on options that the command line changes; a UserError where that changes the split."""
     changed = {}
     for name in sorted(vars(given).keys() & stored.options.keys()):
-        here, there = _plain(getattr(given, name)), _plain(stored.options[name])
+        here, there = getattr(given, name), stored.options[name]
         if name == "target_dataset":
             here = DATASETS.canonical(here)
         if here != there:
-            changed[name] = here, there
-    bad = [name for name in changed if name in SPLIT]
+            changed[name] = f"{name}: {here}, in place of the file's {there}."
+    bad = [line for name, line in changed.items() if name in SPLIT]
     if stored.is_own and bad and "target_dataset" not in changed:
-        said = [f"{n}: {changed[n][0]} here, {changed[n][1]} in the file" for n in bad]
         raise UserError(
-            f"--eval of {path}: {'; '.join(said)}. With another split the network is asked about "
-            f"recordings that it was trained on: leave {'these' if len(bad) > 1 else 'this'} "
-            f"option{'s' if len(bad) > 1 else ''} away."
+            f"--eval of {path}: {' '.join(bad)} With another split the network is asked about "
+            "recordings that it was trained on: leave this away."
         )
-    return [f"{n}: {here}, in place of the file's {there}." for n, (here, there) in changed.items()]
-
-
-def _plain(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    return [*changed.values()]
 
 
 def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -152,23 +138,4 @@ def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     if surplus and not own.keys() - weights.keys():
         notes.append(f"Not used: {', '.join(surplus)}.")
         weights = {name: value for name, value in weights.items() if name in own}
-    _explain(weights, own)
     return weights, notes
-
-
-def _explain(weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """A UserError for the misfits that have a meaning: input channels, classes."""
-    for name, value in weights.items():
-        if name not in own or value.shape == own[name].shape:
-            continue
-        theirs, ours = tuple(value.shape), tuple(own[name].shape)
-        if len(ours) == 4 and theirs[0] == ours[0] and theirs[2:] == ours[2:] and ours[1] == 2:
-            raise UserError(
-                f"The weights take {theirs[1]} input channels ({name}: {theirs}); frames have 2, "
-                "the polarities. They were not trained on events, or with another input layer."
-            )
-        if len(ours) == 2 and theirs[1:] == ours[1:]:
-            raise UserError(
-                f"The weights tell {theirs[0]} classes apart ({name}); the data set has {ours[0]}: "
-                "choose the data that they were trained on with --target-dataset."
-            )
