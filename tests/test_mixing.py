@@ -207,7 +207,7 @@ def test_mix_against_a_loop(sequence, dtype):
             assert mixed.y_s[b, t - 1] == int(t < t_star)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [*STRATEGIES])
 def test_every_strategy_switches_once_and_its_labels_agree(name):
     B, T = 64, 10
     strategy, numbers = STRATEGIES[name](T), torch.arange(B)
