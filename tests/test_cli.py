@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
+from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.conftest import COMPARISON
 from tests.program import run_train
@@ -195,36 +195,14 @@ def test_training_on_files_in_the_real_format(nmnist, tmp_path, capsys):
     assert "20 static images" in out and "Audit: 10 static twins" in out
 
 
-def damage(root: Path, how: str) -> None:
-    file = root / "NMNIST/Train/3/00004.bin"
-    if how == "empty":
-        file.write_bytes(b"")
-    elif how == "truncated":
-        file.write_bytes(file.read_bytes()[:-2])
-    elif how == "outside":
-        events = random_events(50, seed=1)
-        events["x"][7] = 99
-        write_bin(file, events)
-    elif how == "classes":
-        file.parent.rename(root / "NMNIST/Train/three")
-    else:
-        (root / "MNIST/raw/train-labels-idx1-ubyte").unlink()
-
-
-@pytest.mark.parametrize(
-    "how, said",
-    [
-        ("empty", "00004.bin"),
-        ("truncated", "00004.bin 1498"),
-        ("outside", "00004.bin 99 34"),
-        ("classes", "three"),
-        ("no images", "MNIST/raw Expected"),
-    ],
-)
-def test_damaged_data(nmnist, tmp_path, capsys, how, said):
-    damage(nmnist, how)
+def test_damaged_data(nmnist, tmp_path, capsys):
+    file, labels = nmnist / "NMNIST/Train/3/00004.bin", nmnist / "MNIST/raw/train-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:-2])
     message = bad(capsys, tmp_path, f"{NMNIST} {nmnist}")
-    assert all(word in message for word in said.split())
+    assert "00004.bin" in message and "1498" in message
+    labels.unlink()
+    message = bad(capsys, tmp_path, f"{NMNIST} {nmnist}")
+    assert "MNIST/raw" in message and "Expected" in message
 
 
 def test_an_output_that_holds_something_else_is_refused(capsys, comparison, tmp_path):

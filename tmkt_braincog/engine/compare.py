@@ -75,7 +75,8 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
     with ExitStack() as held:
-        distributed.on_main(lambda: _hold(held, folder, options))
+        distributed.on_main(lambda: held.enter_context(owned(folder)))
+        distributed.on_main(lambda: claim(folder, options))
         for line in (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}"):
             if line:
                 say(line)
@@ -180,11 +181,6 @@ def claim(folder: Path, options: Namespace) -> None:
         save_yaml(options, temporary)
 
 
-def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
-    held.enter_context(owned(folder))
-    claim(folder, options)
-
-
 def _run(
     options: Namespace,
     data: TransferData,
@@ -194,22 +190,15 @@ def _run(
     signal: StopSignal,
 ) -> None:
     """Train this run, or go on with it; one that is finished is left alone."""
-    last = folder / "last.pt"
-    is_finished, is_begun = distributed.from_main(
-        ((folder / "result.json").exists(), last.exists())
-    )
-    if is_finished:
+    there = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    there = distributed.from_main(there)
+    if "result.json" in there:
         return
     trainer = Trainer(options, data, split, folder, device)
     if options.resume not in (None, "auto"):
         trainer.restore(Path(options.resume))
-    elif options.resume and is_begun:
-        trainer.restore(last)
-    distributed.on_main(lambda: _write_origin(folder, data, split, device))
+    elif options.resume and "last.pt" in there:
+        trainer.restore(folder / "last.pt")
+    distributed.on_main(lambda: write_json(folder / "split.json", split.record(data), indent=0))
+    distributed.on_main(lambda: write_environment(folder, device))
     trainer.fit(signal)
-
-
-def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.device) -> None:
-    """Keep what the run is made from: its split and its environment."""
-    write_json(folder / "split.json", split.record(data), indent=0)
-    write_environment(folder, device)
