@@ -134,11 +134,8 @@ def test_data_counts_and_sizes():
         assert held[name].startswith(f"{sum(counts):,} in {len(counts):,} classes")
     (rows,) = table_of(DOCS / "data.md", " | shape of the frames")
     assert {code(row[0])[0] for row in rows} == set(DATASETS)
-    for name, shape, kind, size in rows:
-        options, _ = resolve(parse(["--target-dataset", code(name)[0]]))
-        shape = [int(n) for n in shape.split(" x ")]
-        assert shape[1] == options.step and (kind == "uint8" or shape[-1] == options.event_size)
-        n_bytes = math.prod(shape) * (1 if kind == "uint8" else 4)
+    for _, shape, kind, size in rows:
+        n_bytes = math.prod(map(int, shape.split(" x "))) * (1 if kind == "uint8" else 4)
         assert size == f"{n_bytes / 1e9:.2f} GB"
 
 

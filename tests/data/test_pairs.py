@@ -79,15 +79,11 @@ def test_partners_are_of_the_class_and_inside_the_pools():
         assert torch.equal(IMAGE_LABELS[images], pair.label)
         seen |= set(images.tolist())
     assert seen == set(static.tolist())
-
-
-def test_pools_may_hold_images_of_other_classes_and_only_classes_of_the_recordings_need_some():
-    swapped = [np.flatnonzero(IMAGE_LABELS == (c + 1) % N) for c in range(N)]
-    pair = dataset(pools=swapped)[range(R)]
+    others = [np.flatnonzero(IMAGE_LABELS == (c + 1) % N) for c in range(N)]  # of another class
+    pair = dataset(pools=others)[range(R)]
     assert torch.equal(IMAGE_LABELS[partners(pair)], (pair.label + 1) % N)
-    kept, some = np.flatnonzero(LABELS != 2), pools(np.flatnonzero(IMAGE_LABELS != 2))
-    pair = dataset(recordings=kept, pools=some)[range(len(kept))]
-    assert set(IMAGE_LABELS[partners(pair)].tolist()) == {0, 1}
+    some = pools(np.flatnonzero(IMAGE_LABELS != 2))  # only classes of the recordings need any
+    assert len(dataset(recordings=np.flatnonzero(LABELS != 2), pools=some)) == 2 * R // 3
     with pytest.raises(UserError, match=r"Classes \[2\] have event recordings but no static image"):
         dataset(pools=some)
 
@@ -178,13 +174,6 @@ def test_twin_pairing():
             dataset(pairing="twin", **options)
 
 
-def test_frames_that_are_not_square_need_a_size():
-    given = torch.zeros(R, T, 2, 8, 12), LABELS, torch.zeros(S, 8, 8), IMAGE_LABELS
-    with pytest.raises(UserError, match="not square"):
-        TSMDataset(*given)
-    assert TSMDataset(*given, size=10)[0].events.shape == (T, 2, 10, 10)
-
-
 def slow_resize(length, size):
     """Matrix of the antialiased bilinear (triangle) filter, ``[size, length]``."""
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * length / size
@@ -273,6 +262,10 @@ def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
 def test_what_does_not_fit(options, said):
     with pytest.raises(UserError, match=said):
         dataset(**options)
+    wide = torch.zeros(R, T, 2, 8, 12), LABELS, torch.zeros(S, 8, 8), IMAGE_LABELS
+    with pytest.raises(UserError, match="not square"):
+        TSMDataset(*wide)
+    assert TSMDataset(*wide, size=10)[0].events.shape == (T, 2, 10, 10)
 
 
 def test_draws_are_uniform_and_independent_and_partners_uniform_over_the_class():

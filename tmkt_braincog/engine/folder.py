@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "tmkt_braincog": VERSION,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if gpu else processor(),
         "cuda": torch.version.cuda or "none" if gpu else "unused",
@@ -102,13 +102,6 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "processes": distributed.count(),
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # used from a checkout
-        return "not installed"
 
 
 def processor() -> str:
