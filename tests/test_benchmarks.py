@@ -11,8 +11,7 @@ from tmkt_braincog.models import Transfer_VGG_SNN
 from tmkt_braincog.terminal import guarded
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1"]
-NARROW = ["--width-divisor", "8"]
+TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1", "--json"]
 EXECUTORS = ("step", "fused")
 METRICS = (
     "step_time first_step reference_time peak_memory matmul_share tmkt_over_baseline data_share"
@@ -55,10 +54,10 @@ def test_step_writes_the_documented_rows(scripts, tmp_path, monkeypatch):
     for name in ("finish", "_rest"):  # what the reference's loop lacks; put back afterwards
         monkeypatch.setattr(step.TransferModel, name, getattr(step.TransferModel, name))
     monkeypatch.setattr(step, "fresh", lambda function, *words: function(*words))  # is quicker
-    assert step.run([*TINY, *NARROW, "--json", str(tmp_path / "step.json")]) == 0
+    assert step.run([*TINY, str(tmp_path / "step.json"), "--width-divisor", "8"]) == 0
     rows = record(tmp_path / "step.json")["rows"]
     assert [(r["metric"], r["dtype"]) for r in rows] == [
-        (m, d) for d in ("float32", "bf16") for m in METRICS.split()
+        (m, d) for d in ("float32", "bf16") for m in [*METRICS.split(), "data_share"]
     ]
     for r in rows:
         assert r["step"] > 0 and r["ratio"] == pytest.approx(r["fused"] / r["step"])
@@ -109,43 +108,29 @@ def test_cost_writes_rows_exponents_and_the_plot(scripts, tmp_path, monkeypatch)
     keys = [(r["quantity"], r["value"], r["executor"]) for r in found["rows"]]
     assert keys == [(q, v, e) for q, grid in values.items() for v in grid for e in EXECUTORS]
     assert len(measured) == 2 * 5  # the base point once
-    slopes = {
-        (e["quantity"], e["metric"], e["executor"]): e["exponent"] for e in found["exponents"]
-    }
-    assert len(slopes) == 4 * 2 * 2
+    assert len(found["exponents"]) == 4 * 2 * 2
     grows = {("steps", "seconds"): 1.5, ("size", "peak_mib"): 1.0}
-    for (quantity, metric, _), slope in slopes.items():
-        assert slope == pytest.approx(grows.get((quantity, metric), 0.0), abs=1e-9)
+    for e in found["exponents"]:
+        slope = grows.get((e["quantity"], e["metric"]), 0.0)
+        assert e["exponent"] == pytest.approx(slope, abs=1e-9)
     assert (tmp_path / "cost_cpu.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "cost_cpu.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.fixture
-def pair(jelly):
-    """Our model, a narrow one whose neurons fire, and SpikingJelly's with its weights; float64."""
-    ours = Transfer_VGG_SNN(num_classes=5, step=3, event_size=16, width_divisor=8).double()
-    for module in ours.modules():
+def test_spikingjelly_is_the_same_network_in_evaluation(jelly):
+    """A narrow model whose neurons fire, and SpikingJelly's with its weights; float64."""
+    model = Transfer_VGG_SNN(num_classes=5, step=3, event_size=16, width_divisor=8).double()
+    for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.bias, 0, 0.5)
             module.running_var.uniform_(0.05, 0.3)
-    return ours, jelly.SpikingJellyVGG(ours)
-
-
-@pytest.fixture
-def streams():
-    g = torch.Generator().manual_seed(1)
-    return [3 * torch.rand(4, 3, 2, 16, 16, generator=g, dtype=torch.float64) for _ in range(2)]
-
-
-def test_spikingjelly_is_the_same_network_in_evaluation(pair, streams):
+    streams = 3 * torch.rand(2, 4, 3, 2, 16, 16, dtype=torch.float64)
     found = []
-    for model in pair:
-        out = model.eval()(*streams)
-        parts = [
-            getattr(s, n) for s in (out.static, out.event) for n in ("logits", "tap", "spikes")
-        ]
+    for network in (model, jelly.SpikingJellyVGG(model)):
+        out = network.eval()(*streams)
+        parts = [p for s in (out.static, out.event) for p in (s.logits, s.tap, s.spikes)]
         sum(part.sin().sum() for part in parts).backward()
-        found.append((parts, [p.grad for p in model.parameters() if p.grad is not None]))
+        found.append((parts, [p.grad for p in network.parameters() if p.grad is not None]))
     assert 0.01 < found[0][0][-1].mean() < 0.99
     (ours, our_gradients), (theirs, their_gradients) = found
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-10)
@@ -154,7 +139,7 @@ def test_spikingjelly_is_the_same_network_in_evaluation(pair, streams):
 
 def test_spikingjelly_step_writes_the_documented_rows(jelly, tmp_path, capsys):
     with torch._dynamo.config.patch(disable=True):
-        assert jelly.run([*TINY, "--json", str(tmp_path / "jelly.json")]) == 0
+        assert jelly.run([*TINY, str(tmp_path / "jelly.json")]) == 0
     found = record(tmp_path / "jelly.json")
     assert found["versions"]["spikingjelly"] and found["spikingjelly_neurons"] == "torch-reference"
     expected = [(m, d) for d in ("float32", "bf16") for m in ("step_time", "peak_memory")]
