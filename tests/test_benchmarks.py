@@ -57,7 +57,7 @@ def test_step_writes_the_documented_rows(scripts, tmp_path, monkeypatch):
     assert step.run([*TINY, str(tmp_path / "step.json"), "--width-divisor", "8"]) == 0
     rows = record(tmp_path / "step.json")["rows"]
     assert [(r["metric"], r["dtype"]) for r in rows] == [
-        (m, d) for d in ("float32", "bf16") for m in [*METRICS.split(), "data_share"]
+        (m, d) for d in ("float32", "bf16") for m in METRICS.split()
     ]
     for r in rows:
         assert r["step"] > 0 and r["ratio"] == pytest.approx(r["fused"] / r["step"])
