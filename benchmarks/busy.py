@@ -9,7 +9,7 @@ the next piece of work keeps its core for milliseconds; with a short wait before
 (GOMP_SPINCOUNT, what ``tmkt`` and main_transfer.py set unless the user has set this or
 OMP_WAIT_POLICY); sleeping at once (OMP_WAIT_POLICY=PASSIVE); and with one thread a process (what
 ``--jobs`` gives each job when there are as many jobs as cores). Numbers are mean seconds of a step
-over --seconds, and their ratio to the first row alone.
+over --seconds.
 
 JSON: {"hardware", "versions", "rows": [{"threads", "alone", "two", "busy"}]}; seconds.
 """
@@ -22,12 +22,11 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from pathlib import Path
 
-from workload import Bench, Workload, hardware, write
+from workload import Bench, Workload, finish, main
 
 from tmkt_braincog.cli import SPIN_COUNT
 from tmkt_braincog.engine.memory import keep_freed_memory
 from tmkt_braincog.methods import TMKT
-from tmkt_braincog.terminal import guarded
 
 SETTINGS = {
     "as PyTorch": {},
@@ -78,44 +77,26 @@ def neighbours(count: int):
 def measure(seconds: float) -> list[dict]:
     rows = []
     for name, setting in SETTINGS.items():
-        row = {
-            "threads": name,
-            "alone": trainings(1, setting, seconds),
-            "two": trainings(2, setting, seconds),
-        }
+        alone, two = (trainings(count, setting, seconds) for count in (1, 2))
         with neighbours(2):
-            row["busy"] = trainings(1, setting, seconds)
-        rows.append(row)
+            busy = trainings(1, setting, seconds)
+        rows.append({"threads": name, "alone": alone, "two": two, "busy": busy})
     return rows
-
-
-def show(rows: list[dict]) -> None:
-    print(f"{'threads':12} {'alone':>16} {'two at once':>16} {'two busy':>16}")
-    for r in rows:
-        cells = (f"{r[k]:.3f} s ({r[k] / rows[0]['alone']:.2f})" for k in ("alone", "two", "busy"))
-        print(f"{r['threads']:12} " + " ".join(f"{cell:>16}" for cell in cells))
 
 
 def run(argv: list[str]) -> int:
     options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("--json", type=Path, metavar="FILE")
+    options.add_argument("--seconds", type=float, default=15, help="of a measurement (default: 15)")
     options.add_argument(
-        "--seconds", type=float, default=15, help="of every measurement (default: 15)"
-    )
-    options.add_argument(
-        "--one", type=float, metavar="SECONDS", help="measure in this process and print only that"
+        "--one", type=float, metavar="SECONDS", help="measure here, print only that"
     )
     options = options.parse_args(argv)
     if options.one is not None:
         print(steps(options.one))
         return 0
-    rows = measure(options.seconds)
-    print(f"{WORKLOAD}; {hardware('cpu')}")
-    show(rows)
-    if options.json:
-        write(options.json, "cpu", rows)
-    return 0
+    return finish(options, WORKLOAD, measure(options.seconds))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    main(run)

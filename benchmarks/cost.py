@@ -20,8 +20,8 @@ JSON: {"hardware", "versions", "base": {"model", "batch", "steps", "size", "clas
 "executor", "exponent"}]}; metric is seconds or peak_mib.
 """
 
-import sys
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,78 +30,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-from workload import Workload, hardware, parser, prepare, time_and_memory, write
+from workload import Workload, hardware, main, parser, prepare, time_and_memory, write
 
 from tmkt_braincog.plots import COLOURS, MARKERS, canvas, save
-from tmkt_braincog.terminal import guarded
 
 BASE = {
     "cpu": Workload("cpu", batch=4, steps=10, size=32),
     "cuda": Workload("cuda", batch=16, steps=10, size=48),
 }
+CLASSES, T = (10, 101, 1623), (4, 10, 20, 40)
 VALUES = {
-    "cpu": {
-        "steps": (4, 10, 20, 40),
-        "batch": (4, 8, 16, 32),
-        "size": (24, 32, 48, 96),
-        "classes": (10, 101, 1623),
-    },
-    "cuda": {
-        "steps": (4, 10, 20, 40),
-        "batch": (8, 16, 32, 64),
-        "size": (24, 48, 72, 96),
-        "classes": (10, 101, 1623),
-    },
+    "cpu": {"steps": T, "batch": (4, 8, 16, 32), "size": (24, 32, 48, 96), "classes": CLASSES},
+    "cuda": {"steps": T, "batch": (8, 16, 32, 64), "size": (24, 48, 72, 96), "classes": CLASSES},
 }
 EXECUTORS = {"step": "step loop", "fused": "fused"}
 METRICS = {"seconds": "time per step (s)", "peak_mib": "peak memory (MiB)"}
 LABELS = {
-    "steps": "time-steps $T$",
-    "batch": "batch size $B$",
-    "size": "image side $L$ (pixels)",
-    "classes": "classes $N$",
+    "steps": ("T", "time-steps $T$"),
+    "batch": ("B", "batch size $B$"),
+    "size": ("L", "image side $L$ (pixels)"),
+    "classes": ("N", "classes $N$"),
 }
-SYMBOLS = {"steps": "T", "batch": "B", "size": "L", "classes": "N"}
 
 
 def measure(base: Workload, values: dict[str, tuple[int, ...]], repeat: int) -> list[dict]:
     """A row per quantity, value and executor; the base point is measured once, listed for all."""
     known, rows = {}, []
-    for quantity, grid in values.items():
-        for value in grid:
-            point = replace(base, **{quantity: value})
-            for executor in EXECUTORS:
-                if (point, executor) not in known:
-                    known[point, executor] = time_and_memory(
-                        point, point.build(executor), "float32", repeat
-                    )
-                seconds, mib = known[point, executor]
-                print(
-                    f"{quantity:8} {value:5d} {executor:6} {seconds:8.3f} s {mib:8.0f} MiB",
-                    flush=True,
-                )
-                rows.append(
-                    {
-                        "quantity": quantity,
-                        "value": value,
-                        "executor": executor,
-                        "seconds": seconds,
-                        "peak_mib": mib,
-                    }
-                )
+    for quantity, value, executor in points(values):
+        point = replace(base, **{quantity: value})
+        if (point, executor) not in known:
+            model = point.build(executor)
+            known[point, executor] = time_and_memory(point, model, "float32", repeat)
+        seconds, mib = known[point, executor]
+        row = {"quantity": quantity, "value": value, "executor": executor}
+        rows.append(row | {"seconds": seconds, "peak_mib": mib})
+        print(*rows[-1].values(), flush=True)
     return rows
 
 
-def line(
-    rows: list[dict], quantity: str, metric: str, executor: str
-) -> tuple[np.ndarray, np.ndarray]:
+def points(values: dict[str, tuple[int, ...]]) -> list[tuple[str, int, str]]:
+    return [(q, v, e) for q, grid in values.items() for v in grid for e in EXECUTORS]
+
+
+def line(rows: list[dict], quantity: str, metric: str, executor: str) -> np.ndarray:
     """Values of the quantity, ascending, and what was measured there."""
-    found = sorted(
-        (r["value"], r[metric])
-        for r in rows
-        if (r["quantity"], r["executor"]) == (quantity, executor)
-    )
-    return tuple(np.array(found, float).T)
+    wanted = quantity, executor
+    found = [(r["value"], r[metric]) for r in rows if (r["quantity"], r["executor"]) == wanted]
+    return np.array(sorted(found), float).T
 
 
 def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -111,12 +86,10 @@ def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def exponents(rows: list[dict]) -> list[dict]:
-    quantities = dict.fromkeys(r["quantity"] for r in rows)
+    combined = product(dict.fromkeys(r["quantity"] for r in rows), METRICS, EXECUTORS)
     return [
         {"quantity": q, "metric": m, "executor": e, "exponent": fit(*line(rows, q, m, e))[0]}
-        for q in quantities
-        for m in METRICS
-        for e in EXECUTORS
+        for q, m, e in combined
     ]
 
 
@@ -130,7 +103,7 @@ def draw(rows: list[dict], title: str) -> Figure:
             _panel(axes, rows, quantity, metric)
         row[0].set_ylabel(METRICS[metric])
     for axes, quantity in zip(panels[-1], quantities, strict=True):
-        axes.set_xlabel(LABELS[quantity])
+        axes.set_xlabel(LABELS[quantity][1])
     handles, _ = panels[0, 0].get_legend_handles_labels()
     handles.append(Line2D([], [], color="0.35", linewidth=1, label="least squares in log-log"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
@@ -144,10 +117,9 @@ def _panel(axes: Axes, rows: list[dict], quantity: str, metric: str) -> None:
         a, b = fit(x, y)
         axes.plot(x, y, color=COLOURS[i], marker=MARKERS[i], markersize=4, linestyle="", label=name)
         axes.plot(x, b * x**a, color=COLOURS[i], linewidth=1)
-        power = rf"$\propto {SYMBOLS[quantity]}^{{{a:.2f}}}$"
-        axes.text(
-            0.05, 0.96 - 0.13 * i, power, color=COLOURS[i], transform=axes.transAxes, va="top"
-        )
+        power = rf"$\propto {LABELS[quantity][0]}^{{{a:.2f}}}$"
+        where = {"transform": axes.transAxes, "va": "top"}
+        axes.text(0.05, 0.96 - 0.13 * i, power, color=COLOURS[i], **where)
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(x, [f"{v:g}" for v in x])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -157,14 +129,8 @@ def _panel(axes: Axes, rows: list[dict], quantity: str, metric: str) -> None:
 
 
 def run(argv: list[str]) -> int:
-    options = parser(__doc__)
-    options.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/performance"),
-        metavar="DIR",
-        help="default: %(default)s",
-    )
+    options, folder = parser(__doc__), Path("results/performance")
+    options.add_argument("--output", type=Path, default=folder, help="default: %(default)s")
     options = options.parse_args(argv)
     prepare(options)
     base = BASE[options.device]
@@ -186,4 +152,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    main(run)

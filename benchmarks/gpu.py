@@ -21,57 +21,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from workload import Bench, Workload, hardware
+from workload import Bench, Workload, hardware, main
 
+from tmkt_braincog.engine.folder import write_json
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.files import replacing
 from tmkt_braincog.methods import TMKT
-from tmkt_braincog.terminal import guarded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STEPS, SETTLED = 200, 20  # steps watched, and after which memory must not grow
 
 
 def tests() -> dict:
-    done = _run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-m",
-            "gpu",
-            "-q",
-            "-n",
-            "4",
-            "-p",
-            "no:cacheprovider",
-            "tests",
-        ]
-    )
+    done = _run("-m pytest -m gpu -q -n 4 -p no:cacheprovider tests")
     return {"summary": done.strip().splitlines()[-1]}
 
 
-def step(script: str = "step.py", *words: str) -> dict:
+def step(words: str = "step.py") -> dict:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "step.json"
-        _run(
-            [
-                sys.executable,
-                f"benchmarks/{script}",
-                "--device",
-                "cuda",
-                "--json",
-                str(file),
-                *words,
-            ]
-        )
-        return {"rows": json.loads(file.read_text())["rows"]}
+        _run(f"benchmarks/{words} --device cuda --json {folder}/step.json")
+        return {"rows": json.loads(Path(folder, "step.json").read_text())["rows"]}
 
 
 def small() -> dict:
-    return step(
-        "step.py", "--model", "Transfer_SCNN", "--size", "28", "--batch", "32", "--dtype", "float32"
-    )
+    return step("step.py --model Transfer_SCNN --size 28 --batch 32 --dtype float32")
 
 
 def spikingjelly() -> dict:
@@ -89,10 +61,7 @@ def memory() -> dict:
         seen.append(torch.cuda.memory_allocated() / 2**20)
     settled, last = seen[SETTLED], seen[-1]
     if last > settled + 1:
-        raise RuntimeError(
-            f"memory grew from {settled:.1f} MiB after step {SETTLED} to {last:.1f} MiB after "
-            f"{STEPS}"
-        )
+        raise RuntimeError(f"memory grew from {settled:.1f} to {last:.1f} MiB by step {STEPS}")
     return {"MiB after step 20": settled, "MiB after step 200": last}
 
 
@@ -104,20 +73,8 @@ def training() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         standin_ncaltech101.write_tree(root, [random_events(2000, seed=k) for k in range(20)])
-        words = [
-            "-c",
-            "ncaltech",
-            "--data-root",
-            folder,
-            "--epochs",
-            "2",
-            "--warmup-epochs",
-            "0",
-            "--amp",
-            "bf16",
-        ]
-        words += ["--device", "cuda", "--output", str(root / "out"), "--no-tensorboard"]
-        _run([sys.executable, "main_transfer.py", *words])
+        words = "--epochs 2 --warmup-epochs 0 --amp bf16 --device cuda --no-tensorboard"
+        _run(f"main_transfer.py -c ncaltech --data-root {root} --output {root}/out {words}")
         (result,) = root.glob("out/runs/*/result.json")
         found = json.loads(result.read_text())
     return {"seconds of 2 epochs": found["train_s"], "peak MiB": found["peak_mib"]}
@@ -126,8 +83,10 @@ def training() -> dict:
 PARTS = {part.__name__: part for part in (tests, step, small, spikingjelly, memory, training)}
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+def _run(words: str) -> str:
+    """The output of a Python program."""
+    line = [sys.executable, *words.split()]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"status {done.returncode}: {(done.stdout + done.stderr)[-1500:]}")
     return done.stdout
@@ -145,18 +104,11 @@ def measure(names: list[str], output: Path) -> dict[str, dict]:
             found[name] = {"error": f"{type(error).__name__}: {error}"}
         found[name]["seconds"] = round(time.perf_counter() - started, 1)
         print(to_markdown(name, found[name]), flush=True)
-        record = {"hardware": card, "versions": versions, "parts": found}
+        write_json(output / "gpu.json", {"hardware": card, "versions": versions, "parts": found})
         text = [f"# {card}", "", ", ".join(f"{n} {v}" for n, v in versions.items()), ""]
         text += [to_markdown(*part) for part in found.items()]
-        _write(output / "gpu.json", json.dumps(record, indent=1) + "\n")
-        _write(output / "gpu.md", "\n".join(text))
+        (output / "gpu.md").write_text("\n".join(text))
     return found
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary:
-        temporary.write_text(text)
 
 
 def to_markdown(name: str, part: dict) -> str:
@@ -170,12 +122,9 @@ def to_markdown(name: str, part: dict) -> str:
 
 def run(argv: list[str]) -> int:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="default: all"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=REPOSITORY / "results" / "performance", metavar="DIR"
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    folder = REPOSITORY / "results" / "performance"
+    parser.add_argument("--output", type=Path, default=folder, metavar="DIR")
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         raise UserError(f"torch {torch.__version__} sees no GPU: there is nothing to measure.")
@@ -184,4 +133,4 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    main(run)

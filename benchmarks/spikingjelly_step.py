@@ -31,31 +31,25 @@ compiled is null where torch.compile fails or is switched off (TORCH_COMPILE_DIS
 "spikingjelly_neurons" is the implementation that SpikingJelly chose for the device.
 """
 
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
-from workload import Workload, add_shape, hardware, parser, prepare, shape, time_and_memory, write
+from workload import Workload, add_shape, finish, main, parser, prepare, shape, time_and_memory
 
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.models.exact import widen
 from tmkt_braincog.models.vgg import TransferVGG
-from tmkt_braincog.terminal import guarded
 
 try:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate
     from spikingjelly.activation_based.functional import neuron_implementation
 except ImportError as error:
-    print(
-        f"error: SpikingJelly 2 cannot be imported ({error}). Run: pip install -e .[bench]",
-        file=sys.stderr,
-    )
-    raise SystemExit(2) from None
+    raise SystemExit(f"error: {error}. Run: pip install -e .[bench]") from None
 
 VARIANTS = ("step", "fused", "spikingjelly", "compiled")
-UNITS = {"step_time": "s", "peak_memory": "MiB"}
+METRICS = ("step_time", "peak_memory")
 NOTE = """\
 SpikingJelly's BatchNorm takes one mean and variance over all T B samples of a stream; step and
 fused keep those of every step apart. In evaluation both are one function, in training they are two.
@@ -104,13 +98,8 @@ def _layers(source: TransferVGG) -> list[nn.Module]:
 
 
 def _conv(conv: nn.Conv2d) -> nn.Module:
-    return layer.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        padding=conv.padding,
-        bias=conv.bias is not None,
-    )
+    shape = conv.in_channels, conv.out_channels, conv.kernel_size
+    return layer.Conv2d(*shape, padding=conv.padding, bias=conv.bias is not None)
 
 
 def _lif(node: nn.Module) -> nn.Module:
@@ -156,7 +145,7 @@ def measure(
     for dtype in dtypes:
         cost = {v: cost_of(workload, v, dtype, repeat) for v in VARIANTS}
         torch._dynamo.reset()
-        for metric, values in zip(UNITS, zip(*cost.values(), strict=True), strict=True):
+        for metric, values in zip(METRICS, zip(*cost.values(), strict=True), strict=True):
             rows.append(row(metric, dtype, dict(zip(VARIANTS, values, strict=True))))
     return rows
 
@@ -180,22 +169,6 @@ def row(metric: str, dtype: str, values: dict[str, float | None]) -> dict:
     return {"metric": metric, "dtype": dtype, **values, **ratios}
 
 
-def show(rows: list[dict]) -> None:
-    print(f"{'':20} {'SpikingJelly':>46} {'fused over':>22}")
-    heads = [f"{h:>12}" for h in ("step", "fused", "as written", "compiled")]
-    print(
-        f"{'metric':11} {'dtype':8} {''.join(heads)}     {'step':>8} {'written':>8} {'compiled':>8}"
-    )
-    for r in rows:
-        values = "".join(_number(r[v], "12.4g") for v in VARIANTS)
-        ratios = " ".join(_number(r[f"fused_over_{v}"], "8.2f") for v in VARIANTS if v != "fused")
-        print(f"{r['metric']:11} {r['dtype']:8} {values} {UNITS[r['metric']]:3} {ratios}")
-
-
-def _number(value: float | None, form: str) -> str:
-    return format("-", f">{form.split('.')[0]}") if value is None else format(value, form)
-
-
 def run(argv: list[str]) -> int:
     options = parser(__doc__)
     add_shape(options)
@@ -205,16 +178,9 @@ def run(argv: list[str]) -> int:
     rows = measure(workload, options.repeat, options.dtype)
     neurons = neuron_implementation("lif", torch.device(options.device))["implementation"]
     versions = {"spikingjelly": version("spikingjelly")}
-    print(f"{workload}; {hardware(options.device)}")
-    print(
-        f"torch {torch.__version__}, spikingjelly {versions['spikingjelly']} (neurons: {neurons})"
-    )
-    show(rows)
-    print(NOTE)
-    if options.json:
-        write(options.json, options.device, rows, versions, spikingjelly_neurons=neurons)
-    return 0
+    print(f"spikingjelly {versions['spikingjelly']} (neurons: {neurons}). {NOTE}")
+    return finish(options, workload, rows, versions=versions, spikingjelly_neurons=neurons)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    main(run)

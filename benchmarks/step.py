@@ -16,7 +16,6 @@ JSON: {"hardware", "versions", "rows": [{"metric", "dtype", "step", "fused", "ra
 MiB, shares.
 """
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -29,24 +28,22 @@ from workload import (
     Workload,
     add_shape,
     best,
-    hardware,
+    finish,
+    main,
     parser,
     prepare,
     shape,
     time_and_memory,
-    write,
 )
 
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.models import TransferModel
-from tmkt_braincog.terminal import guarded
 
 # Channels and side of the convolutions, and side of the matrices, that the fastest rate is
 # measured with.
 PROBES, MATRIX = ((256, 24), (512, 12), (512, 6)), 2048
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 EXECUTORS = ("step", "fused")
-UNITS = {"step_time": "s", "first_step": "s", "reference_time": "s", "peak_memory": "MiB"}
 
 
 def flops(workload: Workload) -> float:
@@ -65,36 +62,27 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         x = x.contiguous(memory_format=torch.channels_last)
         w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
         F.conv2d(x, w, padding=1)
-        found.append(
-            2
-            * 9
-            * x.numel()
-            * channels
-            / best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3)
-        )
+        seconds = best(lambda x=x, w=w: F.conv2d(x, w, padding=1), device, 3)
+        found.append(2 * 9 * x.numel() * channels / seconds)
     a = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
     return max(*found, 2 * MATRIX**3 / best(lambda: a @ a, device, 5))
 
 
+def fresh(function, *arguments) -> float:
+    """What the function gives in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
 def reference_seconds(workload: Workload, dtype: str, repeat: int) -> float:
-    """Of a step of the loop without what this project changes in it."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        return fresh.submit(_reference_seconds, workload, dtype, repeat).result()
-
-
-def _reference_seconds(workload: Workload, dtype: str, repeat: int) -> float:
+    """Of a step of the loop without what this project changes in it; to be called in a process."""
     TransferModel.finish = lambda model: None  # the neurons stay BrainCog's
     TransferModel._rest = lambda model: None
     return Bench(workload, workload.build("step"), TMKT, dtype).seconds(repeat)
 
 
 def first_seconds(workload: Workload, executor: str, dtype: str) -> float:
-    """Of the first step of a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-        return fresh.submit(_first_seconds, workload, executor, dtype).result()
-
-
-def _first_seconds(workload: Workload, executor: str, dtype: str) -> float:
+    """Of the first step of a process."""
     bench = Bench(workload, workload.build(executor), TMKT, dtype)
     return best(bench.step, torch.device(workload.device), 1)
 
@@ -102,45 +90,28 @@ def _first_seconds(workload: Workload, executor: str, dtype: str) -> float:
 def measure(workload: Workload, repeat: int, dtypes: list[str]) -> list[dict]:
     device, rows, work = torch.device(workload.device), [], flops(workload)
     for dtype in dtypes:
-        kind = DTYPES[dtype]
-        first = [first_seconds(workload, e, dtype) for e in EXECUTORS]
-        reference = reference_seconds(workload, dtype, repeat)
+        first = [fresh(first_seconds, workload, e, dtype) for e in EXECUTORS]
+        reference = fresh(reference_seconds, workload, dtype, repeat)
         cost = [time_and_memory(workload, workload.build(e), dtype, repeat) for e in EXECUTORS]
         seconds, memory = zip(*cost, strict=True)
-        baseline = [
-            Bench(workload, workload.build(e), Baseline, dtype).seconds(repeat) for e in EXECUTORS
-        ]
-        peak, pairs = peak_flops(device, kind), workload.pairs()
+        plain = (Bench(workload, workload.build(e), Baseline, dtype) for e in EXECUTORS)
+        baseline = [bench.seconds(repeat) for bench in plain]
+        peak, pairs = peak_flops(device, DTYPES[dtype]), workload.pairs()
         data = best(lambda pairs=pairs: pairs[list(range(workload.batch))], device, 5)
+        found = {
+            "step_time": seconds,
+            "first_step": first,
+            "reference_time": (reference, seconds[1]),
+            "peak_memory": memory,
+            "matmul_share": [work / s / peak for s in seconds],
+            "tmkt_over_baseline": [s / b for s, b in zip(seconds, baseline, strict=True)],
+            "data_share": [data / s for s in seconds],
+        }
         rows += [
-            row("step_time", dtype, *seconds),
-            row("first_step", dtype, *first),
-            row("reference_time", dtype, reference, seconds[1]),
-            row("peak_memory", dtype, *memory),
-            row("matmul_share", dtype, *(work / s / peak for s in seconds)),
-            row(
-                "tmkt_over_baseline",
-                dtype,
-                *(s / b for s, b in zip(seconds, baseline, strict=True)),
-            ),
-            row("data_share", dtype, *(data / s for s in seconds)),
+            {"metric": m, "dtype": dtype, "step": step, "fused": fused, "ratio": fused / step}
+            for m, (step, fused) in found.items()
         ]
     return rows
-
-
-def row(metric: str, dtype: str, step: float, fused: float) -> dict:
-    return {"metric": metric, "dtype": dtype, "step": step, "fused": fused, "ratio": fused / step}
-
-
-def show(rows: list[dict]) -> None:
-    print(f"{'metric':20} {'dtype':8} {'step':>10} {'fused':>10} {'ratio':>7}")
-    for r in rows:
-        numbers = f"{r['step']:10.4g} {r['fused']:10.4g} {r['ratio']:7.2f}"
-        print(f"{r['metric']:20} {r['dtype']:8} {numbers} {UNITS.get(r['metric'], '')}")
-    times = {r["dtype"]: r for r in rows if r["metric"] == "reference_time"}
-    if len(times) == 2:
-        ratio = times["bf16"]["fused"] / times["float32"]["step"]
-        print(f"bf16 fused over the float32 loop of the reference: {ratio:.2f}")
 
 
 def run(argv: list[str]) -> int:
@@ -151,13 +122,8 @@ def run(argv: list[str]) -> int:
     options = options.parse_args(argv)
     workload = Workload(model=options.model, width_divisor=options.width_divisor, **shape(options))
     prepare(options)
-    rows = measure(workload, options.repeat, options.dtype)
-    print(f"{workload}; {hardware(options.device)}; torch {torch.__version__}")
-    show(rows)
-    if options.json:
-        write(options.json, options.device, rows)
-    return 0
+    return finish(options, workload, measure(workload, options.repeat, options.dtype))
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: run(sys.argv[1:])))
+    main(run)

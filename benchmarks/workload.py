@@ -2,13 +2,14 @@
 ran."""
 
 import gc
-import json
-import platform
+import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from timm.models import create_model
 from torch import nn
@@ -16,12 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 
 import tmkt_braincog.models  # noqa: F401
 from tmkt_braincog.data import TSMDataset
+from tmkt_braincog.engine.folder import processor, write_json
 from tmkt_braincog.engine.memory import keep_freed_memory
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.files import replacing
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models import TransferModel
+from tmkt_braincog.terminal import guarded
 
 
 @dataclass(frozen=True)
@@ -186,17 +188,24 @@ def prepare(options: Namespace) -> None:
 def hardware(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def write(path: Path, device: str, rows: list[dict], versions: dict | None = None, **more) -> None:
     """The JSON record of a run: hardware, versions, what else there is, rows."""
     versions = {"torch": torch.__version__} | (versions or {})
-    record = {"hardware": hardware(device), "versions": versions, **more, "rows": rows}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, {"hardware": hardware(device), "versions": versions, **more, "rows": rows})
+
+
+def finish(options: Namespace, workload: Workload, rows: list[dict], **more) -> int:
+    """Print the rows and write them where ``--json`` says."""
+    print(f"{workload}; {hardware(workload.device)}; torch {torch.__version__}")
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.4g}".format, na_rep="-"))
+    if options.json:
+        write(options.json, workload.device, rows, **more)
+    return 0
+
+
+def main(run: Callable[[list[str]], int]) -> None:
+    """Run the words of the command line; an error of the user's is one line."""
+    sys.exit(guarded(lambda: run(sys.argv[1:])))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tmkt_braincog  # noqa: F401  (first: it keeps BrainCog's import warnings out of the report)
+from tests.program import run_train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -56,8 +57,6 @@ COMPARISON = (
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory) -> Path:
     """Output folder of a tiny finished comparison, only to be read; ``printed.txt`` beside it."""
-    from tests.program import run_train
-
     folder = tmp_path_factory.mktemp("comparison") / "runs-of-three"
     with (folder.parent / "printed.txt").open("w") as printed, redirect_stdout(printed):
         assert run_train([*COMPARISON.split(), "--output", str(folder)]) == 0

@@ -2,41 +2,26 @@
 
 import contextlib
 import shlex
-from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
 
 from tmkt_braincog import jobs
 from tmkt_braincog.cli import main
 
 
-def command(*first: str) -> Callable[[Sequence[str]], int]:
-    return lambda words: main([*first, *words])
+def command(first, words) -> int:
+    return main([*first.split(), *words])
 
 
-run_train, run_data, run_teacher = command("train"), command("data"), command("teacher")
-run_table, run_sweep, run_fewshot = (
-    command("table"),
-    command("table", "sweep"),
-    command("table", "fewshot"),
-)
-run_figure, run_report = command("figure"), command("report")
+run_train, run_data, run_teacher = (partial(command, c) for c in ("train", "data", "teacher"))
+run_table, run_figure, run_report = (partial(command, c) for c in ("table", "figure", "report"))
+run_sweep, run_fewshot = partial(command, "table sweep"), partial(command, "table fewshot")
 
 
-class Ended:
-    """What is left of a job that has run: as ``subprocess.Popen``."""
-
-    def __init__(self, status: int):
-        self.status = status
-
-    def poll(self) -> int:
-        return self.status
-
-    def terminate(self) -> None:
-        pass
-
-
-def run_here(command, log, **how) -> Ended:
+def run_here(command, log, **how) -> SimpleNamespace:
     """A job in this process, not one of its own, which would import all; see ``jobs.start``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         print(f"\n$ {shlex.join(command)}", flush=True)
-        return Ended(main(["train", *command[len(jobs.PROGRAM) :]]))
+        status = run_train(command[len(jobs.PROGRAM) :])
+    return SimpleNamespace(poll=lambda: status, terminate=lambda: None)

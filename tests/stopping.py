@@ -12,23 +12,18 @@ from tmkt_braincog.models import TransferModel
 
 
 def in_float64(forward):
-    def wide(self, *streams):
-        return forward(self, *(None if x is None else x.double() for x in streams))
-
-    return wide
-
-
-def stopping(step, epoch: int, batch: int):
-    def told(self, *given):
-        if (self.at.epoch, self.at.batch) == (epoch, batch) and os.environ.get("RANK", "0") == "0":
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *given)
-
-    return told
+    return lambda self, *streams: forward(self, *(x if x is None else x.double() for x in streams))
 
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     TransferModel.forward = in_float64(TransferModel.forward)
-    Trainer._step = stopping(Trainer._step, *map(int, sys.argv[1:3]))
+    stop_at, step = tuple(map(int, sys.argv[1:3])), Trainer._step
+
+    def told(self, *given):
+        if (self.at.epoch, self.at.batch) == stop_at and os.environ.get("RANK", "0") == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *given)
+
+    Trainer._step = told
     sys.exit(main(["train", *sys.argv[3:]]))

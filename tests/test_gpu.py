@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 SHORT = "--shots 2 --batch-size 8 --epoch-size 32 --epochs 2 --warmup-epochs 0 --eval-interval 1"
-SHORT += " --no-tensorboard"
+SHORT += " --no-tensorboard --device cuda --method tmkt"
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 5))
@@ -27,7 +27,7 @@ def test_random_networks_give_the_step_loops_numbers(seed):
 
 
 def run(output, *words: str) -> int:
-    return run_train([*SHORT.split(), "--device", "cuda", "--output", str(output), *words])
+    return run_train([*SHORT.split(), "--output", str(output), *words])
 
 
 def log_of(output) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def log_of(output) -> pd.DataFrame:
     "words", ["", "--amp bf16", "--executor step", "--model Transfer_SCNN --step 4"]
 )
 def test_a_run_and_the_evaluation_of_its_checkpoint(tmp_path, capsys, words):
-    assert run(tmp_path, "--method", "tmkt", *words.split()) == 0
+    assert run(tmp_path, *words.split()) == 0
     log = log_of(tmp_path)
     assert log.loss.notna().all() and log.loss.iloc[-1] < 10
     capsys.readouterr()
@@ -50,22 +50,22 @@ def test_a_run_and_the_evaluation_of_its_checkpoint(tmp_path, capsys, words):
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """Convolutions of a GPU may sum in another order each time, unless asked not to."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    assert run(tmp_path / "whole", "--method", "tmkt") == 0
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(whole) == 0
     steps, step = [], Trainer._step
 
     def counted(self, batch, progress):
-        step(self, batch, progress)
+        bad = step(self, batch, progress)
         steps.append(progress)
         if len(steps) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
+        return bad
 
     monkeypatch.setattr(Trainer, "_step", counted)
-    assert run(tmp_path / "parts", "--method", "tmkt") == 128 + signal.SIGTERM
-    assert run(tmp_path / "parts", "--method", "tmkt", "--resume") == 0
+    assert run(parts) == 128 + signal.SIGTERM
+    assert run(parts, "--resume") == 0
     assert len(steps) == 8
-    pd.testing.assert_frame_equal(
-        log_of(tmp_path / "whole"), log_of(tmp_path / "parts"), check_exact=True
-    )
+    pd.testing.assert_frame_equal(log_of(whole), log_of(parts), check_exact=True)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_one_step_later(tmp_path, monkeypatch, capsys):
@@ -78,7 +78,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_one_step_later(tmp_path, mo
         return step(self, batch, progress)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)
-    assert run(tmp_path, "--method", "tmkt", "--clip-grad", "1") == 2
+    assert run(tmp_path, "--clip-grad", "1") == 2
     assert "the gradient is not finite at epoch 1, step 0 of 4" in capsys.readouterr().err
     assert steps[-1] == (1, 1)
     (kept,) = tmp_path.glob("runs/*/last.pt")

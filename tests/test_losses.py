@@ -1,7 +1,7 @@
 """Every loss against a slow loop, its invariances and its gradient."""
 
 import math
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -9,15 +9,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.losses import (
-    RDALoss,
-    classification_loss,
-    cross_entropy_per_step,
-    linear_cka,
-    mag_loss,
-    mrp_loss,
-    mse_per_step,
-)
+from tmkt_braincog.losses import RDALoss, classification_loss, linear_cka, mag_loss, mrp_loss
 from tmkt_braincog.losses.cka import EPSILON
 
 T, B, N, D = 3, 5, 4, 7
@@ -45,24 +37,18 @@ def slow_step(logits, y, smoothing=0.0):
     return math.fsum(slow_cross_entropy(z, c, smoothing) for z, c in pairs) / len(y)
 
 
-def slow_mse(logits, target):
-    return math.fsum((v - target) ** 2 for v in logits.flatten().tolist()) / logits.numel()
-
-
 def slow_tet(logits, y, lamb, threshold, smoothing):
-    return [(1 - lamb) * slow_step(z, y, smoothing) + lamb * slow_mse(z, threshold) for z in logits]
+    mse = [
+        math.fsum((v - threshold) ** 2 for v in z.flatten().tolist()) / z.numel() for z in logits
+    ]
+    steps = zip(logits, mse, strict=True)
+    return [(1 - lamb) * slow_step(z, y, smoothing) + lamb * m for z, m in steps]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("lamb", [0.0, 1e-3, 0.3])
 def test_classification_loss(smoothing, lamb):
     logits, y = 3 * normal(T, B, N), labels()
-    per_step = cross_entropy_per_step(logits, y, smoothing)
-    assert per_step.tolist() == pytest.approx(slow_tet(logits, y, 0, 0, smoothing), **EXACT)
-    assert per_step.shape == (T,) and per_step.dtype == torch.float64
-    assert mse_per_step(logits, 0.5).tolist() == pytest.approx(
-        [slow_mse(z, 0.5) for z in logits], **EXACT
-    )
     slow = slow_tet(logits, y, lamb, 0.4, smoothing)
     options = {"lamb": lamb, "threshold": 0.4, "smoothing": smoothing}
     for weight in ([1.0] * T, [0.2, 0.5, 1.7]):
@@ -74,13 +60,7 @@ def test_classification_loss(smoothing, lamb):
         mean = slow_step(sum(logits) / T, y, smoothing)
         plain = classification_loss(logits, y, tet=False, weight=w, **options)
         assert plain.item() == pytest.approx(mean, **EXACT)
-
-
-def test_tet_bounds_the_loss_of_the_mean_logits_from_above():
-    """Jensen: cross-entropy is convex in the logits."""
-    for seed in range(20):
-        logits, y = 4 * normal(T, B, N, seed=seed), labels(seed=seed)
-        assert classification_loss(logits, y) >= classification_loss(logits, y, tet=False)
+        assert lamb or w is not None or ours >= plain  # Jensen: convex in the logits
 
 
 def textbook_hsic(k, m):
@@ -129,23 +109,14 @@ def test_cka_invariances(debiased):
     assert 0.2 < value < 0.95
     rotation, _ = torch.linalg.qr(normal(6, 6, seed=4))
     order = torch.randperm(8, generator=torch.Generator().manual_seed(5))
-    for a, b in (
-        (x @ rotation, y),
-        (x * 7.3, y * 0.31),
-        (-x, y),
-        (x + normal(1, 6, seed=6), y - 3.0),
-        (y, x),
-        (x[order], y[order]),
-    ):
+    moved = (x + normal(1, 6, seed=6), y - 3.0)
+    scaled = (x * 7.3, y * 0.31)
+    for a, b in ((x @ rotation, y), scaled, (-x, y), moved, (y, x), (x[order], y[order])):
         assert linear_cka(a, b, debiased).item() == pytest.approx(value, rel=1e-12)
     assert linear_cka(x[order], y, debiased).item() != pytest.approx(value, rel=1e-3)
     assert linear_cka(x, 3 * (x @ rotation) + 2, debiased).item() == pytest.approx(1, abs=1e-12)
-
-
-def test_cka_of_orthogonal_features_is_zero():
-    x = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]], dtype=torch.float64)
-    y = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]], dtype=torch.float64)
-    assert linear_cka(x, y).item() == pytest.approx(0, abs=1e-15)
+    a, b = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1]], dtype=torch.float64)[..., None]
+    assert debiased or linear_cka(a, b).item() == pytest.approx(0, abs=1e-15)  # orthogonal
 
 
 def test_debiased_cka_averages_to_zero_over_all_pairings():
@@ -161,11 +132,10 @@ def test_debiased_cka_averages_to_zero_over_all_pairings():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cka_lies_in_the_unit_interval(dtype):
-    for seed in range(30):
-        for scale in (1e-6, 1.0, 1e4):
-            x, y = (scale * normal(2 + seed, 20, seed=s, dtype=dtype) for s in (seed, seed + 100))
-            for value in (linear_cka(x, y), linear_cka(x, x)):
-                assert 0 <= value.item() <= 1 + 2 * torch.finfo(dtype).eps
+    for n, scale in product(range(2, 32), (1e-6, 1.0, 1e4)):
+        x, y = (scale * normal(n, 20, seed=s, dtype=dtype) for s in (n, n + 100))
+        for value in (linear_cka(x, y), linear_cka(x, x)):
+            assert 0 <= value.item() <= 1 + 2 * torch.finfo(dtype).eps
 
 
 def test_cka_of_a_batch_of_steps_is_that_of_every_step():
@@ -200,15 +170,13 @@ def test_too_few_samples(n, m, debiased, message):
 
 def test_cka_runs_in_float32_under_autocast():
     x, y = (normal(T, B, 50, seed=s, dtype=torch.float32) for s in (1, 2))
-    expected = linear_cka(x, y)
+    a, b = x.bfloat16(), y.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (x[0] @ x[0].T).dtype == torch.bfloat16  # autocast is on
-        inside = linear_cka(x, y)
-        half = linear_cka(x.bfloat16(), y.bfloat16())
+        inside, half = linear_cka(x, y), linear_cka(a, b)
     assert inside.dtype == half.dtype == torch.float32
-    assert torch.equal(inside, expected)
-    assert torch.equal(half, linear_cka(x.bfloat16().float(), y.bfloat16().float()))
-    torch.testing.assert_close(half, expected, rtol=0.02, atol=0)
+    assert torch.equal(inside, linear_cka(x, y))
+    assert torch.equal(half, linear_cka(a.float(), b.float()))
     assert linear_cka(x.double(), y.double()).dtype == torch.float64
 
 

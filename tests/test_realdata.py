@@ -10,16 +10,12 @@ from tests.program import run_train
 @pytest.mark.slow
 def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
     """Counts of the split and the audit; learning is well above chance (10 %) after 60 steps."""
-    line = (
-        f"--target-dataset nmnist --data-root {real_data} --shots 10 --leftover parity "
-        "--batch-size 32 --lr 0.1 --epoch-size 640 --epochs 3 --warmup-epochs 1 "
-        f"--method baseline --seed 1 --output {tmp_path}/o"
-    )
-    assert run_train(line.split()) == 0
+    words = "--shots 10 --leftover parity --batch-size 32 --lr 0.1 --epoch-size 640 --epochs 3 "
+    words += f"--warmup-epochs 1 --method baseline --seed 1 --output {tmp_path}/o"
+    assert run_train(f"--target-dataset nmnist --data-root {real_data} {words}".split()) == 0
     out = capsys.readouterr().out
     assert "740 recordings, 70000 images, 10 classes" in out
     # 600 of the 700 recordings of Train are left over; only their twins go.
     assert "100 training, " in out and "; 59400 static images. 640 of all 70000" in out
     assert "Audit: 0 static twins" in out
-    rows = pd.read_csv(tmp_path / "o/comparison.csv")
-    assert rows.top1_last.item() > 40
+    assert pd.read_csv(tmp_path / "o/comparison.csv").top1_last.item() > 40

@@ -11,28 +11,23 @@ from tmkt_braincog.table_plan import leave_out
 from tmkt_braincog.tables import listed, load_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TABLES = sorted(REPOSITORY.glob("results/tables/*/*.csv"))
-TABLES = [path for path in TABLES if path.stem in listed()]
+TABLES = [p for p in sorted(REPOSITORY.glob("results/tables/*/*.csv")) if p.stem in listed()]
 
 
 def cells(text: str) -> dict[str, list[str]]:
     """Rows of all Markdown tables by their first cell."""
-    rows = [
-        [c.strip() for c in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
+    lines = re.findall(r"^\|(.*)\|$", text, re.M)
+    rows = [[c.strip() for c in line.split("|")] for line in lines]
     return {row[0]: row[1:] for row in rows}
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_committed_table_follows_from_its_runs(path):
-    table, shown = (load_table(path.stem), cells(path.with_suffix(".md").read_text()))
+    table, shown = load_table(path.stem), cells(path.with_suffix(".md").read_text())
     runs = pd.read_csv(path, dtype={"row": str}).set_index(["row", "seed"])["top1_last"].unstack()
     least, _ = leave_out(table, [], 1)  # without teachers
-    assert (
-        {r.name for r in least.run_rows()} <= set(runs.index) <= {r.name for r in table.run_rows()}
-    )
+    needed, known = ({r.name for r in t.run_rows()} for t in (least, table))
+    assert needed <= set(runs.index) <= known
     assert not runs.isna().any(axis=None)
     for name, values in runs.iterrows():
         mean, difference = shown[name][-5:-3]
@@ -62,9 +57,8 @@ def test_differences_that_are_named_stand_in_a_table(page):
     pattern = r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]"
     tables = "".join(path.with_suffix(".md").read_text() for path in TABLES)
     named = set(re.findall(pattern, (REPOSITORY / page).read_text()))
-    assert named and named <= {
-        d for found in re.findall(pattern, tables) for d in (found, _reversed(found))
-    }
+    found = re.findall(pattern, tables)
+    assert named and named <= {*found, *map(_reversed, found)}
 
 
 def _reversed(difference: str) -> str:

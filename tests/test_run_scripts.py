@@ -12,58 +12,41 @@ import standin_cifar10dvs
 import standin_ncaltech101
 from writers import random_events
 
-from tmkt_braincog.data import cifar10dvs
+from tests.program import run_train
 from tmkt_braincog.options import identity, parse, resolve
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "run_scripts"
-NAMES = {
-    "ncaltech": "NCALTECH101",
-    "cepdvs": "CEP-DVS",
-    "nomniglot": "N-OMNIGLOT",
-    "cifar10dvs": "CIFAR10-DVS",
-}
-
-# The tables of He et al. (AAAI 2024) as their code runs, and r_m of TMKT.
-COMMON = {
-    "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5, "smoothing": 0.0,
-    "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0, "domain_loss": True,
-    "domain_loss_coefficient": 0.5, "sliding_training": True, "pow": 3, "protocol": "clean",
-    "traindata_ratio": 1.0, "amp": "none",
-}  # fmt: skip
+# The tables of He et al. (AAAI 2024) as their code runs, and r_m of TMKT; words of the program.
+COMMON = (
+    "--opt adamw --weight-decay 0.01 --warmup-epochs 5 --smoothing 0.0 --node-type LIFNode "
+    "--threshold 0.5 --tau 2.0 --domain-loss --domain-loss-coefficient 0.5 --sliding-training "
+    "--pow 3 --protocol clean --traindata-ratio 1.0 --amp none"
+)
+VGG = "--model Transfer_VGG_SNN --step 10 --event-size 48 --batch-size 120 --epochs 300 --lr 5e-3 "
+VGG += "--sched cosine --act-fun QGateGrad"
 TABLE = {
-    "ncaltech": {
-        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300,
-        "lr": 5e-3, "sched": "cosine", "act_fun": "QGateGrad", "TET_loss": True,
-        "regularization": True, "augment": "crop", "sampling": "balanced", "mixup_ratio": 0.4,
-        "theta": "learned",
-    },
-    "cepdvs": {
-        "model": "Transfer_ResNet18", "step": 6, "event_size": 48, "batch_size": 120, "epochs": 200,
-        "lr": 5e-3, "sched": "cosine", "act_fun": "QGateGrad", "TET_loss": True,
-        "regularization": True, "augment": "dvs-da", "sampling": "shuffle", "mixup_ratio": 0.9,
-        "theta": "learned",
-    },
-    "nomniglot": {
-        "model": "Transfer_SCNN", "step": 12, "event_size": 28, "batch_size": 16, "epochs": 50,
-        "lr": 1.2, "sched": "step", "decay_epochs": 40, "act_fun": "BackEIGateGrad",
-        "TET_loss": False, "regularization": False, "augment": "none", "sampling": "shuffle",
-        "mixup_ratio": 0.95, "theta": "fixed", "frame_mode": "frequency",
-    },
-    "cifar10dvs": {
-        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300,
-        "lr": 5e-3, "sched": "cosine", "act_fun": "QGateGrad", "augment": "none",
-        "sampling": "shuffle",
-    },
-}  # fmt: skip
+    "ncaltech": f"NCALTECH101 {VGG} --TET-loss --regularization --augment crop --sampling balanced "
+    "--mixup-ratio 0.4 --theta learned",
+    "cepdvs": "CEP-DVS --model Transfer_ResNet18 --step 6 --event-size 48 --batch-size 120 "
+    "--epochs 200 --lr 5e-3 --sched cosine --act-fun QGateGrad --TET-loss --regularization "
+    "--augment dvs-da --sampling shuffle --mixup-ratio 0.9 --theta learned",
+    "nomniglot": "N-OMNIGLOT --model Transfer_SCNN --step 12 --event-size 28 --batch-size 16 "
+    "--epochs 50 --lr 1.2 --sched step --decay-epochs 40 --act-fun BackEIGateGrad --no-TET-loss "
+    "--no-regularization --augment none --sampling shuffle --mixup-ratio 0.95 --theta fixed "
+    "--frame-mode frequency",
+    "cifar10dvs": f"CIFAR10-DVS {VGG} --augment none --sampling shuffle",
+}
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_settings_are_the_published_ones_and_the_data_set_alone_means_them(name):
     options, _ = resolve(parse(["-c", name]))
-    expected = COMMON | TABLE[name] | {"target_dataset": NAMES[name]}
+    words = f"--target-dataset {TABLE[name]} {COMMON}".split()
+    expected = vars(parse(words))
     assert {key: getattr(options, key) for key in expected} == expected
-    by_name, _ = resolve(parse(["--target-dataset", NAMES[name]]))
+    assert len(expected) >= 14 + 11 and options.clip_grad is None
+    by_name, _ = resolve(parse(words[:2]))
     assert identity(options) == identity(by_name)
 
 
@@ -120,17 +103,10 @@ def test_a_script_trains_a_teacher_and_then_the_method(tmp_path, monkeypatch):
     assert "--method ckd" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "script, said",
-    [("cepdvs_tmkt.sh", "CEP-DVS/data/MAT/img"), ("nomniglot_compare.sh", "dvs_background")],
-)
-def test_a_manual_download_is_explained(tmp_path, script, said):
-    if "nomniglot" in script:  # its images have a public link, which is not tried here
-        (tmp_path / "omniglot-py" / "images_background" / "x").mkdir(parents=True)
-        (tmp_path / "omniglot-py" / "images_evaluation" / "x").mkdir(parents=True)
-    done = run(script, tmp_path, "--output", tmp_path / "out")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ") and said in done.stderr
+def test_a_manual_download_is_explained(tmp_path):
+    done = run("cepdvs_tmkt.sh", tmp_path, "--output", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert "CEP-DVS/data/MAT/img" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -138,19 +114,13 @@ def few_events(sensor_size, n=400):
     return [random_events(n, seed, sensor_size) for seed in range(4)]
 
 
-def write_cifar10dvs(root):
-    standin_cifar10dvs.write_tree(root, few_events((128, 128)), per_class=20, images_per_batch=50)
-    # Another process would compare CIFAR-10's checksums with the real ones: it finds the cache.
-    with standin_cifar10dvs.unchecked():
-        cifar10dvs.load_cifar10(root, 48)
-
-
 TREES = {
-    "ncaltech": lambda root: standin_ncaltech101.write_tree(
-        root, few_events((120, 90)), [10] * 101
+    "ncaltech": (standin_ncaltech101.write_tree, (120, 90), {"counts": [10] * 101}),
+    "cepdvs": (standin_cepdvs.write_tree, (200, 150), {"per_class": 20}),
+    "cifar10dvs": (
+        *(standin_cifar10dvs.write_tree, (128, 128)),
+        {"per_class": 20, "images_per_batch": 50},
     ),
-    "cepdvs": lambda root: standin_cepdvs.write_tree(root, few_events((200, 150)), per_class=20),
-    "cifar10dvs": write_cifar10dvs,
 }
 SAID = {
     "ncaltech": "1010 recordings, 1010 images, 101 classes|909 training, 0 validation and 101 test"
@@ -164,25 +134,28 @@ SAID = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TREES)
-def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch, name):
+def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch, capsys, name):
     """Stand-ins: few files with few events each, but real formats, names and classes.
 
     With the small network: evaluating the large ones takes minutes on a CPU. N-Omniglot is trained
-    on in tests/data/test_sets_special.py.
+    on in tests/data/test_sets_special.py. The script trains, then goes on where it stopped.
     """
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
-    TREES[name](tmp_path)
+    write, sensor, how = TREES[name]
+    write(tmp_path, few_events(sensor), **how)
     out = tmp_path / "out"
     words = "--epochs 1 --warmup-epochs 0 --batch-size 4 --epoch-size 8 --model Transfer_SCNN"
-    words = [*words.split(), "--output", out]
-    done = run(f"{name}_tmkt.sh", tmp_path, *words)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert all(text in done.stdout for text in [*SAID[name].split("|"), "Audit: 0 static twins"])
+    words = [*words.split(), "--output", str(out)]
+    if name == "ncaltech":
+        done = run("ncaltech_tmkt.sh", tmp_path, *words)
+        assert done.returncode == 0 and "to frames" in done.stderr, done.stderr[-3000:]
+    with standin_cifar10dvs.unchecked():
+        line = f"-c {name} --method tmkt --data-root {tmp_path} --download --resume"
+        assert run_train([*line.split(), *words]) == 0
+    seen = capsys.readouterr()
+    assert ("to frames" in seen.err) == (name != "ncaltech")
+    assert all(text in seen.out for text in [*SAID[name].split("|"), "Audit: 0 static twins"])
     (row,) = csv.DictReader((out / "comparison.csv").open())
     assert row["method"] == "tmkt" and 0 <= float(row["top1_last"]) <= 100
     folder = out / "runs" / "tmkt-seed42"
     assert (folder / "last.pt").is_file() and "Audit" in (folder / "split.json").read_text()
-    if name == "ncaltech":
-        again = run("ncaltech_tmkt.sh", tmp_path, *words)
-        assert again.returncode == 0
-        assert "to frames" in done.stderr and "to frames" not in again.stderr

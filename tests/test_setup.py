@@ -40,14 +40,13 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def interpreter(path: Path, *version: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(STAND_IN.format(real=os.path.realpath(sys.executable), version=version))
-    path.chmod(0o755)
-    return path
-
-
-def setup(checkout: Path, **variables: str) -> subprocess.CompletedProcess:
+def setup(checkout: Path, there: dict, **variables: str) -> subprocess.CompletedProcess:
+    """Run setup.sh where these interpreters, by name and version, are on the PATH."""
+    for name, version in there.items():
+        path = checkout / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STAND_IN.format(real=os.path.realpath(sys.executable), version=version))
+        path.chmod(0o755)
     env = {"PATH": str(checkout / "bin"), "HOME": str(checkout), **variables}
     how = {"cwd": checkout, "env": env, "capture_output": True, "text": True}
     return subprocess.run(["bash", "run_scripts/setup.sh"], **how)
@@ -61,48 +60,39 @@ def setup(checkout: Path, **variables: str) -> subprocess.CompletedProcess:
         ({"python3": (3, 14), "python3.12": (3, 12), "python3.13": (3, 13)}, "3.13"),
         # A name that lies is not believed.
         ({"python3": (3, 9), "python3.13": (3, 9), "python3.12": (3, 12)}, "3.12"),
+        # One of pyenv that is not active is found.
+        ({"python3": (3, 9), "../pyenv/versions/3.12.7/bin/python": (3, 12)}, "3.12"),
     ],
 )
 def test_the_first_suitable_interpreter_is_taken_and_named(checkout, there, taken):
-    for name, version in there.items():
-        interpreter(checkout / "bin" / name, *version)
-    done = setup(checkout)
+    done = setup(checkout, there, PYENV_ROOT=str(checkout / "pyenv"))
     assert done.returncode == 0, done.stderr
     assert f"Setting up .venv with Python {taken}.0" in done.stdout
     assert "--editable .[dev]" in (checkout / "installed.txt").read_text()
-    again = setup(checkout)
+    again = setup(checkout, {})
     assert again.returncode == 0 and again.stdout == ""
-
-
-def test_an_interpreter_of_pyenv_that_is_not_active_is_found(checkout):
-    interpreter(checkout / "bin" / "python3", 3, 9)
-    interpreter(checkout / "pyenv" / "versions" / "3.12.7" / "bin" / "python", 3, 12)
-    done = setup(checkout, PYENV_ROOT=str(checkout / "pyenv"))
-    assert done.returncode == 0 and "with Python 3.12.0" in done.stdout
 
 
 FOUND_NONE = "error: found no Python 3.11, 3.12 or 3.13"
 
 
 @pytest.mark.parametrize(
-    "there, variables, said",
+    "there, python, said",
     [
-        ({"python3": (3, 10)}, {}, f"{FOUND_NONE} (python3 is Python 3.10.0)"),
-        ({}, {}, FOUND_NONE),
-        ({"python3": (3, 12), "old": (3, 8)}, {"PYTHON": "old"}, "PYTHON=old is not Python 3.11"),
-        ({"python3": (3, 12)}, {"PYTHON": "nothing"}, "PYTHON=nothing is not Python 3.11, 3.12"),
-        ({"python3": (3, 12), "new": (3, 14)}, {"PYTHON": "new"}, "PYTHON=new is not Python 3.11"),
+        ({"python3": (3, 10)}, "", f"{FOUND_NONE} (python3 is Python 3.10.0)"),
+        ({}, "", FOUND_NONE),
+        ({"python3": (3, 12), "old": (3, 8)}, "old", "PYTHON=old is not Python 3.11"),
+        ({"python3": (3, 12)}, "nothing", "PYTHON=nothing is not Python 3.11, 3.12"),
+        ({"python3": (3, 12), "new": (3, 14)}, "new", "PYTHON=new is not Python 3.11"),
     ],
 )
-def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, variables, said):
-    for name, version in there.items():
-        interpreter(checkout / "bin" / name, *version)
-    done = setup(checkout, **variables)
+def test_an_unsupported_interpreter_is_refused_in_a_sentence(checkout, there, python, said):
+    done = setup(checkout, there, **({"PYTHON": python} if python else {}))
     assert done.returncode == 2 and said in done.stderr
     assert not (checkout / ".venv").exists()
 
 
 def test_without_a_setup_the_active_environment_is_left_alone(checkout):
-    done = setup(checkout, TMKT_SKIP_SETUP="1")
+    done = setup(checkout, {}, TMKT_SKIP_SETUP="1")
     # Sourced by other scripts, it returns; run by itself, bash says that it cannot.
     assert not (checkout / ".venv").exists() and "Setting up" not in done.stdout

@@ -23,15 +23,16 @@ COMMANDS = {
     "figure": "figures and measurements from finished runs",
     "report": "one page about everything in output folders",
 }
-ABOUT = """\
+HELP = """\
 usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)
        tmkt COMMAND [options] --debug   (with the traceback behind an error)
 
 Static-to-event transfer for spiking neural networks: TMKT, its baseline and other methods,
 on BrainCog.
 
-commands:"""
-EXAMPLES = """\
+commands:
+{commands}
+
 examples:
   tmkt train --method event-only baseline tmkt --seed 42 1024 90210 --output results/compare
       Three methods on the built-in data, with the same settings; ends with a table. No download.
@@ -52,7 +53,7 @@ def _run(argv: list[str]) -> int:
         argv = [word for word in argv if word != "--debug"]
     command, *rest = argv or ["--help"]
     if command in ("-h", "--help"):
-        print(_help())
+        print(HELP.format(commands="\n".join(f"  {n:9}{what}" for n, what in COMMANDS.items())))
         return 0 if argv else 2
     if command == "--version":
         print(f"tmkt_braincog {VERSION}")
@@ -63,8 +64,3 @@ def _run(argv: list[str]) -> int:
         return import_module(f".commands.{command}", __package__).run(rest)
     except SystemExit as stop:  # argparse, after --help
         return int(stop.code or 0)
-
-
-def _help() -> str:
-    lines = [f"  {name:9}{what}" for name, what in COMMANDS.items()]
-    return "\n".join([ABOUT, *lines, "", EXAMPLES])

@@ -24,6 +24,13 @@ def dataset(labels=LABELS, image_labels=IMAGE_LABELS, **options):
     return TSMDataset(frames, labels, images, image_labels, **options)
 
 
+def of(images, frames=None, **options):
+    """One recording per image."""
+    numbers = torch.arange(len(images))
+    frames = torch.zeros(len(images), T, 2, SIZE, SIZE) if frames is None else frames
+    return TSMDataset(frames, numbers, images, numbers, **options)
+
+
 def pools(images):
     return [images[IMAGE_LABELS[images].numpy() == c] for c in range(N)]
 
@@ -51,9 +58,12 @@ def test_a_batch():
     assert torch.equal(pair.events, data.frames[[5, 0, 17]].float())
     assert torch.equal(pair.static[:, 0], pair.static[:, 1])
     assert pair.draws.min() >= 0 and pair.draws.max() < 1
+    assert [int(pair.index) for pair in data] == list(range(R))  # iterating ends
+    moved = pair.to(torch.device("meta"))
+    assert isinstance(moved, Pair) and all(t.is_meta for t in moved)
 
 
-def test_partners_are_of_the_class_and_inside_static():
+def test_partners_are_of_the_class_and_inside_the_pools():
     static = np.arange(0, S, 4)
     recordings = np.array([23, 2, 3, 4, 11, 12])
     data = dataset(pools=pools(static), recordings=recordings)
@@ -69,19 +79,13 @@ def test_partners_are_of_the_class_and_inside_static():
         assert torch.equal(IMAGE_LABELS[images], pair.label)
         seen |= set(images.tolist())
     assert seen == set(static.tolist())
-
-
-def test_pools_may_hold_images_of_other_classes():
-    swapped = [np.flatnonzero(IMAGE_LABELS == (c + 1) % N) for c in range(N)]
-    pair = dataset(pools=swapped)[range(R)]
+    others = [np.flatnonzero(IMAGE_LABELS == (c + 1) % N) for c in range(N)]  # of another class
+    pair = dataset(pools=others)[range(R)]
     assert torch.equal(IMAGE_LABELS[partners(pair)], (pair.label + 1) % N)
-
-
-def test_only_classes_of_the_chosen_recordings_need_images():
-    data = dataset(
-        recordings=np.flatnonzero(LABELS != 2), pools=pools(np.flatnonzero(IMAGE_LABELS != 2))
-    )
-    assert set(IMAGE_LABELS[partners(data[range(len(data))])].tolist()) == {0, 1}
+    some = pools(np.flatnonzero(IMAGE_LABELS != 2))  # only classes of the recordings need any
+    assert len(dataset(recordings=np.flatnonzero(LABELS != 2), pools=some)) == 2 * R // 3
+    with pytest.raises(UserError, match=r"Classes \[2\] have event recordings but no static image"):
+        dataset(pools=some)
 
 
 def test_an_item_is_the_row_of_a_batch_in_any_order():
@@ -97,6 +101,9 @@ def test_an_item_is_the_row_of_a_batch_in_any_order():
     assert_equal(data[np.int64(7)], data[7])
     assert_equal(data[np.array(order)], rows)
     assert_equal(data[torch.tensor(order)], rows)
+    assert_equal(data[-1], data[R - 1])
+    with pytest.raises(IndexError):
+        data[-R - 1]
 
 
 def test_chance_comes_from_seed_epoch_and_item_alone():
@@ -106,28 +113,15 @@ def test_chance_comes_from_seed_epoch_and_item_alone():
     np.random.seed(0), torch.manual_seed(1)
     twin.set_epoch(5), twin[range(R)], twin.set_epoch(2)
     assert_equal(twin[range(R)], first)
+    later = data[range(R, 2 * R)]  # past the end: the same recordings with other draws
     data.set_epoch(3)
-    other_seed = dataset(seed=4, augment="crop")
-    other_seed.set_epoch(2)
-    for other in (data[range(R)], other_seed[range(R)]):
+    other_seed, swapped = dataset(seed=4, augment="crop"), dataset(seed=2, augment="crop")
+    other_seed.set_epoch(2), swapped.set_epoch(3)
+    for other in (data[range(R)], other_seed[range(R)], swapped[range(R)], later):
         assert torch.equal(other.label, first.label) and torch.equal(other.index, first.index)
         assert not (other.draws == first.draws).any()
         assert (partners(other) == partners(first)).sum() < R / 2
         assert not torch.equal(other.events, first.events)
-    swapped = dataset(seed=2, augment="crop")
-    swapped.set_epoch(3)
-    assert not (swapped[range(R)].draws == first.draws).any()
-
-
-def test_an_index_past_the_end_is_the_same_recording_with_other_draws():
-    data = dataset()
-    first, second, third = (data[range(k * R, (k + 1) * R)] for k in range(3))
-    for other in (second, third):
-        assert torch.equal(other.index, first.index) and torch.equal(other.label, first.label)
-        assert torch.equal(other.events, first.events)
-        assert not (other.draws == first.draws).any()
-        assert (partners(other) == partners(first)).sum() < R / 2
-    assert not (third.draws == second.draws).any()
 
 
 def test_the_augmentation_draws_are_not_those_of_walk_or_partner():
@@ -149,15 +143,13 @@ def test_the_augmentation_draws_are_not_those_of_walk_or_partner():
 def test_data_loader_equals_bulk_access(workers):
     data = dataset(augment="crop")
     data.set_epoch(1)
-    loaded = list(DataLoader(data, batch_size=4, num_workers=workers))
-    assert len(loaded) == R // 4
-    for k, pair in enumerate(loaded):
-        assert isinstance(pair, Pair)
-        assert_equal(pair, data[range(4 * k, 4 * k + 4)])
-    batches = [[3, 1, 25], [0, 47, 48]]
-    bulk = list(DataLoader(data, sampler=batches, batch_size=None, num_workers=workers))
-    for pair, batch in zip(bulk, batches, strict=True):
-        assert_equal(pair, data[batch])
+    for batches, how in (
+        ([range(k, k + 4) for k in range(0, R, 4)], {"batch_size": 4}),
+        ([[3, 1, 25], [0, 47, 48]], {"sampler": [[3, 1, 25], [0, 47, 48]], "batch_size": None}),
+    ):
+        for pair, batch in zip(DataLoader(data, num_workers=workers, **how), batches, strict=True):
+            assert isinstance(pair, Pair)
+            assert_equal(pair, data[batch])
 
 
 def test_twin_pairing():
@@ -167,111 +159,57 @@ def test_twin_pairing():
         data.set_epoch(epoch)
         assert partners(data[range(2 * R)]).tolist() == twins.tolist() * 2
     assert partners(data[5]) == twins[5]
-    some = twins.copy()
+    some, kept = twins.copy(), np.array([0, 3, 4])
     some[[1, 2]] = NO_TWIN
-    kept = np.array([0, 3, 4])
-    assert (
-        partners(dataset(pairing="twin", twins=some, recordings=kept)[range(3)]).tolist()
-        == twins[kept].tolist()
-    )
-    for bad in (None, twins[:-1]):
-        with pytest.raises(UserError, match="pairing='twin' needs the index of the static image"):
-            dataset(pairing="twin", twins=bad)
-    with pytest.raises(UserError, match=f"2 of {R} recordings have no static image"):
-        dataset(pairing="twin", twins=some)
-    allowed = np.setdiff1d(np.arange(S), twins[:3])
-    with pytest.raises(UserError, match="no static image that may be trained on"):
-        dataset(pairing="twin", twins=twins, pools=pools(allowed))
-
-
-def test_iterating_ends_after_every_recording():
-    assert [int(pair.index) for pair in dataset()] == list(range(R))
-
-
-def test_frames_that_are_not_square_need_a_size():
-    given = torch.zeros(R, T, 2, 8, 12), LABELS, torch.zeros(S, 8, 8), IMAGE_LABELS
-    with pytest.raises(UserError, match="not square"):
-        TSMDataset(*given)
-    assert TSMDataset(*given, size=10)[0].events.shape == (T, 2, 10, 10)
+    pair = dataset(pairing="twin", twins=some, recordings=kept)[range(3)]
+    assert partners(pair).tolist() == twins[kept].tolist()
+    allowed = pools(np.setdiff1d(np.arange(S), twins[:3]))
+    for options, said in (
+        ({"twins": None}, "pairing='twin' needs the index of the static image"),
+        ({"twins": twins[:-1]}, "pairing='twin' needs the index of the static image"),
+        ({"twins": some}, f"2 of {R} recordings have no static image"),
+        ({"twins": twins, "pools": allowed}, "no static image that may be trained on"),
+    ):
+        with pytest.raises(UserError, match=said):
+            dataset(pairing="twin", **options)
 
 
 def slow_resize(length, size):
     """Matrix of the antialiased bilinear (triangle) filter, ``[size, length]``."""
-    scale = length / size
-    support = max(scale, 1.0)
-    matrix = torch.zeros(size, length, dtype=torch.float64)
-    for i in range(size):
-        centre = (i + 0.5) * scale
-        for j in range(length):
-            matrix[i, j] = max(0.0, 1 - abs(j + 0.5 - centre) / support)
+    centres = (torch.arange(size, dtype=torch.float64) + 0.5) * length / size
+    distance = (torch.arange(length) + 0.5 - centres[:, None]).abs()
+    matrix = (1 - distance / max(length / size, 1.0)).clamp(min=0)
     return matrix / matrix.sum(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("shape", [(12, 12), (10, 17), (4, 5), (6, 9)])
+@pytest.mark.parametrize("shape", [(12, 12), (10, 17), (4, 5), (6, 9), (SIZE, SIZE)])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_images_are_resized_with_antialiasing(shape, dtype):
     g = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (N, *shape), generator=g, dtype=torch.uint8)
-    images = images if dtype == torch.uint8 else images.float() / 255
-    frames = torch.zeros(N, T, 2, SIZE, SIZE)
-    static = TSMDataset(frames, torch.arange(N), images, torch.arange(N))[range(N)].static
+    v = images.double() / 255
+    static = of(images if dtype == torch.uint8 else v.float())[range(N)].static
     assert static.dtype == torch.float32 and static.shape == (N, 2, SIZE, SIZE)
     assert static.min() >= 0 and static.max() <= 1
-    v = images.double() / 255 if dtype == torch.uint8 else images.double()
     expected = slow_resize(shape[0], SIZE) @ v @ slow_resize(shape[1], SIZE).T
     torch.testing.assert_close(static[:, 0].double(), expected, rtol=0, atol=1e-6)
+    if shape == (SIZE, SIZE):  # passes unchanged
+        assert torch.equal(static, v.float()[:, None].expand_as(static))
 
 
-def test_images_of_the_right_size_pass_unchanged():
-    v = torch.rand(N, SIZE, SIZE)
-    frames = torch.zeros(N, T, 2, SIZE, SIZE)
-    static = TSMDataset(frames, torch.arange(N), v, torch.arange(N))[range(N)].static
-    assert torch.equal(static[:, 0], v) and torch.equal(static[:, 1], v)
-    grey = torch.arange(256, dtype=torch.uint8)[:, None, None].expand(256, SIZE, SIZE)
-    twins = np.arange(256) % 256
-    data = TSMDataset(
-        torch.zeros(256, T, 2, SIZE, SIZE),
-        torch.zeros(256).long(),
-        grey,
-        torch.zeros(256).long(),
-        pairing="twin",
-        twins=twins,
-    )
-    assert data[range(256)].static[:, 0, 0, 0].tolist() == pytest.approx(
-        [k / 255 for k in range(256)], abs=1e-7
-    )
-
-
+@pytest.mark.parametrize("augment", ["none", "crop"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
 @pytest.mark.parametrize("size", [4, SIZE, 9])
-def test_events_are_resized_before_the_augmentation(dtype, size):
+def test_events_are_resized_before_the_augmentation(dtype, size, augment):
     g = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 200, (N, T, 2, SIZE, SIZE), generator=g).to(dtype)
-    data = TSMDataset(
-        frames,
-        torch.arange(N),
-        torch.zeros(N, SIZE, SIZE),
-        torch.arange(N),
-        size=size,
-        augment="crop",
-    )
+    data = of(torch.zeros(N, SIZE, SIZE), frames.clone(), size=size, augment=augment)
     pair = data[range(N)]
-    assert pair.events.shape == (N, T, 2, size, size) and pair.static.shape == (N, 2, size, size)
-    assert pair.events.dtype == torch.float32
+    assert pair.static.shape == (N, 2, size, size) and pair.events.dtype == torch.float32
     u = np.stack([np.random.default_rng((0, 0, i)).random(T + 5)[T + 1 :] for i in range(N)])
-    assert torch.equal(pair.events, augment_events(resize_frames(frames, size), u, "crop"))
-
-
-def test_the_source_is_not_written_to():
-    data = dataset(augment="dvs-da")
-    frames = data.frames.clone()
-    pair = data[range(R)]
-    pair.events.zero_(), pair.draws.zero_()
-    assert torch.equal(data.frames, frames)
-    plain = dataset()
-    plain.frames = plain.frames.float()
-    plain[range(R)].events.zero_()
-    assert torch.equal(plain.frames, frames.float())
+    assert torch.equal(pair.events, augment_events(resize_frames(frames, size), u, augment))
+    pair.events.zero_()
+    assert torch.equal(data.frames, frames)  # the source is not written to
 
 
 @pytest.mark.parametrize("pairing", ["class", "twin"])
@@ -279,13 +217,8 @@ def test_the_source_is_not_written_to():
 @pytest.mark.parametrize("size", [SIZE, 9])
 def test_nothing_is_read_back_from_the_device(augment, pairing, size):
     """Tensors on the meta device have no values: to read one is an error."""
-    data = dataset(
-        augment=augment,
-        pairing=pairing,
-        size=size,
-        twins=np.zeros(R, int),
-        pools=[np.arange(S)] * N,
-    )
+    given = {"twins": np.zeros(R, int), "pools": [np.arange(S)] * N}
+    data = dataset(augment=augment, pairing=pairing, size=size, **given)
     data.frames, data.images = data.frames.to("meta"), data.images.to("meta")
     pair = data[range(R)]
     assert all(t.is_meta for t in pair)
@@ -298,10 +231,8 @@ def test_nothing_is_read_back_from_the_device(augment, pairing, size):
 def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    frames, images = (
-        torch.randint(0, 256, (R, T, 2, *size)).byte(),
-        torch.randint(0, 256, (S, *size)).byte(),
-    )
+    frames = torch.randint(0, 256, (R, T, 2, *size)).byte()
+    images = torch.randint(0, 256, (S, *size)).byte()
     here, there = (
         TSMDataset(frames.to(d), LABELS, images.to(d), IMAGE_LABELS, augment=augment)
         for d in ("cpu", "cuda")
@@ -313,74 +244,44 @@ def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(t.is_cuda for t in pair)
-    expected = here[items]
-    for name in ("events", "label", "draws", "index"):
-        assert torch.equal(getattr(pair, name).cpu(), getattr(expected, name)), name
-    torch.testing.assert_close(
-        pair.static.cpu(), expected.static, rtol=1e-6, atol=0
-    )  # divides another way
-
-
-def test_pair_moves_as_a_whole():
-    pair = dataset()[[0, 1]].to(torch.device("meta"))
-    assert isinstance(pair, Pair) and all(t.is_meta for t in pair)
-
-
-def test_a_class_without_images():
-    with pytest.raises(UserError, match=r"Classes \[2\] have event recordings but no static image"):
-        dataset(pools=pools(np.flatnonzero(IMAGE_LABELS != 2)))
-    with pytest.raises(UserError, match=r"Classes \[1, 2\]"):
-        dataset(image_labels=torch.zeros(S).long())
-
-
-def test_lengths_that_do_not_match():
-    with pytest.raises(
-        UserError, match=f"{R} recordings with {R - 1} labels and {S} images with {S} labels"
-    ):
-        dataset(labels=LABELS[:-1])
-    with pytest.raises(UserError, match=f"{S} images with {S - 2} labels"):
-        dataset(image_labels=IMAGE_LABELS[:-2])
+    expected, pair = here[items], Pair(*(t.cpu() for t in pair))
+    torch.testing.assert_close(pair.static, expected.static, rtol=1e-6, atol=0)  # divides otherwise
+    assert_equal(pair._replace(static=expected.static), expected)
 
 
 @pytest.mark.parametrize(
-    ("option", "known"), [("augment", "crop, dvs-da, none"), ("pairing", "class, twin")]
+    "options, said",
+    [
+        ({"image_labels": torch.zeros(S).long()}, r"Classes \[1, 2\]"),
+        ({"labels": LABELS[:-1]}, f"{R} recordings with {R - 1} labels and {S} images with {S} l"),
+        ({"image_labels": IMAGE_LABELS[:-2]}, f"{S} images with {S - 2} labels"),
+        ({"augment": "flip"}, "Unknown augment 'flip'. Known: crop, dvs-da, none"),
+        ({"pairing": "flip"}, "Unknown pairing 'flip'. Known: class, twin"),
+    ],
 )
-def test_unknown_options(option, known):
-    with pytest.raises(UserError, match=f"Unknown {option} 'flip'. Known: {known}"):
-        dataset(**{option: "flip"})
+def test_what_does_not_fit(options, said):
+    with pytest.raises(UserError, match=said):
+        dataset(**options)
+    wide = torch.zeros(R, T, 2, 8, 12), LABELS, torch.zeros(S, 8, 8), IMAGE_LABELS
+    with pytest.raises(UserError, match="not square"):
+        TSMDataset(*wide)
+    assert TSMDataset(*wide, size=10)[0].events.shape == (T, 2, 10, 10)
 
 
-def test_draws_are_uniform_and_independent():
-    data = dataset()
-    epochs = []
+def test_draws_are_uniform_and_independent_and_partners_uniform_over_the_class():
+    data, epochs = dataset(), []
     for epoch in range(20):
         data.set_epoch(epoch)
-        epochs.append(data[range(10 * R)].draws)
-    draws = torch.stack(epochs).numpy()  # [epochs, items, T]
+        epochs.append(data[range(10 * R)])
+    draws = torch.stack([pair.draws for pair in epochs]).numpy()  # [epochs, items, T]
     for t in range(T):
         assert stats.kstest(draws[..., t].ravel(), "uniform").pvalue > 1e-4
     bound = 4 / np.sqrt(draws.size / 2)
     for axis in range(3):  # neighbouring epochs, items and steps
-        x, y = (
-            np.take(draws, range(k, draws.shape[axis] - 1 + k), axis=axis).ravel() for k in (0, 1)
-        )
+        ends = range(draws.shape[axis] - 1), range(1, draws.shape[axis])
+        x, y = (np.take(draws, end, axis=axis).ravel() for end in ends)
         assert abs(np.corrcoef(x, y)[0, 1]) < bound
-
-
-def test_partners_are_uniform_over_the_class():
-    data = dataset(recordings=np.flatnonzero(LABELS == 1))
-    pool = np.flatnonzero(IMAGE_LABELS == 1)
-    counts = np.zeros(S, int)
-    for epoch in range(10):
-        data.set_epoch(epoch)
-        counts += np.bincount(partners(data[range(300)]), minlength=S)
-    assert counts.sum() == 3000 == counts[pool].sum()
+    images = torch.cat([partners(pair)[pair.label == 1] for pair in epochs])
+    counts, pool = np.bincount(images, minlength=S), np.flatnonzero(IMAGE_LABELS == 1)
+    assert counts.sum() == 1600 == counts[pool].sum()
     assert stats.chisquare(counts[pool]).pvalue > 1e-4
-
-
-def test_items_from_the_end():
-    data = dataset()
-    for a, b in zip(data[-1], data[len(data) - 1], strict=True):
-        assert torch.equal(a, b)
-    with pytest.raises(IndexError):
-        data[-len(data) - 1]

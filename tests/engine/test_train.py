@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.program import run_train
-from tmkt_braincog.engine import folder, stops, train
+from tmkt_braincog.engine import folder, train
 from tmkt_braincog.models import TransferModel
 from tmkt_braincog.options import parse, resolve
 
@@ -32,32 +32,25 @@ def refused(tmp_path, capsys, *words: str) -> str:
 
 def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, monkeypatch):
     """And an evaluation runs the event stream only."""
-    starts, batches, streams = {}, {}, []
-    step, evaluate_on = train.Trainer._step, train.Trainer.evaluate_on
-    forward = TransferModel.forward
+    starts, batches, streams = {}, {}, set()
+    step, forward = train.Trainer._step, TransferModel.forward
 
     def watched(self, batch, progress):
+        if progress.epoch == progress.batch == 0:
+            streams.clear()  # those of the executor's trial; the last run's stay
         starts.setdefault(self.name, {k: v.clone() for k, v in self.model.state_dict().items()})
         batches.setdefault(self.name, []).append(batch)
-        streams.clear()
-        step(self, batch, progress)
-        assert set(streams) == {(True, self.name != "event-only")}
+        return step(self, batch, progress)
 
     def seen(self, events, static=None):
-        streams.append((self.training, static is not None))
+        streams.add((self.training, static is not None))
         return forward(self, events, static)
 
-    def evaluated(self, recordings):
-        streams.clear()
-        metrics = evaluate_on(self, recordings)
-        assert set(streams) == {(False, False)}
-        return metrics
-
     monkeypatch.setattr(train.Trainer, "_step", watched)
-    monkeypatch.setattr(train.Trainer, "evaluate_on", evaluated)
     monkeypatch.setattr(TransferModel, "forward", seen)
-    words = f"{SMALL} --method baseline tmkt event-only --seed 1 --output {tmp_path / 'o'}"
+    words = f"{SMALL} --method event-only baseline tmkt --seed 1 --output {tmp_path / 'o'}"
     assert run_train(words.split()) == 0
+    assert streams == {(True, True), (False, False)}
     for name in ("baseline", "tmkt"):
         assert all(torch.equal(v, starts["event-only"][k]) for k, v in starts[name].items())
         assert len(batches[name]) == len(batches["event-only"]) == 4
@@ -67,31 +60,25 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(tmp_path, 
     assert splits[0] == splits[1] == splits[2]
 
 
-def test_comparison_files(comparison):
+def test_files_of_a_comparison(comparison):
     rows = pd.read_csv(comparison / "comparison.csv")
     assert " ".join(rows) == COLUMNS
     runs = [(name, seed) for name in ("event-only", "baseline", "tmkt") for seed in (1, 2)]
     assert list(zip(rows.method, rows.seed, strict=True)) == runs
     assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
     assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
-    assert LOGGED <= set(pd.read_csv(comparison / "runs/tmkt-seed2/log.csv"))
     out = (comparison.parent / "printed.txt").read_text()
     assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
     assert (comparison / "comparison.png").stat().st_size > 5000
-
-
-def test_the_weighted_terms_add_up_to_the_logged_loss(comparison):
     log = pd.read_csv(comparison / "runs/tmkt-seed1/log.csv")
+    assert set(log) >= LOGGED
     total = log.cls_mixed + 0.5 * (log.alignment + log.cls_event) + log.mag + log.mrp
     assert total.to_numpy() == pytest.approx(log.loss.to_numpy(), rel=1e-5)
-
-
-def test_learning_rate_follows_batch_size_and_warm_up(comparison):
-    lr = pd.read_csv(comparison / "runs/tmkt-seed1/log.csv").lr
+    # The learning rate follows batch size and warm-up.
     peak = 0.1 * 20 / 1024
     turns = torch.cos(torch.pi * torch.tensor([1, 2]) / 3).tolist()
     cosine = [1e-5 + (peak - 1e-5) * (1 + turn) / 2 for turn in turns]
-    assert lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
+    assert log.lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 
 @pytest.mark.parametrize("poison", ["weight", "gradient"])
@@ -127,58 +114,44 @@ def test_a_bad_first_step_names_no_checkpoint(tmp_path, monkeypatch, capsys):
     assert "epoch 0, step 0 of 2" in message and "checkpoint" not in message
 
 
-def test_the_watch_on_a_cpu_looks_at_once():
-    watch = stops.FiniteWatch()
-    assert watch.flush() is None
-    assert watch.add(3, torch.tensor(1.0)) is None and watch.add(4, torch.tensor(float("inf"))) == 4
-
-
 def test_a_second_program_with_the_same_output_is_refused(tmp_path, capsys):
+    """And what a program leaves that was killed keeps nobody out."""
     out = tmp_path / "o"
     with folder.owned(out):
         message = refused(tmp_path, capsys)
         assert f"process {os.getpid()} on {socket.gethostname()}" in message
         assert sorted(p.name for p in out.iterdir()) == [folder.LOCK, folder.OWNER]
+    for name in (folder.LOCK, folder.OWNER):
+        (out / name).touch()
     assert run_train([*SMALL.split(), "--epochs=1", "--warmup-epochs=0", "--output", str(out)]) == 0
     assert not {folder.LOCK, folder.OWNER} & {p.name for p in out.iterdir()}
 
 
-def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, capsys):
-    save, calls = torch.save, []
+@pytest.mark.parametrize("owner, name, calls", [(torch, "save", 2), (pd.DataFrame, "to_csv", 1)])
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path, monkeypatch, capsys, owner, name, calls
+):
+    write, written = getattr(owner, name), []
 
-    def full(state, path):
-        calls.append(path)
-        if len(calls) > 2:
+    def full(*given, **how):
+        written.append(name)
+        if len(written) > calls:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(state, path)
+        write(*given, **how)
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(owner, name, full)
     assert "No space left" in refused(tmp_path, capsys)
     run = tmp_path / "o/runs/tmkt-seed42"
     assert torch.load(run / "last.pt", weights_only=True)["position"]["epoch"] == 1
     assert not list(run.glob(".*tmp"))
 
 
-def test_a_full_disk_while_logging_is_one_message(tmp_path, monkeypatch, capsys):
-    def full(self, path, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    assert "No space left" in refused(tmp_path, capsys)
-
-
-def test_bf16_trains_with_finite_float32_losses_and_writes_tensorboard(tmp_path):
+def test_bf16_trains_with_finite_losses_writes_tensorboard_and_its_config_reads_back(tmp_path):
+    output = tmp_path / "o"
     words = "--model Transfer_VGG_SNN --width-divisor 16 --event-size 16 --step 2 --tensorboard"
-    words += f" --amp bf16 --output {tmp_path / 'o'}"
-    assert run_train([*SMALL.split(), *words.split()]) == 0
-    log = pd.read_csv(tmp_path / "o/runs/tmkt-seed42/log.csv")
-    assert log.loss.between(0.1, 20).all()
-    assert list((tmp_path / "o/runs/tmkt-seed42/tensorboard").iterdir())
-
-
-def test_the_saved_config_reads_back_to_the_same_options(comparison, tmp_path):
-    words = [*SMALL.split(), "--mixup-ratio", "0.6", "--no-mag", "--output", str(tmp_path / "o")]
+    words = f"{SMALL} {words} --amp bf16 --mixup-ratio 0.6 --no-mag --output {output}".split()
     assert run_train(words) == 0
-    options, _ = resolve(parse(["-c", str(tmp_path / "o/config.yaml")]))
-    again, _ = resolve(parse(words))
-    assert {**vars(options), "config": None} == {**vars(again), "config": None}
+    assert pd.read_csv(output / "runs/tmkt-seed42/log.csv").loss.between(0.1, 20).all()
+    assert list((output / "runs/tmkt-seed42/tensorboard").iterdir())
+    options, _ = resolve(parse(["-c", str(output / "config.yaml")]))
+    assert {**vars(options), "config": None} == {**vars(resolve(parse(words))[0]), "config": None}

@@ -9,21 +9,17 @@ def run(argv: list[str]) -> int:
         build_parser().print_help()
         return 0
     given = parse(argv)
-    if getattr(given, "eval", False):
-        from .. import distributed
-        from ..engine.stored import evaluate_stored
-
-        with distributed.processes():
-            evaluate_stored(given, distributed.say)
-        return 0
-    options, remarks = resolve(given)
+    stored = getattr(given, "eval", False)
+    options, remarks = (given, []) if stored else resolve(given)
     from .. import distributed
     from ..engine.compare import compare
+    from ..engine.stored import evaluate_stored
     from ..methods.names import refuse_idle
 
-    refuse_idle(options, argv)
+    if not stored:
+        refuse_idle(options, argv)
     with distributed.processes():
         for remark in remarks:
             distributed.say(remark)
-        compare(options, distributed.say)
+        (evaluate_stored if stored else compare)(options, distributed.say)
     return 0

@@ -24,11 +24,8 @@ FORMAT = 1
 
 @dataclass
 class Position:
-    """Everything that the loop counts; saved with a checkpoint.
-
-    ``epoch`` and ``batch`` are the next to run. ``best_score`` is on the validation recordings
-    where there are any, ``best_test`` and ``last_test`` are on the test recordings.
-    """
+    """What the loop counts: ``epoch`` and ``batch`` are the next to run; ``best_score`` is on the
+    validation recordings where there are any, ``best_test`` and ``last_test`` on the test ones."""
 
     epoch: int = 0
     batch: int = 0
@@ -41,7 +38,7 @@ class Position:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically: a full disk or a killed process leaves the previous checkpoint."""
+    """Write whole or not at all: a full disk or a killed process leaves the previous one."""
     try:
         with replacing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
@@ -76,19 +73,14 @@ def load_any(path: Path) -> Any:
 
 def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path, name: str) -> None:
     """Load ``weights`` strictly into ``model``; a misfit is a UserError that says what differs."""
-    own, seen = model.state_dict(), []
-    seen += [f"missing {k}" for k in sorted(own.keys() - weights.keys())]
-    seen += [f"surplus {k}" for k in sorted(weights.keys() - own.keys())]
-    for k in sorted(own.keys() & weights.keys()):
-        if own[k].shape != weights[k].shape:
-            seen.append(f"{k}: file {tuple(weights[k].shape)}, model {tuple(own[k].shape)}")
-    if seen:
-        more = f" and {len(seen) - 4} more" if len(seen) > 4 else ""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        _, *seen = map(str.strip, str(error).splitlines())
         raise UserError(
-            f"The checkpoint {path} does not fit {name}: {'; '.join(seen[:4])}{more}. Give the "
-            "options that it was trained with (config.yaml beside it, with -c)."
-        )
-    model.load_state_dict(weights)
+            f"The checkpoint {path} does not fit {name}: {' '.join(seen)[:500]} Give the options "
+            "that it was trained with (config.yaml beside it, with -c)."
+        ) from error
 
 
 def random_state() -> dict[str, Any]:
@@ -106,7 +98,6 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Undo everything since :func:`random_state`."""
     torch.set_rng_state(state["torch"])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
@@ -154,14 +145,11 @@ def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     Options that are unset, or newer than the run, are not there: it was made with their defaults.
     """
     defaults = {action.dest: action.default for action in build_parser()._actions}
-
-    def same(n: str) -> bool:
-        return seen.get(n) == expected.get(n) or (n not in seen and expected[n] == defaults.get(n))
-
-    names = sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY))
-    lines = [
-        f"  {n}: there {seen.get(n)!r}, here {expected.get(n)!r}\n" for n in names if not same(n)
-    ]
+    lines = []
+    for n in sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY)):
+        there, here = seen.get(n), expected.get(n)
+        if there != here and (n in seen or here != defaults.get(n)):
+            lines.append(f"  {n}: there {there!r}, here {here!r}\n")
     if lines:
         raise UserError(
             f"{what} belongs to a different run:\n{''.join(lines)}Choose another --output, or give "

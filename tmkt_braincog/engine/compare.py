@@ -26,17 +26,12 @@ from .checkpoint import same_run
 from .folder import LOCK, OWNER, owned, write_environment, write_json
 from .memory import keep_freed_memory
 from .stops import StopSignal
-from .train import Result, Trainer
+from .train import Trainer
 
-# What a data set is loaded by.
+# What a data set is loaded by: its name, then the fields of a LoadSpec in their order.
 DATA_OPTIONS = (
-    "target_dataset",
-    "data_root",
-    "step",
-    "event_size",
-    "train_portion",
-    "use_hsv",
-    "frame_mode",
+    *("target_dataset", "data_root", "step", "event_size"),
+    *("train_portion", "use_hsv", "frame_mode"),
 )
 
 
@@ -45,20 +40,11 @@ def load_data(options: Namespace) -> TransferData:
     data_set = DATASETS[options.target_dataset]
     if options.download and data_set.fetch is not None and options.data_root is not None:
         data_set.fetch(Path(options.data_root))
-    spec = LoadSpec(
-        options.data_root,
-        options.step,
-        options.event_size,
-        options.train_portion,
-        options.use_hsv,
-        options.frame_mode,
-    )
-    data = data_set.load(spec)
+    data = data_set.load(LoadSpec(*(getattr(options, name) for name in DATA_OPTIONS[1:])))
     if options.num_classes not in (None, len(data.classes)):
         raise UserError(
             f"--num-classes {options.num_classes}: {options.target_dataset} has "
-            f"{len(data.classes)} classes. Leave the option away, or choose the data set that you "
-            "mean."
+            f"{len(data.classes)} classes. Leave it away, or choose the data set that you mean."
         )
     return data
 
@@ -89,7 +75,8 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     first = options.seed[0]
     Trainer(single(options, options.method[0], first), data, splits[first], folder, device)
     with ExitStack() as held:
-        distributed.on_main(lambda: _hold(held, folder, options))
+        distributed.on_main(lambda: held.enter_context(owned(folder)))
+        distributed.on_main(lambda: claim(folder, options))
         for line in (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}"):
             if line:
                 say(line)
@@ -99,9 +86,7 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
                 for name in options.method:
                     one, where = single(options, name, seed), run_folder(folder, name, seed)
                     _run(one, data, split, where, device, signal)
-        return distributed.on_main(
-            lambda: _report(options, data, folder, bool(len(split.val)), say)
-        )
+        return distributed.on_main(lambda: _report(options, data, folder, splits[first], say))
 
 
 def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:
@@ -115,15 +100,16 @@ def _headline(options: Namespace, data: TransferData, device: torch.device) -> s
     )
 
 
-def _report(
-    options: Namespace, data: TransferData, folder: Path, validated: bool, say
-) -> pd.DataFrame:
-    rows = finished(folder, options.method)
-    selection = f"best epoch on the {'validation' if validated else 'test'} set"
+def _report(options: Namespace, data: TransferData, folder: Path, split: Split, say):
+    """Table of all finished runs: methods as in the options, then others; by seed."""
+    found = [json.loads(path.read_text()) for path in folder.glob("runs/*/result.json")]
+    rank = {name: i for i, name in enumerate(dict.fromkeys([*options.method, *METHODS, *SYSTEMS]))}
+    found.sort(key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
+    rows = pd.DataFrame(found)
+    selection = f"best epoch on the {'validation' if len(split.val) else 'test'} set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
     note = " ".join(notes(data.remarks, data.emulated, distributed.count(), options.sync_bn))
-    table = write_report(rows, folder, title, selection, note, data.emulated)
-    say(f"\n{table}")
+    say(f"\n{write_report(rows, folder, title, selection, note, data.emulated)}")
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
 
@@ -172,38 +158,27 @@ def check_output(options: Namespace) -> Path:
     folder = Path(options.output)
     config = folder / "config.yaml"
     if config.exists():
-        shared = {"method", "seed"}  # more methods and seeds may join a comparison
-        there = {k: v for k, v in yaml.safe_load(config.read_text()).items() if k not in shared}
-        here = {k: v for k, v in identity(options).items() if k not in shared}
-        same_run(there, here, f"The output folder {folder}")
+        there, here = yaml.safe_load(config.read_text()), identity(options)
+        both = {"method": None, "seed": None}  # more methods and seeds may join a comparison
+        same_run(there | both, here | both, f"The output folder {folder}")
         if options.resume is None:
             raise UserError(
                 f"The output folder {folder} already holds this run. Add --resume to keep what is "
                 "finished and go on, or choose another --output."
             )
-    elif folder.exists() and (not folder.is_dir() or _others(folder)):
+    elif folder.exists() and (
+        not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, OWNER}
+    ):
         raise UserError(
             f"The output folder {folder} holds other files: choose an empty or a new one."
         )
     return folder
 
 
-def _others(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {LOCK, OWNER}
-
-
 def claim(folder: Path, options: Namespace) -> None:
     """Write ``config.yaml``, which marks the folder as this run's."""
-    try:
-        with replacing(folder / "config.yaml") as temporary:
-            save_yaml(options, temporary)
-    except OSError as error:
-        raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
-
-
-def _hold(held: ExitStack, folder: Path, options: Namespace) -> None:
-    held.enter_context(owned(folder))
-    claim(folder, options)
+    with replacing(folder / "config.yaml") as temporary:
+        save_yaml(options, temporary)
 
 
 def _run(
@@ -213,29 +188,17 @@ def _run(
     folder: Path,
     device: torch.device,
     signal: StopSignal,
-) -> Result:
-    done, last = folder / "result.json", folder / "last.pt"
-    is_finished, is_begun = distributed.from_main((done.exists(), last.exists()))
-    if is_finished:
-        return Result(**json.loads(done.read_text()))
+) -> None:
+    """Train this run, or go on with it; one that is finished is left alone."""
+    there = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    there = distributed.from_main(there)
+    if "result.json" in there:
+        return
     trainer = Trainer(options, data, split, folder, device)
     if options.resume not in (None, "auto"):
         trainer.restore(Path(options.resume))
-    elif options.resume and is_begun:
-        trainer.restore(last)
-    distributed.on_main(lambda: _write_origin(folder, data, split, device))
-    return trainer.fit(signal)
-
-
-def _write_origin(folder: Path, data: TransferData, split: Split, device: torch.device) -> None:
-    """Keep what the run is made from: its split and its environment."""
-    write_json(folder / "split.json", split.record(data), indent=0)
-    write_environment(folder, device)
-
-
-def finished(folder: Path, order: list[str]) -> pd.DataFrame:
-    """Rows of all finished runs under ``folder``: methods as in ``order``, then others; by seed."""
-    rows = [json.loads(p.read_text()) for p in folder.glob("runs/*/result.json")]
-    rank = {name: i for i, name in enumerate(dict.fromkeys([*order, *METHODS, *SYSTEMS]))}
-    rows.sort(key=lambda r: (rank.get(r["method"], len(rank)), r["method"], r["seed"]))
-    return pd.DataFrame(rows)
+    elif options.resume and "last.pt" in there:
+        trainer.restore(folder / "last.pt")
+    distributed.on_main(lambda: write_json(folder / "split.json", split.record(data), indent=0))
+    distributed.on_main(lambda: write_environment(folder, device))
+    trainer.fit(signal)

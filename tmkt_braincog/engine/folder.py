@@ -6,8 +6,8 @@ import platform
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +31,25 @@ def owned(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is made, against other programs; a crash lets go of it.
 
     Raises:
-        UserError: another program, named by host and process, holds it; or it cannot be written.
+        UserError: another program, named by host and process, holds it.
     """
-    lock = FileLock(folder / LOCK)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(folder / LOCK), folder / OWNER
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
+        who = owner.read_text() if owner.exists() else "it has not said which"
         raise UserError(
-            f"Another program is writing to the output folder {folder} ({_owner(folder)}): wait "
-            "for it, stop it, or choose another --output."
+            f"Another program is writing to the output folder {folder} ({who}): wait for it, stop "
+            "it, or choose another --output."
         ) from error
-    except OSError as error:
-        raise UserError(f"Cannot write to the output folder {folder}: {error}") from error
     try:
-        with suppress(OSError):  # only for the message above
-            who = {"host": socket.gethostname(), "process": os.getpid()}
-            (folder / OWNER).write_text(json.dumps(who))
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        for name in (OWNER, LOCK):  # while it is held: afterwards they may be another program's
-            with suppress(OSError):
-                (folder / name).unlink()
+        for path in (owner, folder / LOCK):  # while it is held: later they may be another's
+            path.unlink(missing_ok=True)
         lock.release()
-
-
-def _owner(folder: Path) -> str:
-    try:
-        seen = json.loads((folder / OWNER).read_text())
-        return f"process {seen['process']} on {seen['host']}"
-    except (OSError, ValueError, KeyError):
-        return "it has not said which"
 
 
 def write_json(path: Path, record: Any, indent: int = 1) -> None:
@@ -77,23 +65,20 @@ class EpochLog:
     """
 
     def __init__(self, folder: Path, tensorboard: bool):
-        self.path = folder / "log.csv"
+        self.folder, self.tensorboard = folder, tensorboard
         self.rows: list[dict[str, Any]] = []
-        self._tensorboard = str(folder / "tensorboard") if tensorboard else None
         self._writer: Any = None
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one epoch's numbers; ``epoch`` is among them."""
         self.rows.append(row)
-        with replacing(self.path) as temporary:
+        with replacing(self.folder / "log.csv") as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        if self._tensorboard is None:
-            return
-        if self._writer is None:
+        if self.tensorboard and self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self._writer = SummaryWriter(self._tensorboard, purge_step=row["epoch"])
-        for name, value in row.items():
+            self._writer = SummaryWriter(self.folder / "tensorboard", purge_step=row["epoch"])
+        for name, value in row.items() if self._writer else ():
             if name != "epoch" and value is not None:
                 self._writer.add_scalar(name, value, row["epoch"])
 
@@ -109,9 +94,9 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "tmkt_braincog": VERSION,
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if gpu else _processor(),
+        "device": torch.cuda.get_device_name(device) if gpu else processor(),
         "cuda": torch.version.cuda or "none" if gpu else "unused",
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
@@ -119,14 +104,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # used from a checkout
-        return "not installed"
-
-
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name as Linux tells it."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*: (.*)$", info.read_text() if info.exists() else "", re.M)
@@ -135,12 +113,7 @@ def _processor() -> str:
 
 def write_environment(folder: Path, device: torch.device) -> None:
     """Keep :func:`environment` in ``folder``; a run that goes on elsewhere adds another entry."""
-    before, now = read_environment(folder), environment(device)
-    if not before or before[-1] != now:
-        write_json(folder / ENVIRONMENT, [*before, now])
-
-
-def read_environment(folder: Path) -> list[dict[str, str | int]]:
-    """The environments that a run has seen, in order; empty where none was kept."""
-    path = folder / ENVIRONMENT
-    return json.loads(path.read_text()) if path.exists() else []
+    path, now = folder / ENVIRONMENT, environment(device)
+    before = json.loads(path.read_text()) if path.exists() else []
+    if before[-1:] != [now]:
+        write_json(path, [*before, now])

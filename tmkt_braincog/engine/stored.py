@@ -4,9 +4,7 @@ Three kinds of file: checkpoints of this program, which hold all options; timm's
 (``state_dict``, ``args``), in which the baseline's weights are published; and a bare state dict.
 """
 
-import argparse
 from argparse import Namespace
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +33,23 @@ UNKNOWN_SPLIT = (
 )
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Weights from a file.
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool, list[str]]:
+    """Weights by name, the options that the file tells, whether it is our own, and remarks.
 
-    Attributes:
-        weights: by parameter name.
-        options: those that they were trained with, as far as the file says.
-        is_own: whether the file is this program's, which says all of them.
-        notes: what the user should know of the file.
+    Raises:
+        UserError: none of the three kinds of file.
     """
-
-    weights: dict[str, Tensor]
-    options: dict[str, Any]
-    is_own: bool
-    notes: list[str] = field(default_factory=list)
-
-
-def read(path: Path) -> Stored:
-    """The weights in any of the three kinds of file; a UserError for any other."""
-    with torch.serialization.safe_globals([argparse.Namespace]):  # timm's container holds one
+    with torch.serialization.safe_globals([Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
     known = state if isinstance(state, dict) else {}
     if known.get("format") == checkpoint.FORMAT:
-        return Stored(known["model"], dict(known["identity"]), is_own=True)
-    notes, options, weights = [], {}, known
+        return known["model"], known["identity"], True, []
+    said, options, weights = [UNKNOWN_SPLIT], {}, known
     if "state_dict" in known:
         average = known.get("state_dict_ema")
         weights = average or known["state_dict"]
         epoch = f", epoch {known['epoch']}" if "epoch" in known else ""
-        notes.append(
+        said.append(
             f"{path} is a container of timm ({known.get('arch', 'unnamed')}{epoch}): the "
             f"{'moving average of the ' if average else ''}weights in it."
         )
@@ -77,7 +62,7 @@ def read(path: Path) -> Stored:
             "with a 'state_dict', or a state dict alone."
         )
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    return Stored(weights, options, is_own=False, notes=notes)
+    return weights, options, False, said
 
 
 def evaluate_stored(given: Namespace, say=print) -> Metrics:
@@ -94,81 +79,53 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     if not getattr(given, "eval_checkpoint", None):
         raise UserError("--eval needs --eval-checkpoint FILE.")
     path = Path(given.eval_checkpoint)
-    stored = read(path)
-    changed = _changes(given, stored, path)
-    options, _ = resolve(Namespace(**{**stored.options, **vars(given)}))
+    weights, kept, is_own, said = read(path)
+    said += _changes(given, kept, is_own, path)
+    options, _ = resolve(Namespace(**{**kept, **vars(given)}))
     device, remark = choose_device(options.device)
     data = distributed.main_first(lambda: load_data(options))
     model = build_model(options, len(data.classes), device)
-    fitted, notes = _fitted(stored, model.state_dict())
-    checkpoint.load_weights(model, fitted, path, f"--model {options.model}")
+    if not is_own:
+        weights = _fitted(weights, model.state_dict(), said)
+    checkpoint.load_weights(model, weights, path, f"--model {options.model}")
     split = make_split(data, options, options.seed[0])
     amp = options.amp == "bf16"
     metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=amp)
-    audit = f"Seed {options.seed[0]}. {split.audit}" if stored.is_own else UNKNOWN_SPLIT
-    for line in (remark, *stored.notes, *notes, *changed, *data.remarks, audit):
-        if line:
-            say(line)
+    audit = f"Seed {options.seed[0]}. {split.audit}" if is_own else ""
+    for line in filter(None, (remark, *said, *data.remarks, audit)):
+        say(line)
     say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
     return metrics
 
 
-def _changes(given: Namespace, stored: Stored, path: Path) -> list[str]:
+def _changes(given: Namespace, kept: dict[str, Any], is_own: bool, path: Path) -> list[str]:
     """Lines on options that the command line changes; a UserError where that changes the split."""
     changed = {}
-    for name in sorted(vars(given).keys() & stored.options.keys()):
-        here, there = _plain(getattr(given, name)), _plain(stored.options[name])
+    for name in sorted(vars(given).keys() & kept.keys()):
+        here, there = getattr(given, name), kept[name]
         if name == "target_dataset":
             here = DATASETS.canonical(here)
         if here != there:
-            changed[name] = here, there
-    bad = [name for name in changed if name in SPLIT]
-    if stored.is_own and bad and "target_dataset" not in changed:
-        said = [f"{n}: {changed[n][0]} here, {changed[n][1]} in the file" for n in bad]
+            changed[name] = f"{name}: {here}, in place of the file's {there}."
+    bad = [line for name, line in changed.items() if name in SPLIT]
+    if is_own and bad and "target_dataset" not in changed:
         raise UserError(
-            f"--eval of {path}: {'; '.join(said)}. With another split the network is asked about "
-            f"recordings that it was trained on: leave {'these' if len(bad) > 1 else 'this'} "
-            f"option{'s' if len(bad) > 1 else ''} away."
+            f"--eval of {path}: {' '.join(bad)} With another split the network is asked about "
+            "recordings that it was trained on: leave this away."
         )
-    return [f"{n}: {here}, in place of the file's {there}." for n, (here, there) in changed.items()]
+    return [*changed.values()]
 
 
-def _plain(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _fitted(stored: Stored, own: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _fitted(weights: dict[str, Tensor], own: dict[str, Tensor], said: list[str]):
     """The weights with what a foreign file may lack or have too much, and remarks on that."""
-    if stored.is_own:
-        return stored.weights, []
-    weights, notes = dict(stored.weights), []
     constants = {k for k in own if k.endswith((".threshold", ".act_fun.alpha"))} - weights.keys()
     if constants:
-        weights |= {name: own[name] for name in constants}
-        notes.append(
+        said.append(
             "The file has no constants of the neurons: --threshold and --act-fun give them."
         )
+    weights = weights | {name: own[name] for name in constants}
     surplus = sorted(weights.keys() - own.keys())
     if surplus and not own.keys() - weights.keys():
-        notes.append(f"Not used: {', '.join(surplus)}.")
+        said.append(f"Not used: {', '.join(surplus)}.")
         weights = {name: value for name, value in weights.items() if name in own}
-    _explain(weights, own)
-    return weights, notes
-
-
-def _explain(weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """A UserError for the misfits that have a meaning: input channels, classes."""
-    for name, value in weights.items():
-        if name not in own or value.shape == own[name].shape:
-            continue
-        theirs, ours = tuple(value.shape), tuple(own[name].shape)
-        if len(ours) == 4 and theirs[0] == ours[0] and theirs[2:] == ours[2:] and ours[1] == 2:
-            raise UserError(
-                f"The weights take {theirs[1]} input channels ({name}: {theirs}); frames have 2, "
-                "the polarities. They were not trained on events, or with another input layer."
-            )
-        if len(ours) == 2 and theirs[1:] == ours[1:]:
-            raise UserError(
-                f"The weights tell {theirs[0]} classes apart ({name}); the data set has {ours[0]}: "
-                "choose the data that they were trained on with --target-dataset."
-            )
+    return weights
