@@ -20,8 +20,7 @@ from .errors import UserError
 
 T = TypeVar("T")
 
-# The other processes wait while the first one builds a frame cache.
-PATIENCE = timedelta(hours=4)
+PATIENCE = timedelta(hours=4)  # the others wait while the first process builds a frame cache
 
 
 @contextmanager
@@ -74,10 +73,7 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Run ``function`` in the main process alone; its result is that of all processes.
-
-    So is its UserError or OSError (a full disk).
-    """
+    """Run ``function`` in the main process; its result, UserError or OSError is that of all."""
     value = problem = None
     if is_main():
         try:
@@ -99,11 +95,7 @@ def main_first(function: Callable[[], T]) -> T:
 
 def mean(x: Tensor) -> Tensor:
     """Mean of ``x`` over the processes, without gradient."""
-    if count() == 1:
-        return x
-    x = x.detach().clone()
-    dist.all_reduce(x)
-    return x / count()
+    return x if count() == 1 else _Sum.apply(x.detach()) / count()
 
 
 def smallest(x: int | Tensor) -> int:

@@ -5,7 +5,6 @@ then the defaults shown by ``--help``.
 """
 
 import argparse
-import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
@@ -65,19 +64,14 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     """The options of a recipe, by name, as a file or as a mapping, checked like a command line."""
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = recipe if isinstance(recipe, str) else "recipe"
-    parser = _sparse_parser()
+    parser, words = _sparse_parser(), list[str]()
     actions = {
         o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
     }
-    words: list[str] = []
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
         if name not in actions or actions[name].dest in ("help", "config"):
-            close = difflib.get_close_matches(name, actions, n=2)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise UserError(
-                f"{where}: unknown option {key!r}.{hint} Run with --help for all options."
-            )
+            raise UserError(f"{where}: {unknown_name('option', str(key), actions)}")
         words += _words(actions[name], value, f"{where}: {key}")
     return parser.parse_args(words)
 
@@ -162,18 +156,14 @@ def _try_methods(options: Namespace) -> None:
 
 def _methods(given: Namespace, options: Namespace) -> tuple[list[str], list[str]]:
     """The methods' names, and a remark where they follow from other words."""
-    if "method" in given:
-        return list(given.method), []
-    if not any(s in given for s in BASELINE_SWITCHES):
-        return ["tmkt"], []
+    if "method" in given or not any(s in given for s in BASELINE_SWITCHES):
+        return list(getattr(given, "method", ["tmkt"])), []
     for flag in BASELINE_FLAGS:
         if flag not in given:
             setattr(options, flag, False)
     flags = [f"{f.replace('_', '-')} {'on' if vars(options)[f] else 'off'}" for f in BASELINE_FLAGS]
-    return ["baseline"], [
-        "No --method, but switches of the published baseline: running --method baseline, with "
-        f"{', '.join(flags)}."
-    ]
+    remark = "No --method, but switches of the published baseline: running --method baseline, with"
+    return ["baseline"], [f"{remark} {', '.join(flags)}."]
 
 
 def identity(options: Namespace) -> dict[str, Any]:

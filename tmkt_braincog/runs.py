@@ -37,9 +37,7 @@ class Run:
     Attributes:
         options: those of ``<output>/config.yaml``, with this method and seed alone.
         result: ``result.json``, or its row of ``comparison.csv`` where only that was kept; or None.
-        log: ``log.csv``, one row per epoch.
-        split: ``split.json``: audit, remarks, names of the recordings.
-        environments: ``environment.json``: versions and machines that it has run on.
+        log, split, environments: ``log.csv``, ``split.json`` and ``environment.json``.
     """
 
     folder: Path
@@ -63,9 +61,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        if self.result is not None:
-            return "finished"
-        return f"{len(self.log)} of {self.options.epochs} epochs" if len(self.log) else "not begun"
+        reached = f"{len(self.log)} of {self.options.epochs} epochs" if len(self.log) else ""
+        return "finished" if self.result is not None else reached or "not begun"
 
     @property
     def emulated(self) -> bool:
@@ -75,9 +72,8 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What every result made from it must say."""
-        counts = [int(kept.get("processes", 1)) for kept in self.environments]
-        remarks, sync_bn = self.split.get("remarks", ()), self.options.sync_bn
-        return notes(remarks, self.emulated, max(counts, default=1), sync_bn)
+        most = max((int(kept.get("processes", 1)) for kept in self.environments), default=1)
+        return notes(self.split.get("remarks", ()), self.emulated, most, self.options.sync_bn)
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -90,13 +86,11 @@ class Run:
 
 def value_text(value: object) -> str:
     """An option's value; 3 for 3.0, on or off for a switch."""
+    if value is None or isinstance(value, bool):
+        return {None: "not set", True: "on", False: "off"}[value]
     if isinstance(value, list):
         return " ".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "not set" if value is None else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
@@ -116,12 +110,12 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
-    """Those that the options name, then others that joined them."""
+    """Those that the options name, then others that joined them; what cannot be read is absent."""
 
     def read(path: Path, how: Callable[[Path], Any], otherwise: Any) -> Any:
         try:
             return how(path) if path.exists() else otherwise
-        except (OSError, ValueError, UserError) as error:  # json's and pandas' are ValueErrors
+        except (OSError, ValueError) as error:  # json's, pandas' and our own are ValueErrors
             problems.append(f"{path} cannot be read ({error}): taken as absent.")
             return otherwise
 
@@ -130,14 +124,14 @@ def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[R
     joined = [(method, int(seed)) for method, _, seed in there if seed.isdigit()]
     for one in dict.fromkeys([*product(options.method, options.seed), *joined, *table]):
         place = run_folder(output, *one)
-        result = read(place / "result.json", _result, None)
-        if table and result and one not in table:
-            problems.append(f"{output / 'comparison.csv'} is older than {place}, and lacks it.")
-        log = read(place / "log.csv", pd.read_csv, pd.DataFrame())
-        split = read(place / "split.json", partial(_json, dict), {})
-        environments = read(place / ENVIRONMENT, partial(_json, list), [])
-        own = single(options, *one)
-        yield Run(place, own, result or table.get(one), log, split, environments)
+        yield Run(
+            place,
+            single(options, *one),
+            read(place / "result.json", _result, None) or table.get(one),
+            read(place / "log.csv", pd.read_csv, pd.DataFrame()),
+            read(place / "split.json", partial(_json, dict), {}),
+            read(place / ENVIRONMENT, partial(_json, list), []),
+        )
 
 
 def read_options(config: Path) -> Namespace:
@@ -183,12 +177,11 @@ def run_folders(given: Path, seed: int | None = None) -> list[Path]:
     found = all_seeds(given)
     if found == [given]:
         return found
-    seeds = sorted({int(path.name.rpartition("-seed")[2]) for path in found})
-    if seed not in (None, *seeds):
-        there = ", ".join(map(str, seeds))
+    of = {path: int(path.name.rpartition("-seed")[2]) for path in found}
+    if seed not in (None, *of.values()):
+        there = ", ".join(map(str, sorted(set(of.values()))))
         raise UserError(f"{given} holds no finished run of seed {seed} (seeds there: {there}).")
-    wanted = seeds[0] if seed is None else seed
-    return [path for path in found if path.name.endswith(f"-seed{wanted}")]
+    return [path for path in found if of[path] == (min(of.values()) if seed is None else seed)]
 
 
 def reopen(
@@ -198,9 +191,6 @@ def reopen(
     data_root: str | None = None,
 ) -> list[Trainer]:
     """The trainers of these run folders as they were at the checkpoint. Nothing is written.
-
-    What there is to look at: ``options``, ``data``, ``split``, ``pairs``, ``model`` (in training
-    mode), ``method``, ``name``, ``seed``, ``log.rows``.
 
     Args:
         checkpoint: its file name; None: the initial weights of the run's seed.
@@ -212,22 +202,21 @@ def reopen(
             method, seed and the methods' own options; the message shows the difference.
     """
     runs = [run_options(Path(folder)) for folder in folders]
-    check_comparable(folders, runs)
+    names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
+    first, *others = [{name: getattr(run, name) for name in names} for run in runs]
+    for folder, other in zip(folders[1:], others, strict=True):
+        same_run(other, first, f"{folder}, compared with {folders[0]},")
     loaded: dict[tuple, TransferData] = {}
     trainers = []
-    for folder, options in zip(folders, runs, strict=True):
-        options.device = device
-        options.data_root = data_root or options.data_root
+    for folder, options in zip(map(Path, folders), runs, strict=True):
+        options.device, options.data_root = device, data_root or options.data_root
         options.tensorboard = options.download = False
         key = tuple(getattr(options, name) for name in DATA_OPTIONS)
-        if key not in loaded:
-            loaded[key] = load_data(options)
-        data, (seed,) = loaded[key], options.seed
-        split = make_split(data, options, seed)
-        trainer = Trainer(options, data, split, Path(folder), choose_device(device)[0])
+        data = loaded[key] = loaded[key] if key in loaded else load_data(options)
+        split = make_split(data, options, options.seed[0])
+        trainers.append(Trainer(options, data, split, folder, choose_device(device)[0]))
         if checkpoint is not None:
-            trainer.restore(Path(folder) / checkpoint)
-        trainers.append(trainer)
+            trainers[-1].restore(folder / checkpoint)
     return trainers
 
 
@@ -244,11 +233,3 @@ def run_options(folder: Path) -> Namespace:
         there = sorted(p.name for p in folder.parent.glob("*-seed*"))
         raise UserError(f"There is no run {folder}. Beside it: {', '.join(there) or 'none'}.")
     return single(resolve(parse(["-c", str(config)]))[0], name, int(seed))
-
-
-def check_comparable(folders: Sequence[Path], runs: Sequence[Namespace]) -> None:
-    """A UserError for runs of different data, model or training, with the options that differ."""
-    names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
-    first, *others = [{name: getattr(run, name) for name in names} for run in runs]
-    for folder, other in zip(folders[1:], others, strict=True):
-        same_run(other, first, f"{folder}, compared with {folders[0]},")

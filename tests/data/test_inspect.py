@@ -14,8 +14,8 @@ from standin_ncaltech101 import write_tree
 from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_data
+from tmkt_braincog import inspect as report
 from tmkt_braincog import inspect_picture as picture
-from tmkt_braincog import inspect_text as report
 from tmkt_braincog.data import (
     DATASETS,
     NO_TWIN,
@@ -150,12 +150,11 @@ def test_prepare_says_what_is_there_and_what_is_missing(root, capsys):
     said = flat(out)
     for words in (
         "look 7 of 70,000 recordings, in 3 of 10 classes; these classes differ from the published "
-        "table: "
-        "0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; 7 classes have no recording: 2, 4, 5, 6, 7, "
-        "8, 9 ok",
-        "ok no recording is empty",
-        "look 1 recording had timestamps out of order (1 events; sorted): Train/1/00002.bin",
-        "look 14 images, 4 to 6 per class; 7 classes have no image: 2, 4, 5, 6, 7, 8, 9 ok",
+        "table: 0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; classes without recording: 7 (2, 4, "
+        "5, 6, 7, 8, 9) ok",
+        "ok empty recordings: none",
+        "look recordings with timestamps out of order (sorted): 1 (Train/1/00002.bin)",
+        "look 14 images, 4 to 6 per class; classes without image: 7 (2, 4, 5, 6, 7, 8, 9) ok",
         "ok 7 of 7 recordings have the image that they show",
         "Audit: 0 static twins of validation or test recordings can be trained on.",
     ):
@@ -183,9 +182,7 @@ def test_of_the_differing_classes_every_one_is_named(photographs, capsys):
     words = ("--data-root", photographs, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
     status, out, _ = run(capsys, "prepare", "NCALTECH101", *words, "--no-download")
     assert status == 0 and "24 of 8,709 recordings, in 3 of 101 classes" in out
-    differing = (
-        "table: accordion: 10 of 55, dolphin: 10 of 65, yin_yang: 4 of 60; 98 classes have no"
-    )
+    differing = "table: accordion: 10 of 55, dolphin: 10 of 65, yin_yang: 4 of 60; classes without"
     assert differing in flat(out)
     assert "BACKGROUND_Google, Faces_easy, Leopards" in flat(out) and "and 88 more" in flat(out)
     assert "look 23 of 24 recordings have the image that they show" in flat(out)
@@ -204,22 +201,22 @@ def test_completeness():
     assert report.completeness(data, ())[0]
 
 
-FAR = "1 recording has less than 1/100 or more than 100 times the median's events: r"
+FAR = "recordings of 100 times fewer or more events than the median's: 1 (r"
+SHORT = "recordings of less than 3 us, too short for 3 frames: 1 (r2.bin)"
+UNSORTED = "recordings with timestamps out of order (sorted): 2 (r0.bin, r3.bin)"
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "said"),
+    "name, values, said",
     [
-        ("n_events", [1000, 0, 0, 1000], "2 recordings are empty: r1.bin, r2.bin"),
-        ("duration_us", [3, 3, 2, 9], "1 recording lasts less than 3 us, too short for 3 frames: "
-         "r2.bin"),
-        ("n_events", [1000, 9, 1000, 1000], f"{FAR}1.bin"),
-        ("n_events", [1000, 1000, 1000, 100_001], f"{FAR}3.bin"),
+        ("n_events", [1000, 0, 0, 1000], "empty recordings: 2 (r1.bin, r2.bin)"),
+        ("duration_us", [3, 3, 2, 9], SHORT),
+        ("n_events", [1000, 9, 1000, 1000], f"{FAR}1.bin)"),
+        ("n_events", [1000, 1000, 1000, 100_001], f"{FAR}3.bin)"),
         ("n_events", [1000, 10, 1000, 100_000], None),
-        ("n_unsorted", [7, 0, 0, 5], "2 recordings had timestamps out of order (12 events; "
-         "sorted): r0.bin, r3.bin"),
+        ("n_unsorted", [7, 0, 0, 5], UNSORTED),
     ],
-)  # fmt: skip
+)
 def test_odd_recordings_are_named(name, values, said):
     data = small_data()
     sound = [c for c in report.checks(data, ()) if not c[0]]
@@ -232,7 +229,7 @@ def test_odd_recordings_are_named(name, values, said):
 def test_classes_without_images_and_remarks_are_told():
     data = small_data(image_labels=torch.tensor([1, 1]), remarks=["Half of it is left out."])
     texts = [text for ok, text in report.checks(data, ()) if not ok]
-    assert "2 images, 2 per class; 1 class has no image: class_0" in texts
+    assert "2 images, 2 per class; classes without image: 1 (class_0)" in texts
     assert "Half of it is left out." in texts
 
 
@@ -265,7 +262,7 @@ def test_what_has_to_be_got_by_hand_is_said(tmp_path, capsys, registered):
     assert said == (2, "", "error: Get it from its owners.\nExpected:\n  a tree\n")
     (tmp_path / "file").write_text("x")
     status, _, err = run(capsys, "prepare", "nmnist", "--data-root", tmp_path / "file" / "data")
-    assert status == 2 and err.startswith("error: Cannot make the data root")
+    assert status == 2 and "could not be read or written" in err
 
 
 def test_what_cannot_be_used_is_not_ready(root, capsys):
@@ -299,7 +296,7 @@ def test_inspect_prints_the_sizes_and_both_audits(root, tmp_path, capsys):
     classes = "classes 3 of 10 have recordings: 0, 1, 3 recordings 7 images 14 of 28 x 28 pixels"
     split = "split 5 train, 2 test, 0 unused static pool 7 of 14 images, 2 to 3 per class"
     assert classes in table and split in table
-    assert "sensor 34 x 34 pixels frames [7, 4, 2, 34, 34] uint8, 64.7 kB" in table
+    assert "sensor 34 x 34 pixels frames [7, 4, 2, 34, 34] uint8, 0.1 MB" in table
     data = nmnist.load(LoadSpec(root, 4))
     for protocol in ("clean", "he2024"):
         options, _ = resolve(parse(["--target-dataset", "nmnist", "--protocol", protocol]))
@@ -308,7 +305,7 @@ def test_inspect_prints_the_sizes_and_both_audits(root, tmp_path, capsys):
     assert ["0", "3", "6,903", "2", "1", "6", "3"] in rows
     assert ["1", "2", "7,877", "2", "0", "4", "2"] in rows
     assert ["3", "2", "7,141", "1", "1", "4", "2"] in rows
-    assert "  7 classes have neither recordings nor images\n" in out
+    assert "neither recordings nor images: 7 classes\n" in out
     assert out.endswith(f"\nWritten: {path}\n")
     width, height = picture.draw(data).get_size_inches() * 200
     with Image.open(path) as image:
@@ -348,7 +345,7 @@ def test_inspect_a_set_of_several_sensor_sizes(photographs, tmp_path, capsys):
     assert len(set(zip(width.tolist(), height.tolist(), strict=True))) == 10
     ranges = f"{width.min()} to {width.max()} x {height.min()} to {height.max()}"
     assert f"sensor 10 sizes, {ranges} pixels" in flat(out)
-    assert "[24, 2, 2, 12, 12] float32, 55.3 kB" in out
+    assert "[24, 2, 2, 12, 12] float32, 0.1 MB" in out
     assert "static twins known for 23 recordings" in flat(out)
     rows = [line.split() for line in out.splitlines()]
     assert ["dolphin", "10", "65", "5", "5", "9", "4"] in rows
@@ -367,13 +364,8 @@ def test_of_many_classes_the_smallest_and_largest_are_shown():
     smallest, largest = (
         [f"class_{c}" for c in some] for some in (range(24, 19, -1), range(4, -1, -1))
     )
-    assert [row[0] for row in rows[1:]] == [*smallest, "...", *largest]
+    assert [row[0] for row in rows[1:]] == [*smallest, rows[6][0], *largest] and ".." in rows[6][0]
     assert rows[1][1:] == ["6", "6", "0", "1", "1"]
-
-
-def test_bytes_are_readable():
-    said = [report.bytes_text(n) for n in (0, 999, 57_800_000, 1_600_000_000_000)]
-    assert said == ["0 bytes", "999 bytes", "57.8 MB", "1,600.0 GB"]
 
 
 def test_a_picture_is_never_overwritten(tmp_path, capsys, monkeypatch):
@@ -382,9 +374,7 @@ def test_a_picture_is_never_overwritten(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(compare, "load_data", None)  # refused before anything is loaded
     status, out, err = run(capsys, "inspect", "ndigits", "--output", path)
     assert (status, out, path.read_text()) == (2, "", "mine")
-    assert (
-        err == f"error: {path} exists. Give --force to replace it, or another name with --output.\n"
-    )
+    assert err == f"error: {path} exists. Give --force to replace it, or another --output.\n"
     for name in (tmp_path / "x.jpg", tmp_path):
         status, _, err = run(capsys, "inspect", "ndigits", "--output", name)
         assert status == 2 and "expected a name in .png, .pdf, .svg" in err
@@ -418,7 +408,7 @@ def test_the_picture_shows_twin_and_frames():
         np.testing.assert_allclose(shown, expected, atol=1e-6)
     assert figure.get_suptitle() == "small, T = 3"
     emulated = picture.draw(small_data(emulated=True))
-    assert emulated.get_suptitle() == "small, T = 3, events emulated"
+    assert emulated.get_suptitle() == "small, T = 3, emulated\xa0events"
 
 
 def test_without_twin_the_first_image_of_the_class_stands_in():
@@ -517,18 +507,10 @@ def test_help_teaches(words, capsys):
     assert all(f"\n  tmkt data {c}" in out for c in ("list", "prepare nmnist", "inspect"))
 
 
-def test_every_set_says_how_it_is_had():
-    for name in DATASETS:
-        assert (
-            DATASETS[name].get in ("built in", "download", "by hand")
-            and DATASETS[name].needs != "see prepare"
-        )
-
-
 def test_list(capsys):
     status, out, _ = run(capsys, "list")
     assert status == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ["nmnist", "mnist", "download", "10", "28", "x", "28", "10", "70,000"] in rows
-    assert ["NCALTECH101", "CALTECH101", "download", "10", "48", "x", "48", "101", "8,709"] in rows
-    assert ["ndigits", "digits", "built", "in", "10", "28", "x", "28", "-", "-"] in rows
+    assert ["nmnist", "mnist", "download", "10", "28", "10", "70,000"] in rows
+    assert ["NCALTECH101", "CALTECH101", "download", "10", "48", "101", "8,709"] in rows
+    assert ["ndigits", "digits", "built", "in", "10", "28", "-", "-"] in rows

@@ -1,10 +1,7 @@
 """``tmkt data``: list data sets, get one ready, look at it."""
 
-import argparse
-from argparse import Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 from ..arguments import Parser, fraction, positive_int
 from ..registry import DATASETS
@@ -12,14 +9,8 @@ from ..registry import DATASETS
 # Command -> what it does, as a function of :mod:`tmkt_braincog.inspect` and in words.
 COMMANDS = {
     "list": ("list_known", "print the known data sets and what each needs"),
-    "prepare": (
-        "prepare",
-        "download what is missing, decode, check, and write the cache that training reads",
-    ),
-    "inspect": (
-        "inspect",
-        "print what a data set holds and draw images and event frames of some classes",
-    ),
+    "prepare": ("prepare", "download what is missing, decode, check, and write the frame cache"),
+    "inspect": ("inspect", "print what a data set holds, draw images and frames of some classes"),
 }
 DESCRIPTION = """\
 Data sets of tmkt_braincog: event recordings and the static images that go with them.
@@ -58,22 +49,22 @@ def parse_words(argv: list[str]) -> Namespace:
     return args
 
 
-def build_parser() -> argparse.ArgumentParser:
-    looks: dict[str, Any] = {
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-        "allow_abbrev": False,
-    }
-    parser = Parser(prog="tmkt data", description=DESCRIPTION, epilog=EXAMPLES, **looks)
+def build_parser() -> ArgumentParser:
+    parser = Parser(prog="tmkt data", description=DESCRIPTION, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (work, about) in COMMANDS.items():
-        description = f"{about[0].upper()}{about[1:]}."
-        command = commands.add_parser(
-            name, help=about, description=description, epilog=EXAMPLES, **looks
-        )
+        command = commands.add_parser(name, help=about, description=about, epilog=EXAMPLES)
         command.set_defaults(work=work, parser=command)
         add = command.add_argument
         if name != "list":
-            _shared_options(add)
+            add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
+            add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
+            own = "(default: the data set's own)"
+            add("--step", metavar="T", type=positive_int, help=f"time-steps T {own}")
+            size = f"side of the frames after resizing {own}"
+            add("--event-size", metavar="PIXELS", type=positive_int, help=size)
+            share = f"share of every class that trains {own}"
+            add("--train-portion", metavar="P", type=fraction, help=share)
         if name == "prepare":
             add("--no-download", action="store_true", help="use only what is there")
         if name == "inspect":
@@ -83,14 +74,3 @@ def build_parser() -> argparse.ArgumentParser:
             add("--classes", metavar="N", type=positive_int, default=5, help=rows)
             add("--force", action="store_true", help="replace a picture that exists")
     return parser
-
-
-def _shared_options(add: Callable[..., Any]) -> None:
-    add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
-    add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
-    steps = "time-steps T (default: the data set's recipe)"
-    add("--step", metavar="T", type=positive_int, help=steps)
-    size = "side of the frames after resizing (default: the data set's recipe)"
-    add("--event-size", metavar="PIXELS", type=positive_int, help=size)
-    share = "share of every class that trains (default: the data set's own split)"
-    add("--train-portion", metavar="P", type=fraction, help=share)
