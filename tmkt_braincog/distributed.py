@@ -1,8 +1,7 @@
 """Data-parallel training: N processes, started by ``torchrun``, each with its share of every batch.
 
 Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over
-the batch, so that their gradients, averaged by DDP, are those of the whole batch. What compares the
-samples of a batch with each other (CKA) sees the whole batch through :func:`gather_batch`.
+the batch, so that their gradients, averaged by DDP, are those of the whole batch.
 """
 
 import os
@@ -125,9 +124,7 @@ class _Sum(torch.autograd.Function):
         dist.all_reduce(x)
         return x
 
-    @staticmethod
-    def backward(ctx, d_out: Tensor) -> Tensor:
-        return _Sum.forward(ctx, d_out)
+    backward = forward
 
 
 class _Losses(nn.Module):

@@ -20,66 +20,52 @@ MANY, SHOWN = 20, 10  # a table of more classes shows as many, the smallest and 
 MOST_DIFFERING = 110  # more than N-Caltech101 has classes, far fewer than N-Omniglot
 OUTLIER = 100  # times fewer or more events than the median recording
 
-Fact = tuple[str, str]  # label and text
 Check = tuple[bool, str]  # False where a look at the files is worth it, and what was found
 
 
 def list_known(args: Namespace) -> None:
-    """The table of data sets, and what each needs."""
     rows = []
     for name in DATASETS:
-        options, counts = resolve(parse(["--target-dataset", name]))[0], DATASETS[name].counts
-        row = {"name": name, "static images": options.source_dataset, "get": DATASETS[name].get}
+        options, data_set = resolve(parse(["--target-dataset", name]))[0], DATASETS[name]
+        row = {"name": name, "static images": options.source_dataset, "get": data_set.get}
         row |= {"T": options.step, "pixels": options.event_size}
-        rows.append(row | {"classes": len(counts) or "-", "recordings": sum(counts) or "-"})
-    print(table(pd.DataFrame(rows)))
-    print("\nWhat each needs:")
-    print(fields((name, DATASETS[name].needs) for name in DATASETS))
+        row |= {"classes": len(data_set.counts) or "-", "recordings": sum(data_set.counts) or "-"}
+        rows.append(row)
+    needs = fields((name, DATASETS[name].needs) for name in DATASETS)
+    print(f"{table(pd.DataFrame(rows))}\n\nWhat each needs:\n{needs}")
     print("\nNext: tmkt data prepare NAME --data-root DIR")
 
 
 def prepare(args: Namespace) -> None:
-    """Fetch, load, check, and say whether the data set is ready.
-
-    Raises:
-        UserError: the data set cannot be used.
-    """
+    """Fetch, load, check, and say whether the data set is ready; a UserError if it is of no use."""
     options, words = _options(args)
-    data_set = DATASETS[args.name]
-    if data_set.fetch is not None and args.data_root is not None and not args.no_download:
-        root = Path(args.data_root)
-        root.mkdir(parents=True, exist_ok=True)
-        data_set.fetch(root)
+    counts, fetch = DATASETS[args.name].counts, DATASETS[args.name].fetch
+    if fetch is not None and args.data_root is not None and not args.no_download:
+        Path(args.data_root).mkdir(parents=True, exist_ok=True)
+        fetch(Path(args.data_root))
     data, splits = load(options)
-    print(headline(data))
-    print(fields(sizes(data)))
+    print(overview(data, splits))
     print("\nChecks:")
-    found = [*checks(data, data_set.counts), (True, splits["clean"].audit)]
-    print(fields(("ok" if ok else "look", said) for ok, said in found))
-    kept = bytes_text(sum(f.stat().st_size for f in cache_root().glob(f"{args.name}-*/*")))
-    print(f"\nCache: {cache_root()}/{args.name}-*, {kept} for all settings used so far")
-    complete, _ = completeness(data, data_set.counts)
-    share = f"{len(data.labels):,} of {sum(data_set.counts):,} recordings"
-    print(f"Ready: {data.target}." if complete else f"Ready, but not the published set: {share}.")
+    print(fields(("ok" if ok else "look", said) for ok, said in checks(data, counts)))
+    kept = sum(file.stat().st_size for file in cache_root().glob(f"{args.name}-*/*")) / 1e6
+    print(f"\nCache: {cache_root()}/{args.name}-*, {kept:,.1f} MB for all settings used so far")
+    share = f"{len(data.labels):,} of {sum(counts):,} recordings"
+    whole = completeness(data, counts)[0]
+    print(f"Ready: {data.target}." if whole else f"Ready, but not the published set: {share}.")
     print(f"Next: tmkt train {shlex.join(words)}")
 
 
 def inspect(args: Namespace) -> None:
-    """Print the tables and write the picture.
-
-    Raises:
-        UserError: the data cannot be loaded, or the picture exists.
-    """
+    """Print the tables and write the picture; a UserError if it exists or data cannot be loaded."""
     from . import inspect_picture as picture  # matplotlib
 
     path = args.output or Path(f"{args.name}.png")
     picture.check_path(path, args.force)
     data, splits = load(_options(args)[0])
-    print(headline(data))
-    print(fields(overview(data, splits)))
+    print(overview(data, splits))
     print("\nPer class:")
     print(class_table(data, DATASETS[args.name].counts, splits["clean"]))
-    picture.save_picture(data, path, args.classes)
+    picture.save(data, path, args.classes)
     print(f"\nWritten: {path}")
 
 
@@ -104,43 +90,31 @@ def load(options: Namespace) -> tuple[TransferData, dict[str, Split]]:
     return data, splits
 
 
-def headline(data: TransferData) -> str:
-    kind = ", events EMULATED from the images" if data.emulated else ""
-    return f"{data.source} -> {data.target}{kind}"
-
-
-def sizes(data: TransferData) -> list[Fact]:
-    """How much there is, and the spread over recordings."""
+def overview(data: TransferData, splits: Mapping[str, Split]) -> str:
+    """Sizes, spreads over recordings, split, and the audit under each protocol, one is clean."""
     height, width = data.images.shape[1:]
     kind = str(data.frames.dtype).removeprefix("torch.")
     sensor = np.stack([data.statistics["width"], data.statistics["height"]])
     n_sizes = np.unique(sensor, axis=1).shape[1]
     several = f"{n_sizes:,} sizes, " if n_sizes > 1 else ""
-    return [
+    names = [data.classes[c] for c in np.unique(data.labels)]
+    unused = len(data.labels) - len(data.train) - len(data.test)
+    drawn = np.array([len(pool) for pool in splits["clean"].pools])
+    pool = f"{drawn.sum():,} of {len(data.image_labels):,} images, {_range(drawn[drawn > 0])}"
+    rows = [
+        ("classes", f"{len(names):,} of {len(data.classes):,} have recordings: {listed(names)}"),
         ("recordings", f"{len(data.labels):,}"),
         ("images", f"{len(data.image_labels):,} of {width} x {height} pixels"),
         ("events", _spread(data.statistics["n_events"])),
         ("duration", _spread(data.statistics["duration_us"] / 1000, 1, " ms")),
         ("sensor", f"{several}{_range(sensor[0])} x {_range(sensor[1])} pixels"),
-        ("frames", f"{list(data.frames.shape)} {kind}, {bytes_text(data.frames.nbytes)}"),
-    ]
-
-
-def overview(data: TransferData, splits: Mapping[str, Split]) -> list[Fact]:
-    """Sizes, spreads, split, and the audit under each protocol, ``clean`` among them."""
-    names = [data.classes[c] for c in np.unique(data.labels)]
-    unused = len(data.labels) - len(data.train) - len(data.test)
-    drawn = np.array([len(pool) for pool in splits["clean"].pools])
-    pool = f"{drawn.sum():,} of {len(data.image_labels):,} images, {_range(drawn[drawn > 0])}"
-    return [
-        ("classes", f"{len(names):,} of {len(data.classes):,} have recordings: {listed(names)}"),
-        *sizes(data),
+        ("frames", f"{list(data.frames.shape)} {kind}, {data.frames.nbytes / 1e6:,.1f} MB"),
         ("split", f"{len(data.train):,} train, {len(data.test):,} test, {unused:,} unused"),
         ("static pool", f"{pool} per class"),
-        ("static twins", f"known for {int((data.twins != NO_TWIN).sum()):,} recordings"),
         *((f"audit, {name}", split.audit) for name, split in splits.items()),
-        *(("remark", remark) for remark in data.remarks),
     ]
+    kind = ", events EMULATED from the images" if data.emulated else ""
+    return f"{data.source} -> {data.target}{kind}\n{fields(rows)}"
 
 
 def checks(data: TransferData, counts: Sequence[int]) -> list[Check]:
@@ -159,7 +133,7 @@ def checks(data: TransferData, counts: Sequence[int]) -> list[Check]:
         _none(data, short, data.statistics["duration_us"] < steps),
         _none(data, f"recordings of {OUTLIER} times fewer or more events than the median's", off),
         _none(data, "recordings with timestamps out of order (sorted)", unsorted > 0),
-        (not without, held + _without(without, "image")),
+        (not without, f"{held}; classes without image: {listed(without, 10) or 'none'}"),
         (n_twins == len(data.twins), f"{known} (static twin)"),
         *((False, remark) for remark in data.remarks),
     ]
@@ -171,28 +145,17 @@ def _none(data: TransferData, what: str, at_fault: np.ndarray) -> Check:
 
 
 def completeness(data: TransferData, counts: Sequence[int]) -> Check:
-    """Recordings per class against the published ``counts``, every class that differs named.
-
-    ``counts`` is empty where there is no such table.
-    """
+    """Recordings per class against the published ``counts``, if there are any."""
     found, n = per_class(data.labels, data), len(data.labels)
     present = np.count_nonzero(found)
     if not counts:
         return True, f"{n:,} recordings in {present} classes; no published table to compare with"
     if found.tolist() == list(counts):
         return True, f"all {n:,} recordings in {len(counts)} classes, as published"
-    rows = list(zip(data.classes, found, counts, strict=True))
-    differing = [f"{name}: {n:,} of {full:,}" for name, n, full in rows if n and n != full]
-    absent = [name for name, n, full in rows if full and not n]
-    text = f"{n:,} of {sum(counts):,} recordings, in {present} of {len(counts)} classes"
-    if differing:
-        text += "; these classes differ from the published table: "
-        text += listed(differing, MOST_DIFFERING)
-    return False, text + _without(absent, "recording")
-
-
-def _without(names: Sequence[str], what: str) -> str:
-    return f"; classes without {what}: {len(names)} ({listed(names, 10)})" if names else ""
+    rows = zip(data.classes, found, counts, strict=True)
+    differing = [f"{name}: {some:,} of {full:,}" for name, some, full in rows if some != full]
+    text = f"{n:,} of {sum(counts):,} recordings, in {present} of {len(counts)} classes; these "
+    return False, f"{text}differ from the published table: {listed(differing, MOST_DIFFERING)}"
 
 
 def class_table(data: TransferData, counts: Sequence[int], clean: Split) -> str:
@@ -220,7 +183,7 @@ def table(rows: pd.DataFrame) -> str:
     return cells.to_string(index=False, max_rows=SHOWN if len(rows) > MANY else None)
 
 
-def fields(rows: Iterable[Fact]) -> str:
+def fields(rows: Iterable[tuple[str, str]]) -> str:
     """Labels and texts in two columns, the texts wrapped; paths and names stay whole."""
     rows = list(rows)
     width = max(len(label) for label, _ in rows)
@@ -230,17 +193,13 @@ def fields(rows: Iterable[Fact]) -> str:
 
 
 def _spread(values: np.ndarray, digits: int = 0, unit: str = "") -> str:
-    of = {"min": np.min, "median": np.median, "mean": np.mean, "max": np.max}
-    return "   ".join(f"{name} {f(values):,.{digits}f}{unit}" for name, f in of.items())
+    of = {name: getattr(np, name)(values) for name in ("min", "median", "mean", "max")}
+    return "   ".join(f"{name} {value:,.{digits}f}{unit}" for name, value in of.items())
 
 
 def per_class(labels, data: TransferData) -> np.ndarray:
     """How often each class occurs, ``[classes]`` int64."""
     return np.bincount(np.asarray(labels), minlength=len(data.classes))
-
-
-def bytes_text(n: float) -> str:
-    return f"{n / 1e6:,.1f} MB"
 
 
 def _range(values: np.ndarray) -> str:

@@ -28,8 +28,7 @@ def check_path(path: Path, force: bool) -> None:
         raise UserError(f"{path} exists. Give --force to replace it, or another --output.")
 
 
-def save_picture(data: TransferData, path: Path, n_classes: int = 5) -> None:
-    """Write :func:`draw`'s figure; the suffix gives the format, missing folders are made."""
+def save(data: TransferData, path: Path, n_classes: int = 5) -> None:
     plots.save(lambda: draw(data, n_classes), path)
 
 

@@ -71,7 +71,7 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
         if name not in actions or actions[name].dest in ("help", "config"):
-            raise UserError(f"{where}: {unknown_name('option', str(key), actions)}")
+            parser.error(f"unrecognized arguments: --{key} in {where}")
         words += _words(actions[name], value, f"{where}: {key}")
     return parser.parse_args(words)
 
@@ -119,9 +119,7 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     from .methods.names import canonical, teachers_of  # imports torch: after the cheap check
 
     target = DATASETS[target_name]
-    for layer in (vars(_recipe(target.recipe)), vars(given)):
-        for name, value in layer.items():
-            setattr(options, name, value)
+    vars(options).update(vars(_recipe(target.recipe)) | vars(given))
     methods, remarks = _methods(given, options)
     options.method = [canonical(name) for name in methods]
     _try_methods(options)
@@ -134,9 +132,9 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
             f"{target_name!r}: expected {' or '.join(target.sources)}."
         )
     options.source_dataset = target.sources[0]
-    for name in ("method", "seed"):
-        if len(set(getattr(options, name))) < len(getattr(options, name)):
-            raise UserError(f"--{name} names the same value twice: {getattr(options, name)}.")
+    for name, values in (("method", options.method), ("seed", options.seed)):
+        if len(set(values)) < len(values):
+            raise UserError(f"--{name} names the same value twice: {values}.")
     return options, remarks
 
 

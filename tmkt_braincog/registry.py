@@ -73,18 +73,12 @@ class Registry(Generic[T]):
         return sorted(self)
 
 
-DATASETS: Registry[DataSet] = Registry(
-    "target data set",
-    {
-        "ndigits": "data.digits",
-        "nmnist": "data.nmnist",
-        "NCALTECH101": "data.ncaltech101",
-        "CEP-DVS": "data.cepdvs",
-        "N-OMNIGLOT": "data.nomniglot",
-        "CIFAR10-DVS": "data.cifar10dvs",
-    },
-    {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
-)
+# Data sets that the package brings: the module of each; and other names for them.
+_HOMES = {"ndigits": "data.digits", "nmnist": "data.nmnist", "NCALTECH101": "data.ncaltech101"}
+_HOMES |= {"CEP-DVS": "data.cepdvs", "N-OMNIGLOT": "data.nomniglot"}
+_HOMES |= {"CIFAR10-DVS": "data.cifar10dvs"}
+_ALIASES = {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"}
+DATASETS: Registry[DataSet] = Registry("target data set", _HOMES, _ALIASES)
 
 # Figures that the package brings, and what they show.
 SHOWS = {
@@ -94,12 +88,12 @@ SHOWS = {
     "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
     "mrp": "Mixup ratio that the MRP head perceives in held-out sequences, against the true one.",
     "t-star": "Where the events take over: t* as the run draws it, against the law for it.",
-    "landscape": "Loss around the trained weights in two random directions, one scale for all runs.",
+    "landscape": "Loss around the trained weights in two random directions, one scale for all.",
     "cka": "CKA of event and static features at every time-step, before and after training.",
     "theta": "Learned coefficients sigma(theta_t) over the epochs.",
     "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
     "energy": "Spike rates, synaptic operations and energy of one inference, over all seeds.",
-    "gradient-variance": "Variance of the gradient by mixing strategy, at initial and last weights.",
+    "gradient-variance": "Variance of the gradient by mixing strategy, before and after training.",
 }
 _TOGETHER = dict.fromkeys(("mag", "mrp", "t-star"), "heads")
 _TOGETHER |= dict.fromkeys(("cka", "theta", "accuracy-over-time"), "time_steps")

@@ -4,7 +4,6 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,35 +24,24 @@ SHADED = "Mean over seeds, shaded: standard deviation."
 OWN = {"config.yaml", "report.html", "report.md"}
 COMPARISON = {"comparison.csv", "comparison.md", "comparison.png"}
 
-
-@dataclass(frozen=True)
-class Section:
-    """What the page says of a folder: by heading what is there, and what is missing."""
-
-    title: str
-    protocols: str
-    warnings: list[str]
-    notices: list[str]
-    parts: dict[str, list[Block]]
-    commands: list[str]
+Section = dict[str, Any]  # title, protocols, warnings, notices, parts (heading: blocks), commands
 
 
 def write(options: argparse.Namespace) -> str:
     """Write ``report.html`` about ``options.folders``; returns what is to be said about it.
 
     Raises:
-        UserError: folders that are missing, empty or named twice, or somebody else's report.
+        UserError: folders that are missing or hold nothing, or somebody else's report.
     """
     folders, target = options.folders, options.output or options.folders[0] / "report"
     path = target / "report.html"
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError(f"A folder is named twice: {' '.join(map(str, folders))}. Name each once.")
-    if target.exists() and not target.is_dir():
-        raise UserError(f"--output {target} is a file. Give a folder.")
     if path.exists() and not OURS.search(path.read_text(errors="replace")[:2000]):
         raise UserError(f"{path} was not made by this command. Give another --output.")
     sections = [make_section(folder) for folder in folders]
-    warnings = _across(sections)
+    of = {section["title"]: section["protocols"] for section in sections if section["protocols"]}
+    seen = "; ".join(f"{title}: {protocols}" for title, protocols in of.items())
+    warnings = [f"The folders follow different protocols ({seen}): do not compare their numbers."]
+    warnings = warnings if len(set(of.values())) > 1 else []
     loader = PackageLoader("tmkt_braincog")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("report.html.j2").render(
@@ -64,7 +52,7 @@ def write(options: argparse.Namespace) -> str:
     )
     with replacing(path) as temporary:
         temporary.write_text(_hide(page), encoding="utf-8")
-    said = [*warnings, *(line for section in sections for line in section.warnings)]
+    said = [*warnings, *(line for section in sections for line in section["warnings"])]
     size = path.stat().st_size / 2**20
     return "\n".join([*(f"warning: {line}" for line in said), f"Written: {path} ({size:.1f} MiB)"])
 
@@ -93,60 +81,51 @@ def make_section(folder: Path) -> Section:
         raise UserError(f"There is no folder {folder}. Give an output folder, as results/NAME.")
     runs, problems = find_runs(folder)
     found = parts.look_into(folder, OWN | COMPARISON if runs else OWN)
+    summary = Block()
     try:
         summary = parts.over_seeds(runs)
     except UserError as error:  # they follow different protocols
         problems.append(f"Over seeds: {error}")
-        summary = Block()
+    drawn = list(parts.curves(runs, problems))
     tables = {
         "Runs": parts.one_by_one(runs),
         "Split and its audit": parts.audits(runs),
         "Settings": parts.settings(runs),
         "Environment of the runs": parts.environments(runs),
     }
-    drawn = list(parts.curves(runs, problems))
     blocks = {
         "Results": [summary, *found.blocks],
         "Curves": [Block(text=SHADED, pictures=drawn)] if drawn else [],
         "Figures": [Block(pictures=found.pictures)],
-        "Other files": found.sheets,
-        **{title: [Block(table=parts.html_table(rows))] for title, rows in tables.items()},
+        **{title: [Block(text=parts.html_table(rows))] for title, rows in tables.items()},
     }
     blocks = {heading: [block for block in some if any(block)] for heading, some in blocks.items()}
     blocks = {heading: some for heading, some in blocks.items() if some}
-    warnings = [*_warnings(folder, runs), *problems, *found.problems]
+    warnings = [*_unfinished(folder, runs), *problems, *found.problems]
     if not blocks and not warnings:
         raise UserError(
             f"{folder} holds nothing to report. Expected config.yaml and runs/ of tmkt train, "
-            "jobs/ of a sweep, or tables and pictures (.json, .md, .csv, .png)."
+            "jobs/ of a sweep, or tables and pictures (.md, .png)."
         )
     emulated = any(run.emulated for run in runs) or any(f.get("emulated") for f in found.facts)
     protocols = [run.options.protocol for run in runs] or [f.get("protocol") for f in found.facts]
-    return Section(
-        title=shown(folder),
-        protocols=", ".join(dict.fromkeys(filter(None, protocols))),
-        warnings=warnings,
-        notices=list(_notices(folder, runs, found.left, emulated)),
-        parts=blocks,
-        commands=_commands(folder, runs, found.facts),
-    )
+    return {
+        "title": shown(folder),
+        "protocols": ", ".join(dict.fromkeys(filter(None, protocols))),
+        "warnings": warnings,
+        "notices": list(_notices(folder, runs, found.left, emulated)),
+        "parts": blocks,
+        "commands": list(_commands(folder, runs, found.facts)),
+    }
 
 
-def _warnings(folder: Path, runs: Sequence[Run]) -> Iterator[str]:
-    missing = [f"{r.folder.relative_to(folder)} ({r.state})" for r in runs if not r.result]
-    protocols = list(dict.fromkeys(run.options.protocol for run in runs))
+def _unfinished(folder: Path, runs: Sequence[Run]) -> Iterator[str]:
+    missing = [run for run in runs if not run.result]
     if missing:
-        yield f"{len(missing)} of {len(runs)} runs are not finished: {', '.join(missing)}."
-    if len(protocols) > 1:
-        yield f"The runs follow different protocols ({', '.join(protocols)}): do not compare these."
-
-
-def _across(sections: Sequence[Section]) -> list[str]:
-    """What holds for the sections together."""
-    of = {section.title: section.protocols for section in sections if section.protocols}
-    seen = "; ".join(f"{title}: {protocols}" for title, protocols in of.items())
-    line = f"The folders follow different protocols ({seen}): do not compare their numbers."
-    return [line] if len(set(of.values())) > 1 else []
+        names = ", ".join(f"{run.folder.relative_to(folder)} ({run.state})" for run in missing)
+        yield f"{len(missing)} of {len(runs)} runs are not finished: {names}."
+    for config in dict.fromkeys(shown(run.output / "config.yaml") for run in missing):
+        yield f"Go on with: tmkt train -c {shlex.quote(config)} --resume"
 
 
 def _notices(
@@ -164,24 +143,13 @@ def _notices(
         yield f"Files not shown: {', '.join(sorted(left))}."
 
 
-def _commands(folder: Path, runs: Sequence[Run], facts: Sequence[dict[str, Any]]) -> list[str]:
-    """Command lines for the working directory of the report, comments between them."""
-    named = dict.fromkeys(str(f["command"]) for f in facts if f.get("command"))
-    lines = ["# tables and figures, and the runs behind tables", *named] if named else []
-    unfinished = [run for run in runs if run.result is None]
-    if unfinished:
-        lines += ["# go on with what is not finished", *_train(folder, unfinished, "", "--resume")]
-    if runs:
-        lines += ["# all runs once more, in another folder", *_train(folder, runs, "-again")]
-    return lines
-
-
-def _train(folder: Path, runs: Sequence[Run], suffix: str, *more: str) -> Iterator[str]:
-    """Calls of ``tmkt train`` for these runs, into the folder of that name with a suffix."""
+def _commands(folder: Path, runs: Sequence[Run], facts: Sequence[Section]) -> Iterator[str]:
+    """Command lines for the working directory of the report: tables and figures, then all runs."""
+    yield from dict.fromkeys(str(fact["command"]) for fact in facts if fact.get("command"))
     for output in dict.fromkeys(run.output for run in runs):
         its = [run for run in runs if run.output == output]
-        there = Path(shown(folder) + suffix, output.relative_to(folder))
         words = ["tmkt", "train", "-c", shown(output / "config.yaml")]
         words += ["--method", *dict.fromkeys(run.method for run in its)]
         words += ["--seed", *dict.fromkeys(str(run.seed) for run in its)]
-        yield shlex.join([*words, "--output", str(there), *more])
+        there = Path(f"{shown(folder)}-again", output.relative_to(folder))
+        yield shlex.join([*words, "--output", str(there)])

@@ -24,7 +24,6 @@ from .plots import plot_curves
 from .registry import FIGURES, caption
 from .runs import Run, value_text
 
-MOST_ROWS = 100  # of a CSV
 MOST_LINES = 7  # in a picture of curves: more colours could not be told apart
 REFERENCE = "baseline"
 AXES = {"test_top1": "top-1, test (%)", "val_top1": "top-1, validation (%)"}
@@ -48,7 +47,6 @@ class Block(NamedTuple):
 
     title: str = ""
     text: str | Markup = ""
-    table: Markup | None = None
     pictures: Sequence[Picture] = ()
 
 
@@ -58,17 +56,16 @@ class Found:
 
     blocks: list[Block] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    sheets: list[Block] = field(default_factory=list)
     facts: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def look_into(folder: Path, hidden: Container[str]) -> Found:
-    """The files of a folder and its ``figures/``, but for the hidden names.
+    """The Markdown and the PNGs of a folder and its ``figures/``, but for the hidden names.
 
-    Of several of one name Markdown is shown, otherwise the picture, otherwise the CSV. Markdown
-    comes with the pictures that its JSON names, or whose names begin like its own.
+    Markdown comes with the pictures that the JSON of its name lists, or whose names begin like its
+    own. Other files of a name that is shown hold the same.
     """
     found, files = Found(), dict[Path, dict[str, Path]]()
     for path in [*sorted(folder.glob("[!.]*")), *sorted(folder.glob("figures/[!.]*"))]:
@@ -83,21 +80,12 @@ def look_into(folder: Path, hidden: Container[str]) -> Found:
         more = [files.pop(stem.with_name(name), {}) for name in names if name != stem.name]
         about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
         pngs = [some[".png"] for some in (its, *more) if ".png" in some]
-        pictures = []
-        for png in pngs:
-            try:
-                pictures.append(_read(png, about or _about(png)))
-            except UserError as error:
-                found.problems.append(str(error))
+        pictures = list(_pictures(pngs, about, found.problems))
         if ".md" in its:
             text = safe_html(its[".md"].read_text(errors="replace"))
-            found.blocks.append(Block(its[".md"].name, text, pictures=pictures))
-        elif pictures or pngs:
-            found.pictures += pictures
-        elif ".csv" in its:
-            _sheet(its[".csv"], found)
-        else:
-            found.left += [path.name for path in its.values()]
+            found.blocks.append(Block(its[".md"].name, text, pictures))
+        found.pictures += pictures if ".md" not in its else []
+        found.left += [] if pngs or ".md" in its else [path.name for path in its.values()]
     return found
 
 
@@ -114,33 +102,21 @@ def _fact(its: dict[str, Path], found: Found) -> dict[str, Any]:
     return fact
 
 
-def _sheet(path: Path, found: Found) -> None:
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        found.problems.append(f"{path} cannot be read as a table: {error}")
-        return
-    text = f"The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
-    found.sheets.append(Block(path.name, text, html_table(rows.head(MOST_ROWS))))
-
-
-def _read(path: Path, about: str) -> Picture:
-    """A PNG that decodes, or a UserError."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            wide = image.width > 1.9 * image.height
-    # What Pillow raises for files that are no picture, or too large to be one.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be shown: it is no whole PNG ({error}).") from error
-    data = base64.b64encode(path.read_bytes()).decode()
-    return Picture(f"data:image/png;base64,{data}", about, wide)
-
-
-def _about(path: Path) -> str:
-    """What the figure of that name shows; otherwise the name in words."""
-    words = f"{re.sub('[-_]', ' ', path.stem).capitalize()}."
-    return caption(path.stem) if path.stem in FIGURES else words
+def _pictures(paths: Sequence[Path], about: str, problems: list[str]) -> Iterator[Picture]:
+    """PNGs that decode; without words what the figure of that name shows, or the name in words."""
+    for path in paths:
+        words = f"{re.sub('[-_]', ' ', path.stem).capitalize()}."
+        words = about or (caption(path.stem) if path.stem in FIGURES else words)
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                image.load()
+                wide = image.width > 1.9 * image.height
+        # What Pillow raises for files that are no picture, or too large to be one.
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            problems.append(f"{path} cannot be shown: it is no whole PNG ({error}).")
+            continue
+        data = base64.b64encode(path.read_bytes()).decode()
+        yield Picture(f"data:image/png;base64,{data}", words, wide)
 
 
 def safe_html(text: str) -> Markup:
@@ -148,12 +124,10 @@ def safe_html(text: str) -> Markup:
     return Markup(re.sub(r"(</?h)\d>", r"\g<1>4>", MARKDOWN.render(text)))
 
 
-def html_table(table: pd.DataFrame) -> Markup | None:
-    """None for a table without rows."""
-    form = "{:.2f}".format
+def html_table(rows: pd.DataFrame) -> Markup | str:
     with pd.option_context("display.max_colwidth", None):  # else long cells are cut
-        html = table.to_html(index=False, border=0, na_rep="-", float_format=form)
-    return None if table.empty else Markup(html)
+        html = rows.to_html(index=False, border=0, na_rep="-", float_format="{:.2f}".format)
+    return "" if rows.empty else Markup(html)
 
 
 def varied(runs: Sequence[Run]) -> list[str]:
@@ -162,16 +136,13 @@ def varied(runs: Sequence[Run]) -> list[str]:
     return sorted(name for name, n in seen.items() if n > 1 and name not in ("method", "seed"))
 
 
-def labelled(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that may be averaged, by method and those of the varied settings that it takes."""
-    names, groups = varied(runs), dict[str, list[Run]]()
-    for run in runs:
-        groups.setdefault(", ".join([run.method, *in_words(run, names)]), []).append(run)
-    return groups
-
-
 def in_words(run: Run, names: Sequence[str]) -> list[str]:
     return [f"{n.replace('_', '-')} {run.settings[n]}" for n in names if n in run.settings]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Runs that may be averaged share one: method and those of the varied settings it takes."""
+    return [", ".join([run.method, *in_words(run, varied(runs))]) for run in runs]
 
 
 def over_seeds(runs: Sequence[Run]) -> Block:
@@ -180,12 +151,12 @@ def over_seeds(runs: Sequence[Run]) -> Block:
     Raises:
         UserError: rows that cannot be compared, such as those of two protocols.
     """
-    groups = labelled(runs)
-    rows = [r.result | {"method": name} for name in groups for r in groups[name] if r.result]
+    of = list(zip(runs, labels(runs), strict=True))
+    rows = [run.result | {"method": label} for run, label in of if run.result]
     if not rows:
         return Block()
-    references = [name for name in groups if groups[name][0].method == REFERENCE]
-    reference = references[0] if len(references) == 1 else REFERENCE
+    references = {label for run, label in of if run.method == REFERENCE}
+    reference = references.pop() if len(references) == 1 else REFERENCE
     summary = summarise(pd.DataFrame(rows), reference)
     note = " ".join(dict.fromkeys(line for run in runs for line in run.notes))
     part = "validation" if any(run.split.get("val") for run in runs) else "test"
@@ -196,29 +167,26 @@ def over_seeds(runs: Sequence[Run]) -> Block:
 
 def curves(runs: Sequence[Run], problems: list[str]) -> Iterator[Picture]:
     """Accuracy, losses and the mean of the learned coefficients over the epochs."""
-    logs = {name: [_with_sigma(run.log) for run in some] for name, some in labelled(runs).items()}
+    logs: dict[str, list[pd.DataFrame]] = {}
+    for run, label in zip(runs, labels(runs), strict=True):
+        sigma = run.log.filter(regex=r"^sigma_\d+$").mean(axis=1)
+        logs.setdefault(label, []).append(run.log.assign(sigma=sigma))
     columns = dict.fromkeys(str(name) for some in logs.values() for log in some for name in log)
     losses = [name for name in columns if not name.startswith(NO_LOSSES)]
     for y in ("test_top1", "val_top1", *losses, "sigma"):
-        held = {name: _holding(some, y) for name, some in logs.items() if _holding(some, y)}
+        held: dict[str, list[pd.DataFrame]] = {}
+        for label, some in logs.items():
+            if has := [log[["epoch", y]].dropna() for log in some if y in log and log[y].count()]:
+                held[label] = has
         for start in range(0, len(held), MOST_LINES):
             part = {name: held[name] for name in [*held][start : start + MOST_LINES]}
             with TemporaryDirectory() as folder:
                 path, about = Path(folder) / "curves.png", AXES.get(y, y)
                 try:
                     plot_curves(part, path, y=y, ylabel=about, emulated=runs[0].emulated)
-                    yield _read(path, about)
+                    yield from _pictures([path], about, problems)
                 except UserError as error:
                     problems.append(f"{y} is not drawn: {error}")
-
-
-def _holding(logs: Sequence[pd.DataFrame], y: str) -> list[pd.DataFrame]:
-    return [log[["epoch", y]].dropna() for log in logs if y in log and log[y].notna().any()]
-
-
-def _with_sigma(log: pd.DataFrame) -> pd.DataFrame:
-    sigmas = log.filter(regex=r"^sigma_\d+$")
-    return log if sigmas.empty else log.assign(sigma=sigmas.mean(axis=1))
 
 
 def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
@@ -236,25 +204,20 @@ def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
 
 def audits(runs: Sequence[Run]) -> pd.DataFrame:
     """What every split says of itself, once for all runs that share it."""
-    names, places = (
-        [n for n in varied(runs) if n in group_options(["data"])],
-        dict[str, list[str]](),
-    )
+    names, rows = set(varied(runs)) & group_options(["data"]), dict[str, dict[str, None]]()
     for run in runs:
         if run.split:
             text = " ".join(map(str, [run.split.get("audit", "-"), *run.split.get("remarks", ())]))
-            places.setdefault(text, []).append(
-                ", ".join([*in_words(run, names), f"seed {run.seed}"])
-            )
-    rows = [("; ".join(dict.fromkeys(some)), text) for text, some in places.items()]
-    return pd.DataFrame(rows, columns=["runs", "split"])
+            words = ", ".join([*in_words(run, sorted(names)), f"seed {run.seed}"])
+            rows.setdefault(text, {})[words] = None
+    return pd.DataFrame({"runs": ["; ".join(some) for some in rows.values()], "split": [*rows]})
 
 
 def environments(runs: Sequence[Run]) -> pd.DataFrame:
     """Versions and machines that the runs kept, one column for each that differs."""
     counts = Counter(json.dumps(kept) for run in runs for kept in run.environments)
-    table = pd.DataFrame([json.loads(kept) for kept in counts]).T.reset_index()
-    return table.set_axis(["", *(f"{n} of {len(runs)} runs" for n in counts.values())], axis=1)
+    rows = pd.DataFrame([json.loads(kept) for kept in counts]).T.reset_index()
+    return rows.set_axis(["", *(f"{n} of {len(runs)} runs" for n in counts.values())], axis=1)
 
 
 def settings(runs: Sequence[Run]) -> pd.DataFrame:
@@ -263,11 +226,13 @@ def settings(runs: Sequence[Run]) -> pd.DataFrame:
     with suppress(UserError):  # a data set that is not registered here
         words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
         defaults = identity(resolve(parse(words))[0])
-    rows = []
-    for name in sorted({name for run in runs for name in run.settings}):
-        values = list(dict.fromkeys(r.settings[name] for r in runs if name in r.settings))
+    rows, names = [], {name for run in runs for name in run.settings}
+
+    def values(name: str) -> list[str]:
+        return list(dict.fromkeys(r.settings[name] for r in runs if name in r.settings))
+
+    for name in sorted(names, key=lambda name: (len(values(name)) == 1, name)):
         default = value_text(defaults.get(name))
-        own = "" if values == [default] else default
-        rows.append((len(values) == 1, f"--{name.replace('_', '-')}", ", ".join(values), own))
-    table = pd.DataFrame(sorted(rows, key=lambda row: row[0]))
-    return table.iloc[:, 1:].set_axis(["option", "value", "default"], axis=1) if rows else table
+        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(values(name))}
+        rows.append(shown | {"default": "" if values(name) == [default] else default})
+    return pd.DataFrame(rows)

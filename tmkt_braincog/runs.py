@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,8 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
         except UserError as error:
             problems.append(f"{config.parent}: its runs are left out. {error}")
     if len(configs) > 1:  # folders come by their names; one comparison keeps its own order
-        known = list(METHODS)
-        runs.sort(key=lambda run: known.index(run.method) if run.method in known else len(known))
+        order = {name: i for i, name in enumerate(METHODS)}
+        runs.sort(key=lambda run: order.get(run.method, len(order)))
     return runs, problems
 
 
@@ -119,27 +119,24 @@ def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[R
             problems.append(f"{path} cannot be read ({error}): taken as absent.")
             return otherwise
 
-    table = read(output / "comparison.csv", _rows, {})
+    table = read(output / "comparison.csv", read_csv, pd.DataFrame()).to_dict("records")
+    of = {(row["method"], row["seed"]): row for row in table}
     there = [path.name.rpartition("-seed") for path in sorted(output.glob("runs/*-seed*"))]
     joined = [(method, int(seed)) for method, _, seed in there if seed.isdigit()]
-    for one in dict.fromkeys([*product(options.method, options.seed), *joined, *table]):
+    for one in dict.fromkeys([*product(options.method, options.seed), *joined, *of]):
         place = run_folder(output, *one)
         yield Run(
             place,
             single(options, *one),
-            read(place / "result.json", _result, None) or table.get(one),
+            read(place / "result.json", _result, None) or of.get(one),
             read(place / "log.csv", pd.read_csv, pd.DataFrame()),
-            read(place / "split.json", partial(_json, dict), {}),
-            read(place / ENVIRONMENT, partial(_json, list), []),
+            read(place / "split.json", _mapping, {}),
+            read(place / ENVIRONMENT, lambda path: json.loads(path.read_text()), []),
         )
 
 
 def read_options(config: Path) -> Namespace:
-    """The options that a run wrote down. Its method or data set need not be known here.
-
-    Raises:
-        UserError: not readable, or no options of ``tmkt train``.
-    """
+    """The options of a ``config.yaml``, or a UserError; its method or data may be unknown here."""
     defaults = {a.dest: a.default for a in build_parser()._actions if a.dest != "help"}
     options = Namespace(**{**defaults, **vars(parse(["-c", str(config)]))})
     if not isinstance(options.method, list):
@@ -147,19 +144,15 @@ def read_options(config: Path) -> Namespace:
     return options
 
 
-def _json(kind: type, path: Path) -> Any:
+def _mapping(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text())
-    if not isinstance(value, kind):
-        raise ValueError(f"a {kind.__name__} is expected")
+    if not isinstance(value, dict):
+        raise ValueError("a mapping is expected")
     return value
 
 
-def _result(path: Path) -> dict[str, Any]:
-    return dict(checked(pd.DataFrame([_json(dict, path)])).iloc[0])
-
-
-def _rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    return {(row["method"], row["seed"]): dict(row) for _, row in read_csv(path).iterrows()}
+def _result(path: Path) -> dict[Any, Any]:
+    return checked(pd.DataFrame([_mapping(path)])).to_dict("records")[0]
 
 
 def all_seeds(given: Path) -> list[Path]:
@@ -174,14 +167,13 @@ def all_seeds(given: Path) -> list[Path]:
 
 def run_folders(given: Path, seed: int | None = None) -> list[Path]:
     """Those of :func:`all_seeds` with one seed, by default the smallest there."""
-    found = all_seeds(given)
-    if found == [given]:
-        return found
-    of = {path: int(path.name.rpartition("-seed")[2]) for path in found}
+    if given.parent.name == "runs":
+        return [given]
+    of = {path: int(path.name.rpartition("-seed")[2]) for path in all_seeds(given)}
     if seed not in (None, *of.values()):
         there = ", ".join(map(str, sorted(set(of.values()))))
         raise UserError(f"{given} holds no finished run of seed {seed} (seeds there: {there}).")
-    return [path for path in found if of[path] == (min(of.values()) if seed is None else seed)]
+    return [path for path, n in of.items() if n == (min(of.values()) if seed is None else seed)]
 
 
 def reopen(
@@ -225,10 +217,8 @@ def run_options(folder: Path) -> Namespace:
     config = folder.parent.parent / "config.yaml"
     name, _, seed = folder.name.rpartition("-seed")
     if folder.parent.name != "runs" or not seed.isdigit() or not config.exists():
-        raise UserError(
-            f"{folder} is not the folder of a run: expected <output>/runs/<method>-seed<N>, "
-            "with config.yaml in <output>."
-        )
+        expected = "expected <output>/runs/<method>-seed<N>, with config.yaml in <output>"
+        raise UserError(f"{folder} is not the folder of a run: {expected}.")
     if not folder.is_dir():
         there = sorted(p.name for p in folder.parent.glob("*-seed*"))
         raise UserError(f"There is no run {folder}. Beside it: {', '.join(there) or 'none'}.")

@@ -31,15 +31,8 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.options import parse, resolve
 
 LABELS = [0, 1, 3, 0, 1, 3, 0]  # of both MNIST sets
-N_EVENTS = {
-    ("Train", 0, 1): 120,
-    ("Train", 0, 4): 90,
-    ("Train", 1, 2): 200,
-    ("Train", 1, 5): 310,
-    ("Train", 3, 3): 77,
-    ("Test", 0, 7): 150,
-    ("Test", 3, 6): 101,
-}
+N_EVENTS = {("Train", 0, 1): 120, ("Train", 0, 4): 90, ("Train", 1, 2): 200, ("Train", 1, 5): 310}
+N_EVENTS |= {("Train", 3, 3): 77, ("Test", 0, 7): 150, ("Test", 3, 6): 101}
 EVENTS = {file: random_events(n, seed=n) for file, n in N_EVENTS.items()}
 
 
@@ -58,11 +51,8 @@ def root(tmp_path):
 def photographs(tmp_path):
     """Ten dolphins, ten accordions and four yin_yangs; one dolphin has no image of its own."""
     counts = {"dolphin": 10, "accordion": 10, "yin_yang": 4}
-    write_tree(
-        tmp_path,
-        [offset_events(k) for k in range(10)],
-        [counts.get(name, 0) for name in ncaltech101.CLASSES],
-    )
+    events = [offset_events(k) for k in range(10)]
+    write_tree(tmp_path, events, [counts.get(name, 0) for name in ncaltech101.CLASSES])
     (ncaltech101.images_folder(tmp_path) / "dolphin" / "image_0003.jpg").unlink()
     return tmp_path
 
@@ -105,9 +95,9 @@ def four(out: str, label: str) -> list[str]:
 def small_data(n_classes=2, steps=3, **changes) -> TransferData:
     """Two recordings of every class, the second without twin; one image of every class."""
     labels = torch.arange(n_classes).repeat_interleave(2)
-    n = len(labels)
-    rng = np.random.default_rng(0)
+    n, rng = len(labels), np.random.default_rng(0)
     every = np.arange(n)
+    same = {"n_events": 1000, "duration_us": 5000, "width": 5, "height": 6, "n_unsorted": 0}
     values = dict(
         source="photos",
         target="small",
@@ -122,13 +112,7 @@ def small_data(n_classes=2, steps=3, **changes) -> TransferData:
         train=every[::2],
         test=every[1::2],
         static_train=np.arange(n_classes),
-        statistics={
-            "n_events": np.full(n, 1000),
-            "duration_us": np.full(n, 5000),
-            "width": np.full(n, 5),
-            "height": np.full(n, 6),
-            "n_unsorted": np.zeros(n, np.int64),
-        },
+        statistics={name: np.full(n, value) for name, value in same.items()},
     )
     return TransferData(**(values | changes))
 
@@ -143,26 +127,24 @@ def test_prepare_says_what_is_there_and_what_is_missing(root, capsys):
     write_bin(root / "NMNIST/Train/1/00002.bin", events)
     status, out, err = run(capsys, "prepare", "nmnist", "--data-root", root, "--no-download")
     assert status == 0 and "error" not in err
-    assert "  recordings  7\n" in out and "  images      14 of 28 x 28 pixels\n" in out
+    assert four(out, "recordings") == ["7"] and four(out, "images") == ["14", "28", "28"]
     assert four(out, "events") == numbers(list(N_EVENTS.values()))
     durations = [int(e["t"][-1] - e["t"][0]) / 1000 for e in EVENTS.values()]
     assert four(out, "duration") == numbers(durations, 1)
-    said = flat(out)
     for words in (
-        "look 7 of 70,000 recordings, in 3 of 10 classes; these classes differ from the published "
-        "table: 0: 3 of 6,903, 1: 2 of 7,877, 3: 2 of 7,141; classes without recording: 7 (2, 4, "
-        "5, 6, 7, 8, 9) ok",
+        "look 7 of 70,000 recordings, in 3 of 10 classes; these differ from the published table: "
+        "0: 3 of 6,903, 1: 2 of 7,877, 2: 0 of 6,990, 3: 2 of 7,141, 4: 0 of 6,824",
         "ok empty recordings: none",
         "look recordings with timestamps out of order (sorted): 1 (Train/1/00002.bin)",
-        "look 14 images, 4 to 6 per class; classes without image: 7 (2, 4, 5, 6, 7, 8, 9) ok",
+        "look 14 images, 4 to 6 per class; classes without image: 2, 4, 5, 6, 7, 8, 9 ok",
         "ok 7 of 7 recordings have the image that they show",
         "Audit: 0 static twins of validation or test recordings can be trained on.",
     ):
-        assert words in said
-    last = out.splitlines()[-3:]
-    assert last[0].startswith("Cache: ") and last[0].split(",")[0].endswith("nmnist-*")
-    assert last[1] == "Ready, but not the published set: 7 of 70,000 recordings."
-    assert last[2] == f"Next: tmkt train --target-dataset nmnist --data-root {root}"
+        assert words in flat(out)
+    cache, *last = out.splitlines()[-3:]
+    assert cache.startswith("Cache: ") and cache.split(",")[0].endswith("nmnist-*")
+    assert last[0] == "Ready, but not the published set: 7 of 70,000 recordings."
+    assert last[1] == f"Next: tmkt train --target-dataset nmnist --data-root {root}"
 
 
 def test_the_next_command_reads_the_cache_that_prepare_wrote(root, capsys, monkeypatch, registered):
@@ -176,29 +158,6 @@ def test_the_next_command_reads_the_cache_that_prepare_wrote(root, capsys, monke
     data = compare.load_data(resolve(parse(next_words))[0])
     assert data.frames.shape == (7, 4, 2, 34, 34)
     assert data.names[0] == "Train/0/00001.bin"
-
-
-def test_of_the_differing_classes_every_one_is_named(photographs, capsys):
-    words = ("--data-root", photographs, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
-    status, out, _ = run(capsys, "prepare", "NCALTECH101", *words, "--no-download")
-    assert status == 0 and "24 of 8,709 recordings, in 3 of 101 classes" in out
-    differing = "table: accordion: 10 of 55, dolphin: 10 of 65, yin_yang: 4 of 60; classes without"
-    assert differing in flat(out)
-    assert "BACKGROUND_Google, Faces_easy, Leopards" in flat(out) and "and 88 more" in flat(out)
-    assert "look 23 of 24 recordings have the image that they show" in flat(out)
-    assert out.endswith("--step 2 --event-size 12 --train-portion 0.5\n")
-
-
-def test_completeness():
-    data = small_data()
-    assert report.completeness(data, (2, 3)) == (
-        False,
-        "4 of 5 recordings, in 2 of 2 classes; these classes differ from the published table: "
-        "class_1: 2 of 3",
-    )
-    whole = (True, "all 4 recordings in 2 classes, as published")
-    assert report.completeness(data, (2, 2)) == whole
-    assert report.completeness(data, ())[0]
 
 
 FAR = "recordings of 100 times fewer or more events than the median's: 1 (r"
@@ -229,7 +188,7 @@ def test_odd_recordings_are_named(name, values, said):
 def test_classes_without_images_and_remarks_are_told():
     data = small_data(image_labels=torch.tensor([1, 1]), remarks=["Half of it is left out."])
     texts = [text for ok, text in report.checks(data, ()) if not ok]
-    assert "2 images, 2 per class; classes without image: 1 (class_0)" in texts
+    assert "2 images, 2 per class; classes without image: class_0" in texts
     assert "Half of it is left out." in texts
 
 
@@ -271,16 +230,10 @@ def test_what_cannot_be_used_is_not_ready(root, capsys):
     one.write_bytes(b"1234567")
     other.write_bytes(b"")
     status, out, err = run(capsys, *words)
-    lines = err[err.index("error:") :].splitlines()
-    assert (status, out) == (2, "") and len(lines) == 3
-    assert lines[0] == "error: 2 of 7 files cannot be used:"
-    assert lines[1].startswith(f"  {one} is truncated: 7 bytes")
-    assert lines[2].startswith(f"  {other} is empty")
-    for file in (one, other):
-        write_bin(file, EVENTS["Train", 0, 4])
-    (root / "NMNIST/Train/3/00003.bin").unlink()
-    status, out, err = run(capsys, *words)
-    assert (status, out) == (2, "") and "error: No training recording is left for: 3." in err
+    first, *lines = err[err.index("error:") :].splitlines()
+    assert (status, out) == (2, "") and first == "error: 2 of 7 files cannot be used:"
+    for line, start in zip(lines, (f"{one} is truncated: 7", f"{other} is empty"), strict=True):
+        assert line.startswith(f"  {start}")
 
 
 # inspect
@@ -290,21 +243,21 @@ def test_inspect_prints_the_sizes_and_both_audits(root, tmp_path, capsys):
     path = tmp_path / "new" / "picture.png"
     words = ("inspect", "nmnist", "--data-root", root, "--step", 4, "--output")
     status, out, _ = run(capsys, *words, path)
-    table = flat(out)
+    said = flat(out)
     assert status == 0 and out.startswith("mnist -> nmnist\n")
-    assert four(out, "events") == numbers(list(N_EVENTS.values()))
-    classes = "classes 3 of 10 have recordings: 0, 1, 3 recordings 7 images 14 of 28 x 28 pixels"
-    split = "split 5 train, 2 test, 0 unused static pool 7 of 14 images, 2 to 3 per class"
-    assert classes in table and split in table
-    assert "sensor 34 x 34 pixels frames [7, 4, 2, 34, 34] uint8, 0.1 MB" in table
+    for text in (
+        "classes 3 of 10 have recordings: 0, 1, 3 recordings 7 images 14 of 28 x 28 pixels",
+        "split 5 train, 2 test, 0 unused static pool 7 of 14 images, 2 to 3 per class",
+        "sensor 34 x 34 pixels frames [7, 4, 2, 34, 34] uint8, 0.1 MB",
+    ):
+        assert text in said
     data = nmnist.load(LoadSpec(root, 4))
     for protocol in ("clean", "he2024"):
         options, _ = resolve(parse(["--target-dataset", "nmnist", "--protocol", protocol]))
-        assert f"audit, {protocol} {make_split(data, options, 42).audit} " in f"{table} "
+        assert f"audit, {protocol} {make_split(data, options, 42).audit} " in f"{said} "
     rows = [line.split() for line in out.splitlines()]
-    assert ["0", "3", "6,903", "2", "1", "6", "3"] in rows
-    assert ["1", "2", "7,877", "2", "0", "4", "2"] in rows
-    assert ["3", "2", "7,141", "1", "1", "4", "2"] in rows
+    for row in ("0 3 6,903 2 1 6 3", "1 2 7,877 2 0 4 2", "3 2 7,141 1 1 4 2"):
+        assert row.split() in rows
     assert "neither recordings nor images: 7 classes\n" in out
     assert out.endswith(f"\nWritten: {path}\n")
     width, height = picture.draw(data).get_size_inches() * 200
@@ -324,18 +277,17 @@ def test_inspect_the_built_in_set(tmp_path, capsys, monkeypatch):
     assert "frames [1797, 10, 2, 34, 34] uint8, 41.5 MB" in flat(out)
     assert f"split {len(data.train)} train, {len(data.test)} test, 448 unused" in flat(out)
     n_events = data.statistics["n_events"]
-    assert f"{np.median(n_events):,.0f}" in out and f"{n_events.max():,}" in out
+    assert four(out, "events") == numbers(n_events)
     lost = n_events - data.frames.sum((1, 2, 3, 4)).numpy()
     assert lost.min() >= 0 and lost.max() < 20  # those of the last T - 1 us
-    for c in range(10):
-        here = data.labels == c
-        assert [str(c), str(int(here.sum()))] in [line.split()[:2] for line in out.splitlines()]
+    rows = [line.split()[:2] for line in out.splitlines()]
+    assert all([str(c), str(int((data.labels == c).sum()))] in rows for c in range(10))
     status, out, _ = run(capsys, "prepare", "ndigits")
     assert status == 0 and "no published table to compare with" in flat(out)
     assert out.splitlines()[-2:] == ["Ready: ndigits.", "Next: tmkt train --target-dataset ndigits"]
 
 
-def test_inspect_a_set_of_several_sensor_sizes(photographs, tmp_path, capsys):
+def test_a_set_of_several_sensor_sizes_with_a_part_of_its_recordings(photographs, tmp_path, capsys):
     path = tmp_path / "out.pdf"
     words = ("--data-root", photographs, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
     status, out, _ = run(capsys, "inspect", "NCALTECH101", *words, "--output", path)
@@ -346,10 +298,23 @@ def test_inspect_a_set_of_several_sensor_sizes(photographs, tmp_path, capsys):
     ranges = f"{width.min()} to {width.max()} x {height.min()} to {height.max()}"
     assert f"sensor 10 sizes, {ranges} pixels" in flat(out)
     assert "[24, 2, 2, 12, 12] float32, 0.1 MB" in out
-    assert "static twins known for 23 recordings" in flat(out)
     rows = [line.split() for line in out.splitlines()]
-    assert ["dolphin", "10", "65", "5", "5", "9", "4"] in rows
-    assert ["yin_yang", "4", "60", "2", "2", "4", "2"] in rows
+    assert ["dolphin", "10", "65", "5", "5", "9", "4"] in rows and [
+        "yin_yang",
+        "4",
+        "60",
+        "2",
+        "2",
+        "4",
+        "2",
+    ] in rows
+    status, out, _ = run(capsys, "prepare", "NCALTECH101", *words, "--no-download")
+    assert status == 0 and "24 of 8,709 recordings, in 3 of 101 classes" in out
+    for words in ("accordion: 10 of 55", "dolphin: 10 of 65", "yin_yang: 4 of 60"):
+        assert words in flat(out)
+    assert "BACKGROUND_Google, Faces_easy, Leopards" in flat(out) and "and 88 more" in flat(out)
+    assert "look 23 of 24 recordings have the image that they show" in flat(out)
+    assert out.endswith("--step 2 --event-size 12 --train-portion 0.5\n")
 
 
 def test_of_many_classes_the_smallest_and_largest_are_shown():
@@ -359,13 +324,10 @@ def test_of_many_classes_the_smallest_and_largest_are_shown():
     changes = dict(labels=labels, names=[str(i) for i in every], train=every, test=every[:0])
     data = small_data(n, **changes, twins=every * 0 + NO_TWIN)
     split = make_split(data, resolve(parse([]))[0], 0)
-    rows = [line.split() for line in report.class_table(data, (), split).splitlines()]
-    assert rows[0] == ["class", "recordings", "train", "test", "images", "static", "pool"]
-    smallest, largest = (
-        [f"class_{c}" for c in some] for some in (range(24, 19, -1), range(4, -1, -1))
-    )
-    assert [row[0] for row in rows[1:]] == [*smallest, rows[6][0], *largest] and ".." in rows[6][0]
-    assert rows[1][1:] == ["6", "6", "0", "1", "1"]
+    header, *rows = (line.split() for line in report.class_table(data, (), split).splitlines())
+    assert header == ["class", "recordings", "train", "test", "images", "static", "pool"]
+    assert rows[0] == ["class_24", "6", "6", "0", "1", "1"] and ".." in rows.pop(5)[0]
+    assert [row[0] for row in rows] == [f"class_{c}" for c in (24, 23, 22, 21, 20, 4, 3, 2, 1, 0)]
 
 
 def test_a_picture_is_never_overwritten(tmp_path, capsys, monkeypatch):
@@ -454,63 +416,44 @@ def test_no_text_is_cut_off_or_overlaps(steps):
 
 # words
 
+BAD = """\
+prepare nmnits | Unknown target data set 'nmnits'. Did you mean 'nmnist'
+inspect nothing | Known:
+prepare nmnist | nmnist needs a data root (--data-root); none was given.
+inspect NCALTECH101 | NCALTECH101 needs a data root
+inspect ndigits --outputt x.png | unrecognized arguments: --outputt x.png. Did you mean --output
+prepare ndigits --step 0 | expected an integer of at least 1, seen 0
+prepare ndigits --train-portion 2 | expected a number from 0 to 1, seen 2
+prepare nmnist --train-portion 0.5 --data-root x --no-download | has its own split
+prepared ndigits | prepared
+prepare | NAME
+ | COMMAND
+"""
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("prepare nmnits", "Unknown target data set 'nmnits'. Did you mean 'nmnist'"),
-        ("inspect nothing", "Known: "),
-        ("prepare nmnist", "nmnist needs a data root (--data-root); none was given.\nExpected:"),
-        ("inspect NCALTECH101", "NCALTECH101 needs a data root"),
-        (
-            "inspect ndigits --outputt x.png",
-            "unrecognized arguments: --outputt x.png. Did you mean --output",
-        ),
-        ("prepare ndigits --step 0", "expected an integer of at least 1, seen 0"),
-        ("prepare ndigits --train-portion 2", "expected a number from 0 to 1, seen 2"),
-        ("prepare nmnist --train-portion 0.5 --data-root x --no-download", "has its own split"),
-        ("prepared ndigits", "prepared"),
-        ("prepare", "NAME"),
-        ("", "COMMAND"),
-    ],
-)
-def test_bad_words_get_one_message(words, said, capsys, tmp_path, monkeypatch):
+
+@pytest.mark.parametrize("line", BAD.splitlines())
+def test_bad_words_get_one_message(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    words, said = line.split(" | ")
     status, out, err = run(capsys, *words.split())
     assert (status, out) == (2, "") and err.startswith("error: ") and said in err
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "said"),
-    [
-        (KeyboardInterrupt(), 130, "Interrupted.\n"),
-        (
-            PermissionError(13, "Permission denied", "f"),
-            2,
-            "error: a file could not be read or written: ",
-        ),
-    ],
-)
-def test_what_interrupts(error, status, said, capsys, monkeypatch):
+def test_an_interruption_is_no_traceback(capsys, monkeypatch):
     def fail(options):
-        raise error
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "load_data", fail)
-    found, out, err = run(capsys, "prepare", "ndigits")
-    assert (found, out) == (status, "") and err.startswith(said)
-
-
-@pytest.mark.parametrize("words", ["--help", "prepare --help", "inspect -h", "list -h"])
-def test_help_teaches(words, capsys):
-    status, out, _ = run(capsys, *words.split())
-    assert status == 0
-    assert all(f"\n  tmkt data {c}" in out for c in ("list", "prepare nmnist", "inspect"))
+    assert run(capsys, "prepare", "ndigits") == (130, "", "Interrupted.\n")
 
 
 def test_list(capsys):
     status, out, _ = run(capsys, "list")
-    assert status == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ["nmnist", "mnist", "download", "10", "28", "10", "70,000"] in rows
-    assert ["NCALTECH101", "CALTECH101", "download", "10", "48", "101", "8,709"] in rows
-    assert ["ndigits", "digits", "built", "in", "10", "28", "-", "-"] in rows
+    assert status == 0
+    for row in (
+        "nmnist mnist download 10 28 10 70,000",
+        "NCALTECH101 CALTECH101 download 10 48 101 8,709",
+        "ndigits digits built in 10 28 - -",
+    ):
+        assert row.split() in rows
