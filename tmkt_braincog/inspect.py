@@ -91,12 +91,9 @@ def load(options: Namespace) -> tuple[TransferData, dict[str, Split]]:
 
 
 def overview(data: TransferData, splits: Mapping[str, Split]) -> str:
-    """Sizes, spreads over recordings, split, and the audit under each protocol, one is clean."""
+    """Sizes, split, the audit under each protocol, ``clean`` among them; spreads of recordings."""
     height, width = data.images.shape[1:]
     kind = str(data.frames.dtype).removeprefix("torch.")
-    sensor = np.stack([data.statistics["width"], data.statistics["height"]])
-    n_sizes = np.unique(sensor, axis=1).shape[1]
-    several = f"{n_sizes:,} sizes, " if n_sizes > 1 else ""
     names = [data.classes[c] for c in np.unique(data.labels)]
     unused = len(data.labels) - len(data.train) - len(data.test)
     drawn = np.array([len(pool) for pool in splits["clean"].pools])
@@ -105,16 +102,17 @@ def overview(data: TransferData, splits: Mapping[str, Split]) -> str:
         ("classes", f"{len(names):,} of {len(data.classes):,} have recordings: {listed(names)}"),
         ("recordings", f"{len(data.labels):,}"),
         ("images", f"{len(data.image_labels):,} of {width} x {height} pixels"),
-        ("events", _spread(data.statistics["n_events"])),
-        ("duration", _spread(data.statistics["duration_us"] / 1000, 1, " ms")),
-        ("sensor", f"{several}{_range(sensor[0])} x {_range(sensor[1])} pixels"),
         ("frames", f"{list(data.frames.shape)} {kind}, {data.frames.nbytes / 1e6:,.1f} MB"),
         ("split", f"{len(data.train):,} train, {len(data.test):,} test, {unused:,} unused"),
         ("static pool", f"{pool} per class"),
         *((f"audit, {name}", split.audit) for name, split in splits.items()),
     ]
-    kind = ", events EMULATED from the images" if data.emulated else ""
-    return f"{data.source} -> {data.target}{kind}\n{fields(rows)}"
+    emulated = ", events EMULATED from the images" if data.emulated else ""
+    spreads = pd.DataFrame(data.statistics).agg(["min", "median", "mean", "max"]).T
+    return (
+        f"{data.source} -> {data.target}{emulated}\n{fields(rows)}\n\nOver recordings:\n"
+        + spreads.to_string(float_format="{:,.0f}".format)
+    )
 
 
 def checks(data: TransferData, counts: Sequence[int]) -> list[Check]:
@@ -190,11 +188,6 @@ def fields(rows: Iterable[tuple[str, str]]) -> str:
     wrap = textwrap.TextWrapper(100, "  ", " " * (width + 4), break_on_hyphens=False)
     wrap.break_long_words = False
     return "\n".join(wrap.fill(f"{label:<{width}}  {text}") for label, text in rows)
-
-
-def _spread(values: np.ndarray, digits: int = 0, unit: str = "") -> str:
-    of = {name: getattr(np, name)(values) for name in ("min", "median", "mean", "max")}
-    return "   ".join(f"{name} {value:,.{digits}f}{unit}" for name, value in of.items())
 
 
 def per_class(labels, data: TransferData) -> np.ndarray:

@@ -80,11 +80,11 @@ def load_recipe(name: str) -> dict[str, Any]:
     """The options in a YAML file, or in the package's recipe of that name; a UserError if none."""
     path: Traversable = Path(name)
     if not name.endswith((".yaml", ".yml")):
-        known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
-        if name not in known:
+        path = RECIPES / f"{name}.yaml"
+        if not path.is_file():
+            known = (file.name.removesuffix(".yaml") for file in RECIPES.iterdir())
             problem = unknown_name("recipe", name, known)
             raise UserError(f"-c: {problem} A file of your own ends in .yaml.")
-        path = known[name]
     try:
         mapping = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:

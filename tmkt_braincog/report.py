@@ -21,7 +21,7 @@ GENERATOR = f"tmkt_braincog {VERSION} report"
 OURS = re.compile(r"tmkt_braincog \S+ report")
 SHADED = "Mean over seeds, shaded: standard deviation."
 # Shown in another form: always, and where there are runs.
-OWN = {"config.yaml", "report.html", "report.md"}
+OWN = {"config.yaml", "report.html"}
 COMPARISON = {"comparison.csv", "comparison.md", "comparison.png"}
 
 Section = dict[str, Any]  # title, protocols, warnings, notices, parts (heading: blocks), commands
@@ -51,7 +51,7 @@ def write(options: argparse.Namespace) -> str:
         command=shlex.join(["tmkt", "report", *map(shown, folders), "--output", shown(target)]),
     )
     with replacing(path) as temporary:
-        temporary.write_text(_hide(page), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     said = [*warnings, *(line for section in sections for line in section["warnings"])]
     size = path.stat().st_size / 2**20
     return "\n".join([*(f"warning: {line}" for line in said), f"Written: {path} ({size:.1f} MiB)"])
@@ -61,14 +61,6 @@ def shown(path: Path) -> str:
     """Relative to the working directory where it lies inside; otherwise as it was given."""
     whole, here = path.resolve(), Path.cwd()
     return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else str(path)
-
-
-def _hide(page: str) -> str:
-    """The page without absolute paths of this machine: relative, or from ``~``."""
-    for folder, instead in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if folder != Path("/"):  # no path begins inside a picture's base64
-            page = re.sub(rf"(?<![\w.+/]){re.escape(f'{folder}/')}", instead, page)
-    return page
 
 
 def make_section(folder: Path) -> Section:

@@ -64,22 +64,21 @@ class Found:
 def look_into(folder: Path, hidden: Container[str]) -> Found:
     """The Markdown and the PNGs of a folder and its ``figures/``, but for the hidden names.
 
-    Markdown comes with the pictures that the JSON of its name lists, or whose names begin like its
-    own. Other files of a name that is shown hold the same.
+    What has no Markdown or JSON of its own belongs to what its name begins with, as table1_curves
+    to table1. Other kinds of files of a name that is shown hold the same.
     """
     found, files = Found(), dict[Path, dict[str, Path]]()
     for path in [*sorted(folder.glob("[!.]*")), *sorted(folder.glob("figures/[!.]*"))]:
         if path.is_file() and path.name not in hidden:
             files.setdefault(path.with_suffix(""), {})[path.suffix] = path
-    for stem in sorted(files, key=lambda stem: not {".json", ".md"} & files[stem].keys()):
+    first = [stem for stem, its in files.items() if {".json", ".md"} & its.keys()]
+    for stem in dict.fromkeys([*first, *files]):
+        begin = tuple(f"{stem}{sign}" for sign in "_-")
+        more = [other for other in files if str(other).startswith(begin) and other not in first]
         its = files.pop(stem, {})  # shown already with another
+        pngs = [some[".png"] for some in (its, *map(files.pop, more)) if ".png" in some]
         fact = _fact(its, found)
-        names = [Path(str(name)).stem for name in fact.get("pictures", ())]
-        if not names and ".md" in its:
-            names = [other.name for other in files if other.name.startswith(f"{stem.name}_")]
-        more = [files.pop(stem.with_name(name), {}) for name in names if name != stem.name]
         about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
-        pngs = [some[".png"] for some in (its, *more) if ".png" in some]
         pictures = list(_pictures(pngs, about, found.problems))
         if ".md" in its:
             text = safe_html(its[".md"].read_text(errors="replace"))

@@ -36,11 +36,7 @@ def run(argv: list[str]) -> int:
 
 
 def parse_words(argv: list[str]) -> Namespace:
-    """The command line; ``work`` is the function of :mod:`tmkt_braincog.inspect` to call.
-
-    Raises:
-        UserError: unknown words, or a data set that is not known.
-    """
+    """The command line, or a UserError; ``work`` names the function of ``inspect`` to call."""
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:  # the command's own parser knows the near misses
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -55,11 +51,10 @@ def build_parser() -> ArgumentParser:
     for name, (work, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about, epilog=EXAMPLES)
         command.set_defaults(work=work, parser=command)
-        add = command.add_argument
+        add, own = command.add_argument, "(default: the data set's own)"
         if name != "list":
             add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
             add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
-            own = "(default: the data set's own)"
             add("--step", metavar="T", type=positive_int, help=f"time-steps T {own}")
             size = f"side of the frames after resizing {own}"
             add("--event-size", metavar="PIXELS", type=positive_int, help=size)
