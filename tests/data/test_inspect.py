@@ -192,20 +192,17 @@ def test_fetch_runs_first_in_a_folder_that_is_made(tmp_path, root, capsys, regis
     seen = []
 
     def fetch(folder):
-        seen.append((folder, folder.is_dir()))
-        (folder / "NMNIST").symlink_to(root / "NMNIST")
-        (folder / "MNIST").symlink_to(root / "MNIST")
+        seen.append(folder.is_dir())
+        for name in ("NMNIST", "MNIST"):
+            (folder / name).symlink_to(root / name)
 
     registered("nmnist", fetch=fetch)
-    new = tmp_path / "a" / "b"
-    words = ("prepare", "nmnist", "--data-root", new)
+    words = ("prepare", "nmnist", "--data-root", tmp_path / "a" / "b")
     status, out, err = run(capsys, *words, "--no-download")
-    assert status == 2 and not out and not new.exists() and err.count("error: ") == 1
+    assert status == 2 and not out and not (tmp_path / "a").exists() and err.count("error: ") == 1
     assert "There is no folder" in err and "NMNIST/Train/<digit" in err
-    status, out, _ = run(capsys, *words)
-    assert status == 0 and "Ready" in out and seen == [(new, True)]
-    status, _, _ = run(capsys, *words, "--no-download")
-    assert status == 0 and len(seen) == 1
+    assert run(capsys, *words)[0] == 0 and run(capsys, *words, "--no-download")[0] == 0
+    assert seen == [True]
 
 
 def test_what_has_to_be_got_by_hand_is_said(tmp_path, capsys, registered):
@@ -215,9 +212,6 @@ def test_what_has_to_be_got_by_hand_is_said(tmp_path, capsys, registered):
     registered("nmnist", fetch=fetch)
     said = run(capsys, "prepare", "nmnist", "--data-root", tmp_path)
     assert said == (2, "", "error: Get it from its owners.\nExpected:\n  a tree\n")
-    (tmp_path / "file").write_text("x")
-    status, _, err = run(capsys, "prepare", "nmnist", "--data-root", tmp_path / "file" / "data")
-    assert status == 2 and "could not be read or written" in err
 
 
 # inspect
@@ -259,12 +253,7 @@ def test_inspect_the_built_in_set(tmp_path, capsys, monkeypatch):
     assert out.startswith("digits -> ndigits, events EMULATED from the images\n")
     assert "frames [1797, 10, 2, 34, 34] uint8, 41.5 MB" in flat(out)
     assert f"split {len(data.train)} train, {len(data.test)} test, 448 unused" in flat(out)
-    n_events = data.statistics["n_events"]
-    assert four(out, "n_events") == numbers(n_events)
-    lost = n_events - data.frames.sum((1, 2, 3, 4)).numpy()
-    assert lost.min() >= 0 and lost.max() < 20  # those of the last T - 1 us
-    rows = [line.split()[:2] for line in out.splitlines()]
-    assert all([str(c), str(int((data.labels == c).sum()))] in rows for c in range(10))
+    assert four(out, "n_events") == numbers(data.statistics["n_events"])
     status, out, _ = run(capsys, "prepare", "ndigits")
     assert status == 0 and "no published table to compare with" in flat(out)
     assert out.splitlines()[-2:] == ["Ready: ndigits.", "Next: tmkt train --target-dataset ndigits"]
