@@ -141,7 +141,8 @@ def in_words(run: Run, names: Sequence[str]) -> list[str]:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Runs that may be averaged share one: method and those of the varied settings it takes."""
-    return [", ".join([run.method, *in_words(run, varied(runs))]) for run in runs]
+    names = varied(runs)
+    return [", ".join([run.method, *in_words(run, names)]) for run in runs]
 
 
 def over_seeds(runs: Sequence[Run]) -> Block:

@@ -90,7 +90,7 @@ def value_text(value: object) -> str:
         return {None: "not set", True: "on", False: "off"}[value]
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0")
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
