@@ -79,6 +79,7 @@ def look_into(folder: Path, hidden: Container[str]) -> Found:
         pngs = [some[".png"] for some in (its, *map(files.pop, more)) if ".png" in some]
         fact = _fact(its, found)
         about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
+        about = "" if ".md" in its else about  # there it is part of the text
         pictures = list(_pictures(pngs, about, found.problems))
         if ".md" in its:
             text = safe_html(its[".md"].read_text(errors="replace"))
