@@ -53,7 +53,7 @@ def photographs(tmp_path):
     counts = {"dolphin": 10, "accordion": 10, "yin_yang": 4}
     events = [offset_events(k) for k in range(10)]
     write_tree(tmp_path, events, [counts.get(name, 0) for name in ncaltech101.CLASSES])
-    (ncaltech101.images_folder(tmp_path) / "dolphin" / "image_0003.jpg").unlink()
+    (tmp_path / "caltech101/101_ObjectCategories/dolphin/image_0003.jpg").unlink()
     return tmp_path
 
 
