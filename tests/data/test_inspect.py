@@ -48,16 +48,6 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def photographs(tmp_path):
-    """Ten dolphins, ten accordions and four yin_yangs; one dolphin has no image of its own."""
-    counts = {"dolphin": 10, "accordion": 10, "yin_yang": 4}
-    events = [offset_events(k) for k in range(10)]
-    write_tree(tmp_path, events, [counts.get(name, 0) for name in ncaltech101.CLASSES])
-    (tmp_path / "caltech101/101_ObjectCategories/dolphin/image_0003.jpg").unlink()
-    return tmp_path
-
-
-@pytest.fixture
 def registered(monkeypatch):
     """Change the entry of a registered data set."""
 
@@ -259,12 +249,16 @@ def test_inspect_the_built_in_set(tmp_path, capsys, monkeypatch):
     assert out.splitlines()[-2:] == ["Ready: ndigits.", "Next: tmkt train --target-dataset ndigits"]
 
 
-def test_a_set_of_several_sensor_sizes_with_a_part_of_its_recordings(photographs, tmp_path, capsys):
-    path = tmp_path / "out.pdf"
-    words = ("--data-root", photographs, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
+def test_a_set_of_several_sensor_sizes_with_a_part_of_its_recordings(tmp_path, capsys):
+    """Ten dolphins, ten accordions and four yin_yangs; one dolphin has no image of its own."""
+    path, counts = tmp_path / "out.pdf", {"dolphin": 10, "accordion": 10, "yin_yang": 4}
+    events = [offset_events(k) for k in range(10)]
+    write_tree(tmp_path, events, [counts.get(name, 0) for name in ncaltech101.CLASSES])
+    (tmp_path / "caltech101/101_ObjectCategories/dolphin/image_0003.jpg").unlink()
+    words = ("--data-root", tmp_path, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
     status, out, _ = run(capsys, "inspect", "NCALTECH101", *words, "--output", path)
     assert status == 0 and path.read_bytes().startswith(b"%PDF")
-    data = ncaltech101.load(LoadSpec(photographs, 2, 12, 0.5))
+    data = ncaltech101.load(LoadSpec(tmp_path, 2, 12, 0.5))
     for side in ("width", "height"):
         assert four(out, side) == numbers(data.statistics[side])
     assert "[24, 2, 2, 12, 12] float32, 0.1 MB" in out
