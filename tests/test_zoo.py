@@ -53,17 +53,16 @@ def plain():
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_names_that_both_know_are_timms(order, plain):
-    modules, cfgs, pretrained, ours, resnet18 = printed(
-        PROBE.format(order=ORDERS[order], modules=BRAINCOG)
-    )
+    probe = PROBE.format(order=ORDERS[order], modules=BRAINCOG)
+    modules, cfgs, pretrained, ours, resnet18 = printed(probe)
     both = [name for name in plain[0] if f"braincog_{name}" in modules]
     assert {"resnet18", "resnet50", "wide_resnet101_2", "resnext50_32x4d"} <= set(both)
     assert all(modules[name].startswith("timm.") for name in plain[0])
-    assert cfgs == plain[0] and pretrained == plain[1]
+    assert [cfgs, pretrained] == plain
     assert resnet18 == "timm.models.resnet" and ours == "TransferSCNN"
-    assert set(MODELS) <= set(modules)
-    # BrainCog's names that timm does not have stay.
-    assert {"VGG_SNN", "sew_resnet18", "braincog_VGG_SNN", "braincog_sew_resnet18"} <= set(modules)
+    # Ours, and BrainCog's names that timm does not have, which stay.
+    names = {*MODELS, "VGG_SNN", "sew_resnet18", "braincog_VGG_SNN", "braincog_sew_resnet18"}
+    assert names <= set(modules)
 
 
 def test_braincogs_models_are_built_by_their_own_names():

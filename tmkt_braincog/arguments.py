@@ -36,9 +36,8 @@ given off, as in the code published with it.
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, SUPPRESS):
-            return action.help
-        return super()._get_help_string(action)
+        silent = action.default in (None, False, SUPPRESS)
+        return action.help if silent else super()._get_help_string(action)
 
 
 class Parser(ArgumentParser):
@@ -91,13 +90,9 @@ def epoch_or_share(text: str) -> float | str:
 def build_parser() -> ArgumentParser:
     """The parser with the project's defaults; data sets' recipes are applied by ``resolve``."""
     program, target = launch_words()
-    parser = Parser(
-        prog=program,
-        usage="%(prog)s [options]",
-        description=DESCRIPTION,
-        epilog=EPILOG.format(program=program, target=target),
-        formatter_class=_Help,
-    )
+    epilog = EPILOG.format(program=program, target=target)
+    looks = {"usage": "%(prog)s [options]", "description": DESCRIPTION, "formatter_class": _Help}
+    parser = Parser(prog=program, epilog=epilog, **looks)
     for title, options in GROUPS.items():
         options(_adder(parser.add_argument_group(title)))
     return parser
@@ -129,17 +124,13 @@ def _adder(group: argparse._ArgumentGroup) -> Add:
             names.append(last)
         else:
             more["metavar"] = last
-        if kind is bool:
-            more["action"] = BooleanOptionalAction
-        elif kind is None:
-            more["action"] = "store_true"
-        elif isinstance(kind, list):
-            more["choices"] = kind
-        elif isinstance(kind, dict):
+        if isinstance(kind, dict):
             ((dest, const),) = kind.items()
             more |= {"action": "store_const", "dest": dest, "const": const}
+        elif kind in (bool, None):
+            more["action"] = BooleanOptionalAction if kind else "store_true"
         else:
-            more["type"] = kind
+            more["choices" if isinstance(kind, list) else "type"] = kind
         group.add_argument(*names, default=default, help=text, **more)
 
     return add
@@ -155,20 +146,16 @@ def _run(add: Add) -> None:
         "switches: baseline)", nargs="+")
     add("--seed N", natural, [42], "one or several seeds; a seed fixes weights, shots, order, "
         "partners, mixing and augmentation", nargs="+")
-    add("--output DIR", str, None,
-        "folder of the runs and the table (default: results/<data>-<methods>-<time>)")
-    add("--resume CHECKPOINT", str, None, "continue the runs in --output where they stopped "
-        "(finished ones are kept); with a file: continue from that checkpoint", nargs="?",
-        const="auto")
+    add("--output DIR", str, None, "of runs and table (default: results/<data>-<methods>-<time>)")
+    add("--resume CHECKPOINT", str, None, "go on with the runs in --output (finished ones are "
+        "kept); with a file: continue from that checkpoint", nargs="?", const="auto")
     add("--eval", None, False, "only evaluate --eval_checkpoint on the test recordings")
     add("--eval_checkpoint --eval-checkpoint FILE", str, None, "checkpoint for --eval")
     add("--device", str, "auto", "auto, cpu, cuda, cuda:1, or the number of a GPU")
-    add("--amp", ["none", "bf16"], "none",
-        "bf16: convolutions in bfloat16; neuron state and losses stay float32")
+    add("--amp", ["none", "bf16"], "none", "bf16: convolutions in bfloat16, all else in float32")
     add("-j --workers", natural, 0, "data-loading processes; changes no result")
     add("--tensorboard", bool, True, "write TensorBoard logs")
-    add("--log-interval STEPS", positive_int, 50,
-        "steps between looks at the loss (the only host synchronisation while an epoch runs)")
+    add("--log-interval STEPS", positive_int, 50, "steps between looks at the loss")
 
 def _data(add: Add) -> None:
     add("--source-dataset NAME", str, None,
@@ -212,25 +199,20 @@ def _data(add: Add) -> None:
 def _model(add: Add) -> None:
     add("--model", str, "Transfer_VGG_SNN", "Transfer_VGG_SNN, Transfer_ResNet18, "
         "Transfer_SEWResNet18, Transfer_SCNN or a TransferModel of your own in timm's registry")
-    add("--width-divisor N", positive_int, 1, "divide the channels of all layers by N, for small "
-        "data and small machines; not for Transfer_SCNN")
+    add("--width-divisor N", positive_int, 1, "divide all channels by N; not for Transfer_SCNN")
     add("--node-type", str, "LIFNode", "BrainCog neuron: LIFNode, IFNode, PLIFNode, ...")
-    add("--act-fun", str, "QGateGrad",
-        "BrainCog surrogate gradient: QGateGrad, AtanGrad, BackEIGateGrad, ...")
+    add("--act-fun", str, "QGateGrad", "BrainCog surrogate gradient: QGateGrad, AtanGrad, ...")
     add("--threshold", positive, 0.5, "firing threshold")
     add("--executor", ["fused", "step"], "fused", "fused: all streams and time-steps of a layer at "
         "once; step: the loop of BrainCog and the reference. The same numbers up to rounding")
-    add("--sync-bn", None, False, "under torchrun: BatchNorm statistics over the whole batch "
-        "instead of each process's part of it")
+    add("--sync-bn", None, False, "under torchrun: BatchNorm statistics over the whole batch")
     add("--tau", positive, 2.0, "membrane time constant, in time-steps")
 
 def _losses(add: Add) -> None:
     add("--TET-loss", bool, True, "cross-entropy at every time-step; off: of the mean output")
     add("--smoothing", fraction, 0.0, "label smoothing")
-    add("--domain-loss-coefficient LAMBDA", non_negative, 0.5,
-        "weight lambda of the domain alignment (baseline and TMKT)")
-    add("--theta", ["learned", "fixed"], "learned",
-        "per-step coefficients sigma(theta_t): learned, or kept at sigma(1) = 0.731")
+    add("--domain-loss-coefficient LAMBDA", non_negative, 0.5, "weight of the domain alignment")
+    add("--theta", ["learned", "fixed"], "learned", "fixed: per-step coefficients of 0.731")
 
 def _source(add: Add) -> None:
     add("--source-encoding", ["repeat", "i2e", "saccade"], "repeat", "frames of the static stream: "
@@ -245,8 +227,7 @@ def _source(add: Add) -> None:
 
 def _baseline(add: Add) -> None:
     add("--domain-loss", bool, True, "domain alignment by CKA")
-    add("--regularization", bool, True,
-        "per-step coefficients sigma(theta_t) on alignment and event loss")
+    add("--regularization", bool, True, "coefficients sigma(theta_t) on alignment and event loss")
     add("--sliding-training", bool, True, "replace static samples by events with probability "
         "(progress)^pow; off: none in the first half, all in the second, and no domain loss (as "
         "the reference does)")
@@ -254,8 +235,7 @@ def _baseline(add: Add) -> None:
 
 def _tmkt(add: Add) -> None:
     add("--mixup-strategy NAME", str, "tsm", "tsm, fixed, linear, nonlinear or sliding")
-    add("--mixup-ratio R_M", float, 0.4,
-        "expected share of event frames in the mixed stream, inside (0, 1)")
+    add("--mixup-ratio R_M", float, 0.4, "expected share of event frames, inside (0, 1)")
     add("--mixup-law", ["geometric", "truncated"], "geometric",
         "law of t*: the walk as described, or Eq. 8 (given that a replacement happens)")
     add("--mag-weight", non_negative, 1.0, "weight of L_MAG; 0: no such head")
@@ -282,18 +262,15 @@ def _optimiser(add: Add) -> None:
     add("-b --batch-size", positive_int, 120, "recordings per step, of all processes together")
     add("--epoch-size N", positive_int, None, "recordings per epoch; beyond the training set's "
         "size they repeat, with new partners and mixing (default: the training set's size)")
-    add("--sampling", ["shuffle", "balanced"], "shuffle",
-        "balanced: classes equally often, with replacement")
+    add("--sampling", ["shuffle", "balanced"], "shuffle", "balanced: classes equally often")
     add("--opt", str, "adamw", "timm optimiser")
     add("--lr", non_negative, 5e-3, "learning rate for a batch of 1024; scaled by batch / 1024")
     add("--weight-decay", non_negative, 0.01, "not applied to one-dimensional parameters")
     add("--clip-grad NORM", non_negative, None, "clip the gradient norm (default: no clipping)")
-    add("--sched", str, "cosine",
-        "timm scheduler, stepped once an epoch: cosine to 1e-5, step by 0.1, ...")
+    add("--sched", str, "cosine", "timm scheduler, stepped once an epoch: cosine, step, ...")
     add("--warmup-epochs", natural, 5, "epochs of linear warm-up from a learning rate of 1e-6")
     add("--decay-epochs", positive, 30, "epochs between decays of the step scheduler")
-    add("--eval-interval EPOCHS", positive_int, 1,
-        "epochs between evaluations; the last epoch is always evaluated")
+    add("--eval-interval EPOCHS", positive_int, 1, "epochs between evaluations; the last always")
 # fmt: on
 
 

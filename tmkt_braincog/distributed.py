@@ -1,8 +1,7 @@
 """Data-parallel training: N processes, started by ``torchrun``, each with its share of every batch.
 
 Without ``torchrun`` there is one process, and everything here does nothing. Losses are means over
-the batch, so that their gradients, averaged by DDP, are those of the whole batch. What compares the
-samples of a batch with each other (CKA) sees the whole batch through :func:`gather_batch`.
+the batch, so that their gradients, averaged by DDP, are those of the whole batch.
 """
 
 import os
@@ -20,8 +19,7 @@ from .errors import UserError
 
 T = TypeVar("T")
 
-# The other processes wait while the first one builds a frame cache.
-PATIENCE = timedelta(hours=4)
+PATIENCE = timedelta(hours=4)  # the others wait while the first process builds a frame cache
 
 
 @contextmanager
@@ -74,10 +72,7 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Run ``function`` in the main process alone; its result is that of all processes.
-
-    So is its UserError or OSError (a full disk).
-    """
+    """Run ``function`` in the main process; its result, UserError or OSError is that of all."""
     value = problem = None
     if is_main():
         try:
@@ -99,11 +94,7 @@ def main_first(function: Callable[[], T]) -> T:
 
 def mean(x: Tensor) -> Tensor:
     """Mean of ``x`` over the processes, without gradient."""
-    if count() == 1:
-        return x
-    x = x.detach().clone()
-    dist.all_reduce(x)
-    return x / count()
+    return x if count() == 1 else _Sum.apply(x.detach()) / count()
 
 
 def smallest(x: int | Tensor) -> int:
@@ -142,9 +133,7 @@ class _Sum(torch.autograd.Function):
         dist.all_reduce(x)
         return x
 
-    @staticmethod
-    def backward(ctx, d_out: Tensor) -> Tensor:
-        return _Sum.forward(ctx, d_out)
+    backward = forward
 
 
 class _Losses(nn.Module):

@@ -4,7 +4,6 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -17,22 +16,19 @@ ON, OFF = plots.COLOURS[0], plots.COLOURS[1]
 FORMATS = (".png", ".pdf", ".svg")
 MOST_STEPS = 16  # of more frames as many are shown, evenly spread
 PERCENTILE = 99  # of a row's counts above zero: the count that has the full colour
+SCALE = "Dark: both. Stronger: more events; one scale per row."
 
 
 def check_path(path: Path, force: bool) -> None:
     """A :class:`UserError` for another kind of file, or for one that exists without ``force``."""
     if path.suffix.lower() not in FORMATS or path.is_dir():
-        raise UserError(
-            f"Cannot write a picture to {str(path)!r}: expected a name in {', '.join(FORMATS)}."
-        )
+        kinds = ", ".join(FORMATS)
+        raise UserError(f"Cannot write a picture to {str(path)!r}: expected a name in {kinds}.")
     if path.exists() and not force:
-        raise UserError(
-            f"{path} exists. Give --force to replace it, or another name with --output."
-        )
+        raise UserError(f"{path} exists. Give --force to replace it, or another --output.")
 
 
-def save_picture(data: TransferData, path: Path, n_classes: int = 5) -> None:
-    """Write :func:`draw`'s figure; the suffix gives the format, missing folders are made."""
+def save(data: TransferData, path: Path, n_classes: int = 5) -> None:
     plots.save(lambda: draw(data, n_classes), path)
 
 
@@ -48,12 +44,9 @@ def draw(data: TransferData, n_classes: int = 5) -> Figure:
     chosen = spread(np.unique(data.labels.numpy()), n_classes)
     n_steps = data.frames.shape[1]
     steps = spread(np.arange(n_steps), MOST_STEPS)
-    size = (1.4 + 0.68 * max(len(steps) + 1, 4), 1.0 + 0.7 * len(chosen))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    emulated = ", events emulated" if data.emulated else ""
     some = f", {len(steps)} of {n_steps} frames" if len(steps) < n_steps else ""
-    figure.suptitle(f"{data.target}, T = {n_steps}{emulated}{some}", parse_math=False)
+    width, height = 1.4 + 0.68 * max(len(steps) + 1, 4), 1.0 + 0.7 * len(chosen)
+    figure = plots.canvas(width, height, f"{data.target}, T = {n_steps}{some}", data.emulated)
     cells = figure.subplots(len(chosen), 1 + len(steps), squeeze=False)
     for axes in cells.flat:
         axes.set(xticks=[], yticks=[])
@@ -68,13 +61,8 @@ def draw(data: TransferData, n_classes: int = 5) -> Figure:
         _show_static(static, data, recording)
         for axes, rgb in zip(frames, colours(data.frames[recording].numpy())[steps], strict=True):
             axes.imshow(rgb, interpolation="nearest")
-    figure.legend(
-        handles=[Patch(color=ON, label="ON events"), Patch(color=OFF, label="OFF events")],
-        title="Dark: both. Stronger: more events; one scale per row.",
-        title_fontsize=7,
-        loc="outside lower center",
-        ncols=2,
-    )
+    inks = [Patch(color=ON, label="ON events"), Patch(color=OFF, label="OFF events")]
+    figure.legend(handles=inks, title=SCALE, title_fontsize=7, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -101,8 +89,7 @@ def _show_static(axes, data: TransferData, recording: int) -> None:
     of_class = np.flatnonzero(data.image_labels.numpy() == int(data.labels[recording]))
     twin = int(data.twins[recording])
     if twin == NO_TWIN and not len(of_class):
-        centred = {"ha": "center", "va": "center", "size": 7, "color": "0.5"}
-        axes.text(0.5, 0.5, "none", transform=axes.transAxes, **centred)
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", size=7)
         return
     image = data.images[of_class[0] if twin == NO_TWIN else twin]
     axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -5,7 +5,6 @@ then the defaults shown by ``--help``.
 """
 
 import argparse
-import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Container, Mapping, Sequence
 from importlib.resources import files
@@ -65,19 +64,14 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     """The options of a recipe, by name, as a file or as a mapping, checked like a command line."""
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = recipe if isinstance(recipe, str) else "recipe"
-    parser = _sparse_parser()
+    parser, words = _sparse_parser(), list[str]()
     actions = {
         o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
     }
-    words: list[str] = []
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
         if name not in actions or actions[name].dest in ("help", "config"):
-            close = difflib.get_close_matches(name, actions, n=2)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise UserError(
-                f"{where}: unknown option {key!r}.{hint} Run with --help for all options."
-            )
+            parser.error(f"unrecognized arguments: --{key} in {where}")
         words += _words(actions[name], value, f"{where}: {key}")
     return parser.parse_args(words)
 
@@ -86,11 +80,11 @@ def load_recipe(name: str) -> dict[str, Any]:
     """The options in a YAML file, or in the package's recipe of that name; a UserError if none."""
     path: Traversable = Path(name)
     if not name.endswith((".yaml", ".yml")):
-        known = {Path(file.name).stem: file for file in RECIPES.iterdir()}
-        if name not in known:
+        path = RECIPES / f"{name}.yaml"
+        if not path.is_file():
+            known = (file.name.removesuffix(".yaml") for file in RECIPES.iterdir())
             problem = unknown_name("recipe", name, known)
             raise UserError(f"-c: {problem} A file of your own ends in .yaml.")
-        path = known[name]
     try:
         mapping = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -126,9 +120,7 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     from .methods.names import canonical, teachers_of
 
     target = DATASETS[target_name]
-    for layer in (vars(_recipe(target.recipe)), vars(given)):
-        for name, value in layer.items():
-            setattr(options, name, value)
+    vars(options).update(vars(_recipe(target.recipe)) | vars(given))
     methods, remarks = _methods(given, options)
     options.method = [canonical(name) for name in methods]
     _try_methods(options)
@@ -142,9 +134,9 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
             f"{target_name!r}: expected {' or '.join(target.sources)}."
         )
     options.source_dataset = target.sources[0]
-    for name in ("method", "seed"):
-        if len(set(getattr(options, name))) < len(getattr(options, name)):
-            raise UserError(f"--{name} names the same value twice: {getattr(options, name)}.")
+    for name, values in (("method", options.method), ("seed", options.seed)):
+        if len(set(values)) < len(values):
+            raise UserError(f"--{name} names the same value twice: {values}.")
     return options, remarks
 
 
@@ -170,18 +162,14 @@ def _try_methods(options: Namespace) -> None:
 
 def _methods(given: Namespace, options: Namespace) -> tuple[list[str], list[str]]:
     """The methods' names, and a remark where they follow from other words."""
-    if "method" in given:
-        return list(given.method), []
-    if not any(s in given for s in BASELINE_SWITCHES):
-        return ["tmkt"], []
+    if "method" in given or not any(s in given for s in BASELINE_SWITCHES):
+        return list(getattr(given, "method", ["tmkt"])), []
     for flag in BASELINE_FLAGS:
         if flag not in given:
             setattr(options, flag, False)
     flags = [f"{f.replace('_', '-')} {'on' if vars(options)[f] else 'off'}" for f in BASELINE_FLAGS]
-    return ["baseline"], [
-        "No --method, but switches of the published baseline: running --method baseline, with "
-        f"{', '.join(flags)}."
-    ]
+    remark = "No --method, but switches of the published baseline: running --method baseline, with"
+    return ["baseline"], [f"{remark} {', '.join(flags)}."]
 
 
 def identity(options: Namespace) -> dict[str, Any]:

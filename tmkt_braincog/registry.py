@@ -26,19 +26,13 @@ class Registry(Generic[T]):
 
     Args:
         kind: what messages call an entry.
-        homes: names that the package brings, each with the module in it that registers the name,
-            which is imported when the name is first looked up: listing and checking are light.
+        homes: names that the package brings, each with the module in it that registers the name
+            and is imported when it is first looked up: listing and checking are light.
         aliases: other names that are understood, such as those in published command lines.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        homes: Mapping[str, str] | None = None,
-        aliases: Mapping[str, str] | None = None,
-    ):
-        self.kind = kind
-        self._homes, self._aliases = homes or {}, aliases or {}
+    def __init__(self, kind: str, homes: Mapping[str, str] = {}, aliases: Mapping[str, str] = {}):
+        self.kind, self._homes, self._aliases = kind, homes, aliases
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -58,11 +52,7 @@ class Registry(Generic[T]):
             import_module(f"{__package__}.{self._homes[name]}")
 
     def canonical(self, name: str) -> str:
-        """The name itself, or the one that it is an alias of.
-
-        Raises:
-            UserError: unknown.
-        """
+        """The name itself, or the one that it is an alias of; a UserError if it is unknown."""
         name = self._aliases.get(name, name)
         if name not in self:
             raise unknown_name(self.kind, name, self)
@@ -83,78 +73,38 @@ class Registry(Generic[T]):
         return sorted(self)
 
 
-DATASETS: Registry[DataSet] = Registry(
-    "target data set",
-    {
-        "ndigits": "data.digits",
-        "nmnist": "data.nmnist",
-        "NCALTECH101": "data.ncaltech101",
-        "E-CALTECH101": "data.ecaltech101",
-        "CEP-DVS": "data.cepdvs",
-        "N-OMNIGLOT": "data.nomniglot",
-        "CIFAR10-DVS": "data.cifar10dvs",
-    },
-    {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"},
-)
+# Data sets that the package brings: the module of each; and other names for them.
+_HOMES = {"ndigits": "data.digits", "nmnist": "data.nmnist", "NCALTECH101": "data.ncaltech101"}
+_HOMES |= {"E-CALTECH101": "data.ecaltech101"}
+_HOMES |= {"CEP-DVS": "data.cepdvs", "N-OMNIGLOT": "data.nomniglot"}
+_HOMES |= {"CIFAR10-DVS": "data.cifar10dvs"}
+_ALIASES = {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"}
+DATASETS: Registry[DataSet] = Registry("target data set", _HOMES, _ALIASES)
 
-# Figures that the package brings: the module that registers the name, and what it shows.
-FIGURE_HOMES = {
-    "confusion": (
-        "confusion",
-        "Confusion matrix of the test recordings, as shares of every true class.",
-    ),
-    "tsne": (
-        "tsne",
-        "t-SNE of event and static features, by class and by modality, and how far they are "
-        "aligned in numbers.",
-    ),
-    "gradcam": (
-        "gradcam",
-        "Grad-CAM++ on events and on static images, the runs beside each other.",
-    ),
-    "mag": ("heads", "Accuracy of the MAG head at every time-step of held-out mixed sequences."),
-    "mrp": (
-        "heads",
-        "Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true "
-        "one.",
-    ),
-    "t-star": (
-        "heads",
-        "Where the events take over: t* as the run draws it over its training, against the law "
-        "it should follow.",
-    ),
-    "landscape": (
-        "landscape",
-        "Loss around the trained weights in two random directions, contours and a section, one "
-        "scale for all runs.",
-    ),
-    "cka": (
-        "time_steps",
-        "CKA of event and static features at every time-step, before and after training.",
-    ),
-    "theta": ("time_steps", "Learned coefficients sigma(theta_t) over the epochs."),
-    "accuracy-over-time": (
-        "time_steps",
-        "Top-1 accuracy of the logits accumulated up to each time-step.",
-    ),
-    "energy": (
-        "energy",
-        "Spike rates, synaptic operations and energy of one inference, over all seeds.",
-    ),
-    "gradient-variance": (
-        "gradient_variance",
-        "Variance of the gradient for each mixing strategy, at the initial and the last weights.",
-    ),
+# Figures that the package brings, and what they show.
+SHOWS = {
+    "confusion": "Confusion matrix of the test recordings, as shares of every true class.",
+    "tsne": "t-SNE of event and static features, and how far they are aligned in numbers.",
+    "gradcam": "Grad-CAM++ on events and on static images, the runs beside each other.",
+    "mag": "Accuracy of the MAG head at every time-step of held-out mixed sequences.",
+    "mrp": "Mixup ratio that the MRP head perceives in held-out sequences, against the true one.",
+    "t-star": "Where the events take over: t* as the run draws it, against the law for it.",
+    "landscape": "Loss around the trained weights in two random directions, one scale for all.",
+    "cka": "CKA of event and static features at every time-step, before and after training.",
+    "theta": "Learned coefficients sigma(theta_t) over the epochs.",
+    "accuracy-over-time": "Top-1 accuracy of the logits accumulated up to each time-step.",
+    "energy": "Spike rates, synaptic operations and energy of one inference, over all seeds.",
+    "gradient-variance": "Variance of the gradient by mixing strategy, before and after training.",
 }
+_TOGETHER = dict.fromkeys(("mag", "mrp", "t-star"), "heads")
+_TOGETHER |= dict.fromkeys(("cka", "theta", "accuracy-over-time"), "time_steps")
 # ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); a UserError where the
 # runs do not allow it.
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(
-    "figure", {name: f"figures.{module}" for name, (module, _) in FIGURE_HOMES.items()}
+    "figure", {name: f"figures.{_TOGETHER.get(name, name).replace('-', '_')}" for name in SHOWS}
 )
 
 
 def caption(figure: str) -> str:
     """What a figure shows, in a line; a user's own says it in the first line of its docstring."""
-    if figure in FIGURE_HOMES:
-        return FIGURE_HOMES[figure][1]
-    return (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]
+    return SHOWS.get(figure) or (inspect.getdoc(FIGURES[figure]) or "").partition("\n")[0]

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,7 @@ class Run:
     Attributes:
         options: those of ``<output>/config.yaml``, with this method and seed alone.
         result: ``result.json``, or its row of ``comparison.csv`` where only that was kept; or None.
-        log: ``log.csv``, one row per epoch.
-        split: ``split.json``: audit, remarks, names of the recordings.
-        environments: ``environment.json``: versions and machines that it has run on.
+        log, split, environments: ``log.csv``, ``split.json`` and ``environment.json``.
     """
 
     folder: Path
@@ -63,9 +61,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        if self.result is not None:
-            return "finished"
-        return f"{len(self.log)} of {self.options.epochs} epochs" if len(self.log) else "not begun"
+        reached = f"{len(self.log)} of {self.options.epochs} epochs" if len(self.log) else ""
+        return "finished" if self.result is not None else reached or "not begun"
 
     @property
     def emulated(self) -> bool:
@@ -75,9 +72,8 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What every result made from it must say."""
-        counts = [int(kept.get("processes", 1)) for kept in self.environments]
-        remarks, sync_bn = self.split.get("remarks", ()), self.options.sync_bn
-        return notes(remarks, self.emulated, max(counts, default=1), sync_bn)
+        most = max((int(kept.get("processes", 1)) for kept in self.environments), default=1)
+        return notes(self.split.get("remarks", ()), self.emulated, most, self.options.sync_bn)
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -90,13 +86,11 @@ class Run:
 
 def value_text(value: object) -> str:
     """An option's value; 3 for 3.0, on or off for a switch."""
+    if value is None or isinstance(value, bool):
+        return {None: "not set", True: "on", False: "off"}[value]
     if isinstance(value, list):
         return " ".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "not set" if value is None else str(value)
+    return str(value).removesuffix(".0")
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
@@ -110,42 +104,39 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
         except UserError as error:
             problems.append(f"{config.parent}: its runs are left out. {error}")
     if len(configs) > 1:  # folders come by their names; one comparison keeps its own order
-        known = list(METHODS)
-        runs.sort(key=lambda run: known.index(run.method) if run.method in known else len(known))
+        order = {name: i for i, name in enumerate(METHODS)}
+        runs.sort(key=lambda run: order.get(run.method, len(order)))
     return runs, problems
 
 
 def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
-    """Those that the options name, then others that joined them."""
+    """Those that the options name, then others that joined them; what cannot be read is absent."""
 
     def read(path: Path, how: Callable[[Path], Any], otherwise: Any) -> Any:
         try:
             return how(path) if path.exists() else otherwise
-        except (OSError, ValueError, UserError) as error:  # json's and pandas' are ValueErrors
+        except (OSError, ValueError) as error:  # json's, pandas' and our own are ValueErrors
             problems.append(f"{path} cannot be read ({error}): taken as absent.")
             return otherwise
 
-    table = read(output / "comparison.csv", _rows, {})
+    table = read(output / "comparison.csv", read_csv, pd.DataFrame()).to_dict("records")
+    of = {(row["method"], row["seed"]): row for row in table}
     there = [path.name.rpartition("-seed") for path in sorted(output.glob("runs/*-seed*"))]
     joined = [(method, int(seed)) for method, _, seed in there if seed.isdigit()]
-    for one in dict.fromkeys([*product(options.method, options.seed), *joined, *table]):
+    for one in dict.fromkeys([*product(options.method, options.seed), *joined, *of]):
         place = run_folder(output, *one)
-        result = read(place / "result.json", _result, None)
-        if table and result and one not in table:
-            problems.append(f"{output / 'comparison.csv'} is older than {place}, and lacks it.")
-        log = read(place / "log.csv", pd.read_csv, pd.DataFrame())
-        split = read(place / "split.json", partial(_json, dict), {})
-        environments = read(place / ENVIRONMENT, partial(_json, list), [])
-        own = single(options, *one)
-        yield Run(place, own, result or table.get(one), log, split, environments)
+        yield Run(
+            place,
+            single(options, *one),
+            read(place / "result.json", _result, None) or of.get(one),
+            read(place / "log.csv", pd.read_csv, pd.DataFrame()),
+            read(place / "split.json", _mapping, {}),
+            read(place / ENVIRONMENT, lambda path: json.loads(path.read_text()), []),
+        )
 
 
 def read_options(config: Path) -> Namespace:
-    """The options that a run wrote down. Its method or data set need not be known here.
-
-    Raises:
-        UserError: not readable, or no options of ``tmkt train``.
-    """
+    """The options of a ``config.yaml``, or a UserError; its method or data may be unknown here."""
     defaults = {a.dest: a.default for a in build_parser()._actions if a.dest != "help"}
     options = Namespace(**{**defaults, **vars(parse(["-c", str(config)]))})
     if not isinstance(options.method, list):
@@ -153,19 +144,15 @@ def read_options(config: Path) -> Namespace:
     return options
 
 
-def _json(kind: type, path: Path) -> Any:
+def _mapping(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text())
-    if not isinstance(value, kind):
-        raise ValueError(f"a {kind.__name__} is expected")
+    if not isinstance(value, dict):
+        raise ValueError("a mapping is expected")
     return value
 
 
-def _result(path: Path) -> dict[str, Any]:
-    return dict(checked(pd.DataFrame([_json(dict, path)])).iloc[0])
-
-
-def _rows(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    return {(row["method"], row["seed"]): dict(row) for _, row in read_csv(path).iterrows()}
+def _result(path: Path) -> dict[Any, Any]:
+    return checked(pd.DataFrame([_mapping(path)])).to_dict("records")[0]
 
 
 def all_seeds(given: Path) -> list[Path]:
@@ -180,15 +167,13 @@ def all_seeds(given: Path) -> list[Path]:
 
 def run_folders(given: Path, seed: int | None = None) -> list[Path]:
     """Those of :func:`all_seeds` with one seed, by default the smallest there."""
-    found = all_seeds(given)
-    if found == [given]:
-        return found
-    seeds = sorted({int(path.name.rpartition("-seed")[2]) for path in found})
-    if seed not in (None, *seeds):
-        there = ", ".join(map(str, seeds))
+    if given.parent.name == "runs":
+        return [given]
+    of = {path: int(path.name.rpartition("-seed")[2]) for path in all_seeds(given)}
+    if seed not in (None, *of.values()):
+        there = ", ".join(map(str, sorted(set(of.values()))))
         raise UserError(f"{given} holds no finished run of seed {seed} (seeds there: {there}).")
-    wanted = seeds[0] if seed is None else seed
-    return [path for path in found if path.name.endswith(f"-seed{wanted}")]
+    return [path for path, n in of.items() if n == (min(of.values()) if seed is None else seed)]
 
 
 def reopen(
@@ -198,9 +183,6 @@ def reopen(
     data_root: str | None = None,
 ) -> list[Trainer]:
     """The trainers of these run folders as they were at the checkpoint. Nothing is written.
-
-    What there is to look at: ``options``, ``data``, ``split``, ``pairs``, ``model`` (in training
-    mode), ``method``, ``name``, ``seed``, ``log.rows``.
 
     Args:
         checkpoint: its file name; None: the initial weights of the run's seed.
@@ -212,22 +194,21 @@ def reopen(
             method, seed and the methods' own options; the message shows the difference.
     """
     runs = [run_options(Path(folder)) for folder in folders]
-    check_comparable(folders, runs)
+    names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
+    first, *others = [{name: getattr(run, name) for name in names} for run in runs]
+    for folder, other in zip(folders[1:], others, strict=True):
+        same_run(other, first, f"{folder}, compared with {folders[0]},")
     loaded: dict[tuple, TransferData] = {}
     trainers = []
-    for folder, options in zip(folders, runs, strict=True):
-        options.device = device
-        options.data_root = data_root or options.data_root
+    for folder, options in zip(map(Path, folders), runs, strict=True):
+        options.device, options.data_root = device, data_root or options.data_root
         options.tensorboard = options.download = False
         key = tuple(getattr(options, name) for name in DATA_OPTIONS)
-        if key not in loaded:
-            loaded[key] = load_data(options)
-        data, (seed,) = loaded[key], options.seed
-        split = make_split(data, options, seed)
-        trainer = Trainer(options, data, split, Path(folder), choose_device(device)[0])
+        data = loaded[key] = loaded[key] if key in loaded else load_data(options)
+        split = make_split(data, options, options.seed[0])
+        trainers.append(Trainer(options, data, split, folder, choose_device(device)[0]))
         if checkpoint is not None:
-            trainer.restore(Path(folder) / checkpoint)
-        trainers.append(trainer)
+            trainers[-1].restore(folder / checkpoint)
     return trainers
 
 
@@ -236,19 +217,9 @@ def run_options(folder: Path) -> Namespace:
     config = folder.parent.parent / "config.yaml"
     name, _, seed = folder.name.rpartition("-seed")
     if folder.parent.name != "runs" or not seed.isdigit() or not config.exists():
-        raise UserError(
-            f"{folder} is not the folder of a run: expected <output>/runs/<method>-seed<N>, "
-            "with config.yaml in <output>."
-        )
+        expected = "expected <output>/runs/<method>-seed<N>, with config.yaml in <output>"
+        raise UserError(f"{folder} is not the folder of a run: {expected}.")
     if not folder.is_dir():
         there = sorted(p.name for p in folder.parent.glob("*-seed*"))
         raise UserError(f"There is no run {folder}. Beside it: {', '.join(there) or 'none'}.")
     return single(resolve(parse(["-c", str(config)]))[0], name, int(seed))
-
-
-def check_comparable(folders: Sequence[Path], runs: Sequence[Namespace]) -> None:
-    """A UserError for runs of different data, model or training, with the options that differ."""
-    names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
-    first, *others = [{name: getattr(run, name) for name in names} for run in runs]
-    for folder, other in zip(folders[1:], others, strict=True):
-        same_run(other, first, f"{folder}, compared with {folders[0]},")

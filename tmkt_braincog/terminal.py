@@ -21,24 +21,20 @@ def launch_words() -> tuple[str, str]:
 
 def guarded(run: Callable[[], int]) -> int:
     """``run()`` and its exit status; 2 with one message for bad input, 128 + N after signal N."""
-    # Under torchrun every process would say the same.
-    number = int(os.environ.get("RANK") or 0)
-    logging.basicConfig(
-        level=logging.ERROR if number else logging.WARNING, format="%(levelname)s: %(message)s"
-    )
+    number = int(os.environ.get("RANK") or 0)  # under torchrun every process would say the same
+    level = logging.ERROR if number else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     logging.getLogger("tmkt_braincog").setLevel(logging.ERROR if number else logging.INFO)
     try:
         status = run()
         sys.stdout.flush()  # here, where a reader that is gone can be met
         return status
-    except UserError as error:
-        _tell(f"error: {error}", number)
-        return 2
     except BrokenPipeError:  # its reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        _tell(f"error: a file could not be read or written: {error}", number)
+    except (UserError, OSError) as error:
+        file = "" if isinstance(error, UserError) else "a file could not be read or written: "
+        _tell(f"error: {file}{error}", number)
         return 2
     except Interrupted as stop:
         if not number:

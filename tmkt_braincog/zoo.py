@@ -1,6 +1,5 @@
 """timm's registry: our and BrainCog's models have names of their own there, timm's build timm's."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -29,16 +28,14 @@ def watch() -> None:
 
 def add_models(timm_models: ModuleType) -> None:
     """Register our models with timm; the network behind a name is imported when it is built."""
-    for name, module in MODELS.items():
-        timm_models.register_model(_entry(name, module))
+    for name in MODELS:
 
+        def create(pretrained: bool = False, _name: str = name, **options):
+            module = import_module(f".models.{MODELS[_name]}", __package__)
+            return getattr(module, _name)(pretrained, **options)
 
-def _entry(name: str, module: str) -> Callable:
-    def create(pretrained: bool = False, **options):
-        return getattr(import_module(f".models.{module}", __package__), name)(pretrained, **options)
-
-    create.__name__ = name
-    return create
+        create.__name__ = name
+        timm_models.register_model(create)
 
 
 def rename_models(braincog_module: ModuleType) -> None:
@@ -60,9 +57,8 @@ def rename_models(braincog_module: ModuleType) -> None:
 
 
 def _renamed(entry: Callable) -> Callable:
-    @functools.wraps(entry, updated=())
     def create(pretrained: bool = False, **options):
         return entry(pretrained=pretrained, **options)
 
-    create.__name__, create.__module__ = PREFIX + entry.__name__, __name__
+    create.__name__ = PREFIX + entry.__name__
     return create

@@ -1,10 +1,7 @@
 """``tmkt data``: list data sets, get one ready, look at it."""
 
-import argparse
-from argparse import Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
 from ..arguments import Parser, fraction, positive_int
 from ..registry import DATASETS
@@ -12,19 +9,13 @@ from ..registry import DATASETS
 # Command -> what it does, as a function of :mod:`tmkt_braincog.inspect` and in words.
 COMMANDS = {
     "list": ("list_known", "print the known data sets and what each needs"),
-    "prepare": (
-        "prepare",
-        "download what is missing, decode, check, and write the cache that training reads",
-    ),
+    "prepare": ("prepare", "download what is missing, decode, check, and write the frame cache"),
     "emulate": (
         "emulate_folder",
-        "record photographs with an emulated event camera: ATIS .bin files in N-Caltech101's "
-        "layout, and a picture of some",
+        "record photographs with an emulated event camera: .bin files in "
+        "N-Caltech101's layout, and a picture of some",
     ),
-    "inspect": (
-        "inspect",
-        "print what a data set holds and draw images and event frames of some classes",
-    ),
+    "inspect": ("inspect", "print what a data set holds, draw images and frames of some classes"),
 }
 DESCRIPTION = """\
 Data sets of tmkt_braincog: event recordings and the static images that go with them.
@@ -68,11 +59,7 @@ def run(argv: list[str]) -> int:
 
 
 def parse_words(argv: list[str]) -> Namespace:
-    """The command line; ``work`` is the function of :mod:`tmkt_braincog.inspect` to call.
-
-    Raises:
-        UserError: unknown words, or a data set that is not known.
-    """
+    """The command line, or a UserError; ``work`` names the function of ``inspect`` to call."""
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:  # the command's own parser knows the near misses
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -81,24 +68,23 @@ def parse_words(argv: list[str]) -> Namespace:
     return args
 
 
-def build_parser() -> argparse.ArgumentParser:
-    looks: dict[str, Any] = {
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-        "allow_abbrev": False,
-    }
-    parser = Parser(prog="tmkt data", description=DESCRIPTION, epilog=EXAMPLES, **looks)
+def build_parser() -> ArgumentParser:
+    parser = Parser(prog="tmkt data", description=DESCRIPTION, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (work, about) in COMMANDS.items():
-        description = f"{about[0].upper()}{about[1:]}."
-        command = commands.add_parser(
-            name, help=about, description=description, epilog=EXAMPLES, **looks
-        )
+        command = commands.add_parser(name, help=about, description=about, epilog=EXAMPLES)
         command.set_defaults(work=work, parser=command)
-        add = command.add_argument
+        add, own = command.add_argument, "(default: the data set's own)"
         if name == "emulate":
             _emulator_options(command)
         elif name != "list":
-            _shared_options(add)
+            add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
+            add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
+            add("--step", metavar="T", type=positive_int, help=f"time-steps T {own}")
+            size = f"side of the frames after resizing {own}"
+            add("--event-size", metavar="PIXELS", type=positive_int, help=size)
+            share = f"share of every class that trains {own}"
+            add("--train-portion", metavar="P", type=fraction, help=share)
         if name == "prepare":
             add("--no-download", action="store_true", help="use only what is there")
         if name == "inspect":
@@ -110,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _emulator_options(command: argparse.ArgumentParser) -> None:
+def _emulator_options(command: ArgumentParser) -> None:
     add = command.add_argument
     command.epilog = CAMERA
     images = "folder with a folder of images (.jpg, .png, .bmp, .webp) for every class"
@@ -122,14 +108,3 @@ def _emulator_options(command: argparse.ArgumentParser) -> None:
     camera = "numbers of the camera to change, see below"
     add("--camera", metavar="NAME=VALUE", nargs="+", help=camera)
     add("--force", action="store_true", help="replace recordings that exist")
-
-
-def _shared_options(add: Callable[..., Any]) -> None:
-    add("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
-    add("--data-root", metavar="DIR", help="folder that holds the data sets' own folders")
-    steps = "time-steps T (default: the data set's recipe)"
-    add("--step", metavar="T", type=positive_int, help=steps)
-    size = "side of the frames after resizing (default: the data set's recipe)"
-    add("--event-size", metavar="PIXELS", type=positive_int, help=size)
-    share = "share of every class that trains (default: the data set's own split)"
-    add("--train-portion", metavar="P", type=fraction, help=share)

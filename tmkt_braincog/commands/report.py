@@ -1,6 +1,5 @@
 """``tmkt report``: one page about everything in output folders."""
 
-import argparse
 from pathlib import Path
 
 from ..arguments import Parser
@@ -21,8 +20,7 @@ FOLDERS = "output folder of tmkt train, of a sweep or of a table, or one with ta
 
 
 def run(argv: list[str]) -> int:
-    how = argparse.RawDescriptionHelpFormatter
-    parser = Parser("tmkt report", description=DESCRIPTION, epilog=EPILOG, formatter_class=how)
+    parser = Parser("tmkt report", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="FOLDER", help=FOLDERS)
     where = "where it goes (default: report/ in the first folder)"

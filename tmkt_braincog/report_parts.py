@@ -1,0 +1,239 @@
+"""What a report shows: the files that lie in a folder, and what its training runs were and gave."""
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pandas as pd
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from PIL import Image
+
+from .arguments import group_options
+from .comparison import legend, summarise, to_markdown
+from .errors import UserError
+from .options import identity, parse, resolve
+from .plots import plot_curves
+from .registry import FIGURES, caption
+from .runs import Run, value_text
+
+MOST_LINES = 7  # in a picture of curves: more colours could not be told apart
+REFERENCE = "baseline"
+AXES = {"test_top1": "top-1, test (%)", "val_top1": "top-1, validation (%)"}
+AXES |= {"loss": "loss (weighted sum)", "sigma": "sigma(theta_t), mean over t"}
+NO_LOSSES = ("epoch", "lr", "train_s", "test_", "val_", "sigma")
+RESULTS = ("top1_best", "epoch_best", "top1_last", "train_s", "peak_mib")
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+MARKDOWN.disable(["link", "image", "autolink", "reference"])  # they stay as written
+
+
+class Picture(NamedTuple):
+    """A PNG as a data URI; a wide one needs the whole width of a page."""
+
+    uri: str
+    caption: str
+    wide: bool
+
+
+class Block(NamedTuple):
+    """A piece of a page; what is given of it stands in this order."""
+
+    title: str = ""
+    text: str | Markup = ""
+    pictures: Sequence[Picture] = ()
+
+
+@dataclass
+class Found:
+    """What lies in a folder: ``facts`` of the JSON files, ``left`` what is not shown."""
+
+    blocks: list[Block] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def look_into(folder: Path, hidden: Container[str]) -> Found:
+    """The Markdown and the PNGs of a folder and its ``figures/``, but for the hidden names.
+
+    What has no Markdown or JSON of its own belongs to what its name begins with, as table1_curves
+    to table1. Other kinds of files of a name that is shown hold the same.
+    """
+    found, files = Found(), dict[Path, dict[str, Path]]()
+    for path in [*sorted(folder.glob("[!.]*")), *sorted(folder.glob("figures/[!.]*"))]:
+        if path.is_file() and path.name not in hidden:
+            files.setdefault(path.with_suffix(""), {})[path.suffix] = path
+    first = [stem for stem, its in files.items() if {".json", ".md"} & its.keys()]
+    for stem in dict.fromkeys([*first, *files]):
+        begin = tuple(f"{stem}{sign}" for sign in "_-")
+        more = [other for other in files if str(other).startswith(begin) and other not in first]
+        its = files.pop(stem, {})  # shown already with another
+        pngs = [some[".png"] for some in (its, *map(files.pop, more)) if ".png" in some]
+        fact = _fact(its, found)
+        about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
+        about = "" if ".md" in its else about  # there it is part of the text
+        pictures = list(_pictures(pngs, about, found.problems))
+        if ".md" in its:
+            text = safe_html(its[".md"].read_text(errors="replace"))
+            found.blocks.append(Block(its[".md"].name, text, pictures))
+        found.pictures += pictures if ".md" not in its else []
+        found.left += [] if pngs or ".md" in its else [path.name for path in its.values()]
+    return found
+
+
+def _fact(its: dict[str, Path], found: Found) -> dict[str, Any]:
+    """What the JSON of ``tmkt table`` or ``tmkt figure`` says; nothing of any other."""
+    try:
+        fact = json.loads(its[".json"].read_text()) if ".json" in its else {}
+    except (OSError, ValueError) as error:
+        found.problems.append(f"{its['.json']} cannot be read ({error}): left out.")
+        return {}
+    if not isinstance(fact, dict) or fact.get("kind") not in ("table", "figure"):
+        return {}
+    found.facts.append(fact)
+    return fact
+
+
+def _pictures(paths: Sequence[Path], about: str, problems: list[str]) -> Iterator[Picture]:
+    """PNGs that decode; without words what the figure of that name shows, or the name in words."""
+    for path in paths:
+        words = f"{re.sub('[-_]', ' ', path.stem).capitalize()}."
+        words = about or (caption(path.stem) if path.stem in FIGURES else words)
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                image.load()
+                wide = image.width > 1.9 * image.height
+        # What Pillow raises for files that are no picture, or too large to be one.
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            problems.append(f"{path} cannot be shown: it is no whole PNG ({error}).")
+            continue
+        data = base64.b64encode(path.read_bytes()).decode()
+        yield Picture(f"data:image/png;base64,{data}", words, wide)
+
+
+def safe_html(text: str) -> Markup:
+    """Markdown as HTML. HTML in it is shown as text; links and images stay as written."""
+    return Markup(re.sub(r"(</?h)\d>", r"\g<1>4>", MARKDOWN.render(text)))
+
+
+def html_table(rows: pd.DataFrame) -> Markup | str:
+    with pd.option_context("display.max_colwidth", None):  # else long cells are cut
+        html = rows.to_html(index=False, border=0, na_rep="-", float_format="{:.2f}".format)
+    return "" if rows.empty else Markup(html)
+
+
+def varied(runs: Sequence[Run]) -> list[str]:
+    """Names of the options, other than method and seed, in which runs that take them differ."""
+    seen = Counter(name for name, _ in {pair for run in runs for pair in run.settings.items()})
+    return sorted(name for name, n in seen.items() if n > 1 and name not in ("method", "seed"))
+
+
+def in_words(run: Run, names: Sequence[str]) -> list[str]:
+    return [f"{n.replace('_', '-')} {run.settings[n]}" for n in names if n in run.settings]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Runs that may be averaged share one: method and those of the varied settings it takes."""
+    names = varied(runs)
+    return [", ".join([run.method, *in_words(run, names)]) for run in runs]
+
+
+def over_seeds(runs: Sequence[Run]) -> Block:
+    """Means over seeds with paired differences to the baseline, if there is one, and not several.
+
+    Raises:
+        UserError: rows that cannot be compared, such as those of two protocols.
+    """
+    of = list(zip(runs, labels(runs), strict=True))
+    rows = [run.result | {"method": label} for run, label in of if run.result]
+    if not rows:
+        return Block()
+    references = {label for run, label in of if run.method == REFERENCE}
+    reference = references.pop() if len(references) == 1 else REFERENCE
+    summary = summarise(pd.DataFrame(rows), reference)
+    note = " ".join(dict.fromkeys(line for run in runs for line in run.notes))
+    part = "validation" if any(run.split.get("val") for run in runs) else "test"
+    best = f"best epoch on the {part} set"
+    said = legend(summary, str(rows[0]["protocol"]), best, note, reference)
+    return Block("Over seeds", safe_html(to_markdown(summary, said)))
+
+
+def curves(runs: Sequence[Run], problems: list[str]) -> Iterator[Picture]:
+    """Accuracy, losses and the mean of the learned coefficients over the epochs."""
+    logs: dict[str, list[pd.DataFrame]] = {}
+    for run, label in zip(runs, labels(runs), strict=True):
+        sigma = run.log.filter(regex=r"^sigma_\d+$").mean(axis=1)
+        logs.setdefault(label, []).append(run.log.assign(sigma=sigma))
+    columns = dict.fromkeys(str(name) for some in logs.values() for log in some for name in log)
+    losses = [name for name in columns if not name.startswith(NO_LOSSES)]
+    for y in ("test_top1", "val_top1", *losses, "sigma"):
+        held: dict[str, list[pd.DataFrame]] = {}
+        for label, some in logs.items():
+            if has := [log[["epoch", y]].dropna() for log in some if y in log and log[y].count()]:
+                held[label] = has
+        for start in range(0, len(held), MOST_LINES):
+            part = {name: held[name] for name in [*held][start : start + MOST_LINES]}
+            with TemporaryDirectory() as folder:
+                path, about = Path(folder) / "curves.png", AXES.get(y, y)
+                try:
+                    plot_curves(part, path, y=y, ylabel=about, emulated=runs[0].emulated)
+                    yield from _pictures([path], about, problems)
+                except UserError as error:
+                    problems.append(f"{y} is not drawn: {error}")
+
+
+def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run, finished or not."""
+    names = varied(runs)
+    rows = [
+        {"method": run.method, "seed": run.seed}
+        | {name.replace("_", "-"): run.settings.get(name, "-") for name in names}
+        | {name: (run.result or {}).get(name) for name in RESULTS}
+        | {"state": run.state}
+        for run in runs
+    ]
+    return pd.DataFrame(rows).astype({"epoch_best": "Int64"} if rows else {})
+
+
+def audits(runs: Sequence[Run]) -> pd.DataFrame:
+    """What every split says of itself, once for all runs that share it."""
+    names, rows = set(varied(runs)) & group_options(["data"]), dict[str, dict[str, None]]()
+    for run in runs:
+        if run.split:
+            text = " ".join(map(str, [run.split.get("audit", "-"), *run.split.get("remarks", ())]))
+            words = ", ".join([*in_words(run, sorted(names)), f"seed {run.seed}"])
+            rows.setdefault(text, {})[words] = None
+    return pd.DataFrame({"runs": ["; ".join(some) for some in rows.values()], "split": [*rows]})
+
+
+def environments(runs: Sequence[Run]) -> pd.DataFrame:
+    """Versions and machines that the runs kept, one column for each that differs."""
+    counts = Counter(json.dumps(kept) for run in runs for kept in run.environments)
+    rows = pd.DataFrame([json.loads(kept) for kept in counts]).T.reset_index()
+    return rows.set_axis(["", *(f"{n} of {len(runs)} runs" for n in counts.values())], axis=1)
+
+
+def settings(runs: Sequence[Run]) -> pd.DataFrame:
+    """What decides the results: what varies first; the data set's default where it is another."""
+    defaults: dict[str, Any] = {}
+    with suppress(UserError):  # a data set that is not registered here
+        words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
+        defaults = identity(resolve(parse(words))[0])
+    rows, names = [], {name for run in runs for name in run.settings}
+
+    def values(name: str) -> list[str]:
+        return list(dict.fromkeys(r.settings[name] for r in runs if name in r.settings))
+
+    for name in sorted(names, key=lambda name: (len(values(name)) == 1, name)):
+        default = value_text(defaults.get(name))
+        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(values(name))}
+        rows.append(shown | {"default": "" if values(name) == [default] else default})
+    return pd.DataFrame(rows)
