@@ -41,7 +41,7 @@ from workload import Workload, add_shape, hardware, parser, prepare, shape, time
 
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.models.exact import widen
-from tmkt_braincog.models.vgg import TransferVGG
+from tmkt_braincog.models.networks import TransferVGG
 from tmkt_braincog.terminal import guarded
 
 try:

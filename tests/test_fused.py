@@ -19,8 +19,8 @@ from tmkt_braincog.models import batchnorm, cpu_kernels, kernels
 from tmkt_braincog.models.blocks import layers, leaves
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.folded import Plan
+from tmkt_braincog.models.fused import supports
 from tmkt_braincog.models.kernels import Affine, Neuron
-from tmkt_braincog.models.neuron import supports
 from tmkt_braincog.options import parse, resolve
 
 SMALL = {

@@ -24,8 +24,7 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
 from tmkt_braincog.mixing import mix
 from tmkt_braincog.models.check import difference
-from tmkt_braincog.models.narrow import narrow
-from tmkt_braincog.models.scnn import TransferSCNN
+from tmkt_braincog.models.networks import TransferSCNN, narrow
 from tmkt_braincog.models.transfer import timm_options
 from tmkt_braincog.options import parse, resolve
 

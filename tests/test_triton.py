@@ -17,8 +17,8 @@ from torch import nn
 from tests.executors import assert_equal, leave
 from tmkt_braincog.methods import Baseline
 from tmkt_braincog.models import folded, kernels
+from tmkt_braincog.models.fused import pool_of
 from tmkt_braincog.models.kernels import SURROGATES, Affine, Neuron
-from tmkt_braincog.models.neuron import pool_of
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

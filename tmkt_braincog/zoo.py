@@ -10,10 +10,10 @@ import wrapt
 
 # Name in timm's registry -> module of ``models`` that holds the function of that name.
 MODELS = {
-    "Transfer_VGG_SNN": "vgg",
-    "Transfer_ResNet18": "resnet",
-    "Transfer_SEWResNet18": "sew_resnet",
-    "Transfer_SCNN": "scnn",
+    "Transfer_VGG_SNN": "networks",
+    "Transfer_ResNet18": "networks",
+    "Transfer_SEWResNet18": "networks",
+    "Transfer_SCNN": "networks",
 }
 # BrainCog's modules that register models, some under timm's names (``resnet18``, ...).
 BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")

@@ -48,19 +48,13 @@ _readers: dict[type, Callable[[Any], Parts]] = {
     Residual: lambda block: [Branches([block.main], [block.shortcut])],
 }
 # Layers that treat every sample alike and alone, and remember nothing.
-_POOLS = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
-_ALONE = _POOLS | {nn.Conv2d, nn.Linear, WideLinear, nn.GroupNorm, nn.LayerNorm}
-_ALONE |= {nn.ReLU, nn.Flatten, nn.Identity}
+_ALONE = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Conv2d}
+_ALONE |= {nn.Linear, WideLinear, nn.GroupNorm, nn.LayerNorm, nn.ReLU, nn.Flatten, nn.Identity}
 
 
 def reads(kind: type) -> Callable:
     """Decorator for a function that says the parts, in order, of a module of exactly this type."""
-
-    def register(reader: Callable[[Any], Parts]) -> Callable[[Any], Parts]:
-        _readers[kind] = reader
-        return reader
-
-    return register
+    return lambda reader: _readers.setdefault(kind, reader)
 
 
 def layers(blocks: Iterable[nn.Module]) -> Parts:
@@ -75,23 +69,22 @@ def layers(blocks: Iterable[nn.Module]) -> Parts:
     return found
 
 
-def refuse_shared(found: Iterable[nn.Module]) -> None:
-    """A layer with a state of its own must not be used twice in one pass."""
-    once = set()
-    for layer in found:
-        if isinstance(layer, (_BatchNorm, BaseNode)) and id(layer) in once:
-            raise NotFoldable(
-                f"one {type(layer).__name__} is used twice: its state depends on the order of use"
-            )
-        once.add(id(layer))
-
-
 def leaves(parts: Parts) -> list[nn.Module]:
     """All single layers, those of the main branch before those of the shortcut."""
     found: list[nn.Module] = []
     for part in parts:
         found += leaves(part.main) + leaves(part.shortcut) if isinstance(part, Branches) else [part]
     return found
+
+
+def refuse_shared(found: Iterable[nn.Module]) -> None:
+    """A layer with a state of its own must not be used twice in one pass."""
+    once = set()
+    for layer in found:
+        if isinstance(layer, (_BatchNorm, BaseNode)) and layer in once:
+            name = type(layer).__name__
+            raise NotFoldable(f"one {name} is used twice: its state depends on the order of use")
+        once.add(layer)
 
 
 def refuse_global_hooks() -> None:
@@ -105,12 +98,13 @@ def _read(modules: Iterable) -> Parts:
     for module in modules:
         if isinstance(module, Branches):
             found.append(Branches(_read(module.main), _read(module.shortcut)))
-            continue
-        _refuse_changed(module)
-        if type(module) in _readers:
+        elif why := _why_changed(module):
+            raise NotFoldable(why)
+        elif type(module) in _readers:
             found += _read(_readers[type(module)](module))
+        elif why := _why_unknown(module):
+            raise NotFoldable(why)
         else:
-            _refuse_unknown(module)
             found.append(module)
     return found
 
@@ -133,26 +127,22 @@ def _refuse_ties(parts: Parts, exact: bool) -> bool:
     return exact
 
 
-def _refuse_changed(module: nn.Module) -> None:
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    hooks += [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
-    name = type(module).__name__
+def _why_changed(module: nn.Module) -> str:
+    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    name, hooks = type(module).__name__, [h for k in kinds for h in getattr(module, k).values()]
     if any(hook is not state_in_float32 for hook in hooks):
-        raise NotFoldable(f"a {name} has hooks, which see one time-step after another")
-    if "forward" in vars(module):
-        raise NotFoldable(f"the forward of a {name} was replaced")
+        return f"a {name} has hooks, which see one time-step after another"
+    return f"the forward of a {name} was replaced" if "forward" in vars(module) else ""
 
 
-def _refuse_unknown(module: nn.Module) -> None:
+def _why_unknown(module: nn.Module) -> str:
     name = type(module).__name__
-    if isinstance(module, (BaseNode, _BatchNorm)):
-        return
     if isinstance(module, nn.modules.dropout._DropoutNd):
-        if module.training and module.p > 0:
-            raise NotFoldable(f"{name} draws other numbers in another order")
-    elif type(module) not in _ALONE:
-        raise NotFoldable(f"what a {name} does to folded tensors is not known")
-    elif getattr(module, "inplace", False):
-        raise NotFoldable(f"a {name} works in place")
-    elif isinstance(module, nn.Flatten) and module.start_dim < 1:
-        raise NotFoldable("a Flatten mixes samples")
+        draws = module.training and module.p > 0
+        return f"{name} draws other numbers in another order" if draws else ""
+    if not isinstance(module, (BaseNode, _BatchNorm)) and type(module) not in _ALONE:
+        return f"what a {name} does to folded tensors is not known"
+    if isinstance(module, nn.ReLU) and module.inplace:
+        return f"a {name} works in place"
+    mixes = isinstance(module, nn.Flatten) and module.start_dim < 1
+    return "a Flatten mixes samples" if mixes else ""

@@ -15,9 +15,8 @@ from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks, ref
 from .exact import make_exact, widen
 from .folded import Folded, Plan
 from .fused import run
-from .names import node_class, refuse_unknown, surrogate_class, timm_options
-
-__all__ = ["StreamOutput", "TransferModel", "TransferOutput", "membrane", "timm_options"]
+from .names import node_class, refuse_unknown, surrogate_class
+from .names import timm_options as timm_options
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ class TransferModel(BaseModule):
     (:meth:`why_step_by_step`). After a call neurons are at rest; what BrainCog's
     ``set_requires_fp`` and ``set_requires_mem`` ask for is collected from the event stream.
 
-    Subclasses build their layers after ``super().__init__``, set ``num_features`` (F), call
-    :meth:`finish`, and say by :meth:`block_list` in which order a frame passes the layers. A
-    network that no such list describes overrides :meth:`features` and runs step by step.
+    Subclasses build their layers after ``super().__init__``, set ``num_features`` (F) and the heads
+    ``rgb_fc`` and ``dvs_fc``, call :meth:`finish`, and say by :meth:`block_list` in which order a
+    frame passes the layers. A network that no such list describes overrides :meth:`features` and
+    runs step by step.
 
     Args:
         num_classes: N.
@@ -92,15 +92,14 @@ class TransferModel(BaseModule):
         self.num_classes, self.event_size = num_classes, event_size
         self.node_class = node_class(node_type)
         refuse_unknown(node_options, self.node_class, TransferModel)
-        self.node_options = dict(
-            node_options, threshold=threshold, tau=tau, act_fun=surrogate_class(act_fun)
-        )
+        given = {"threshold": threshold, "tau": tau, "act_fun": surrogate_class(act_fun)}
+        self.node_options = node_options | given
         self.node = partial(self.node_class, step=step, **self.node_options)
 
-    def linear_heads(self) -> None:
-        """A linear head for each stream, on ``num_features``."""
-        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
-        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+    @classmethod
+    def create(cls, pretrained: bool = False, **kwargs) -> "TransferModel":
+        """What timm's ``create_model`` calls."""
+        return cls(**timm_options(pretrained, kwargs))
 
     def finish(self) -> None:
         """Call at the end of ``__init__``, when all neurons exist.
@@ -143,13 +142,11 @@ class TransferModel(BaseModule):
     def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
         """Reset all neurons and run ``[B, T, 2, H, W]`` step by step, head of ``stream`` last."""
         self.reset()
-        taps, spikes, logits = [], [], []
+        found = []
         for t in range(self.step):
-            tap, spike = self.features(x[:, t])
-            taps.append(tap)
-            spikes.append(spike)
-            logits.append(self.classify(spike, stream))
-        return StreamOutput(*(widen(torch.stack(steps)) for steps in (logits, taps, spikes)))
+            tap, spikes = self.features(x[:, t])
+            found.append((self.classify(spikes, stream), tap, spikes))
+        return StreamOutput(*(widen(torch.stack(steps)) for steps in zip(*found, strict=True)))
 
     def forward(self, events: Tensor, static: Tensor | None = None) -> TransferOutput:
         """Run ``static`` first where it is given, then ``events``, both ``[B, T, 2, H, W]``."""
@@ -223,15 +220,11 @@ class TransferModel(BaseModule):
 
 
 def membrane(node: nn.Module) -> Tensor:
-    """Membrane potential ``[B, D]`` of a node after its step, reset included.
-
-    Raises:
-        UserError: the node has no membrane (``ReLUNode`` and the like).
-    """
+    """Membrane potential ``[B, D]`` of a node after its step, reset included; a UserError where it
+    has none (``ReLUNode`` and the like)."""
     if not isinstance(node.mem, Tensor):
         raise UserError(
             f"{type(node).__name__} keeps no membrane potential, so there is nothing to align: "
-            "choose a spiking node such as LIFNode (and, in a model of your own, name it in "
-            "tap_node)."
+            "choose a spiking node such as LIFNode as --node-type or tap_node."
         )
     return node.mem.flatten(1)
