@@ -8,13 +8,7 @@ from types import ModuleType
 
 import wrapt
 
-# Name in timm's registry -> module of ``models`` that holds the function of that name.
-MODELS = {
-    "Transfer_VGG_SNN": "networks",
-    "Transfer_ResNet18": "networks",
-    "Transfer_SEWResNet18": "networks",
-    "Transfer_SCNN": "networks",
-}
+MODELS = ("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18", "Transfer_SCNN")
 # BrainCog's modules that register models, some under timm's names (``resnet18``, ...).
 BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")
 PREFIX = "braincog_"
@@ -29,13 +23,13 @@ def watch() -> None:
 
 def add_models(timm_models: ModuleType) -> None:
     """Register our models with timm; the network behind a name is imported when it is built."""
-    for name, module in MODELS.items():
-        timm_models.register_model(_entry(name, module))
+    for name in MODELS:
+        timm_models.register_model(_entry(name))
 
 
-def _entry(name: str, module: str) -> Callable:
+def _entry(name: str) -> Callable:
     def create(pretrained: bool = False, **options):
-        return getattr(import_module(f".models.{module}", __package__), name)(pretrained, **options)
+        return getattr(import_module(".models", __package__), name)(pretrained, **options)
 
     create.__name__ = name
     return create

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from ..data import Split, TransferData
 from ..errors import UserError
 from ..files import replacing
-from .model import build_teacher, penultimate
+from .network import build_teacher, penultimate
 
 FORMAT = "teacher-1"
-# The options that decide what a teacher sees of the data.
+# The options that decide what a teacher sees of the data, and what messages call that.
 SEEN = {
     "static": ("target_dataset", "event_size", "use_hsv"),
     "events": ("target_dataset", "event_size", "step", "frame_mode"),
 }
-# What messages call that.
 WHAT = {"static": "static images", "events": "recordings"}
 
 
@@ -68,10 +67,10 @@ class Teacher:
     def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
         """A UserError for a teacher of other data, or that knows what a run must not train on."""
         here = seen(options, self.on)
-        there = [f"{n}: there {self.seen[n]!r}, here {v!r}" for n, v in here.items()]
-        other = [text for n, text in zip(here, there, strict=True) if self.seen[n] != here[n]]
+        other = [
+            f"{n}: there {self.seen[n]!r}, here {v!r}" for n, v in here.items() if self.seen[n] != v
+        ]
         leaked = np.setdiff1d(self.trained.numpy(), trainable(split, self.on))
-        why, more = "", ""
         if self.classes != list(data.classes):
             why = f"has other classes: {_few(self.classes)}; here {_few(data.classes)}"
         elif other:
@@ -81,14 +80,15 @@ class Teacher:
         elif len(leaked):
             why = (
                 f"was trained on {len(leaked)} {WHAT[self.on]} (of {len(self.trained)}) that this "
-                "run may not train on, such as static twins of held-out recordings: they would leak"
+                "run may not train on, such as static twins of held-out recordings: they would "
+                "leak; {seed} in --teacher-checkpoint names one per seed"
             )
-            more = " A teacher per seed: {seed} in --teacher-checkpoint."
-        if why:
-            raise UserError(
-                f"The teacher {path} {why}. Train one for this run: tmkt teacher train --on "
-                f"{self.on}, with its options.{more}"
-            )
+        else:
+            return
+        raise UserError(
+            f"The teacher {path} {why}. Train one for this run: tmkt teacher train --on "
+            f"{self.on}, with its options."
+        )
 
 
 def _few(names) -> str:
@@ -107,13 +107,11 @@ def seen(options: Namespace, on: str) -> dict[str, Any]:
 
 def fingerprint(data: TransferData, on: str) -> str:
     """SHA-256 of all images, or of the names of all recordings, with the labels."""
-    digest = hashlib.sha256()
     if on == "static":
-        digest.update(data.images.cpu().numpy().tobytes())
-        digest.update(data.image_labels.cpu().numpy().tobytes())
+        content, labels = data.images.cpu().numpy().tobytes(), data.image_labels
     else:
-        digest.update("\n".join(data.names).encode() + data.labels.cpu().numpy().tobytes())
-    return digest.hexdigest()
+        content, labels = "\n".join(data.names).encode(), data.labels
+    return hashlib.sha256(content + labels.cpu().numpy().tobytes()).hexdigest()
 
 
 def teacher_path(text: str, seed: int) -> Path:
@@ -143,11 +141,11 @@ def load_teacher(path: Path) -> Teacher:
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if state.pop("format") != FORMAT:
+            raise KeyError(FORMAT)
     except Exception as error:  # torch raises many types for a damaged file
         raise UserError(
-            f"The teacher checkpoint {path} cannot be read ({type(error).__name__}): it is damaged "
-            "or something else. Train it again."
+            f"{path} cannot be read ({type(error).__name__}): it is damaged or not a teacher "
+            "checkpoint, as `tmkt teacher train` writes it."
         ) from error
-    if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise UserError(f"{path} is not a teacher ({FORMAT}), as `tmkt teacher train` writes it.")
     return Teacher(**state)

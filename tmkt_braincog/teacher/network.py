@@ -13,7 +13,6 @@ from timm.models import (
     get_pretrained_cfg,
     is_model,
     list_models,
-    list_pretrained,
     model_entrypoint,
 )
 from torch import Tensor, cat, from_numpy, nn
@@ -45,25 +44,18 @@ def build_teacher(
     try:
         net = create_model(name, num_classes=num_classes, **start)
     except Exception as error:  # timm, huggingface_hub and torch raise many types
-        if not (pretrained or weights):
-            raise UserError(
-                f"--teacher {name} cannot be built ({error}). Choose another."
-            ) from error
-        what = f"the weights in {weights}" if weights else "its weights"
         reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise UserError(
-            f"--teacher {name} cannot be built with {what}: {reason}. Without a connection give "
-            "--teacher-weights FILE, a checkpoint of this model "
-            f"({cfg.hf_hub_id or cfg.url or 'see timm'}), or train from scratch with "
-            "--no-pretrained."
-        ) from error
+        what = f" with the weights in {weights}" if weights else " with its weights" * pretrained
+        hint = (
+            "Without a connection give --teacher-weights FILE, a checkpoint of this model "
+            f"({cfg.hf_hub_id or cfg.url or 'see timm'}), or --no-pretrained."
+        )
+        raise UserError(f"--teacher {name} cannot be built{what}: {reason}. {hint}") from error
     return nn.Sequential(Normalize(cfg.mean, cfg.std), net)
 
 
-def penultimate(network: nn.Sequential, x: Tensor) -> Tensor:
+def penultimate(network: Any, x: Tensor) -> Tensor:
     """Pooled features ``[B, D]`` before the last layer of what :func:`build_teacher` returns."""
-    normalise: Any
-    net: Any
     normalise, net = network
     return net.forward_head(net.forward_features(normalise(x)), pre_logits=True).flatten(1)
 
@@ -83,17 +75,11 @@ def weights_of(name: str) -> PretrainedCfg:
     try:
         return get_pretrained_cfg(name) or PretrainedCfg()
     except RuntimeError as error:
-        known = ", ".join(list_pretrained(f"{arch}.*")) or "none"
-        raise UserError(f"--teacher {name}: weights of {arch} are {known}.") from error
+        raise UserError(f"--teacher {name}: {error}.") from error
 
 
 def _is_timms(arch: str) -> bool:
     return model_entrypoint(arch).__module__.startswith("timm.")
-
-
-def input_size(name: str) -> int:
-    """Side in pixels of the images that the model was published for."""
-    return weights_of(name).input_size[-1]
 
 
 def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> Tensor:
