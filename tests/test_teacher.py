@@ -330,7 +330,7 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
     cases = {
         "baseline ckd": f"needs a teacher trained on static: give {give} FILE",
         f"tmkt+seal {give} {static}": "needs a teacher trained on events (",
-        f"ckd {give} {static} {static}": "both trained on static. Give one",
+        f"ckd {give} {static} {static}": "both trained on static.",
         f"ckd {give} {tmp_path}/none-{{seed}}.pt": f"no teacher checkpoint {tmp_path}/none-3.pt",
         f"ckd {give} {tmp_path}/torn.pt": "cannot be read",
         f"ckd {give} {tmp_path}/run.pt": "not a teacher",

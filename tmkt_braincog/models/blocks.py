@@ -11,8 +11,8 @@ from typing import Any
 from braincog.base.node.node import BaseNode, BiasReLUNode, ReLUNode
 from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook
 
 from .exact import WideLinear, state_in_float32
 
@@ -63,6 +63,8 @@ def layers(blocks: Iterable[nn.Module]) -> Parts:
     Raises:
         NotFoldable: a module whose effect on folded tensors is not known, named.
     """
+    if has_any_global_hook():
+        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
     found = _read(blocks)
     _refuse_ties(found, False)
     refuse_shared(leaves(found))
@@ -85,12 +87,6 @@ def refuse_shared(found: Iterable[nn.Module]) -> None:
             name = type(layer).__name__
             raise NotFoldable(f"one {name} is used twice: its state depends on the order of use")
         once.add(layer)
-
-
-def refuse_global_hooks() -> None:
-    """Hooks on all modules see one time-step after another, too."""
-    if torch_module._has_any_global_hook():
-        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
 
 
 def _read(modules: Iterable) -> Parts:

@@ -8,17 +8,9 @@ from braincog.base.strategy import surrogate
 from ..errors import UserError, unknown_name
 
 # What timm's and BrainCog's calls carry that has no meaning here.
-_IGNORED = {
-    *("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"),
-    *("dataset", "spike_output", "adaptive_node"),
-}
+_IGNORED = "pretrained_cfg pretrained_cfg_overlay cache_dir dataset spike_output adaptive_node"
 # What would change the method without a word (BatchNorm over all steps at once, time as channels).
-_REFUSED = {
-    "layer_by_layer": False,
-    "temporal_flatten": False,
-    "n_groups": 1,
-    "encode_type": "direct",
-}
+_REFUSED = dict(layer_by_layer=False, temporal_flatten=False, n_groups=1, encode_type="direct")
 
 
 def node_class(node: str | type) -> type:
@@ -54,11 +46,9 @@ def refuse_unknown(node_options: dict, node: type, model: type) -> None:
 def timm_options(pretrained: bool, kwargs: dict) -> dict:
     """Keyword arguments of a ``create_model`` call, as the models here take them.
 
-    Raises:
-        UserError: pretrained weights asked for (there are none), or an option of BrainCog that
-            would change the method, such as ``layer_by_layer=True``.
-    """
+    A UserError for ``pretrained`` (there are no weights), or for an option of BrainCog that would
+    change the method, such as ``layer_by_layer=True``."""
     for name, only in {"pretrained": False, **_REFUSED}.items():
         if (given := {"pretrained": pretrained, **kwargs}.get(name, only)) != only:
             raise UserError(f"{name}={given!r}: the transfer models know only {only!r}.")
-    return {k: v for k, v in kwargs.items() if k not in _IGNORED and k not in _REFUSED}
+    return {k: v for k, v in kwargs.items() if k not in {*_IGNORED.split(), *_REFUSED}}

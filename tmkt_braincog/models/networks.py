@@ -177,9 +177,8 @@ def narrow(net: nn.Module, divisor: int, init: Callable[[Tensor], object] | None
         return
     common = gcd(*(m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)))
     if common % divisor:
-        raise UserError(
-            f"--width-divisor {divisor}: expected a number that divides {common}, such as 2 or 4."
-        )
+        expected = f"expected a number that divides {common}, such as 2 or 4"
+        raise UserError(f"--width-divisor {divisor}: {expected}.")
     for parent in list(net.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, (nn.BatchNorm2d, nn.Conv2d)):

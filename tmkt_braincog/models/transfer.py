@@ -11,7 +11,7 @@ from braincog.model_zoo.base_module import BaseModule
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks, refuse_shared
+from .blocks import NotFoldable, Parts, layers, leaves, refuse_shared
 from .exact import make_exact, widen
 from .folded import Folded, Plan
 from .fused import run
@@ -85,10 +85,8 @@ class TransferModel(BaseModule):
     ):
         super().__init__(step=step, encode_type="direct")
         if width_divisor != 1:
-            raise UserError(
-                f"--width-divisor {width_divisor}: {type(self).__name__} has fixed widths. Leave "
-                "the option away."
-            )
+            what = f"--width-divisor {width_divisor}: {type(self).__name__} has fixed widths"
+            raise UserError(f"{what}. Leave the option away.")
         self.num_classes, self.event_size = num_classes, event_size
         self.node_class = node_class(node_type)
         refuse_unknown(node_options, self.node_class, TransferModel)
@@ -102,17 +100,11 @@ class TransferModel(BaseModule):
         return cls(**timm_options(pretrained, kwargs))
 
     def finish(self) -> None:
-        """Call at the end of ``__init__``, when all neurons exist.
-
-        Raises:
-            UserError: a layer with the name of a method, which would hide it.
-        """
+        """Call at the end of ``__init__``; a UserError for a layer with the name of a method."""
         for name in self._modules:
             if hasattr(type(self), name):
-                raise UserError(
-                    f"{type(self).__name__}: {name} is a method of the transfer models; give the "
-                    "layer another name."
-                )
+                what = f"{type(self).__name__}: {name} is a method of the transfer models"
+                raise UserError(f"{what}; give the layer another name.")
         make_exact(self)
 
     def block_list(self) -> Sequence[nn.Module]:
@@ -153,10 +145,8 @@ class TransferModel(BaseModule):
         streams = {"event": events} if static is None else {"static": static, "event": events}
         for name, x in streams.items():
             if x.ndim != 5 or x.shape[1] != self.step or x.shape[2] != 2:
-                raise UserError(
-                    f"The {name} stream has shape {tuple(x.shape)}; expected "
-                    f"[B, T={self.step}, 2, H, W]."
-                )
+                expected = f"expected [B, T={self.step}, 2, H, W]"
+                raise UserError(f"The {name} stream has shape {tuple(x.shape)}; {expected}.")
         if (dtype := next(self.parameters()).dtype) in (torch.bfloat16, torch.float16):
             raise UserError(
                 f"The model's weights are {dtype}: keep them in float32 and run it under "
@@ -182,7 +172,6 @@ class TransferModel(BaseModule):
 
     def _read(self, streams: Iterable[str]) -> tuple[Parts, dict[str, Parts]]:
         """Layers of the backbone and of each stream's head."""
-        refuse_global_hooks()
         for name in ("features", "classify", "run_stream"):
             if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
                 raise NotFoldable(f"it has a {name}() of its own")
@@ -205,9 +194,8 @@ class TransferModel(BaseModule):
         taps = spikes if self.tap_node is None else membrane(self.tap_node)
         outputs = {}
         for name, tap, feature in zip(streams, taps.chunk(S), spikes.chunk(S), strict=True):
-            logits = run(heads[name], Folded(feature), Plan(1, T, B)).x
-            found = (widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature))
-            outputs[name] = StreamOutput(*found)
+            found = run(heads[name], Folded(feature), Plan(1, T, B)).x, tap, feature
+            outputs[name] = StreamOutput(*(widen(f.unflatten(0, (T, B))) for f in found))
         return outputs
 
     def _rest(self) -> None:
@@ -223,8 +211,6 @@ def membrane(node: nn.Module) -> Tensor:
     """Membrane potential ``[B, D]`` of a node after its step, reset included; a UserError where it
     has none (``ReLUNode`` and the like)."""
     if not isinstance(node.mem, Tensor):
-        raise UserError(
-            f"{type(node).__name__} keeps no membrane potential, so there is nothing to align: "
-            "choose a spiking node such as LIFNode as --node-type or tap_node."
-        )
+        what = f"{type(node).__name__} keeps no membrane potential, so there is nothing to align"
+        raise UserError(f"{what}: choose a spiking node such as LIFNode.")
     return node.mem.flatten(1)

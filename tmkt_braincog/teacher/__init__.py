@@ -1,11 +1,11 @@
 """ANN teachers: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
 
+from .network import Teacher as Teacher
 from .network import build_teacher as build_teacher
+from .network import load_teacher as load_teacher
+from .network import save_teacher as save_teacher
 from .network import teacher_input as teacher_input
+from .network import teacher_path as teacher_path
 from .outputs import give_teachers as give_teachers
 from .outputs import load_teachers as load_teachers
 from .outputs import teacher_outputs as teacher_outputs
-from .trained import Teacher as Teacher
-from .trained import load_teacher as load_teacher
-from .trained import save_teacher as save_teacher
-from .trained import teacher_path as teacher_path

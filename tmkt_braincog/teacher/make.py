@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from ..data import Split, TransferData, make_split
 from ..errors import UserError
-from . import trained
-from .network import build_teacher, teacher_input, weights_of
-from .trained import WHAT, Teacher
+from . import network
+from .network import WHAT, Teacher, build_teacher, teacher_input
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 BATCH = 64  # of the evaluation
@@ -30,14 +29,14 @@ def make_teachers(
     One that is there is kept, another one refused by a UserError."""
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = trained.teacher_path(own.teacher_checkpoint, seed)
+        path = network.teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
         about = _about(own, options, data, split, seed)
         rest = np.concatenate([split.val, split.test])
         if own.on == "static":
             rest = np.setdiff1d(np.arange(len(data.image_labels)), split.static)
         if is_there := path.exists():
-            teacher = trained.load_teacher(path)
+            teacher = network.load_teacher(path)
             if any(not np.array_equal(getattr(teacher, k), v) for k, v in about.items()):
                 raise UserError(
                     f"{path} holds another teacher (other options or training data). Choose "
@@ -45,7 +44,7 @@ def make_teachers(
                 )
         else:
             teacher = _Pupil(own, data, device, about["size"]).learn(about, rest, seed)
-            trained.save_teacher(path, teacher)
+            network.save_teacher(path, teacher)
         print(
             f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
             f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
@@ -61,11 +60,11 @@ def _about(
     return {
         "model": own.teacher,
         "on": own.on,
-        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
+        "size": own.teacher_size or network.weights_of(own.teacher).input_size[-1],
         "classes": list(data.classes),
-        "seen": trained.seen(options, own.on),
-        "fingerprint": trained.fingerprint(data, own.on),
-        "trained": torch.from_numpy(trained.trainable(split, own.on).copy()),
+        "seen": network.seen(options, own.on),
+        "fingerprint": network.fingerprint(data, own.on),
+        "trained": torch.from_numpy(network.trainable(split, own.on).copy()),
         "recipe": recipe | {"weights": str(own.teacher_weights or ""), "seed": seed},
     }
 

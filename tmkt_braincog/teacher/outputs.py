@@ -17,8 +17,7 @@ from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, Part, teachers_of
-from .network import penultimate, teacher_input
-from .trained import Teacher, load_teacher, teacher_path, trainable
+from .network import Teacher, load_teacher, penultimate, teacher_input, teacher_path, trainable
 
 OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
 BATCH = 64
@@ -37,11 +36,8 @@ def load_teachers(
     for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
         teacher = load_teacher(path)
         if teacher.on in found:
-            first = found[teacher.on][0]
-            raise UserError(
-                f"--teacher-checkpoint: {first} and {path} were both trained on {teacher.on}. "
-                "Give one."
-            )
+            paths = f"{found[teacher.on][0]} and {path}"
+            raise UserError(f"--teacher-checkpoint: {paths} were both trained on {teacher.on}.")
         found[teacher.on] = path, teacher
     for on in sorted(needed - found.keys()):
         have = "; ".join(f"{path} was trained on {other}" for other, (path, _) in found.items())
