@@ -85,21 +85,6 @@ def test_evaluation_mode_and_its_gradients(name):
     assert_same(model.eval())
 
 
-def test_norms_with_other_settings_and_layers_that_are_left_alone():
-    model = small("Transfer_VGG_SNN", event_size=16)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    norms[0].momentum = None  # cumulative averages
-    norms[1].momentum, norms[1].eps = 0.3, 1e-2
-    norms[4].register_parameter("bias", None)
-    model.feature[3].bn = nn.BatchNorm2d(norms[2].num_features, affine=False)
-    model.feature[4].bn = nn.BatchNorm2d(norms[3].num_features, track_running_stats=False)
-    assert_same(model)
-    model.feature[2] = nn.AvgPool2d(3, stride=2, padding=1)
-    model.feature[3].conv = nn.Conv2d(8, 16, 3, padding="same", padding_mode="reflect")
-    model.feature[5] = nn.MaxPool2d(2)
-    assert_same(model)
-
-
 def test_one_stream_and_an_empty_batch():
     model = small().double().eval()
     events, _ = inputs(model, 2)

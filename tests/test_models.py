@@ -16,7 +16,7 @@ from torch import nn
 from tests import golden
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.methods import TMKT, Baseline
+from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import mix
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.networks import narrow
@@ -36,33 +36,21 @@ def small(name="Transfer_SCNN", step=2, executor="fused", **options):
     return model
 
 
-@pytest.mark.parametrize(
-    ("name", "classes", "step", "count"),
-    [
-        ("Transfer_VGG_SNN", 101, 10, 10_153_684),
-        ("Transfer_ResNet18", 20, 6, 11_187_886),
-        ("Transfer_SCNN", 1623, 12, 696_585),
-        # A 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads.
-        ("Transfer_SEWResNet18", 20, 6, 11_193_902),
-    ],
-)
-def test_trainable_parameters_with_the_coefficients_are_as_published(name, classes, step, count):
-    modules = create_model(name, num_classes=classes, step=step), Baseline(steps=step)
-    assert sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad) == count
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "classes", "step", "size", "features", "tap"),
+    ("name", "classes", "step", "size", "features", "tap", "count"),
     [
-        ("Transfer_VGG_SNN", 101, 2, 48, 4608, 18432),
-        ("Transfer_ResNet18", 20, 2, 48, 512, 512),
-        ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048),
-        ("Transfer_SCNN", 1623, 12, 28, 300, 300),
+        ("Transfer_VGG_SNN", 101, 2, 48, 4608, 18432, 10_153_674),
+        ("Transfer_ResNet18", 20, 2, 48, 512, 512, 11_187_880),
+        # A 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads.
+        ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048, 11_193_896),
+        ("Transfer_SCNN", 1623, 12, 28, 300, 300, 696_573),
     ],
 )
-def test_one_step_at_the_papers_widths(name, classes, step, size, features, tap):
+def test_one_step_at_the_papers_widths(name, classes, step, size, features, tap, count):
+    """The published numbers of parameters have the T coefficients on top."""
     model = create_model(name, num_classes=classes, step=step)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
     method = TMKT(steps=step, features=model.num_features)
     events = frames(2, step, size)
     mixed = mix(torch.rand(2, 2, size, size), events, torch.tensor([1, step // 2]))
@@ -196,7 +184,7 @@ def test_scnn_against_a_slow_reference():
     model = create_model("Transfer_SCNN", num_classes=9, step=4).double()
     assert model.fc1.weight.abs().max() <= 0.1 and model.fc2.weight.abs().max() <= 0.1
     assert model.fc1.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.01)
-    assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.03)
+    assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.02)
     with torch.no_grad():
         model.fc1.weight *= 4  # as initialised the last layer hardly fires
     static, _, _ = golden.inputs(4, 4, 28, 9, salt=1)
