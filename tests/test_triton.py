@@ -211,22 +211,18 @@ def test_they_compile_for_a_gpu_without_one(dtype, architecture, optional, monke
 def test_where_they_cannot_run_the_plain_functions_do_and_one_line_says_so(monkeypatch, caplog):
     if torch.cuda.is_available():
         pytest.skip("it would work here")
-    folded._on_gpu.cache_clear()
-    for _ in range(2):  # there is no GPU for the first small call
-        assert folded._on_gpu() is kernels
-    assert len(caplog.records) == 1 and "The Triton kernels cannot be used here" in caplog.text
-    folded._on_gpu.cache_clear()
-    assert folded.kernels_for(torch.zeros(1)) is folded.cpu_kernels
-    assert folded.kernels_for(torch.zeros(1).half()) is kernels
 
-
-@in_a_normal_process
-def test_a_full_gpu_is_no_reason_to_do_without_them(monkeypatch):
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("full")
 
     folded._on_gpu.cache_clear()
+    for _ in range(2):  # there is no GPU for the first small call
+        assert folded._on_gpu() is kernels
+    assert len(caplog.records) == 1 and "The Triton kernels cannot be used here" in caplog.text
+    assert folded.kernels_for(torch.zeros(1)) is folded.cpu_kernels
+    assert folded.kernels_for(torch.zeros(1).half()) is kernels
+    folded._on_gpu.cache_clear()
     monkeypatch.setattr(torch, "zeros", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError):  # a full GPU is no reason to do without them
         folded._on_gpu()
     folded._on_gpu.cache_clear()

@@ -15,18 +15,13 @@ from torch import Tensor
 
 
 class Neuron(NamedTuple):
-    """What the kernels need of a neuron.
+    """What the kernels need of a neuron. ``constants``: ``[4]``, on the device of the currents and
+    in the dtype of the membrane: time constant tau (LIF) or step dt (IF); threshold; the
+    surrogate's sharpness alpha; the membrane before the first step (``v_reset``; after a spike it
+    is 0, as in BrainCog)."""
 
-    Attributes:
-        leaky: LIF; False: IF.
-        surrogate: name in ``SURROGATES``.
-        constants: ``[4]``, on the device of the currents and in the dtype of the membrane: time
-            constant tau (LIF) or step dt (IF); threshold; the surrogate's sharpness alpha; the
-            membrane before the first step (``v_reset``; after a spike it is 0, as in BrainCog).
-    """
-
-    leaky: bool
-    surrogate: str
+    leaky: bool  # LIF; False: IF
+    surrogate: str  # name in ``SURROGATES``
     constants: Tensor
 
 

@@ -21,17 +21,11 @@ from .names import timm_options as timm_options
 
 @dataclass(frozen=True)
 class StreamOutput:
-    """What one stream leaves at every time-step, in float32 or wider.
+    """What one stream leaves at every time-step, in float32 or wider."""
 
-    Attributes:
-        logits: ``[T, B, N]``.
-        tap: ``[T, B, D]``, the domain feature V[t] of the alignment loss, flattened in NCHW order.
-        spikes: ``[T, B, F]``, the feature F_t that the final linear layer sees.
-    """
-
-    logits: Tensor
-    tap: Tensor
-    spikes: Tensor
+    logits: Tensor  # ``[T, B, N]``
+    tap: Tensor  # ``[T, B, D]``, the domain feature V[t] of the alignment loss, in NCHW order
+    spikes: Tensor  # ``[T, B, F]``, the feature F_t that the final linear layer sees
 
 
 @dataclass(frozen=True)

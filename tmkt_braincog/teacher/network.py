@@ -113,31 +113,18 @@ def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained teacher.
+    """A trained teacher."""
 
-    Attributes:
-        model: timm's name.
-        on: ``static`` or ``events``.
-        size: side in pixels of its input.
-        classes: names, in the order of its outputs.
-        seen: options that decide what it sees, by name.
-        fingerprint: of all images, or of the names of all recordings.
-        trained: sorted int64 indices of the images or recordings that it was trained on.
-        accuracy: top-1 (%) on the others, NaN where there are none.
-        recipe: how it was trained.
-        weights: its state.
-    """
-
-    model: str
-    on: str
-    size: int
-    classes: list[str]
-    seen: dict[str, Any]
-    fingerprint: str
-    trained: Tensor
-    accuracy: float
-    recipe: dict[str, Any]
-    weights: dict[str, Tensor]
+    model: str  # timm's name
+    on: str  # ``static`` or ``events``
+    size: int  # side in pixels of its input
+    classes: list[str]  # names, in the order of its outputs
+    seen: dict[str, Any]  # options that decide what it sees, by name
+    fingerprint: str  # of all images, or of the names of all recordings
+    trained: Tensor  # sorted int64 indices of the images or recordings that it was trained on
+    accuracy: float  # top-1 (%) on the others, NaN where there are none
+    recipe: dict[str, Any]  # how it was trained
+    weights: dict[str, Tensor]  # its state
 
     def network(self) -> nn.Sequential:
         """The network with its weights, in evaluation mode."""
