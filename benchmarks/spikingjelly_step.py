@@ -40,7 +40,7 @@ from workload import Workload, add_shape, finish, main, parser, prepare, shape, 
 
 from tmkt_braincog.models import StreamOutput, TransferOutput
 from tmkt_braincog.models.exact import widen
-from tmkt_braincog.models.vgg import TransferVGG
+from tmkt_braincog.models.networks import TransferVGG
 
 try:
     from spikingjelly.activation_based import functional, layer, neuron, surrogate

@@ -1,8 +1,14 @@
-"""Both executors of a model on one batch: all that a training step leaves, compared by name."""
+"""Both executors of a model, or two modules of kernels, on one batch: all that they leave."""
 
 import copy
 
 import torch
+
+from tmkt_braincog.models import kernels
+from tmkt_braincog.models.kernels import Affine, Neuron
+
+# All arithmetic of the kernels is float32 or wider.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
 
 
 def outputs(out):
@@ -54,3 +60,63 @@ def assert_equal(expected, found, tolerance, each=True):
         torch.testing.assert_close(
             found[name], value, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def assert_same(found, expected, tolerance):
+    """Equal to ``tolerance`` of the largest value, in the same dtype."""
+    assert (found is None) == (expected is None)
+    if found is not None:
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        scale = expected.abs().max().item() if expected.numel() else 1.0
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+
+
+def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=2.5, alpha=2.0):
+    constants = torch.tensor([tau, 0.4, alpha, 0.1], dtype=kernels.wide(x.dtype), device=x.device)
+    return Neuron(leaky, surrogate, constants)
+
+
+def compare_kernels(
+    k, shape, dtype, with_membranes=True, with_affine=True, device="cpu", tolerance=0.0, **neuron
+):
+    """Every kernel against the plain functions; fired, gradients of the currents and the sums."""
+    g = torch.Generator().manual_seed(0)
+    (S, T, _, C), wide = shape, kernels.wide(dtype)
+    tolerance = tolerance or TOLERANCE[dtype]
+    x, d_spikes = (torch.randn(shape, generator=g).to(device, dtype) for _ in range(2))
+    d_membranes = torch.randn(shape, generator=g).to(device, wide) if with_membranes else None
+    mean, invstd, shift = (torch.rand(S, T, C, generator=g).to(device, wide) for _ in range(3))
+    affine = Affine(mean, invstd, 2 * invstd, shift) if with_affine else None
+    neuron = neuron_of(x, **neuron)
+    fired, membranes = kernels.fire(x, affine, neuron, with_membranes)
+    found = k.fire(x, affine, neuron, with_membranes)
+    assert found[0].dtype == torch.uint8 and torch.equal(found[0], fired)
+    assert_same(found[1], membranes, tolerance)
+    arguments = x, affine, neuron, fired, d_spikes, d_membranes
+    expected, gradients = kernels.fire_backward(*arguments), k.fire_backward(*arguments)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert_same(ours, theirs, tolerance)
+    if with_affine:
+        d_x = kernels.d_input(x, mean, expected[0], *affine[1:])
+        found = k.d_input(x, mean, expected[0].clone(), *affine[1:])
+        assert_same(found, d_x, 1e-2 if dtype == torch.bfloat16 else tolerance)
+    return fired, gradients
+
+
+def compare_pools(k, pool_of, dtype, side, steps, device="cpu", cut=0.0):
+    """Spikes behind an average pool and their gradients; odd sides leave out pixels at the edge."""
+    B, C, H, W = 2, 5, 7, 9
+    g = torch.Generator().manual_seed(0)
+    fired = torch.randint(0, 2, (steps * B, C, H, W), generator=g, dtype=torch.uint8).to(device)
+    fired = fired.contiguous(memory_format=torch.channels_last)
+    pooled = k.spikes(fired, side, dtype)
+    assert_same(pooled, kernels.spikes(fired, side, dtype), cut)
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+    x, d = torch.randn(1, steps, B * H * W, C, generator=g), torch.randn(pooled.shape, generator=g)
+    x, d = x.to(device, dtype), d.to(device, dtype).movedim(1, -1).reshape(1, steps, -1, C)
+    neuron, pool = neuron_of(x), pool_of(side, torch.Size((B, C, H, W)), x.device)
+    fired, _ = kernels.fire(x, None, neuron, False)
+    found = k.fire_backward(x, None, neuron, fired, d, None, pool)[0]
+    wide = d.to(kernels.wide(dtype))
+    expected = kernels.fire_backward(x, None, neuron, fired, wide, None, pool)[0]
+    assert_same(found, expected, TOLERANCE[dtype])

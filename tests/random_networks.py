@@ -16,12 +16,8 @@ from tmkt_braincog.models.transfer import TransferModel
 SEEDS = range(240)
 
 
-class AddInPlace(nn.Module):
+class AddInPlace(Residual):
     """A shortcut whose sum overwrites what the main branch gave."""
-
-    def __init__(self, main):
-        super().__init__()
-        self.main = main
 
     def forward(self, x):
         out = self.main(x)
@@ -124,13 +120,9 @@ class RandomNetwork(TransferModel):
         self.drawn.append(kind)
         half, third, padded = self.side // 2, self.side // 3, (self.side - 1) // 2 + 1
         self.side = {"three": third, "overlapping": padded}.get(kind, half)
-        return {
-            "average": nn.AvgPool2d(2),
-            "overlapping": nn.AvgPool2d(3, stride=2, padding=1),
-            "max": nn.MaxPool2d(2),
-            "adaptive": nn.AdaptiveAvgPool2d(half),
-            "three": nn.AvgPool2d(3),
-        }[kind]
+        own = {"overlapping": nn.AvgPool2d(3, stride=2, padding=1), "three": nn.AvgPool2d(3)}
+        own |= {"max": nn.MaxPool2d(2), "adaptive": nn.AdaptiveAvgPool2d(half)}
+        return own.get(kind, nn.AvgPool2d(2))
 
     def _main(self) -> list[nn.Module]:
         """Layers that keep channels and side."""

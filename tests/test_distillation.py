@@ -63,25 +63,20 @@ def test_phase_weight_is_one_before_and_nothing_after_the_threshold():
     """CKD on N-Caltech101: k = 100, e_th = 150; on CEP-DVS k = 0.001: hardly a phase at all."""
     weights = [phase_weight(e, 150, 100) for e in (0, 149, 150, 151, 299)]
     assert weights == pytest.approx([1, 1, 0.5, 0, 0])
-    assert phase_weight(10**9, 0, 100) == 0.0  # no overflow
-    for e in (0, 3, 90, 199):
-        expected = 1 / (1 + math.exp(0.001 * (e - 90)))
-        assert phase_weight(e, 90, 0.001) == pytest.approx(expected, **EXACT)
-    assert phase_weight(5, 9, 0.0) == 0.5
+    assert phase_weight(10**9, 0, 100) == 0.0 and phase_weight(5, 9, 0.0) == 0.5
+    expected = [1 / (1 + math.exp(0.001 * (e - 90))) for e in (0, 3, 199)]
+    assert [phase_weight(e, 90, 0.001) for e in (0, 3, 199)] == pytest.approx(expected, **EXACT)
 
 
 def test_features_are_held_against_those_of_a_learned_map():
     features, weight, bias = rand(B, 3, seed=5), rand(N, 3, seed=6), rand(N, seed=7)
-    f, w, learned = features.tolist(), weight.tolist(), WideLinear(3, N).double()
-    errors = [
-        (math.fsum(w[n][i] * f[b][i] for i in range(3)) + bias[n].item() - TEACHER[b, n].item())
-        ** 2
-        for b in range(B)
-        for n in range(N)
-    ]
+    learned = WideLinear(3, N).double()
+    rows = [[math.fsum((w * f).tolist()) for w in weight] for f in features]
+    errors = torch.tensor(rows, dtype=torch.float64) + bias - TEACHER
+    expected = math.fsum(errors.square().flatten().tolist()) / (B * N)
     learned.load_state_dict({"weight": weight, "bias": bias})
     loss = hint_loss(TEACHER, learned(features))
-    assert loss.item() == pytest.approx(math.fsum(errors) / (B * N), **EXACT)
+    assert loss.item() == pytest.approx(expected, **EXACT)
     inputs = [v.requires_grad_() for v in (features, weight, bias)]
     assert gradcheck(lambda f, w, b: hint_loss(TEACHER, F.linear(f, w, b)), inputs)
 
@@ -123,20 +118,11 @@ def test_ela(student):
     assert 0 < right.sum() < right.numel()
     ela = ela_loss(TEACHER, student, Y, TAU).item()
     assert ela == pytest.approx(slow_ela(student), **EXACT)
+    assert gradcheck(lambda z: ela_loss(TEACHER, z, Y, TAU), student)
     # Where every step is right it is plain distillation of every step.
     student = student.detach().scatter(-1, Y.view(1, B, 1).expand(T, B, 1), 20.0)
     plain = sum(kd_loss(TEACHER, z, TAU).item() for z in student) / T
     assert ela_loss(TEACHER, student, Y, TAU).item() == pytest.approx(plain, **EXACT)
-
-
-def test_the_gradient_of_a_wrong_entry_goes_to_the_label():
-    z = torch.tensor([[[1.0, 3.0, 0.5]]], dtype=torch.float64, requires_grad=True)
-    target = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(ela_loss(target, z, torch.tensor([0]), TAU), z)
-    # Both replaced entries pull at the label's.
-    q, p = softmax([1.0, 1.0, 0.5], TAU), softmax([1.0, 1.0, 0.0], TAU)
-    expected = [TAU * (q[0] + q[1] - p[0] - p[1]), 0, TAU * (q[2] - p[2])]
-    assert gradient.flatten().tolist() == pytest.approx(expected, **EXACT)
 
 
 def slow_sta_targets(z):
@@ -177,23 +163,6 @@ def test_sta_of_one_step_of_equal_steps_or_of_one_class_is_zero(student):
     assert loss.item() == 0 and torch.autograd.grad(loss, student)[0].abs().max() == 0
     assert sta_loss(one.expand(T, B, N), TAU).item() == pytest.approx(0, abs=1e-14)
     assert sta_loss(torch.randn(4, 3, 1), TAU) == 0
-
-
-def test_the_order_of_samples_classes_and_for_sta_of_steps_does_not_matter(student):
-    of_batch, of_time, renamed = torch.randperm(B), torch.randperm(T), torch.randperm(N)
-    shuffled = student[of_time][:, of_batch]
-    ela = pytest.approx(ela_loss(TEACHER, student, Y, TAU).item(), **EXACT)
-    assert ela_loss(TEACHER[of_batch], shuffled, Y[of_batch], TAU).item() == ela
-    assert sta_loss(shuffled, TAU).item() == pytest.approx(sta_loss(student, TAU).item(), **EXACT)
-    # New class c is old class renamed[c].
-    y = renamed.argsort()[Y]
-    assert ela_loss(TEACHER[:, renamed], student[..., renamed], y, TAU).item() == ela
-
-
-def test_gradients():
-    z = rand(3, B, N, seed=4).requires_grad_()
-    assert gradcheck(lambda z: kd_loss(TEACHER, z.mean(0), TAU), z)
-    assert gradcheck(lambda z: ela_loss(TEACHER, z, Y, TAU), z)
 
 
 def test_under_autocast_they_are_computed_in_float32(student):

@@ -1,22 +1,16 @@
 """Faults of the reference that change results: mended, or reproduced under ``he2024``.
 
-One test per row of the list in the README's protocols. Rows 1 and 2 (N-Caltech101),
-3 and 4 (CEP-DVS) and 9 (N-Omniglot) are in tests/data/test_sets_special.py, 6 in
-tests/engine/test_train.py (``test_methods_start_from_the_same_weights_...``).
-"""
+Rows 1 to 4 and 9 are in tests/data/test_sets_special.py, 6 in tests/engine/test_train.py, 7 in
+tests/data/test_recordings.py."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from writers import random_events, write_bin
 
 from tests.program import run_train
-from tmkt_braincog.data.ncaltech101 import read_shifted
-from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.losses.cka import linear_cka
 
 
@@ -35,21 +29,6 @@ def test_fault_5_best_and_last_are_both_reported_and_a_validation_set_chooses(tm
     split = json.loads((out / "runs/event-only-seed1/split.json").read_text())
     assert bool(split["val"]) == bool(words)
     assert not set(split["val"]) & {*split["train"], *split["test"]}
-
-
-def test_fault_7_the_cache_is_keyed_by_all_that_shapes_the_frames_and_holds_one_copy(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
-    files = [write_bin(tmp_path / f"{i}.bin", random_events(100, seed=i)) for i in range(2)]
-    seen = [
-        load_recordings(files, FrameSpec(read_shifted, 4, size), "x", tmp_path).frames.shape[-1]
-        for size in (12, 16, 12, 16)
-    ]
-    assert seen == [12, 16, 12, 16]
-    frames = sorted(p.stat().st_size for p in Path(tmp_path / "cache").rglob("frames.npy"))
-    assert len(frames) == 2
-    assert [size - 128 for size in frames] == [2 * 4 * 2 * side**2 * 4 for side in (12, 16)]
 
 
 def test_fault_8_cka_takes_large_values_any_batch_and_needs_no_synchronisation():

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import pickle
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from timm.models import create_model
 from torch import nn
 
 import tmkt_braincog.models  # noqa: F401
-from tests.executors import assert_equal, both
+from tests.executors import assert_equal, both, compare_kernels, compare_pools
 from tests.random_networks import SEEDS, assert_executors_agree, network, random_network
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
@@ -19,8 +20,7 @@ from tmkt_braincog.models import batchnorm, cpu_kernels, kernels
 from tmkt_braincog.models.blocks import layers, leaves
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.folded import Plan
-from tmkt_braincog.models.kernels import Affine, Neuron
-from tmkt_braincog.models.neuron import supports
+from tmkt_braincog.models.fused import pool_of
 from tmkt_braincog.options import parse, resolve
 
 SMALL = {
@@ -61,15 +61,16 @@ def assert_same(model, B=3):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(
-    ("node", "act_fun"),
+    "options",
     [
-        *(("LIFNode", name) for name in ("QGateGrad", "BackEIGateGrad", "AtanGrad", "EIGrad")),
-        *(("IFNode", name) for name in ("QGateGrad", "AtanGrad")),
-        ("PLIFNode", "QGateGrad"),
+        *({"act_fun": name} for name in ("QGateGrad", "BackEIGateGrad", "AtanGrad", "EIGrad")),
+        *({"node_type": "IFNode", "act_fun": name} for name in ("QGateGrad", "AtanGrad")),
+        *({"node_type": "PLIFNode"}, {"mem_detach": True}),
     ],
+    ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_a_training_step(name, node, act_fun):
-    seen = assert_same(small(name, node_type=node, act_fun=act_fun, tau=2.5, threshold=0.4))
+def test_a_training_step(name, options):
+    seen = assert_same(small(name, tau=2.5, threshold=0.4, **options))
     rates = [seen[f"0 event {f}"].abs().mean() for f in ("spikes", "tap")]
     assert all(0.005 < rate < 20 for rate in rates), rates  # it fires
 
@@ -84,21 +85,6 @@ def test_evaluation_mode_and_its_gradients(name):
     assert_same(model.eval())
 
 
-def test_norms_with_other_settings_and_layers_that_are_left_alone():
-    model = small("Transfer_VGG_SNN", event_size=16)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    norms[0].momentum = None  # cumulative averages
-    norms[1].momentum, norms[1].eps = 0.3, 1e-2
-    norms[4].register_parameter("bias", None)
-    model.feature[3].bn = nn.BatchNorm2d(norms[2].num_features, affine=False)
-    model.feature[4].bn = nn.BatchNorm2d(norms[3].num_features, track_running_stats=False)
-    assert_same(model)
-    model.feature[2] = nn.AvgPool2d(3, stride=2, padding=1)
-    model.feature[3].conv = nn.Conv2d(8, 16, 3, padding="same", padding_mode="reflect")
-    model.feature[5] = nn.MaxPool2d(2)
-    assert_same(model)
-
-
 def test_one_stream_and_an_empty_batch():
     model = small().double().eval()
     events, _ = inputs(model, 2)
@@ -110,39 +96,22 @@ def test_one_stream_and_an_empty_batch():
     assert torch.equal(Plan(2, 3, 4).parts(x)[1][2], x[20:24])
 
 
-def test_neurons_with_state_of_their_own_are_walked():
-    nodes = {n: small(node_type=n).node1 for n in ("LIFNode", "IFNode", "PLIFNode")}
-    assert [supports(node) for node in nodes.values()] == [True, True, False]
-    node = nodes["LIFNode"]
-    for option in ("requires_fp", "requires_mem", "mem_detach", "sigmoid_thres"):
-        setattr(node, option, True)
-        assert not supports(node)
-        setattr(node, option, False)
-    node.threshold.requires_grad_()
-    assert not supports(node)
-
-
-def saved_bytes(model, executor):
-    """What autograd keeps for the backward pass, each storage once, parameters apart."""
-    model.executor = executor
-    own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept = {}
-
-    def pack(tensor):
-        if tensor.data_ptr() not in own:
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = model(*inputs(model, 4, torch.float32))
-        return sum(size for size, _ in kept.values()), out
-
-
 def test_it_keeps_little_for_the_backward_pass():
-    model = small("Transfer_VGG_SNN", step=4, width_divisor=4, event_size=32)
-    loop, fused = (saved_bytes(model, executor)[0] for executor in ("step", "fused"))
-    assert fused < 0.36 * loop
+    """Of what autograd saves, each storage once, parameters apart."""
+    model, sums = small("Transfer_VGG_SNN", step=4, width_divisor=4, event_size=32), {}
+    own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
+    for model.executor in ("step", "fused"):
+        kept = {}
+
+        def pack(tensor, kept=kept):
+            if tensor.data_ptr() not in own:
+                kept[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = model(*inputs(model, 4, torch.float32))
+            sums[model.executor] = sum(t.untyped_storage().nbytes() for t in kept.values()), out
+    assert sums["fused"][0] < 0.36 * sums["step"][0]
 
 
 def test_bf16_keeps_state_and_losses_in_float32():
@@ -184,7 +153,7 @@ def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, c
     assert build_model(options, 10).executor == "step"
 
 
-def test_the_check_finds_a_wrong_kernel_and_names_the_layer(monkeypatch):
+def test_the_check_finds_wrong_kernels_and_running_statistics_and_names_them(monkeypatch):
     """As initialised hardly anything fires: a check that does not see to it compares zeros."""
     model = create_model("Transfer_SCNN", num_classes=5, step=3, event_size=20)
     assert difference(model) == ""
@@ -200,12 +169,11 @@ def test_the_check_finds_a_wrong_kernel_and_names_the_layer(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(cpu_kernels, "fire", flipped)
-        assert difference(model) == "feature.1 gives other numbers than in the step loop"
-    monkeypatch.setattr(cpu_kernels, "fire_backward", scaled)
-    assert difference(model) == "the gradient of fc1.bias differs from that of the step loop"
-
-
-def test_the_check_sees_running_statistics(monkeypatch):
+        of_static = "the logits of the static stream differs from that of the step loop"
+        assert difference(model) == of_static
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu_kernels, "fire_backward", scaled)
+        assert difference(model) == "the gradient of fc1.bias differs from that of the step loop"
     model = small("Transfer_VGG_SNN", event_size=16)
     before = copy.deepcopy(model.state_dict())
     monkeypatch.setattr(batchnorm, "_update", lambda *a: None)
@@ -282,8 +250,9 @@ def test_a_model_can_be_copied_after_a_training_step(executor):
     model = small()
     model.executor = executor
     model(torch.rand(1, 3, 2, 20, 20)).event.logits.sum().backward()
-    twin, x = copy.deepcopy(model), torch.ones(1, 3, 2, 20, 20)
-    assert torch.equal(twin(x).event.tap, model(x).event.tap)
+    x = torch.ones(1, 3, 2, 20, 20)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(x).event.tap, model(x).event.tap)
 
 
 def test_hooks_see_one_step_at_a_time():
@@ -296,69 +265,32 @@ def test_hooks_see_one_step_at_a_time():
     assert not model.why_step_by_step()
 
 
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
+@pytest.mark.parametrize("shape", [(2, 5, 33, 19), (2, 3, 5000, 3), (1, 4, 2, 3000)], ids=str)
+@pytest.mark.parametrize("with_affine", [True, False])
 @pytest.mark.parametrize(
     ("leaky", "surrogate", "dtype"),
     [
         (True, "QGateGrad", torch.float64),
         (True, "AtanGrad", torch.float32),
-        (False, "BackEIGateGrad", torch.float64),
-        (False, "QGateGrad", torch.bfloat16),
-        (True, "BackEIGateGrad", torch.bfloat16),
+        (False, "BackEIGateGrad", torch.bfloat16),
     ],
 )
-@pytest.mark.parametrize(
-    "shape", [(2, 5, 33, 19), (1, 1, 1, 1), (2, 3, 5000, 3), (1, 4, 2, 700)], ids=str
-)
-def test_compiled_kernels_equal_the_formulas(shape, leaky, surrogate, dtype, three_threads):
-    """The large shape with three threads, the others with one; both give the same bits."""
-    g, kind, (S, T, _, C) = torch.Generator().manual_seed(0), kernels.wide(dtype), shape
-    constants = torch.tensor([2.5 if leaky else 0.7, 0.4, 2.2, 0.1], dtype=kind)
-    neuron = Neuron(leaky, surrogate, constants)
-    x, d = (torch.randn(shape, generator=g).to(dtype) for _ in range(2))
-    d_membranes = torch.randn(shape, generator=g).to(kind)
-    affine = Affine(*(torch.rand(S, T, C, generator=g).to(kind) + 0.5 for _ in range(4)))
-    for a in (affine, None):
-        fired, membranes = cpu_kernels.fire(x, a, neuron, True)
-        expected = kernels.fire(x, a, neuron, True)
-        assert torch.equal(fired, expected[0]) and cpu_kernels.fire(x, a, neuron, False)[1] is None
-        close([membranes], expected[1:])
-        for taps in (d_membranes, None):
-            arguments = (x, a, neuron, fired, d, taps)
-            found = cpu_kernels.fire_backward(*arguments)
-            close(found, kernels.fire_backward(*arguments))
-            torch.set_num_threads(1)
-            again = cpu_kernels.fire_backward(*arguments)
-            torch.set_num_threads(3)
-            assert all(
-                p is q is None or torch.equal(p, q) for p, q in zip(found, again, strict=True)
-            )
-    close(cpu_kernels.moments(x), kernels.moments(x))
-    mean, *abc = affine
-    expected = kernels.d_input(x, mean, d_membranes, *abc)
-    found = cpu_kernels.d_input(x, mean, d_membranes.clone(), *abc)
-    close([found], [expected], 1e-2 if dtype == torch.bfloat16 else None)
+def test_compiled_kernels_equal_the_formulas(shape, with_affine, leaky, surrogate, dtype):
+    """With one thread and with three, which the large shape is worth: the same bits."""
+    how = {"leaky": leaky, "surrogate": surrogate, "alpha": 2.2, "with_membranes": with_affine}
+    how |= {"tau": 2.5 if leaky else 0.7, "with_affine": with_affine}
+    how["tolerance"] = 1e-13 if dtype == torch.float64 else 2e-5
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(compare_kernels(cpu_kernels, shape, dtype, **how)[1])
+    torch.set_num_threads(before)
+    assert all(p is q is None or torch.equal(p, q) for p, q in zip(*found, strict=True))
+    x = torch.randn(shape).to(dtype)
+    for ours, theirs in zip(cpu_kernels.moments(x), kernels.moments(x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=how["tolerance"], atol=how["tolerance"])
 
 
-def close(ours, theirs, tolerance=None):
-    for a, b in zip(ours, theirs, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            assert a.dtype == b.dtype
-            own = tolerance or (1e-13 if a.dtype == torch.float64 else 2e-5)
-            torch.testing.assert_close(a, b, rtol=own, atol=own * b.float().abs().max().item())
-
-
-def test_bfloat16_is_rounded_as_pytorch_does():
-    x = [1.0, -2.5, 1e-40, 3.0e38, float("inf"), float("nan"), 1.00390625, 1.01171875, 0.3]
-    x = torch.tensor(x).view(1, 1, 9, 1)
-    zero, one = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-    out = cpu_kernels.d_input(torch.zeros_like(x).bfloat16(), zero, x, one, zero, zero)
-    torch.testing.assert_close(out, x.bfloat16(), rtol=0, atol=0, equal_nan=True)
+@pytest.mark.parametrize(("dtype", "side"), [(torch.float64, 3), (torch.bfloat16, 2)])
+def test_compiled_kernels_behind_an_average_pool(dtype, side):
+    compare_pools(cpu_kernels, pool_of, dtype, side, 2)

@@ -22,14 +22,14 @@ from tmkt_braincog.methods import build_method
 from tmkt_braincog.options import parse, resolve
 from tmkt_braincog.runs import reopen
 from tmkt_braincog.teacher import (
+    Teacher,
     build_teacher,
     give_teachers,
     load_teacher,
-    outputs,
     teacher_input,
     teacher_outputs,
 )
-from tmkt_braincog.teacher.model import input_size, penultimate, weights_of
+from tmkt_braincog.teacher.network import penultimate, weights_of
 
 DATA = "--shots 4 --static-images 12 --step 4 --seed 3"
 RUN = (
@@ -65,16 +65,6 @@ def split(data):
     return make_split(data, options(), 3)
 
 
-@pytest.fixture(scope="module")
-def trained(teachers, tmp_path_factory):
-    """Output folder of all four methods, two epochs each."""
-    folder = tmp_path_factory.mktemp("trained") / "out"
-    words = f"{RUN} --method {' '.join(METHODS)} --output {folder} --teacher-checkpoint"
-    words += f" {teachers}/static.pt {teachers}/events.pt"
-    assert run_train(words.split()) == 0
-    return folder
-
-
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t", "resnet18.a1_in1k"])
 def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
     normalise, net = build_teacher(name, 7)
@@ -82,12 +72,7 @@ def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
     assert not any("braincog" in type(m).__module__ for m in net.modules())
     assert net.get_classifier().out_features == 7
     assert tuple(normalise.mean) == timm.data.IMAGENET_DEFAULT_MEAN
-
-
-def test_where_the_weights_of_the_published_teacher_are():
-    cfg = weights_of("wide_resnet101_2")
-    assert cfg.hf_hub_id.startswith("timm/wide_resnet101_2.")
-    assert cfg.url.startswith("https://") and input_size("wide_resnet101_2") == 224
+    assert weights_of(name).hf_hub_id.startswith(f"timm/{name.partition('.')[0]}.")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +82,7 @@ def test_where_the_weights_of_the_published_teacher_are():
         ("Transfer_SCNN", "is a spiking network"),
         ("resnet9", "is a spiking network"),
         ("resnet10tt", "Unknown --teacher 'resnet10tt'. Did you mean resnet10t"),
-        ("resnet10t.nothing", "weights of resnet10t are"),
+        ("resnet10t.nothing", "resnet10t.nothing: Invalid pretrained tag"),
         ("create_model", "Unknown --teacher"),
     ],
 )
@@ -106,7 +91,14 @@ def test_what_is_no_teacher(name, message):
         build_teacher(name, 10)
 
 
-def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
+def test_weights_are_those_of_a_file_but_for_the_last_layer_or_cannot_be_had(monkeypatch, tmp_path):
+    published = timm.create_model("resnet10t", num_classes=1000)
+    torch.save(published.state_dict(), tmp_path / "weights.pth")
+    _, net = build_teacher("resnet10t", 10, weights=tmp_path / "weights.pth")
+    theirs, ours = published.state_dict(), net.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if not k.startswith("fc."))
+    assert net.fc.weight.shape[0] == 10
+
     def offline(*_, **__):
         raise OSError("no route to host\nat all")
 
@@ -116,15 +108,6 @@ def test_weights_that_cannot_be_had(monkeypatch, tmp_path):
         build_teacher("resnet10t", 10, pretrained=True)
     with pytest.raises(UserError, match="there is no such file"):
         build_teacher("resnet10t", 10, weights=tmp_path / "none.pth")
-
-
-def test_weights_from_a_file_are_loaded_but_for_the_last_layer(tmp_path):
-    published = timm.create_model("resnet10t", num_classes=1000)
-    torch.save(published.state_dict(), tmp_path / "weights.pth")
-    _, net = build_teacher("resnet10t", 10, weights=tmp_path / "weights.pth")
-    theirs, ours = published.state_dict(), net.state_dict()
-    assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if not k.startswith("fc."))
-    assert net.fc.weight.shape[0] == 10
 
 
 def test_what_a_teacher_sees(data):
@@ -166,14 +149,8 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (
-            "train --seed 1 2 --teacher-checkpoint one.pt",
-            "put {seed} into --teacher-checkpoint one.pt",
-        ),
-        (
-            "train --teacher VGG_SNN --no-pretrained --teacher-checkpoint one.pt",
-            "is a spiking network",
-        ),
+        ("train --seed 1 2 --teacher-checkpoint one.pt", "put {seed} into --teacher-checkpoint"),
+        ("train --teacher VGG_SNN --teacher-checkpoint one.pt", "is a spiking network"),
         ("train --teacher-epochs 0", "at least 1"),
         ("train --teecher resnet18", "unrecognized"),
         ("trian", "Unknown command 'trian'. Did you mean 'train'"),
@@ -190,28 +167,23 @@ def test_penultimate_features_are_what_the_last_layer_sees(name):
     network = build_teacher(name, 7).eval()
     seen = []
     network[1].get_classifier().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    x = torch.rand(2, 3, input_size(name), input_size(name))
+    x = torch.rand(2, 3, *weights_of(name).input_size[-2:])
     with torch.no_grad():
         network(x)
         features = penultimate(network, x)
     assert features.ndim == 2 and torch.equal(features, seen[0])
 
 
-def test_opening_a_teacher_draws_no_numbers(teachers):
-    before = torch.get_rng_state()
-    assert load_teacher(teachers / "static.pt").width() == 512
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def refuse_to_compute(*_):
+def no_network(self):
     raise AssertionError("computed again")
 
 
-def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, split, monkeypatch):
+def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, split):
     teacher, which = load_teacher(teachers / "static.pt"), split.static
-    given = (teacher, "test both", data, which, CPU)
-    logits, table = teacher_outputs(*given), teacher_outputs(*given, "features")
-    assert logits.shape[1] == 10 and table.shape == (len(data.images), teacher.width())
+    before = torch.get_rng_state()
+    table = teacher_outputs(teacher, "test", data, which, CPU, "features")
+    assert table.shape == (len(data.images), teacher.width()) and teacher.width() == 512
+    assert torch.equal(torch.get_rng_state(), before)
     with torch.no_grad():
         raw = penultimate(teacher.network(), teacher_input(data, "static", which, 32)).double()
     varying = raw.std(0) > 1e-3 * raw.abs().mean(0)
@@ -220,11 +192,6 @@ def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, s
     rows = table[torch.from_numpy(which)][:, varying].double()
     torch.testing.assert_close(rows, expected, rtol=1e-3, atol=1e-3)
     assert table[torch.from_numpy(np.setdiff1d(np.arange(len(table)), which))].isnan().all()
-    # Both are there now, each under its own key.
-    monkeypatch.setattr(outputs, "_forward", refuse_to_compute)
-    for old, gives in ((logits, "logits"), (table, "features")):
-        new = teacher_outputs(*given, gives)
-        assert torch.equal(new.nan_to_num(7e7), old.nan_to_num(7e7))
 
 
 @pytest.mark.parametrize("on", ["static", "events"])
@@ -238,27 +205,18 @@ def test_the_cache_equals_recomputation(teachers, data, split, on, monkeypatch):
     torch.testing.assert_close(table[rows], again, rtol=1e-4, atol=1e-5)
     others = np.setdiff1d(np.arange(len(table)), which)
     assert table[torch.from_numpy(others)].isnan().all() and len(others)
-    monkeypatch.setattr(outputs, "_forward", refuse_to_compute)
+    o = options(f"--method ckd+seal --teacher-checkpoint {teachers}/static.pt {teachers}/events.pt")
+    method = build_method("ckd+seal", o, 1)
+    assert set(give_teachers(method, o, data, split, CPU)) == {"static", "events"}
+    (part,) = (part for part in method.parts if part.teacher_on == on)
+    torch.testing.assert_close(part.teacher[rows], again, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(Teacher, "network", no_network)
     cached = teacher_outputs(teacher, f"test {on}", data, which, CPU)
     assert torch.equal(cached[rows], table[rows])
     pixels = replace(data, images=255 - data.images, frames=data.frames + 1)
-    for checksum, of in (("another teacher", data), (f"test {on}", pixels)):
+    for given in (("another", data), (f"test {on}", pixels), (f"test {on}", data, "features")):
         with pytest.raises(AssertionError, match="computed again"):
-            teacher_outputs(teacher, checksum, of, which, CPU)
-
-
-def test_a_batch_looks_up_its_own_images_and_recordings(teachers, data, split):
-    o = options(f"--method ckd+seal --teacher-checkpoint {teachers}/static.pt {teachers}/events.pt")
-    method = build_method("ckd+seal", o, 1)
-    checksums = give_teachers(method, o, data, split, CPU)
-    assert set(checksums) == {"static", "events"}
-    ckd, seal = method.parts
-    image, recording = int(split.static[3]), int(split.train[-1])
-    for part, on, which in ((ckd, "static", image), (seal, "events", recording)):
-        network = load_teacher(teachers / f"{on}.pt").network()
-        with torch.no_grad():
-            expected = network(teacher_input(data, on, np.array([which]), 32))[0]
-        torch.testing.assert_close(part.teacher[which], expected, rtol=1e-4, atol=1e-5)
+            teacher_outputs(teacher, *given[:2], which, CPU, *given[2:])
 
 
 # Columns of the log, and the weights with which the terms add up.
@@ -273,7 +231,10 @@ WEIGHTS["sta"] = 0.15
 
 
 @pytest.mark.slow
-def test_every_method_trains_two_epochs(trained):
+def test_every_method_trains_two_epochs_and_is_opened_again(teachers, tmp_path):
+    trained = tmp_path / "out"
+    words = f"{RUN} --method {' '.join(METHODS)} --output {trained} --teacher-checkpoint"
+    assert run_train(f"{words} {teachers}/static.pt {teachers}/events.pt".split()) == 0
     rows = list(csv.DictReader((trained / "comparison.csv").open()))
     assert [row["method"] for row in rows] == list(METHODS)
     for name in METHODS:
@@ -286,21 +247,12 @@ def test_every_method_trains_two_epochs(trained):
             whole = sum(weights[k] * v[k] for k in v.keys() & weights.keys())
             assert v["loss"] == pytest.approx(whole, rel=1e-4), name
             assert all(v[k] > 0 for k in ("ckd", "ela", "sta") if k in v)
-
-
-@pytest.mark.slow
-def test_runs_with_a_plus_in_their_names_are_opened_again(trained):
-    folders = [trained / "runs" / f"{name}-seed3" for name in ("tmkt+seal", "ckd")]
-    mixed, ckd = reopen(folders)
-    assert (mixed.name, ckd.name) == ("tmkt+seal", "ckd") and mixed.method.mag is not None
-    assert len(mixed.log.rows) == 2 and mixed.at.epoch == 2
-    state = load_checkpoint(folders[0] / "last.pt")
+    folder = trained / "runs" / "tmkt+seal-seed3"
+    (run,) = reopen([folder])
+    assert run.name == "tmkt+seal" and run.method.mag is not None
+    assert len(run.log.rows) == 2 and run.at.epoch == 2
+    state = load_checkpoint(folder / "last.pt")
     assert set(state["teachers"]) == {"events"} and len(state["teachers"]["events"]) == 64
-
-
-@pytest.mark.slow
-def test_a_run_does_not_go_on_with_another_teacher(trained):
-    (run,) = reopen([trained / "runs" / "seal-seed3"])
     run.teachers = {"events": "0" * 64}
     with pytest.raises(UserError, match="has changed since the run was stopped"):
         run.fit()
@@ -340,19 +292,6 @@ def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp
     assert [0.1 < float(row["ckd"]) < 2 for row in log] == [True, True]
     (run_again,) = reopen([folder])
     assert torch.equal(run_again.method.parts[0].map.bias, whole["method"]["parts.0.map.bias"])
-    (teachers / "static.pt").rename(tmp_path / "away.pt")
-    try:
-        with pytest.raises(UserError, match="There is no teacher checkpoint"):
-            reopen([folder])
-    finally:
-        (tmp_path / "away.pt").rename(teachers / "static.pt")
-
-
-def refused(capsys, folder, line):
-    """What the program says to a run that it refuses, having written nothing."""
-    assert run_train([*f"{RUN} {line} --output {folder / 'out'}".split()]) == 2
-    assert not (folder / "out").exists()
-    return capsys.readouterr().err
 
 
 def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
@@ -363,23 +302,22 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
     cases = {
         "baseline ckd": f"needs a teacher trained on static: give {give} FILE",
         f"tmkt+seal {give} {static}": "needs a teacher trained on events (",
-        f"ckd {give} {static} {static}": "both trained on static. Give one",
+        f"ckd {give} {static} {static}": "both trained on static.",
         f"ckd {give} {tmp_path}/none-{{seed}}.pt": f"no teacher checkpoint {tmp_path}/none-3.pt",
         f"ckd {give} {tmp_path}/torn.pt": "cannot be read",
-        f"ckd {give} {tmp_path}/run.pt": "is not a teacher",
+        f"ckd {give} {tmp_path}/run.pt": "not a teacher",
         # Another seed holds other recordings out, whose twins this teacher has seen.
         f"ckd --seed 4 {give} {static}": "static images (of 120) that this run may not train on",
         f"seal --seed 4 {give} {teachers}/events.pt": "recordings (of 40) that this run may not",
     }
+    out = tmp_path / "out"
     for line, message in cases.items():
-        assert message in refused(capsys, tmp_path, f"--method {line}"), line
+        assert run_train(f"{RUN} --method {line} --output {out}".split()) == 2
+        assert message in capsys.readouterr().err and not out.exists(), line
     words = f"{RUN} --method tmkt+seal {give} {static}".split()
     said = r"one: --method tmkt.seal needs a teacher trained on events"
     with pytest.raises(UserError, match=said):
         check([Job.from_words("one", tmp_path / "job", words)])
-    words = f"{RUN} --method tmkt --resume {static} --output {tmp_path / 'resumed'}"
-    assert run_train(words.split()) == 2
-    assert "is not a checkpoint of this program" in capsys.readouterr().err
 
 
 def test_teachers_of_other_classes_sizes_or_files(teachers, data, split):

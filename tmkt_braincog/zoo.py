@@ -1,5 +1,6 @@
 """timm's registry: our and BrainCog's models have names of their own there, timm's build timm's."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -7,13 +8,7 @@ from types import ModuleType
 
 import wrapt
 
-# Name in timm's registry -> module of ``models`` that holds the function of that name.
-MODELS = {
-    "Transfer_VGG_SNN": "vgg",
-    "Transfer_ResNet18": "resnet",
-    "Transfer_SEWResNet18": "sew_resnet",
-    "Transfer_SCNN": "scnn",
-}
+MODELS = ("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18", "Transfer_SCNN")
 # BrainCog's modules that register models, some under timm's names (``resnet18``, ...).
 BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")
 PREFIX = "braincog_"
@@ -29,13 +24,15 @@ def watch() -> None:
 def add_models(timm_models: ModuleType) -> None:
     """Register our models with timm; the network behind a name is imported when it is built."""
     for name in MODELS:
+        timm_models.register_model(_entry(name))
 
-        def create(pretrained: bool = False, _name: str = name, **options):
-            module = import_module(f".models.{MODELS[_name]}", __package__)
-            return getattr(module, _name)(pretrained, **options)
 
-        create.__name__ = name
-        timm_models.register_model(create)
+def _entry(name: str) -> Callable:
+    def create(pretrained: bool = False, **options):
+        return getattr(import_module(".models", __package__), name)(pretrained, **options)
+
+    create.__name__ = name
+    return create
 
 
 def rename_models(braincog_module: ModuleType) -> None:
@@ -57,8 +54,9 @@ def rename_models(braincog_module: ModuleType) -> None:
 
 
 def _renamed(entry: Callable) -> Callable:
+    @functools.wraps(entry, updated=())
     def create(pretrained: bool = False, **options):
         return entry(pretrained=pretrained, **options)
 
-    create.__name__ = PREFIX + entry.__name__
+    create.__name__, create.__module__ = PREFIX + entry.__name__, __name__
     return create

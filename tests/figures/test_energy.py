@@ -11,10 +11,8 @@ from tests.program import run_figure
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.energy import measure, totals
-from tmkt_braincog.models.resnet import TransferResNet
-from tmkt_braincog.models.scnn import TransferSCNN
+from tmkt_braincog.models.networks import TransferResNet, TransferSCNN, TransferVGG
 from tmkt_braincog.models.transfer import TransferModel, membrane
-from tmkt_braincog.models.vgg import TransferVGG
 from tmkt_braincog.runs import reopen
 
 STEPS, SIZE = 3, 6

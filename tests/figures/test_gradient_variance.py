@@ -15,7 +15,7 @@ from tmkt_braincog.figures import gradient_variance as gv
 from tmkt_braincog.figures import same_share, variance
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
-from tmkt_braincog.models.vgg import TransferVGG
+from tmkt_braincog.models.networks import TransferVGG
 from tmkt_braincog.runs import reopen
 
 

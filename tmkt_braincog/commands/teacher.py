@@ -54,10 +54,8 @@ def run(argv: list[str]) -> int:
     from ..teacher.make import make_teachers
 
     device, remark = choose_device(options.device)
-    data = load_data(options)
-    if remark:
-        print(remark)
-    make_teachers(own, options, data, device)
+    print(remark, end="\n" if remark else "")
+    make_teachers(own, options, load_data(options), device)
     return 0
 
 
@@ -77,10 +75,9 @@ def teacher_parser() -> Parser:
         help="start from timm's weights (default)")
     add("--teacher-weights", type=Path, metavar="FILE",
         help="start from the weights in this file instead")
-    add("--teacher-epochs", type=positive_int, default=20, metavar="N",
-        help="epochs (default: %(default)s)")
+    add("--teacher-epochs", type=positive_int, default=20, metavar="N", help="epochs (default: 20)")
     add("--teacher-batch-size", type=positive_int, default=64, metavar="B",
-        help="images per step (default: %(default)s)")
+        help="images per step (default: 64)")
     add("--teacher-lr", type=positive, default=3e-4, metavar="RATE",
         help="largest learning rate (default: 3e-4)")
     add("--teacher-checkpoint", metavar="FILE", help="file to write; {seed} in it stands for the "

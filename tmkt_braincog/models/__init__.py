@@ -2,10 +2,10 @@
 
 from .heads import MAGHead as MAGHead
 from .heads import MRPHead as MRPHead
-from .resnet import Transfer_ResNet18 as Transfer_ResNet18
-from .scnn import Transfer_SCNN as Transfer_SCNN
-from .sew_resnet import Transfer_SEWResNet18 as Transfer_SEWResNet18
+from .networks import Transfer_ResNet18 as Transfer_ResNet18
+from .networks import Transfer_SCNN as Transfer_SCNN
+from .networks import Transfer_SEWResNet18 as Transfer_SEWResNet18
+from .networks import Transfer_VGG_SNN as Transfer_VGG_SNN
 from .transfer import StreamOutput as StreamOutput
 from .transfer import TransferModel as TransferModel
 from .transfer import TransferOutput as TransferOutput
-from .vgg import Transfer_VGG_SNN as Transfer_VGG_SNN

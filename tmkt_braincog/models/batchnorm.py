@@ -1,6 +1,7 @@
 """BatchNorm of folded tensors: statistics of each stream and step, or of all processes."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +35,9 @@ def synchronise(model: nn.Module) -> None:
 
 def can_normalise(layer: object, x: Tensor, plan: Plan) -> bool:
     """Whether the layer is a BatchNorm known here; PyTorch's refuses what has no variance."""
-    if not isinstance(layer, _BatchNorm):
+    if type(layer) not in (nn.BatchNorm1d, nn.BatchNorm2d, GlobalBatchNorm2d):
         return False
-    known = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, GlobalBatchNorm2d)
-    return known and (not _is_batch(layer) or x[0, 0].numel() * plan.batch > 1)
+    return not _is_batch(layer) or x[0, 0].numel() * plan.batch > 1  # type: ignore[arg-type]
 
 
 def _is_batch(norm: _BatchNorm) -> bool:
@@ -71,33 +71,28 @@ def remember(ctx, norm: _BatchNorm | None) -> None:
 
 def affine_backward(
     ctx, x: Tensor, affine: Affine, d_out: Tensor, d_shift: Tensor, d_scale: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight and bias, from that of the normalised values and its sums."""
     b = c = torch.zeros_like(affine.scale)
     if ctx.is_batch:  # the statistics depend on the input too
         sums = torch.stack([affine.invstd * d_scale, d_shift])
         b, c = -affine.scale * (distributed.mean(sums) if ctx.is_global else sums) / x.shape[2]
     d_x = folded.kernels_for(x).d_input(x, affine.mean, d_out, affine.scale, b, c)
-    _, has_weight, has_bias, *_ = ctx.needs_input_grad
-    return (
-        d_x,
-        d_scale.sum((0, 1)) if has_weight else None,
-        d_shift.sum((0, 1)) if has_bias else None,
-    )
+    needed = zip(ctx.needs_input_grad[1:3], (d_scale, d_shift), strict=True)
+    return d_x, *(d.sum((0, 1)) if wanted else None for wanted, d in needed)
 
 
-def _update(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
+def _update(norm: Any, mean: Tensor, var: Tensor) -> None:
     """The updates of ``[n, C]`` one after another, as one: their weights are a power series."""
-    n, tracked = len(mean), norm.num_batches_tracked
-    assert norm.running_mean is not None and norm.running_var is not None and tracked is not None
+    n = len(mean)
     if norm.momentum is None:  # the plain average of all so far
-        weight = (n / (tracked + n)).to(norm.running_mean.dtype)
+        weight = (n / (norm.num_batches_tracked + n)).to(norm.running_mean.dtype)
         mean, var = mean.mean(0), var.mean(0)
     else:
-        weight = 1 - (1 - norm.momentum) ** n  # type: ignore[assignment]
+        weight = 1 - (1 - norm.momentum) ** n
         weights = _powers(norm.momentum, n, mean.dtype, mean.device)
         mean, var = weights @ mean, weights @ var
-    tracked.add_(n)
+    norm.num_batches_tracked.add_(n)
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
     norm.running_var.lerp_(var.to(norm.running_var.dtype), weight)
 

@@ -11,8 +11,8 @@ from typing import Any
 from braincog.base.node.node import BaseNode, BiasReLUNode, ReLUNode
 from braincog.model_zoo.base_module import BaseConvModule, BaseLinearModule
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import _has_any_global_hook as has_any_global_hook
 
 from .exact import WideLinear, state_in_float32
 
@@ -48,19 +48,13 @@ _readers: dict[type, Callable[[Any], Parts]] = {
     Residual: lambda block: [Branches([block.main], [block.shortcut])],
 }
 # Layers that treat every sample alike and alone, and remember nothing.
-_POOLS = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d}
-_ALONE = _POOLS | {nn.Conv2d, nn.Linear, WideLinear, nn.GroupNorm, nn.LayerNorm}
-_ALONE |= {nn.ReLU, nn.Flatten, nn.Identity}
+_ALONE = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Conv2d}
+_ALONE |= {nn.Linear, WideLinear, nn.GroupNorm, nn.LayerNorm, nn.ReLU, nn.Flatten, nn.Identity}
 
 
 def reads(kind: type) -> Callable:
     """Decorator for a function that says the parts, in order, of a module of exactly this type."""
-
-    def register(reader: Callable[[Any], Parts]) -> Callable[[Any], Parts]:
-        _readers[kind] = reader
-        return reader
-
-    return register
+    return lambda reader: _readers.setdefault(kind, reader)
 
 
 def layers(blocks: Iterable[nn.Module]) -> Parts:
@@ -69,21 +63,12 @@ def layers(blocks: Iterable[nn.Module]) -> Parts:
     Raises:
         NotFoldable: a module whose effect on folded tensors is not known, named.
     """
+    if has_any_global_hook():
+        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
     found = _read(blocks)
     _refuse_ties(found, False)
     refuse_shared(leaves(found))
     return found
-
-
-def refuse_shared(found: Iterable[nn.Module]) -> None:
-    """A layer with a state of its own must not be used twice in one pass."""
-    once = set()
-    for layer in found:
-        if isinstance(layer, (_BatchNorm, BaseNode)) and id(layer) in once:
-            raise NotFoldable(
-                f"one {type(layer).__name__} is used twice: its state depends on the order of use"
-            )
-        once.add(id(layer))
 
 
 def leaves(parts: Parts) -> list[nn.Module]:
@@ -94,10 +79,14 @@ def leaves(parts: Parts) -> list[nn.Module]:
     return found
 
 
-def refuse_global_hooks() -> None:
-    """Hooks on all modules see one time-step after another, too."""
-    if torch_module._has_any_global_hook():
-        raise NotFoldable("hooks on all modules are set, which see one time-step after another")
+def refuse_shared(found: Iterable[nn.Module]) -> None:
+    """A layer with a state of its own must not be used twice in one pass."""
+    once = set()
+    for layer in found:
+        if isinstance(layer, (_BatchNorm, BaseNode)) and layer in once:
+            name = type(layer).__name__
+            raise NotFoldable(f"one {name} is used twice: its state depends on the order of use")
+        once.add(layer)
 
 
 def _read(modules: Iterable) -> Parts:
@@ -105,12 +94,13 @@ def _read(modules: Iterable) -> Parts:
     for module in modules:
         if isinstance(module, Branches):
             found.append(Branches(_read(module.main), _read(module.shortcut)))
-            continue
-        _refuse_changed(module)
-        if type(module) in _readers:
+        elif why := _why_changed(module):
+            raise NotFoldable(why)
+        elif type(module) in _readers:
             found += _read(_readers[type(module)](module))
+        elif why := _why_unknown(module):
+            raise NotFoldable(why)
         else:
-            _refuse_unknown(module)
             found.append(module)
     return found
 
@@ -133,26 +123,22 @@ def _refuse_ties(parts: Parts, exact: bool) -> bool:
     return exact
 
 
-def _refuse_changed(module: nn.Module) -> None:
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    hooks += [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
-    name = type(module).__name__
+def _why_changed(module: nn.Module) -> str:
+    kinds = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    name, hooks = type(module).__name__, [h for k in kinds for h in getattr(module, k).values()]
     if any(hook is not state_in_float32 for hook in hooks):
-        raise NotFoldable(f"a {name} has hooks, which see one time-step after another")
-    if "forward" in vars(module):
-        raise NotFoldable(f"the forward of a {name} was replaced")
+        return f"a {name} has hooks, which see one time-step after another"
+    return f"the forward of a {name} was replaced" if "forward" in vars(module) else ""
 
 
-def _refuse_unknown(module: nn.Module) -> None:
+def _why_unknown(module: nn.Module) -> str:
     name = type(module).__name__
-    if isinstance(module, (BaseNode, _BatchNorm)):
-        return
     if isinstance(module, nn.modules.dropout._DropoutNd):
-        if module.training and module.p > 0:
-            raise NotFoldable(f"{name} draws other numbers in another order")
-    elif type(module) not in _ALONE:
-        raise NotFoldable(f"what a {name} does to folded tensors is not known")
-    elif getattr(module, "inplace", False):
-        raise NotFoldable(f"a {name} works in place")
-    elif isinstance(module, nn.Flatten) and module.start_dim < 1:
-        raise NotFoldable("a Flatten mixes samples")
+        draws = module.training and module.p > 0
+        return f"{name} draws other numbers in another order" if draws else ""
+    if not isinstance(module, (BaseNode, _BatchNorm)) and type(module) not in _ALONE:
+        return f"what a {name} does to folded tensors is not known"
+    if isinstance(module, nn.ReLU) and module.inplace:
+        return f"a {name} works in place"
+    mixes = isinstance(module, nn.Flatten) and module.start_dim < 1
+    return "a Flatten mixes samples" if mixes else ""

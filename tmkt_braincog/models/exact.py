@@ -5,15 +5,7 @@ from braincog.base.node.node import BaseNode
 from braincog.base.strategy import surrogate
 from torch import Tensor, nn
 
-# BrainCog's surrogate modules, the autograd functions behind them, and whether those take alpha.
-_FUNCTIONS = {
-    surrogate.AtanGrad: (surrogate.atan, True),
-    surrogate.BackEIGateGrad: (surrogate.backeigate, False),
-    surrogate.EIGrad: (surrogate.ei, False),
-    surrogate.GateGrad: (surrogate.gate, True),
-    surrogate.QGateGrad: (surrogate.quadratic_gate, True),
-    surrogate.STDPGrad: (surrogate.stdp, False),
-}
+from .kernels import wide
 
 
 def _same_dtype(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
@@ -23,7 +15,16 @@ def _same_dtype(function: type[torch.autograd.Function]) -> type[torch.autograd.
     return type(f"{function.__name__}_same_dtype", (function,), {"forward": staticmethod(forward)})
 
 
-_EXACT = {kind: _same_dtype(function) for kind, (function, _) in _FUNCTIONS.items()}
+# What BrainCog's surrogate modules apply, and which of that takes alpha.
+_EXACT = {
+    surrogate.AtanGrad: _same_dtype(surrogate.atan),
+    surrogate.GateGrad: _same_dtype(surrogate.gate),
+    surrogate.QGateGrad: _same_dtype(surrogate.quadratic_gate),
+    surrogate.BackEIGateGrad: _same_dtype(surrogate.backeigate),
+    surrogate.EIGrad: _same_dtype(surrogate.ei),
+    surrogate.STDPGrad: _same_dtype(surrogate.stdp),
+}
+_SHARP = surrogate.AtanGrad, surrogate.GateGrad, surrogate.QGateGrad
 
 
 class _ExactSurrogate:
@@ -33,12 +34,12 @@ class _ExactSurrogate:
         self.kind = kind
 
     def __call__(self, x: Tensor, alpha: Tensor) -> Tensor:
-        return _EXACT[self.kind].apply(x, *((alpha,) if _FUNCTIONS[self.kind][1] else ()))
+        return _EXACT[self.kind].apply(*((x, alpha) if self.kind in _SHARP else (x,)))
 
 
 def widen(x: Tensor) -> Tensor:
     """bf16 and fp16 to float32; float32 and float64 as they are."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x.to(wide(x.dtype))
 
 
 class WideLinear(nn.Linear):
@@ -66,5 +67,5 @@ def make_exact(model: nn.Module) -> None:
             module.register_forward_pre_hook(state_in_float32)
         if type(module) is nn.Linear:
             module.__class__ = WideLinear
-        if type(module) in _FUNCTIONS:
+        if type(module) in _EXACT:
             module.act_fun = _ExactSurrogate(type(module))  # type: ignore[assignment]

@@ -33,18 +33,11 @@ class Plan:
 
 
 class Folded(NamedTuple):
-    """What one layer hands to the next.
+    """What one layer hands to the next."""
 
-    Attributes:
-        x: ``[S T B, ...]``.
-        fired: the spikes that x consists of, one byte each, before pooling; None where x is
-            something else.
-        pool: side of the average pool between ``fired`` and x; 1 for none.
-    """
-
-    x: Tensor
-    fired: Tensor | None = None
-    pool: int = 1
+    x: Tensor  # ``[S T B, ...]``
+    fired: Tensor | None = None  # the spikes that x consists of, one byte each, before pooling
+    pool: int = 1  # side of the average pool between ``fired`` and x; 1 for none
 
 
 def unfolded(rows: Tensor, shape: torch.Size) -> Tensor:
@@ -71,9 +64,9 @@ def _on_gpu() -> ModuleType:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of any kind: no triton, no C compiler, a GPU it does not know
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
         log.warning(
             "The Triton kernels cannot be used here (%s); neurons run as plain PyTorch, which is "
-            "slower. The package triton and a C compiler (gcc) are what it usually lacks.",
-            f"{type(error).__name__}: {error}".splitlines()[0],
-        )
+            "slower. The package triton and a C compiler (gcc) are what it usually lacks.", what
+        )  # fmt: skip
         return kernels

@@ -15,19 +15,13 @@ from torch import Tensor
 
 
 class Neuron(NamedTuple):
-    """What the kernels need of a neuron.
+    """What the kernels need of a neuron. ``constants``: ``[4]``, on the device of the currents and
+    in the dtype of the membrane: time constant tau (LIF) or step dt (IF); threshold; the
+    surrogate's sharpness alpha; the membrane before the first step (``v_reset``; after a spike it
+    is 0, as in BrainCog)."""
 
-    Attributes:
-        leaky: LIF; False: IF.
-        surrogate: name in ``SURROGATES``.
-        constants: ``[4]``, on the device of the currents and in the dtype of the membrane: membrane
-            time constant tau (LIF) or step dt (IF); threshold, which a membrane must exceed to
-            fire; the surrogate's sharpness alpha; the membrane before the first step (``v_reset``;
-            after a spike it is 0, as in BrainCog).
-    """
-
-    leaky: bool
-    surrogate: str
+    leaky: bool  # LIF; False: IF
+    surrogate: str  # name in ``SURROGATES``
     constants: Tensor
 
 
@@ -42,8 +36,7 @@ class Affine(NamedTuple):
 
 class Pool(NamedTuple):
     """An average pool behind the spikes, of ``side`` x ``side`` and as large a stride; ``rows`` is
-    ``[M]`` int64: the row of the pooled values that each row is part of, or -1 for those at the
-    edge that are left out."""
+    ``[M]`` int64: the row of the pooled values that each row is part of, -1 for none."""
 
     side: int
     rows: Tensor
@@ -103,15 +96,14 @@ def fire_backward(
         Gradient of the currents ``[S, T, M, C]`` and what :func:`d_affine` makes of it (None
         without an affine).
     """
-    d_spikes = _unpooled(d_spikes, pool)
+    d_spikes = unpooled(d_spikes, pool)
     tau, threshold, alpha, rest = neuron.constants
     vs, m = [], rest.expand(x[:, 0].shape)
     for t in range(x.shape[1]):
-        v = _integrate(x, affine, t, m, neuron)
-        vs.append(v)
-        m = v * (1 - fired[:, t].to(v.dtype))
+        vs.append(_integrate(x, affine, t, m, neuron))
+        m = vs[t] * (1 - fired[:, t].to(m.dtype))
     d_out, carry = [m] * len(vs), torch.zeros_like(m)
-    for t in range(len(vs) - 1, -1, -1):
+    for t in reversed(range(len(vs))):
         if d_membranes is not None:
             carry = carry + d_membranes[:, t]
         d_v = d_spikes[:, t].to(m.dtype) * SURROGATES[neuron.surrogate](vs[t] - threshold, alpha)
@@ -122,7 +114,7 @@ def fire_backward(
     return d_current, *(d_affine(x, affine, d_current) if affine is not None else (None, None))
 
 
-def _unpooled(d: Tensor, pool: Pool | None) -> Tensor:
+def unpooled(d: Tensor, pool: Pool | None) -> Tensor:
     """``[S, T, m, C]`` -> ``[S, T, M, C]``: gradients of values from those of their means."""
     if pool is None:
         return d

@@ -11,28 +11,21 @@ from braincog.model_zoo.base_module import BaseModule
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .blocks import NotFoldable, Parts, layers, leaves, refuse_global_hooks, refuse_shared
+from .blocks import NotFoldable, Parts, layers, leaves, refuse_shared
 from .exact import make_exact, widen
 from .folded import Folded, Plan
 from .fused import run
-from .names import node_class, refuse_unknown, surrogate_class, timm_options
-
-__all__ = ["StreamOutput", "TransferModel", "TransferOutput", "membrane", "timm_options"]
+from .names import node_class, refuse_unknown, surrogate_class
+from .names import timm_options as timm_options
 
 
 @dataclass(frozen=True)
 class StreamOutput:
-    """What one stream leaves at every time-step, in float32 or wider.
+    """What one stream leaves at every time-step, in float32 or wider."""
 
-    Attributes:
-        logits: ``[T, B, N]``.
-        tap: ``[T, B, D]``, the domain feature V[t] of the alignment loss, flattened in NCHW order.
-        spikes: ``[T, B, F]``, the feature F_t that the final linear layer sees.
-    """
-
-    logits: Tensor
-    tap: Tensor
-    spikes: Tensor
+    logits: Tensor  # ``[T, B, N]``
+    tap: Tensor  # ``[T, B, D]``, the domain feature V[t] of the alignment loss, in NCHW order
+    spikes: Tensor  # ``[T, B, F]``, the feature F_t that the final linear layer sees
 
 
 @dataclass(frozen=True)
@@ -52,9 +45,10 @@ class TransferModel(BaseModule):
     (:meth:`why_step_by_step`). After a call neurons are at rest; what BrainCog's
     ``set_requires_fp`` and ``set_requires_mem`` ask for is collected from the event stream.
 
-    Subclasses build their layers after ``super().__init__``, set ``num_features`` (F), call
-    :meth:`finish`, and say by :meth:`block_list` in which order a frame passes the layers. A
-    network that no such list describes overrides :meth:`features` and runs step by step.
+    Subclasses build their layers after ``super().__init__``, set ``num_features`` (F) and the heads
+    ``rgb_fc`` and ``dvs_fc``, call :meth:`finish`, and say by :meth:`block_list` in which order a
+    frame passes the layers. A network that no such list describes overrides :meth:`features` and
+    runs step by step.
 
     Args:
         num_classes: N.
@@ -85,35 +79,26 @@ class TransferModel(BaseModule):
     ):
         super().__init__(step=step, encode_type="direct")
         if width_divisor != 1:
-            raise UserError(
-                f"--width-divisor {width_divisor}: {type(self).__name__} has fixed widths. Leave "
-                "the option away."
-            )
+            what = f"--width-divisor {width_divisor}: {type(self).__name__} has fixed widths"
+            raise UserError(f"{what}. Leave the option away.")
         self.num_classes, self.event_size = num_classes, event_size
         self.node_class = node_class(node_type)
         refuse_unknown(node_options, self.node_class, TransferModel)
-        self.node_options = dict(
-            node_options, threshold=threshold, tau=tau, act_fun=surrogate_class(act_fun)
-        )
+        given = {"threshold": threshold, "tau": tau, "act_fun": surrogate_class(act_fun)}
+        self.node_options = node_options | given
         self.node = partial(self.node_class, step=step, **self.node_options)
 
-    def linear_heads(self) -> None:
-        """A linear head for each stream, on ``num_features``."""
-        self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
-        self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
+    @classmethod
+    def create(cls, pretrained: bool = False, **kwargs) -> "TransferModel":
+        """What timm's ``create_model`` calls."""
+        return cls(**timm_options(pretrained, kwargs))
 
     def finish(self) -> None:
-        """Call at the end of ``__init__``, when all neurons exist.
-
-        Raises:
-            UserError: a layer with the name of a method, which would hide it.
-        """
+        """Call at the end of ``__init__``; a UserError for a layer with the name of a method."""
         for name in self._modules:
             if hasattr(type(self), name):
-                raise UserError(
-                    f"{type(self).__name__}: {name} is a method of the transfer models; give the "
-                    "layer another name."
-                )
+                what = f"{type(self).__name__}: {name} is a method of the transfer models"
+                raise UserError(f"{what}; give the layer another name.")
         make_exact(self)
 
     def block_list(self) -> Sequence[nn.Module]:
@@ -143,23 +128,19 @@ class TransferModel(BaseModule):
     def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
         """Reset all neurons and run ``[B, T, 2, H, W]`` step by step, head of ``stream`` last."""
         self.reset()
-        taps, spikes, logits = [], [], []
+        found = []
         for t in range(self.step):
-            tap, spike = self.features(x[:, t])
-            taps.append(tap)
-            spikes.append(spike)
-            logits.append(self.classify(spike, stream))
-        return StreamOutput(*(widen(torch.stack(steps)) for steps in (logits, taps, spikes)))
+            tap, spikes = self.features(x[:, t])
+            found.append((self.classify(spikes, stream), tap, spikes))
+        return StreamOutput(*(widen(torch.stack(steps)) for steps in zip(*found, strict=True)))
 
     def forward(self, events: Tensor, static: Tensor | None = None) -> TransferOutput:
         """Run ``static`` first where it is given, then ``events``, both ``[B, T, 2, H, W]``."""
         streams = {"event": events} if static is None else {"static": static, "event": events}
         for name, x in streams.items():
             if x.ndim != 5 or x.shape[1] != self.step or x.shape[2] != 2:
-                raise UserError(
-                    f"The {name} stream has shape {tuple(x.shape)}; expected "
-                    f"[B, T={self.step}, 2, H, W]."
-                )
+                expected = f"expected [B, T={self.step}, 2, H, W]"
+                raise UserError(f"The {name} stream has shape {tuple(x.shape)}; {expected}.")
         if (dtype := next(self.parameters()).dtype) in (torch.bfloat16, torch.float16):
             raise UserError(
                 f"The model's weights are {dtype}: keep them in float32 and run it under "
@@ -185,7 +166,6 @@ class TransferModel(BaseModule):
 
     def _read(self, streams: Iterable[str]) -> tuple[Parts, dict[str, Parts]]:
         """Layers of the backbone and of each stream's head."""
-        refuse_global_hooks()
         for name in ("features", "classify", "run_stream"):
             if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
                 raise NotFoldable(f"it has a {name}() of its own")
@@ -208,9 +188,8 @@ class TransferModel(BaseModule):
         taps = spikes if self.tap_node is None else membrane(self.tap_node)
         outputs = {}
         for name, tap, feature in zip(streams, taps.chunk(S), spikes.chunk(S), strict=True):
-            logits = run(heads[name], Folded(feature), Plan(1, T, B)).x
-            found = (widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature))
-            outputs[name] = StreamOutput(*found)
+            found = run(heads[name], Folded(feature), Plan(1, T, B)).x, tap, feature
+            outputs[name] = StreamOutput(*(widen(f.unflatten(0, (T, B))) for f in found))
         return outputs
 
     def _rest(self) -> None:
@@ -223,15 +202,9 @@ class TransferModel(BaseModule):
 
 
 def membrane(node: nn.Module) -> Tensor:
-    """Membrane potential ``[B, D]`` of a node after its step, reset included.
-
-    Raises:
-        UserError: the node has no membrane (``ReLUNode`` and the like).
-    """
+    """Membrane potential ``[B, D]`` of a node after its step, reset included; a UserError where it
+    has none (``ReLUNode`` and the like)."""
     if not isinstance(node.mem, Tensor):
-        raise UserError(
-            f"{type(node).__name__} keeps no membrane potential, so there is nothing to align: "
-            "choose a spiking node such as LIFNode (and, in a model of your own, name it in "
-            "tap_node)."
-        )
+        what = f"{type(node).__name__} keeps no membrane potential, so there is nothing to align"
+        raise UserError(f"{what}: choose a spiking node such as LIFNode.")
     return node.mem.flatten(1)

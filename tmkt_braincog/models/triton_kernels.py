@@ -1,7 +1,6 @@
-"""The kernels on a GPU: the formulas of ``kernels.py``, one by one, as Triton programs.
+"""The kernels on a GPU: the functions of ``kernels.py``, one by one, as Triton programs.
 
-Run on an H200 (``results/performance/gpu.md``), tested without a GPU in Triton's interpreter.
-"""
+Run on an H200 (``results/performance/gpu.md``), tested without a GPU in Triton's interpreter."""
 
 import torch
 import triton
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from . import kernels
 from . import triton_programs as programs
-from .kernels import Affine, Neuron, Pool, wide
+from .kernels import wide
 
 BLOCK = 2048  # values per program and time-step, 8 per thread: more would cost registers
 SUMMED = 32768  # values of one time-step that a program adds up
@@ -17,9 +16,7 @@ KEPT = 16  # steps whose membranes stay in registers; those of more are kept in 
 WARPS = 8
 
 
-def fire(
-    x: Tensor, affine: Affine | None, neuron: Neuron, wants_membranes: bool
-) -> tuple[Tensor, Tensor | None]:
+def fire(x, affine, neuron, wants_membranes):
     fired = torch.empty(x.shape, dtype=torch.uint8, device=x.device)
     membranes = _empty(x, wide(x.dtype)) if wants_membranes else None
     scale_shift = affine[2:] if affine is not None else (None, None)
@@ -28,16 +25,8 @@ def fire(
     return fired, membranes
 
 
-def fire_backward(
-    x: Tensor,
-    affine: Affine | None,
-    neuron: Neuron,
-    fired: Tensor,
-    d_spikes: Tensor,
-    d_membranes: Tensor | None,
-    pool: Pool | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    rows, side = (None, 1) if pool is None else (pool.rows, pool.side)
+def fire_backward(x, affine, neuron, fired, d_spikes, d_membranes, pool=None):
+    side, rows = pool or (1, None)
     scale_shift = affine[2:] if affine is not None else (None, None)
     x, d_current = x.contiguous(), _empty(x, wide(x.dtype))
     pointers = (x, *scale_shift, neuron.constants, fired, d_spikes, rows, d_membranes, d_current)
@@ -46,7 +35,7 @@ def fire_backward(
     return d_current, *(d_affine(x, affine, d_current) if affine is not None else (None, None))
 
 
-def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
+def d_affine(x, affine, d_out):
     each = _each_step(x)
     plain, normal = d_out.new_empty(2, _grid(each, SUMMED)[0], *affine.mean.shape)
     pointers = (each, affine.mean, affine.invstd, d_out, plain, normal)
@@ -54,7 +43,7 @@ def d_affine(x: Tensor, affine: Affine, d_out: Tensor) -> tuple[Tensor, Tensor]:
     return plain.sum(0), normal.sum(0)
 
 
-def spikes(fired: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+def spikes(fired, side, dtype):
     if side == 1:
         return fired.to(dtype)
     N, C, H, W = fired.shape
@@ -64,7 +53,7 @@ def spikes(fired: Tensor, side: int, dtype: torch.dtype) -> Tensor:
     return out.movedim(-1, 1)
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def moments(x):
     """16-bit values are read as they are, not copied to float32 first."""
     if x.dtype == wide(x.dtype):
         return kernels.moments(x)
@@ -72,15 +61,14 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     parts = torch.empty(2, _grid(each, SUMMED)[0], S, T, C, dtype=wide(x.dtype), device=x.device)
     _launch(programs.moments, each, SUMMED, (each, *parts))
     here = _blocks(each, SUMMED)[0]
-    counts = (M - here * torch.arange(len(parts[0]), device=x.device)).clamp(max=here)
-    counts = counts[:, None, None, None]
+    starts = here * torch.arange(len(parts[0]), device=x.device)[:, None, None, None]
+    counts = (M - starts).clamp(max=here)
     mean = (parts[0] * counts).sum(0) / M
     squares = parts[1] + counts * (parts[0] - mean).square()
     return mean, squares.sum(0) / M
 
 
-def d_input(x: Tensor, mean: Tensor, d_out: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Takes the place of ``d_out`` where their types are the same."""
+def d_input(x, mean, d_out, a, b, c):
     d_out = d_out.contiguous()
     out = d_out if d_out.dtype == x.dtype else _empty(x, x.dtype)
     _launch(programs.d_input, x, BLOCK, (x, mean, d_out, a, b, c, out))
@@ -108,9 +96,7 @@ def _grid(x: Tensor, block: int) -> tuple[int, int, int]:
     return triton.cdiv(x.shape[2], rows), triton.cdiv(x.shape[3], channels), x.shape[0]
 
 
-def _launch(
-    kernel, x: Tensor, block: int, pointers: tuple[Tensor | None, ...], *constants, last=()
-) -> None:
+def _launch(kernel, x: Tensor, block: int, pointers: tuple, *constants, last=()) -> None:
     """The program on contiguous ``pointers``, in the grid of ``x``."""
     if not x.numel():
         return

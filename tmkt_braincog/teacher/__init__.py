@@ -1,17 +1,11 @@
 """ANN teachers: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
 
-from .model import build_teacher, teacher_input
-from .outputs import give_teachers, load_teachers, teacher_outputs
-from .trained import Teacher, load_teacher, save_teacher, teacher_path
-
-__all__ = [
-    "Teacher",
-    "build_teacher",
-    "give_teachers",
-    "load_teacher",
-    "load_teachers",
-    "save_teacher",
-    "teacher_input",
-    "teacher_outputs",
-    "teacher_path",
-]
+from .network import Teacher as Teacher
+from .network import build_teacher as build_teacher
+from .network import load_teacher as load_teacher
+from .network import save_teacher as save_teacher
+from .network import teacher_input as teacher_input
+from .network import teacher_path as teacher_path
+from .outputs import give_teachers as give_teachers
+from .outputs import load_teachers as load_teachers
+from .outputs import teacher_outputs as teacher_outputs

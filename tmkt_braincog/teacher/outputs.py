@@ -17,8 +17,7 @@ from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, Part, teachers_of
-from .model import penultimate, teacher_input
-from .trained import Teacher, load_teacher, teacher_path, trainable
+from .network import Teacher, load_teacher, penultimate, teacher_input, teacher_path, trainable
 
 OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
 BATCH = 64
@@ -37,16 +36,14 @@ def load_teachers(
     for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
         teacher = load_teacher(path)
         if teacher.on in found:
-            raise UserError(
-                f"--teacher-checkpoint: {found[teacher.on][0]} and {path} were both trained on "
-                f"{teacher.on}. Give one."
-            )
+            paths = f"{found[teacher.on][0]} and {path}"
+            raise UserError(f"--teacher-checkpoint: {paths} were both trained on {teacher.on}.")
         found[teacher.on] = path, teacher
     for on in sorted(needed - found.keys()):
         have = "; ".join(f"{path} was trained on {other}" for other, (path, _) in found.items())
         raise UserError(
             f"--method {' '.join(methods)} needs a teacher trained on {on}"
-            f"{f' ({have})' if have else ''}: give --teacher-checkpoint FILE. `tmkt teacher train "
+            f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher train "
             f"--on {on}` makes one, with the options of this run."
         )
     return {on: found[on] for on in needed}
@@ -60,10 +57,10 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
 
 def set_teacher_widths(method: Method, options: Namespace) -> None:
     """Give the parts that learn from features their teachers' widths: all parameters then exist."""
-    parts = [p for p in _parts(method) if p.teacher_gives == "features"]
-    teachers = load_teachers(options, options.method, options.seed[0]) if parts else {}
-    for part in parts:
-        part.set_teacher_width(teachers[part.teacher_on][1].width())
+    for part in _parts(method):
+        if part.teacher_gives == "features":
+            teachers = load_teachers(options, options.method, options.seed[0])
+            part.set_teacher_width(teachers[part.teacher_on][1].width())
 
 
 def _parts(method: Method) -> list[Part]:
@@ -90,6 +87,7 @@ def give_teachers(
     return checksums
 
 
+@torch.no_grad()
 def teacher_outputs(
     teacher: Teacher,
     checksum: str,
@@ -117,18 +115,10 @@ def teacher_outputs(
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
         bar = tqdm(chunks, desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
-        rows = np.concatenate([_forward(forward, teacher, data, c, device) for c in bar])
-        out.add(**{gives: rows})
+        seen = (teacher_input(data, teacher.on, c, teacher.size).to(device) for c in bar)
+        out.add(**{gives: np.concatenate([forward(x).float().cpu().numpy() for x in seen])})
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
     table = torch.full((len(of), rows.shape[1]), float("nan"))
     table[torch.from_numpy(which)] = standardise(rows) if gives == "features" else rows
     return table
-
-
-@torch.no_grad()
-def _forward(
-    forward, teacher: Teacher, data: TransferData, chunk: np.ndarray, device
-) -> np.ndarray:
-    x = teacher_input(data, teacher.on, chunk, teacher.size).to(device)
-    return forward(x).float().cpu().numpy()
