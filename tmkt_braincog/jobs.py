@@ -160,7 +160,7 @@ def run(
     print(f"{len(jobs)} jobs, {done} of them finished; logs beside them, such as {jobs[0].log}")
     with owned(output):
         if workers > 1 or slurm:
-            (output / SHARED).parent.mkdir(exist_ok=True)
+            (output / "jobs").mkdir(exist_ok=True)
             (output / SHARED).touch()
         if missing and slurm:
             array = submit([(job.command, job.log) for job in missing], slurm, output / "slurm")
@@ -171,7 +171,7 @@ def run(
     if failed:
         lines = [f"{len(failed)} of {len(jobs)} jobs failed:"]
         for job, status in failed:
-            said = "\n    ".join(_last_words(job.log) or ["it said nothing"])
+            said = "\n    ".join(job.log.read_text(errors="replace").splitlines()[-REASON_LINES:])
             lines.append(f"  {job.name} (status {status}; full log: {job.log})\n    {said}")
         lines.append(
             "The others are finished. Mend the cause and give the same command again: only these "
@@ -231,11 +231,3 @@ def _environments(jobs: Sequence[Job], workers: int) -> list[dict[str, str]]:
     gpus = named.split(",")[:count] if named else [str(i) for i in range(count)]
     each = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
     return [share | gpu for gpu in each]
-
-
-def _last_words(log: Path) -> list[str]:
-    """The error message at the end of a log, or its last lines where there is none."""
-    latest = log.read_text(errors="replace").rpartition("\n$ ")[2]
-    lines = [line for line in latest.splitlines()[1:] if line.strip()]
-    errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
-    return lines[errors[-1] :][:REASON_LINES] if errors else lines[-3:]
