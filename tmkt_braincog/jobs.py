@@ -91,11 +91,7 @@ def _named(job: Job) -> Iterator[None]:
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Try what needs no data: folders, teachers, models, optimisers, schedules. Writes nothing.
-
-    Raises:
-        UserError: what a job would refuse, with its name.
-    """
+    """Try folders, teachers, models, schedules; a UserError for what a job would refuse."""
     built = set()
     for job in jobs:
         options = copy(job.options)
@@ -112,11 +108,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def check_data(jobs: Sequence[Job]) -> None:
-    """Load every data set once, or jobs would download and decode the same files at the same time.
-
-    Raises:
-        UserError: data that cannot be used, or a split that they do not allow.
-    """
+    """Load every data set once, before jobs decode it together; a UserError for what is wrong."""
     loaded = {}
     for job in jobs:
         o = job.options
@@ -131,13 +123,13 @@ def check_data(jobs: Sequence[Job]) -> None:
 
 def plan_text(jobs: Sequence[Job]) -> str:
     """What ``--dry-run`` prints: every job's command and whether it is finished."""
-    states = [
-        "finished" if job.finished() else "begun" if job.folder.exists() else "new" for job in jobs
-    ]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "begun", "new"))
-    each = zip(states, jobs, strict=True)
-    lines = [f"{state:8}  tmkt train {shlex.join(job.words)}" for state, job in each]
-    return "\n".join([f"{len(jobs)} jobs: {counts}", *lines])
+    lines, counts = [], {"finished": 0, "begun": 0, "new": 0}
+    for job in jobs:
+        state = "finished" if job.finished() else "begun" if job.folder.exists() else "new"
+        counts[state] += 1
+        lines.append(f"{state:8}  tmkt train {shlex.join(job.words)}")
+    said = ", ".join(f"{n} {state}" for state, n in counts.items())
+    return "\n".join([f"{len(jobs)} jobs: {said}", *lines])
 
 
 def run(
@@ -162,22 +154,20 @@ def run(
         if workers > 1 or slurm:
             (output / "jobs").mkdir(exist_ok=True)
             (output / SHARED).touch()
+        slots: list[Any]
         if missing and slurm:
-            array = submit([(job.command, job.log) for job in missing], slurm, output / "slurm")
-            failed = _work_off(missing, list(array), len(jobs), SLURM_PAUSE)
+            slots = submit([(job.command, job.log) for job in missing], slurm, output / "slurm")
         else:
             check_data(missing)
-            failed = _work_off(missing, _environments(missing, workers), len(jobs), PAUSE)
+            slots = _environments(missing, workers)
+        failed = _work_off(missing, slots, len(jobs), SLURM_PAUSE if slurm else PAUSE)
     if failed:
         lines = [f"{len(failed)} of {len(jobs)} jobs failed:"]
         for job, status in failed:
             said = "\n    ".join(job.log.read_text(errors="replace").splitlines()[-REASON_LINES:])
             lines.append(f"  {job.name} (status {status}; full log: {job.log})\n    {said}")
-        lines.append(
-            "The others are finished. Mend the cause and give the same command again: only these "
-            "are run."
-        )
-        raise JobsFailed("\n".join(lines))
+        again = "Mend the cause and give the same command again: only these are run."
+        raise JobsFailed("\n".join([*lines, f"The others are finished. {again}"]))
 
 
 def _work_off(
@@ -213,9 +203,8 @@ def _work_off(
             while any(process.poll() is None for *_, process in running):
                 time.sleep(pause)
             finished = total - sum(not job.finished() for job in jobs)
-            said = f"Stopped on a signal: {finished} of {total} jobs are finished, the running "
-            said += "ones have saved. Continue with the same command."
-            raise Interrupted(said, stop.received)
+            said = f"Stopped: {finished} of {total} jobs are finished, the running ones have saved."
+            raise Interrupted(f"{said} Continue with the same command.", stop.received)
     return failed
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,8 @@ def submit(
 ) -> list["Submitted"]:
     """Submit commands, each with its log, as one array; submitit's own files are in ``folder``.
 
-    Args:
-        parameters: submitit's, without prefix; ``time``, of one job in minutes, is needed.
-
-    Raises:
-        UserError: no submitit, no SLURM, or parameters that they refuse.
+    ``parameters`` are submitit's, without prefix, with ``time``, of one job in minutes. A UserError
+    where there is no submitit or no SLURM, or for parameters that they refuse.
     """
     try:
         import submitit
@@ -51,9 +49,8 @@ def submit(
         executor.update_parameters(name="tmkt", stderr_to_stdout=True, **asked)
         handles = executor.map_array(Task(), *zip(*jobs, strict=True))
     except Exception as error:  # submitit raises many types, also for what sbatch refuses
-        raise UserError(
-            f"SLURM did not take the jobs: {error} Correct --slurm; it needs a login node."
-        ) from error
+        refused = f"SLURM did not take the jobs: {error} Correct --slurm; it needs a login node."
+        raise UserError(refused) from error
     return [Submitted(handle, log) for handle, (_, log) in zip(handles, jobs, strict=True)]
 
 
@@ -62,9 +59,7 @@ class Task:
 
     def __call__(self, command: list[str], log: Path) -> int:
         # SLURM may send its warning to all processes of the job; it is meant for this one.
-        def deaf() -> None:
-            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-
+        deaf = partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
         self.process = start(command, log, preexec_fn=deaf)
         while self.process.poll() is None:
             time.sleep(1)

@@ -80,13 +80,8 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     """Where the table allows it, rows whose teachers are not given become published ones.
 
     Claims that name such a row go too. A row that others refer to stays; its missing teacher is an
-    error later. ``seed`` is one whose teachers tell what they were trained on.
-
-    Returns:
-        The table, and the names of these rows.
-
-    Raises:
-        UserError: a teacher that is named but missing or damaged.
+    error later. Returns the table, and the names of these rows; ``seed`` is one whose teachers tell
+    what they were trained on.
     """
     if not table.optional_teachers:
         return table, []
@@ -139,11 +134,7 @@ def _run(table: Table, row: Row, output: Path, fixed: Sequence[str], seed: int) 
 
 
 def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> dict[str, list[str]]:
-    """Values by option, the seed first: one whole seed is then run after the other.
-
-    Several methods or seeds among the fixed options are varied too. A UserError where there is no
-    such option.
-    """
+    """Values by option, the seed first; several fixed methods or seeds are varied too."""
     given, parser, known = vars(check_fixed(fixed)), build_parser(), names_by_word()
     axes: dict[str, list[str]] = {}
     for text in vary:

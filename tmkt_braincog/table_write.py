@@ -98,22 +98,14 @@ def _fact(
     seeds = " or ".join(map(str, sorted(set(summary["n"]))))
     seeds += " seed" if seeds == "1" else " seeds"
     versions = _versions([entry for one in kept for entry in one.environments or [{}]])
-    return {
-        "kind": "table",
-        "name": table.name,
-        "title": table.title,
-        "caption": _caption(table, jobs, f"protocol {protocol}; {seeds}") + versions,
-        "notes": said,
-        "command": command,
-        "dataset": dataset,
-        "emulated": any(one.emulated for one in kept),
-        "protocol": protocol,
-        "reference": table.reference,
-        "columns": [name for name in names if any(name in row["values"] for row in rows)],
-        "rows": rows,
-        "claims": [_plain(claim) for claim in verdicts(frame, table.claims)],
-        "pictures": [],
-    }
+    fact: dict[str, Any] = {"kind": "table", "name": table.name, "title": table.title}
+    fact["caption"] = _caption(table, jobs, f"protocol {protocol}; {seeds}") + versions
+    fact |= {"notes": said, "command": command, "dataset": dataset}
+    fact |= {"emulated": any(one.emulated for one in kept), "protocol": protocol}
+    columns = [name for name in names if any(name in row["values"] for row in rows)]
+    fact |= {"reference": table.reference, "columns": columns, "rows": rows}
+    fact["claims"] = [_plain(claim) for claim in verdicts(frame, table.claims)]
+    return fact | {"pictures": []}
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -164,17 +156,14 @@ def _cells(table: Table, fact: dict[str, Any]) -> list[list[str]]:
         last, best = (list(texts(its, kind)) for kind in ("last", "best"))
         if its["n_paired"] not in (None, 0, its["n"]):
             last[1], best[1] = (f"{cell} ({its['n_paired']} seeds)" for cell in (last[1], best[1]))
-        published, validation = (_number(its.get(key)) for key in ("published", "val_last"))
+        numbers = (its.get(key) for key in ("published", "val_last"))
+        published, validation = ("-" if x is None else f"{x:.2f}" for x in numbers)
         first = [rows[name].labels[label] for label in labels] or [name]
         first += [published, its.get("reference") or "-", str(its["n"] or "-")]
         body.append([*first, *last, *best[:2], validation])
     shown = [*[True] * (len(labels) or 1), "published" in columns]
     shown += [len(several) > 1 and not labels, bool(labels), *[True] * 5, "val_last" in columns]
     return [list(compress(cells, shown)) for cells in body]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> str:
@@ -192,20 +181,18 @@ def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> str:
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
 TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+ESCAPED = str.maketrans(TEX)
 
 
 def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
     """A booktabs table."""
-    header, *body = (" & ".join(_tex(cell) for cell in row) + r" \\" for row in cells)
+    header, *body = (" & ".join(cell.translate(ESCAPED) for cell in row) + r" \\" for row in cells)
+    said = " ".join([fact["caption"], *fact["notes"]])
     lines, columns = [r"\begin{table}", r"\centering"], "l" + "r" * (len(cells[0]) - 1)
-    lines += [rf"\caption{{{_tex(' '.join([fact['caption'], *fact['notes']]))}}}"]
+    lines += [rf"\caption{{{said.translate(ESCAPED)}}}"]
     lines += [rf"\label{{tab:{fact['name']}}}", rf"\begin{{tabular}}{{{columns}}}"]
     lines += [r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(TEX.get(letter, letter) for letter in text)
 
 
 def _draw(
@@ -234,16 +221,15 @@ def _draw(
 
 def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool) -> None:
     """The last top-1 against the number that the rows vary; rows without it are level lines."""
-    option = str(table.axis and table.axis["option"])
-    curve = table.curve or {"option": option, "label": option}
-    option, x = curve["option"], curve["label"]
-    rows = {row.name: row for row in table.run_rows()}
-    points = []
+    option = (table.curve or table.axis or {})["option"]
+    x, rows = (table.curve or {}).get("label", option), {row.name: row for row in table.run_rows()}
     numbers = [row.options[option] for row in rows.values() if option in row.options]
+    points = []
     for name, seed, top1 in frame[["method", "seed", "top1_last"]].itertuples(index=False):
-        row = rows[name]
-        line = row.labels.get("method", curve.get("name", name)) if option in row.options else name
-        at = [row.options[option]] if option in row.options else numbers
+        row, line, at = rows[name], name, numbers
+        if option in row.options:
+            line = row.labels.get("method", (table.curve or {}).get("name", name))
+            at = [row.options[option]]
         points += [(line, seed, value, top1) for value in at]
     df = pd.DataFrame(points, columns=["method", "seed", x, "top1"])
     if option == "shots":

@@ -61,12 +61,10 @@ def run(argv: list[str]) -> int:
         print("\n".join(["tables, or a YAML file of your own:", *lines, "", EXAMPLES]))
         return 0 if argv else 2
     if name in SWEEP:
-        own, fixed = sweep_parser().parse_known_args(words)
-        _sweep(own, fixed, argv)
+        _sweep(*sweep_parser().parse_known_args(words), argv)
     else:
         table = load_table(name)
-        own, fixed = table_parser(table).parse_known_args(words)
-        _table(table, own, fixed, argv)
+        _table(table, *table_parser(table).parse_known_args(words), argv)
     return 0
 
 
