@@ -3,7 +3,6 @@
 A small script stands in for the program wherever it is not the training that matters.
 """
 
-import builtins
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,6 +23,7 @@ from tmkt_braincog.jobs import Job, JobsFailed
 PROGRAM = """
 import argparse, json, os, signal, sys, time
 from pathlib import Path
+from unittest.mock import Mock
 
 parser = argparse.ArgumentParser()
 for name in ("output", "seed", "lr"):
@@ -76,33 +77,35 @@ def seen(job: Job) -> list[dict]:
 
 def test_a_job_is_a_command_line_and_what_it_means(tmp_path):
     job = make(tmp_path, 3, "--mixup-ratio", "0.6")
-    o = job.options
-    assert o.seed == [3] and o.mixup_ratio == 0.6 and o.resume == "auto"
+    assert job.options.seed == [3] and job.options.mixup_ratio == 0.6
     assert job.command[:5] == [sys.executable, "-u", "-m", "tmkt_braincog", "train"]
     words = f"--seed 3 --mixup-ratio 0.6 --output {tmp_path}/seed-3 --resume"
     assert job.command[5:] == words.split()
+    # what its method does not take is not for it, and the run that it makes is the one it means
+    other = make(tmp_path, 3, "--mixup-ratio", "0.6", "--method", "baseline")
+    assert other.options.mixup_ratio == 0.4 and "--mixup-ratio" not in other.words
     with pytest.raises(UserError, match="above 0 and below 1"):
         make(tmp_path, 3, "--mixup-ratio", "1.2")
 
 
 def test_no_more_at_once_than_workers_and_the_cores_are_shared_out(tmp_path, stand_in, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7), raising=False)
-    five = [make(tmp_path, seed) for seed in range(5)]
-    jobs.run(five, workers=2)
-    (spans,) = zip(*[seen(job) for job in five], strict=True)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(7))
+    four = [make(tmp_path, seed) for seed in range(4)]
+    jobs.run(four, tmp_path, workers=2)
+    (spans,) = zip(*[seen(job) for job in four], strict=True)
     assert {s["OMP_NUM_THREADS"] for s in spans} == {"3"} == {s["TMKT_JOBS"] for s in spans}
     assert {s["CUDA_VISIBLE_DEVICES"] for s in spans} == {None}
-    at_once = [sum(a["from"] <= b["from"] < a["to"] for a in spans) for b in spans]
-    assert max(at_once) == 2
+    assert max(sum(a["from"] <= b["from"] < a["to"] for a in spans) for b in spans) == 2
+    assert (tmp_path / jobs.SHARED).exists()
 
 
 @pytest.mark.parametrize(
-    ("workers", "own", "expected"),
+    "workers, own, expected",
     [(6, None, "3"), (1, None, "6"), (2, "1", "1"), (2, "64", "3"), (6, "4,2", "3")],
 )
 def test_threads_of_two_jobs_on_six_cores(tmp_path, monkeypatch, workers, own, expected):
     """Workers beyond the jobs leave no core idle; a smaller OMP_NUM_THREADS of the user's holds."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
@@ -111,59 +114,44 @@ def test_threads_of_two_jobs_on_six_cores(tmp_path, monkeypatch, workers, own, e
 
 
 @pytest.mark.parametrize(
-    ("count", "visible", "expected"),
-    [(2, None, ["0", "1", "0"]), (2, "5,GPU-ab", ["5", "GPU-ab", "5"]), (1, "3,-1,4", ["3"] * 3),
-        (0, "", [None] * 3)],
-)  # fmt: skip
-def test_every_worker_has_its_own_gpu_as_long_as_there_are_enough(
-    tmp_path, monkeypatch, count, visible, expected
-):
+    "count, visible, device, expected",
+    [
+        (2, None, "auto", ["0", "1", "0"]),
+        (2, "5,GPU-ab", "cuda", ["5", "GPU-ab", "5"]),
+        (1, "3,-1,4", "auto", ["3"] * 3),
+        (0, "", "auto", [None] * 3),
+        (2, None, "cuda:1", [None] * 3),  # that the user has named
+    ],
+)
+def test_every_worker_has_its_own_gpu(tmp_path, monkeypatch, count, visible, device, expected):
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: count)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    three = [make(tmp_path, seed) for seed in range(3)]
-    slots = jobs._environments(three, workers=3)
+    slots = jobs._environments([make(tmp_path, seed, "--device", device) for seed in range(3)], 3)
     assert [slot.get("CUDA_VISIBLE_DEVICES") for slot in slots] == expected
-
-
-def test_a_device_that_the_user_has_named_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    slots = jobs._environments([make(tmp_path, 1, "--device", "cuda:1")], workers=1)
-    assert "CUDA_VISIBLE_DEVICES" not in slots[0]
 
 
 def test_finished_jobs_are_skipped_and_only_the_failed_run_again(tmp_path, stand_in, capsys):
     good, bad = make(tmp_path, 1), make(tmp_path, 2, "--lr", "9")
     lost, last = make(tmp_path, 3, "--lr", "8"), make(tmp_path, 4)
     with pytest.raises(JobsFailed) as failure:
-        jobs.run([good, bad, lost, last])
+        jobs.run([good, bad, lost, last], tmp_path)
     message = str(failure.value)
     assert message.startswith("2 of 4 jobs failed:")
     assert "seed 1" not in message and "seed 4" not in message
-    said = "error: the loss is not finite.\n    Lower --lr."
-    assert f"seed 2 (status 1; full log: {bad.log})\n    {said}" in message
+    assert f"seed 2 (status 1; full log: {bad.log})\n" in message
+    assert "error: the loss is not finite.\n    Lower --lr." in message
     assert f"seed 3 (status -9; full log: {lost.log})" in message
     assert "one line of output" in bad.log.read_text() and "--seed 2" in bad.log.read_text()
     assert good.finished() and last.finished() and not bad.finished()
+    assert not (tmp_path / jobs.SHARED).exists()
 
     mended = make(tmp_path, 2)
-    jobs.run([good, mended, last])
-    assert mended.finished() and len(seen(good)) == len(seen(last)) == len(seen(mended)) == 1
-    jobs.run([good, mended, last])
-    assert len(seen(mended)) == 1
+    for _ in range(2):
+        jobs.run([good, mended, last], tmp_path)
+        assert mended.finished() and [len(seen(job)) for job in (good, last, mended)] == [1, 1, 1]
     assert "100%" in capsys.readouterr().err
-
-
-def test_the_last_words_are_those_of_the_last_attempt(tmp_path):
-    log = tmp_path / "x.log"
-    log.write_text("\n$ first\nerror: of the first\n\n$ second\none\ntwo\n\nthree\nfour\n")
-    assert jobs._last_words(log) == ["two", "three", "four"]
-    log.write_text("\n$ first\nerror: a\nerror: b\nmore\n")
-    assert jobs._last_words(log) == ["error: b", "more"]
-    log.write_text("\n$ first\n")
-    assert jobs._last_words(log) == []
 
 
 def test_a_table_of_other_methods_or_seeds_is_not_the_jobs(tmp_path):
@@ -171,13 +159,10 @@ def test_a_table_of_other_methods_or_seeds_is_not_the_jobs(tmp_path):
     assert not job.finished()
     job.folder.mkdir()
     header = "method,seed,protocol,top1_best,top1_last,epoch_best,train_s,peak_mib\n"
-    row = "{},{},clean,50,50,0,1,1\n"
-    for rows, expected in (
-        ([("tmkt", 1)], False),
-        ([("tmkt", 1), ("baseline", 2)], False),
-        ([("tmkt", 1), ("baseline", 1), ("event-only", 1)], True),
-    ):
-        (job.folder / "comparison.csv").write_text(header + "".join(row.format(*r) for r in rows))
+    rows = "tmkt,1", "baseline,2", "baseline,1"
+    for n, expected in ((1, False), (2, False), (3, True)):
+        text = header + "".join(f"{row},clean,50,50,0,1,1\n" for row in rows[:n])
+        (job.folder / "comparison.csv").write_text(text)
         assert job.finished() is expected
 
 
@@ -194,14 +179,14 @@ def test_a_signal_lets_the_running_jobs_save_and_starts_no_other(tmp_path, stand
     before = signal.getsignal(signum)
     threading.Thread(target=stop_when_two_are_running).start()
     with pytest.raises(jobs.Interrupted, match=r"1 of 4 jobs are finished.*same command") as stop:
-        jobs.run(four, workers=2)
+        jobs.run(four, tmp_path, workers=2)
     assert stop.value.exit_code == 128 + signum
     assert [(job.folder / "saved").exists() for job in four] == [False, True, True, False]
     assert not four[3].folder.exists() and signal.getsignal(signum) is before
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    "words, expected",
     [
         (["--model", "Transfer_SCN"], "seed 2: Unknown --model"),
         (["--warmup-epochs", "20"], "seed 2: --warmup-epochs 20"),
@@ -212,18 +197,16 @@ def test_a_signal_lets_the_running_jobs_save_and_starts_no_other(tmp_path, stand
 def test_what_a_job_would_refuse_is_refused_before(tmp_path, words, expected):
     with pytest.raises(UserError, match=expected):
         jobs.check([make(tmp_path, 1), make(tmp_path, 2, *words)])
-    with pytest.raises(UserError, match="seed 1 is there twice"):
-        jobs.check([make(tmp_path, 1), make(tmp_path, 1)])
     assert not list(tmp_path.iterdir())
 
 
 def test_data_that_do_not_allow_a_job_are_found_before(tmp_path):
-    few = ["--step", "4", "--batch-size", "8"]
+    few = ["--step", "4", "--event-size", "28", "--batch-size", "8"]
     jobs.check_data([make(tmp_path, 1, *few, "--shots", "2")])
     with pytest.raises(UserError, match="seed 2: --shots 5000: class 0 has only"):
         jobs.check_data([make(tmp_path, 1, *few), make(tmp_path, 2, *few, "--shots", "5000")])
     with pytest.raises(UserError, match="seed 3: An epoch of 10 recordings holds no batch of 16"):
-        jobs.check_data([make(tmp_path, 3, "--step", "4", "--batch-size", "16", "--shots", "1")])
+        jobs.check_data([make(tmp_path, 3, *few, "--batch-size", "16", "--shots", "1")])
 
 
 SBATCH = """#!{python}
@@ -265,54 +248,34 @@ def test_a_job_array(tmp_path, cluster):
     parameters = {"time": 30, "partition": "gpu", "gpus_per_node": 1, "array_parallelism": 2}
     failed = r"1 of 3 jobs failed(.|\n)*seed 1(.|\n)*error: the loss is not finite"
     with pytest.raises(JobsFailed, match=failed):
-        jobs.run([bad, good, fine], slurm=parameters, folder=tmp_path / "slurm")
+        jobs.run([bad, good, fine], tmp_path, slurm=parameters)
     assert good.finished() and fine.finished()
     (script,) = (tmp_path / "slurm").rglob("*submission.sh")
-    lines = script.read_text().splitlines()
-    for line in [
-        "--array=0-2%2",
-        "--partition=gpu",
-        "--time=30",
-        "--gpus-per-node=1",
-        "--job-name=tmkt",
-    ]:
-        assert f"#SBATCH {line}" in lines
-    jobs.run([good, fine], slurm=parameters, folder=tmp_path / "slurm")
+    asked = "array=0-2%2 partition=gpu time=30 gpus-per-node=1 job-name=tmkt"
+    assert {f"#SBATCH --{word}" for word in asked.split()} <= {*script.read_text().splitlines()}
+    jobs.run([good, fine], tmp_path, slurm=parameters)
     assert len(seen(good)) == 1
 
 
 @pytest.mark.parametrize(
-    ("parameters", "expected"),
+    "parameters, missing, expected",
     [
-        ({"partition": "gpu"}, "time=: expected the time limit"),
-        ({"time": "12:00:00"}, "time=12:00:00: expected .* minutes"),
-        ({"time": 5, "partitoin": "gpu"}, "partitoin"),
+        ({"partition": "gpu"}, None, "time=: expected minutes"),
+        ({"time": "12:00:00"}, None, "time=12:00:00: expected minutes"),
+        ({"time": 5, "partitoin": "gpu"}, None, "partitoin"),
+        ({"time": 5}, "slurm", "srun"),
+        ({"time": 5}, "submitit", r"pip install 'tmkt-braincog\[slurm\]'"),
     ],
 )
-def test_slurm_parameters_that_cannot_be(tmp_path, cluster, parameters, expected):
+def test_slurm_that_cannot_be(tmp_path, cluster, monkeypatch, parameters, missing, expected):
+    if missing == "slurm":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    if missing == "submitit":
+        monkeypatch.setitem(sys.modules, "submitit", None)
     job = make(tmp_path, 1)
     with pytest.raises(UserError, match=expected):
-        jobs.run([job], slurm=parameters, folder=tmp_path / "slurm")
+        jobs.run([job], tmp_path, slurm=parameters)
     assert not job.log.exists()
-
-
-def test_no_slurm_here(tmp_path, stand_in, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="srun"):
-        jobs.run([make(tmp_path, 1)], slurm={"time": 5}, folder=tmp_path / "slurm")
-
-
-def test_submitit_is_asked_for_by_name(tmp_path, stand_in, monkeypatch):
-    real = builtins.__import__
-
-    def without_submitit(name, *rest):
-        if name == "submitit":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_submitit)
-    with pytest.raises(UserError, match=r"pip install 'tmkt-braincog\[slurm\]'"):
-        jobs.run([make(tmp_path, 1)], slurm={"time": 5}, folder=tmp_path / "slurm")
 
 
 def test_a_task_whose_time_is_over_lets_the_job_save_and_is_queued_again(tmp_path, stand_in):
@@ -331,30 +294,14 @@ def test_a_task_whose_time_is_over_lets_the_job_save_and_is_queued_again(tmp_pat
     assert isinstance(again.function, slurm.Task) and again.args == (job.command, job.log)
 
 
-class Handle:
-    """A submitit job that is still in the queue."""
-
-    job_id, cancelled = "4242_1", 0
-
-    def done(self):
-        return False
-
-    def cancel(self, check):
-        self.cancelled += 1
-
-
-def test_a_submitted_job_is_cancelled_once(tmp_path):
-    handle = Handle()
+def test_a_submitted_job_is_cancelled_once_and_a_lost_node_is_told_in_its_log(tmp_path):
+    handle = Mock(job_id="4242_1", done=Mock(return_value=False))
     submitted = slurm.Submitted(handle, tmp_path / "x.log")
     assert submitted.poll() is None
     submitted.terminate()
     submitted.terminate()
-    assert handle.cancelled == 1 and submitted.poll() == 143
-
-
-def test_a_node_that_is_lost_is_told_in_the_jobs_log(tmp_path):
-    handle = Handle()
-    handle.done, handle.exception = lambda: True, lambda: RuntimeError("out of memory")
-    submitted = slurm.Submitted(handle, tmp_path / "deep" / "x.log")
+    assert handle.cancel.call_count == 1 and submitted.poll() == 143
+    lost = Mock(job_id="4242_1", result=Mock(side_effect=RuntimeError("out of memory")))
+    submitted = slurm.Submitted(lost, tmp_path / "deep" / "x.log")
     assert submitted.poll() == 1 == submitted.poll()
     assert (tmp_path / "deep" / "x.log").read_text() == "error: SLURM job 4242_1: out of memory\n"

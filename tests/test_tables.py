@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -37,25 +37,10 @@ from tmkt_braincog.teacher import Teacher, save_teacher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPE = "quickstart"
-SMALL = [
-    "--step",
-    "4",
-    "--event-size",
-    "28",
-    "--no-tensorboard",
-    "--shots",
-    "4",
-    "--batch-size",
-    "20",
-    "--epoch-size",
-    "40",
-    "--epochs",
-    "2",
-    "--warmup-epochs",
-    "1",
-    "--eval-interval",
-    "1",
-]
+SMALL = shlex.split(
+    "--step 4 --event-size 28 --no-tensorboard --shots 4 --batch-size 20 --epoch-size 40 "
+    "--epochs 2 --warmup-epochs 1 --eval-interval 1"
+)
 LOG = {"epoch": [0, 1], "val_top1": [np.nan, 77.25]}
 
 
@@ -89,27 +74,24 @@ def teachers(tmp_path_factory):
 
 def write_results(runs: list[Run], top1) -> dict[str, np.ndarray]:
     """Finished runs without training; top1(row, seed) -> (last, best). The last ones by row."""
+    made: dict[Path, list[dict]] = {}
+    shown: dict[Path, float] = {}
     seen: dict[str, list[float]] = {}
     for run in runs:
-        folder, value = run.job.folder, top1(run.row, run.seed)
-        log = folder / "runs" / f"{run.method}-seed{run.seed}" / "log.csv"
-        if not log.exists():
-            claim(folder, run.job.options)
-            row = dict(
-                method=run.method, seed=run.seed, protocol=run.job.options.protocol, epoch_best=1
-            )
-            row |= dict(
-                top1_last=value[0], top1_best=value[1], train_s=10.0 + run.seed, peak_mib=5.0
-            )
-            path = folder / "comparison.csv"
-            others = pd.read_csv(path).to_dict("records") if path.exists() else []
-            write_csv([*others, row], path)
-            log.parent.mkdir(parents=True)
-            split = {"remarks": ["Two <files>."], "emulated": True}
-            log.with_name("split.json").write_text(json.dumps(split))
-            pd.DataFrame(LOG | {"test_top1": [np.nan, value[0]]}).to_csv(log)
-        there = pd.read_csv(folder / "comparison.csv").set_index(["method", "seed"])
-        seen.setdefault(run.row, []).append(there.loc[(run.method, run.seed), "top1_last"])
+        (last, best), folder = top1(run.row, run.seed), run.job.folder
+        place = folder / "runs" / f"{run.method}-seed{run.seed}"
+        seen.setdefault(run.row, []).append(shown.setdefault(place, last))
+        if place.exists():  # another row is this run
+            continue
+        claim(folder, run.job.options)
+        row = dict(method=run.method, seed=run.seed, protocol=run.job.options.protocol)
+        row |= dict(epoch_best=1, top1_last=last, top1_best=best, train_s=10.0, peak_mib=5.0)
+        made.setdefault(folder, []).append(row)
+        write_csv(made[folder], folder / "comparison.csv")
+        place.mkdir(parents=True)
+        split = {"remarks": ["Two <files>."], "emulated": True}
+        (place / "split.json").write_text(json.dumps(split))
+        pd.DataFrame(LOG | {"test_top1": [np.nan, last]}).to_csv(place / "log.csv")
     return {name: np.array(values) for name, values in seen.items()}
 
 
@@ -135,9 +117,6 @@ def by_hand(values, reference) -> list[str]:
     difference = f"{d.mean():+.2f} [{d.mean() - half:+.2f}, {d.mean() + half:+.2f}]"
     shown = "<0.001" if p < 0.001 else f"{p:.3f}"
     return [f"{values.mean():.2f} ± {values.std(ddof=1):.2f}", difference, shown]
-
-
-# Rows and their runs ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in listed() if name != "fewshot"])
@@ -188,35 +167,31 @@ def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
     assert len({jobs[0].folder for jobs in grid.values()}) == len(grid) == 8
     options = {row: jobs[0].options for row, jobs in grid.items()}
     built = {row: build_method(o.method[0], o, 5) for row, o in options.items()}
-    plain = built["CKD"].parts[0]
+    k = built["CKD"].parts[0].k
     assert not built.pop("no distillation").parts
-    settings = {
-        row: (m.parts[0].teacher_gives, m.parts[0].threshold, m.parts[0].k, m.mixing.power)
-        for row, m in built.items()
-    }
-    assert settings == {
-        "CKD": ("logits", 4, plain.k, 3),
-        "features for logits": ("features", 4, plain.k, 3),
-        "to 1/4 of the epochs": ("logits", 2, plain.k, 3),
-        "to the last epoch": ("logits", 8, plain.k, 3),
-        "k = 0.001": ("logits", 4, 0.001, 3),
-        "all replaced": ("logits", 4, plain.k, 0),
-        "none replaced": ("logits", 4, plain.k, math.inf),
-    }
+    assert [
+        (m.parts[0].teacher_gives, m.parts[0].threshold, m.parts[0].k, m.mixing.power)
+        for m in built.values()
+    ] == [
+        ("logits", 4, k, 3),
+        ("features", 4, k, 3),  # for logits
+        ("logits", 2, k, 3),  # to 1/4 of the epochs
+        ("logits", 8, k, 3),  # to the last epoch
+        ("logits", 4, 0.001, 3),
+        ("logits", 4, k, 0),  # all replaced
+        ("logits", 4, k, math.inf),  # none replaced
+    ]
 
 
 def test_an_axis_runs_every_row_with_every_value():
-    table = Table("t", "T", "b", (Row("a", {"method": "tmkt"}), Row("b", {"method": "baseline"})),
-        claims=[{"say": "a wins", "better": "a", "worse": "b"}], axis={"option": "lr"})  # fmt: skip
-    wide = table.expanded([0.1, 0.2])
+    rows = (Row("a", {"method": "tmkt"}), Row("b", {"method": "baseline"}))
+    claims = [{"say": "a wins", "better": "a", "worse": "b"}]
+    wide = Table("t", "T", "b", rows, claims=claims, axis={"option": "lr"}).expanded([0.1, 0.2])
     assert [row.name for row in wide.rows] == ["a, lr 0.1", "b, lr 0.1", "a, lr 0.2", "b, lr 0.2"]
     assert wide.references()["a, lr 0.2"] == "b, lr 0.2" == wide.references()["b, lr 0.2"]
     assert wide.rows[2].options == {"method": "tmkt", "lr": 0.2}
     assert wide.rows[2].labels == {"lr": "0.2", "method": "a"}
     assert wide.claims[1] == {"say": "a wins, lr 0.2", "better": "a, lr 0.2", "worse": "b, lr 0.2"}
-
-
-# The numbers --------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
@@ -231,11 +206,11 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
     fact = json.loads((tmp_path / "table2.json").read_text())
     facts = {row["name"]: row["values"] for row in fact["rows"]}
     for name, values in top1.items():
-        mean, difference, p = by_hand(values, top1["none"]) if name != "none" else [None] * 3
         if name == "none":
             assert rows[name][1:3] == ["-", "-"] and "reference" not in facts[name]
             assert facts[name]["last_diff"] is None
             continue
+        mean, difference, p = by_hand(values, top1["none"])
         assert rows[name] == [mean, difference, p, mean, difference]
         assert facts[name]["n"] == 3 and facts[name]["reference"] == "none"
         assert facts[name]["last_mean"] == pytest.approx(values.mean())
@@ -261,7 +236,7 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
 
 
 def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
-    table, runs = planned("backbones", tmp_path, seeds=(1, 2, 3))
+    table, runs = planned("backbones", tmp_path)
     options = {name: jobs[0].options for name, jobs in jobs_by_row(runs).items()}
     models = {name: (o.model, o.method) for name, o in options.items()}
     assert len(set(m for m, _ in models.values())) == 4 and len(models) == 13
@@ -282,60 +257,49 @@ def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
 
 
 def test_published_values_stand_beside_their_own_data_set_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_write, "_draw", lambda *rest: [])
     table, runs = planned("table1", tmp_path)
     write_results(runs, scattered)
     text = table_write.write(table, runs, "command", tmp_path)
     assert "EventMixer" not in text and "93.18" not in text
     for run in runs:
         run.job.options.target_dataset = "NCALTECH101"
-    rows = body(table_write.write(table, runs, "command", tmp_path))
-    assert [row[:2] for row in rows.values() if row[0] in ("baseline", "EventMixer", "CKD")] == [
-        ["EventMixer", "79.50"], ["CKD", "97.13"], ["baseline", "93.18"]]  # fmt: skip
-    assert ("Ev2Vid", "31.20") not in {row[:2] for row in rows}
+    rows = {row[0]: row[1] for row in body(table_write.write(table, runs, "", tmp_path)).values()}
+    found = {name: rows[name] for name in ("baseline", "EventMixer", "CKD")}
+    assert found == {"baseline": "93.18", "EventMixer": "79.50", "CKD": "97.13"}
+    assert "Ev2Vid" not in rows
 
 
-TRAINED_HERE = ["event-only", "baseline", "TMKT"]
+HERE = ["event-only", "baseline", "TMKT"]
 
 
 @pytest.mark.parametrize(
     "given, rows, said",
     [
-        ((), TRAINED_HERE, "CKD, SeAl-KD: not run, they need teachers: --teacher-checkpoint (see"),
-        (("static",), ["CKD", *TRAINED_HERE], "SeAl-KD: not run, they need teachers"),
-        (("events", "static"), ["CKD", "SeAl-KD", *TRAINED_HERE], None),
+        ([], HERE, "CKD, SeAl-KD: not run, they need teachers: --teacher-checkpoint (see"),
+        (["static"], ["CKD", *HERE], "SeAl-KD: not run, they need teachers"),
+        (["events", "static"], ["CKD", "SeAl-KD", *HERE], None),
     ],
 )
-def test_rows_that_need_teachers_are_run_where_there_are_some(
-    tmp_path, teachers, capsys, given, rows, said
-):
+def test_rows_that_need_teachers(tmp_path, teachers, capsys, given, rows, said):
     extra = [f"{teachers}/{on}-{{seed}}.pt" for on in given]
     extra = ["--teacher-checkpoint", *extra] if given else []
     table, runs = planned("table1", tmp_path, seeds=(1,), extra=extra)
     assert [run.row for run in runs] == rows
     assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
-    words = ["table1", "--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1"]
-    assert run_table([*words, "--dry-run", *extra]) == 0
+    words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
+    assert run_table(["table1", *words, *extra]) == 0
     out = capsys.readouterr().out
     assert f"{len(rows)} jobs: 0 finished" in out
     assert out.splitlines()[-1].startswith(said) if said else "not run" not in out
-
-
-def test_tables_about_teachers(tmp_path, teachers, capsys):
-    words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
-    for name in ("neighbours", "ckd"):
-        assert run_table([name, *words]) == 2
-        error = capsys.readouterr().err
-        assert "needs a teacher trained on static: give --teacher-checkpoint" in error
-    static = ["--teacher-checkpoint", str(teachers / "static-{seed}.pt")]
-    assert run_table(["ckd", *words, *static]) == 0
-    assert "8 jobs: 0 finished" in capsys.readouterr().out
+    # Tables about teachers need them, one without such rows has the same runs, by the same names.
+    assert run_table(["ckd", *words, *extra]) == (0 if "static" in given else 2)
+    assert ("needs a teacher trained on static" in capsys.readouterr().err) != ("static" in given)
+    assert run_table(["table2", *words, *extra]) == run_table(["table2", *words]) == 0
+    lines = [line.split("--")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines[:6] == lines[6:]
     assert run_table(["table1", *words, "--teacher-checkpoint", "nowhere.pt"]) == 2
     assert "There is no teacher checkpoint nowhere.pt" in capsys.readouterr().err
-    # A table without such rows does not mind: the same runs, by the same names.
-    assert run_table(["table2", *words, *static]) == 0
-    with_teachers = [line.split("--")[0] for line in capsys.readouterr().out.splitlines()]
-    assert run_table(["table2", *words]) == 0
-    assert [line.split("--")[0] for line in capsys.readouterr().out.splitlines()] == with_teachers
 
 
 def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference(tmp_path, capsys):
@@ -357,7 +321,7 @@ def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference
     assert "seed-1_method-baseline" in error and re.search(r"lr: there 0\.25, here 0\.1", error)
 
 
-# What is refused ----------------------------------------------------------------------------------
+SWEEP_WORDS = "sweep --output never --vary "
 
 
 @pytest.mark.parametrize(
@@ -368,22 +332,39 @@ def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference
         ("table1 --data ndigits -c x.yaml", "Cannot read the config file"),
         (f"table1 --data ndigits -c {RECIPE}", "the settings are those of --data ndigits"),
         ("table1 --data ndigits --resume", "--resume is for tmkt train"),
-        ("sweep --output o --vary no-mag=true,false", "unrecognized arguments: --no-mag"),
         ("table1 --data ndigits --seed 1 1", "names the same value twice"),
         ("table1 --data ndigits --mixup-law truncated --step 1", "reached by the truncated law"),
-        ("table1 --data ndigits --lerning-rate 1", "lerning-rate"),
         ("table1", "--data"),
         ("table9", "Did you mean 'table"),
         ("backbones --data ndigits --model=Transfer_SCNN", "--model belongs to the rows"),
         ("backbones --data ndigits --width-divisor 2", "TransferSCNN has fixed widths"),
         ("leakage --data ndigits --protocol he2024", "--protocol belongs to the rows of leakage"),
+        (f"{SWEEP_WORDS} no-mag=true,false", "unrecognized arguments: --no-mag"),
+        (f"{SWEEP_WORDS} mixup-ration=0.3", "Did you mean --mixup-ratio"),
+        (f"{SWEEP_WORDS} mixup-ratio=0.3,1.2", "above 0 and below 1"),
+        (f"{SWEEP_WORDS} mixup-ratio=0.3,lots", "mixup-ratio: invalid float value: 'lots'"),
+        (f"{SWEEP_WORDS} method=tmkt,tmtk", "Did you mean 'tmkt'"),
+        (f"{SWEEP_WORDS} sync-bn=true,maybe", "ignored explicit argument 'maybe'"),
+        (f"{SWEEP_WORDS} mixup-ratio", "expected NAME=VALUE,..."),
+        (f"{SWEEP_WORDS} mixup-ratio=0.3,,0.4", "expected NAME=VALUE,..."),
+        (f"{SWEEP_WORDS} seed=1,2,1", "names the same value twice"),
+        (f"{SWEEP_WORDS} seed=1 --vary seed=2", "--vary seed=2 is there twice"),
+        (f"{SWEEP_WORDS} device=cpu,cuda", "--device changes no result"),
+        (f"{SWEEP_WORDS} seed=1,2 --epochz 3", "--epochz 3. Did you mean --epochs"),
+        (f"{SWEEP_WORDS} seed=1,2 --eval", "--eval is for tmkt train"),
+        (f"{SWEEP_WORDS} epochs=30,3 --warmup-epochs 5", "epochs-3: --warmup-epochs 5"),
+        (f"{SWEEP_WORDS} seed=1,2 --jobs 0", "at least 1"),
+        (f"{SWEEP_WORDS} seed=1,2 --jobs 2 --slurm time=5", "not allowed with"),
+        (f"{SWEEP_WORDS} seed=1,2 --slurm time", "expected KEY=VALUE"),
+        (f"{SWEEP_WORDS} seed=1,2 --collect", "sweep lacks 2 of 2 runs"),
     ],
-)  # fmt: skip
+)
 def test_bad_words_are_refused_before_anything_runs(tmp_path, capsys, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
     assert run_table(words.split()) == 2
-    assert expected in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and expected in message and "Traceback" not in message
     assert not list(tmp_path.iterdir())
 
 
@@ -398,8 +379,6 @@ ONE = {"name": "none", "options": {"method": "tmkt"}}
         ({"rows": [ONE | {"reference": "x"}], "claims": []}, "no such row: ['x']"),
         ({"colour": "red"}, "is no table"),
         ({"rows": [{"nam": "none"}]}, "is no table"),
-        ({"folder": "s-{seed}"}, "differ in their method"),
-        ({"folder": "x", "rows": [ONE], "claims": []}, "must hold {seed}, and no other"),
     ],
 )
 def test_a_table_file_with_mistakes_is_refused(tmp_path, change, expected):
@@ -407,6 +386,13 @@ def test_a_table_file_with_mistakes_is_refused(tmp_path, change, expected):
     path.write_text(yaml.safe_dump(yaml.safe_load((TABLES / "table2.yaml").read_text()) | change))
     with pytest.raises(UserError, match=re.escape(expected)):
         load_table(str(path))
+
+
+def test_rows_of_a_folder_of_their_own_must_be_one_run(tmp_path):
+    rows = (Row("a", {"method": "tmkt", "lr": 0.1}), Row("b", {"method": "baseline", "lr": 0.2}))
+    table = Table("t", "T", "a", rows, folder="s-{seed}")
+    with pytest.raises(UserError, match="different options would share the folder"):
+        table_plan.jobs_of(table_plan.plan(table, tmp_path, [], [1]))
 
 
 def test_help_names_all_tables(capsys):
@@ -418,12 +404,8 @@ def test_help_names_all_tables(capsys):
     assert "--slurm" in capsys.readouterr().out
 
 
-# Sweeps -------------------------------------------------------------------------------------------
-
-
 def swept(tmp_path: Path, vary: str, fixed: str = "", against: str = "method=baseline"):
-    words = fixed.split()
-    return table_plan.sweep(tmp_path, table_plan.find_axes(vary.split(), words), words, against)
+    return table_plan.sweep(tmp_path, vary.split(), fixed.split(), against)
 
 
 def names(runs: list[Run]) -> list[str]:
@@ -444,33 +426,27 @@ def test_a_method_runs_once_for_all_values_that_it_does_not_take(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "vary, fixed, count",
+    "vary, count",
     [
-        (
-            "lr=0.1,0.2 method=event-only,tmkt shots=1,2",
-            "--batch-size 8",
-            8,
-        ),  # that no method reads
-        ("step=4,5 threshold=0.5,0.6 method=event-only", "", 4),  # that the model reads too
+        ("lr=0.1,0.2 method=event-only,tmkt shots=1,2", 8),  # that no method reads
+        ("step=4,5 threshold=0.5,0.6 method=event-only", 4),  # that the model reads too
+        ("lr=0.1,1e-1 method=event-only", 1),
     ],
 )
-def test_options_that_concern_all_methods(tmp_path, vary, fixed, count):
-    table, runs = swept(tmp_path, vary, fixed)
-    assert len(runs) == count and not table.notes
+def test_options_that_concern_all_methods(tmp_path, vary, count):
+    table, runs = swept(tmp_path, vary, "--batch-size 8")
+    assert len(runs) == len(table_plan.jobs_of(runs)) == count and not table.notes
 
 
-EVENTS = {"TET_loss", "smoothing"}
+EVENTS, TEACHER = {"TET_loss", "smoothing"}, {"teacher_checkpoint"}
 ALIGNED = EVENTS | {"domain_loss_coefficient", "theta"}
-SWITCHES = {"domain_loss", "regularization", "sliding_training", "pow"}
+BASELINE = ALIGNED | {"domain_loss", "regularization", "sliding_training", "pow"}
+MIXUP = {"mixup_strategy", "mixup_ratio", "mixup_law"}
 OWN = {
     "event-only": EVENTS,
-    "baseline": ALIGNED | SWITCHES,
-    "tmkt": ALIGNED | {"mixup_strategy", "mixup_ratio", "mixup_law", "mag_weight", "mrp_weight"}
-    | {"rda_form"},
-}  # fmt: skip
-TEACHER = {"teacher_checkpoint"}
-OWN |= {
-    "ckd": OWN["baseline"] | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
+    "baseline": BASELINE,
+    "tmkt": ALIGNED | MIXUP | {"mag_weight", "mrp_weight", "rda_form"},
+    "ckd": BASELINE | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
     "seal": EVENTS | TEACHER,
 }
 
@@ -484,17 +460,12 @@ def test_what_every_method_takes(method):
 
 
 def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
-    table, runs = swept(
-        tmp_path, "regularization=true,false theta=learned,fixed method=baseline,tmkt"
-    )
-    assert names(runs) == ["regularization-true_theta-learned_method-baseline",
-        "theta-learned_method-tmkt",
-        "regularization-true_theta-fixed_method-baseline", "theta-fixed_method-tmkt",
-        "regularization-false_method-baseline"]  # fmt: skip
-    assert table.notes == [
-        "baseline does not take --theta in some of the combinations: run once there.",
-        "tmkt does not take --regularization: run once.",
-    ]
+    vary = "regularization=true,false theta=learned,fixed method=baseline,tmkt"
+    table, runs = swept(tmp_path, vary)
+    baseline = [f"regularization-true_theta-{t}_method-baseline" for t in ("learned", "fixed")]
+    baseline.append("regularization-false_method-baseline")
+    assert set(names(runs)) == {*baseline, "theta-learned_method-tmkt", "theta-fixed_method-tmkt"}
+    assert table.notes == ["tmkt does not take --regularization: run once."]
 
 
 def test_switches_lists_files_and_the_published_line(tmp_path):
@@ -506,11 +477,8 @@ def test_switches_lists_files_and_the_published_line(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("method: [baseline, tmkt]\nseed: [1, 2]\nlr: 0.2\nmixup_ratio: 0.7\n")
     _, runs = swept(tmp_path, "mixup_ratio=0.3", f"-c {file}")
-    assert [(run.seed, run.row) for run in runs] == [
-        (seed, row)
-        for seed in (1, 2)
-        for row in ("method baseline", "mixup-ratio 0.3, method tmkt")
-    ]
+    rows = "method baseline", "mixup-ratio 0.3, method tmkt"
+    assert [(run.seed, run.row) for run in runs] == [(seed, r) for seed in (1, 2) for r in rows]
     assert {run.job.options.lr for run in runs} == {0.2}
 
     _, runs = swept(tmp_path, "seed=1,2", "--domain-loss")
@@ -526,44 +494,6 @@ def test_names_of_folders_are_plain_and_different():
     assert name({}) == "run"
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("--vary mixup-ration=0.3", "Did you mean --mixup-ratio"),
-        ("--vary mixup-ratio=0.3,1.2", "above 0 and below 1"),
-        ("--vary mixup-ratio=0.3,lots", "mixup-ratio: invalid float value: 'lots'"),
-        ("--vary batch-size=8,1", "--batch-size 1: tmkt compares"),
-        ("--vary method=tmkt,tmtk", "Did you mean 'tmkt'"),
-        ("--vary sync-bn=true,maybe", "expected true, false or both, seen 'maybe'"),
-        ("--vary mixup-ratio", "expected NAME=VALUE,VALUE"),
-        ("--vary mixup-ratio=0.3,,0.4", "expected NAME=VALUE,VALUE"),
-        ("--vary seed=1,2,1", "names the same value twice"),
-        ("--vary lr=0.1,1e-1", "gives the same settings twice: lr 0.1"),
-        ("--vary sync-bn=true,false --sync-bn", "gives the same settings twice: sync-bn true"),
-        ("--vary seed=1 --vary seed=2", "--vary seed is there twice"),
-        ("--vary device=cpu,cuda", "--device changes no result"),
-        ("--vary output=a,b", "--output changes no result"),
-        ("--vary seed=1,2 --epochz 3", "unrecognized arguments: --epochz 3. Did you mean --epochs"),
-        ("--vary seed=1,2 --epochs 0", "at least 1"),
-        ("--vary seed=1,2 --eval", "--eval is for tmkt train"),
-        ("--vary seed=1,2 --resume last.pt", "--resume is for tmkt train"),
-        ("--vary epochs=30,3 --warmup-epochs 5", "epochs-3: --warmup-epochs 5"),
-        ("--vary node-type=LIFNode,LIFnode", "node-type-LIFnode: "),
-        ("--vary seed=1,2 --jobs 0", "at least 1"),
-        ("--vary seed=1,2 --jobs 2 --slurm time=5", "not allowed with"),
-        ("--vary seed=1,2 --slurm time", "expected KEY=VALUE"),
-        ("--vary seed=1,2 --collect", "No job of this sweep is finished"),
-    ],
-)
-def test_refused_before_anything_starts(capsys, tmp_path, monkeypatch, words, expected):
-    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
-    output = tmp_path / "never"
-    assert run_sweep(["--output", str(output), *words.split()]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ") and expected in message and "Traceback" not in message
-    assert not output.exists()
-
-
 def test_slurm_parameters_reach_submitit_and_a_failed_launch_has_no_table(
     tmp_path, monkeypatch, capsys
 ):
@@ -571,25 +501,17 @@ def test_slurm_parameters_reach_submitit_and_a_failed_launch_has_no_table(
     monkeypatch.setattr(jobs, "run", lambda *rest: called.append(rest))
     words = ["--vary", "seed=1,2", "--slurm", "time=720", "partition=gpu", "--lr", "1", "--output"]
     assert run_sweep([*words, str(tmp_path)]) == 2
-    ((given, workers, parameters, folder),) = called
-    assert len(given) == 2 and workers == 1 and given[0].options.lr == 1
-    assert parameters == {"time": 720, "partition": "gpu"} and folder == tmp_path / "slurm"
-
-
-def test_a_folder_of_other_things_is_refused(tmp_path, capsys):
+    ((given, folder, workers, parameters),) = called
+    assert len(given) == 2 and given[0].options.lr == 1 and folder == tmp_path
+    assert parameters == {"time": 720, "partition": "gpu"} and workers == 1
     (tmp_path / "thesis.tex").write_text("irreplaceable")
-    assert run_sweep(["--output", str(tmp_path), "--vary", "seed=1,2"]) == 2
+    assert run_sweep([*words, str(tmp_path)]) == 2
     assert "other files" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 1
 
 
-VARY = [
-    "--vary",
-    "seed=1,2,3",
-    "--vary",
-    "method=event-only,baseline,tmkt",
-    "--vary",
-    "mixup-ratio=0.3,0.5",
-]
+VARY = shlex.split(
+    "--vary seed=1,2,3 --vary method=event-only,baseline,tmkt --vary mixup-ratio=0.3,0.5"
+)
 # (last, best) for seeds 1, 2, 3, by the row
 TOP1 = {
     "method event-only": [(40.0, 41.0), (50.0, 52.5), (45.0, 45.0)],
@@ -617,33 +539,23 @@ def test_the_table_of_a_sweep_against_sums_by_hand(output, capsys):
     base_last, base_best = zip(*TOP1["method baseline"], strict=True)
     for row, pairs in TOP1.items():
         last, best = zip(*pairs, strict=True)
-        ratio, method = re.findall(r"ratio (\S+),", row) or ["-"], row.split()[-1]
-        (ratio,) = ratio
+        ratio, method = (re.findall(r"ratio (\S+),", row) or ["-"])[0], row.split()[-1]
         if method == "baseline":
             assert rows[ratio, method][2:4] == ["-", "-"] and rows[ratio, method][5] == "-"
         else:
             expected = ["3", *by_hand(last, base_last), *by_hand(best, base_best)[:2]]
             assert rows[ratio, method] == expected
     assert text.count("Two <files>.") == 1 and "does not take --mixup-ratio" in text
-    assert (
-        "NOT COMPLETE" not in text
-        and f"Made by `tmkt table sweep --output {output} {shlex.join(VARY)}`" in text
-    )
+    assert "NOT COMPLETE" not in text
+    assert f"Made by `tmkt table sweep --output {output} {shlex.join(VARY)}`" in text
     table = pd.read_csv(output / "sweep.csv")
-    assert list(table) == ["mixup_ratio", "method", "seed", "protocol", "top1_best", "top1_last",
-        "epoch_best", "train_s", "peak_mib"]  # fmt: skip
+    columns = "mixup_ratio method seed protocol top1_best top1_last epoch_best"
+    assert list(table) == columns.split()
     tmkt = table[table.method == "tmkt"].set_index(["mixup_ratio", "seed"])
     assert len(table) == 12 and tmkt.loc[(0.5, 2), ["top1_last", "top1_best"]].tolist() == [75, 76]
     assert table[table.method != "tmkt"].mixup_ratio.isna().all()
     fact = json.loads((output / "sweep.json").read_text())
     assert [row["name"] for row in fact["rows"]] == list(TOP1) and fact["pictures"] == []
-
-
-def test_times_are_left_out_where_jobs_shared_the_machine(output, monkeypatch):
-    monkeypatch.setattr(jobs, "run", lambda *rest: None)
-    for more, shown in (["--collect"], True), (["--jobs", "2"], False), ([], False):  # it stays so
-        assert run_sweep(["--output", str(output), *VARY, *more]) == 0
-        assert ({"train_s", "peak_mib"} <= set(pd.read_csv(output / "sweep.csv"))) is shown
 
 
 def test_an_incomplete_sweep_says_so(output, monkeypatch, capsys):
@@ -667,50 +579,36 @@ def test_an_incomplete_sweep_says_so(output, monkeypatch, capsys):
 def test_every_row_is_compared_with_the_reference_of_the_same_shared_options(tmp_path):
     """The baseline alone takes pow, all take lr: as many references as baselines that agree."""
     vary = "method=event-only,baseline lr=0.1,0.2 pow=2,3"
-    references = swept(tmp_path, vary)[0].references()
-    assert references["lr 0.1, method event-only"] == "lr 0.1, method event-only"  # two would do
-    references = swept(tmp_path, vary.replace("2,3", "2"))[0].references()
-    assert references["lr 0.1, method event-only"] == "lr 0.1, pow 2.0, method baseline"
-    table, _ = swept(tmp_path, vary, against="lr=0.2")
-    references = table.references()
-    assert references["lr 0.1, method event-only"] == "lr 0.2, method event-only"
-    assert references["lr 0.1, pow 3.0, method baseline"] == "lr 0.2, pow 3.0, method baseline"
-    assert references["lr 0.2, method event-only"] == "lr 0.2, method event-only"
+    event, base = "lr 0.1, method event-only", "lr 0.1, pow 3.0, method baseline"
+    assert swept(tmp_path, vary)[0].references()[event] == event  # two would do
+    references = swept(tmp_path, vary.replace("2,3", "3"))[0].references()
+    assert references[event] == base
+    references = swept(tmp_path, vary, against="lr=0.2")[0].references()
+    for name in (event, base):
+        other = name.replace("0.1", "0.2")
+        assert references[name] == references[other] == other
     with pytest.raises(UserError, match=r"expected one of lr=0\.1, "):
         swept(tmp_path, vary, against="lr=0.3")
 
 
-def test_a_dry_run_shows_the_jobs_and_starts_nothing(output, capsys):
+def test_a_dry_run_shows_the_jobs_and_other_fixed_options_are_refused(output, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
     (output / "jobs/seed-3_method-baseline/comparison.csv").unlink()
     before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
-    more = ["--output", str(output), "--vary", "seed=1,2,3,4", *VARY[2:], "--dry-run"]
-    assert run_sweep(more) == 0
+    words = ["--output", str(output)]
+    assert run_sweep([*words, "--vary", "seed=1,2,3,4", *VARY[2:], "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "16 jobs: 11 finished, 1 begun, 4 new"
     (begun,) = [line for line in lines if line.startswith("begun")]
-    words = shlex.split(begun.removeprefix("begun"))
-    assert words[:2] == ["tmkt", "train"]
-    options, _ = resolve(parse(words[2:]))
-    assert (options.method, options.seed) == (["baseline"], [3])
+    start, command, *given = shlex.split(begun.removeprefix("begun"))
+    options, _ = resolve(parse(given))
+    assert [start, command, *options.method, *options.seed] == ["tmkt", "train", "baseline", 3]
     assert options.output == str(output / "jobs/seed-3_method-baseline")
-    assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    "vary", [VARY, ["--vary", "seed=4,5"]], ids=["same values", "other values"]
-)
-def test_a_sweep_with_other_fixed_options_is_refused_with_the_difference(
-    output, capsys, monkeypatch, vary
-):
-    monkeypatch.setattr(jobs, "run", lambda *rest: pytest.fail("a job was started"))
-    before = {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
     for how in ([], ["--dry-run"], ["--collect"]):
-        assert run_sweep(["--output", str(output), *vary, "--epochs", "7", *how]) == 2
+        assert run_sweep([*words, *VARY, "--epochs", "7", *how]) == 2
         assert "epochs: there 20, here 7" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
 
-
-# Few shots ----------------------------------------------------------------------------------------
 
 FEWSHOT_RECIPE = """
 source-dataset: mnist
@@ -742,14 +640,11 @@ def fewshot(tmp_path) -> list[str]:
 def test_the_curve_of_runs_of_before(fewshot, tmp_path, capsys):
     """Folders and identity of the runs are those of earlier versions; both methods are one run."""
     words = ["-c", str(tmp_path / "recipe.yaml"), "--data-root", str(tmp_path), "--no-tensorboard"]
-    runs = []
-    for k in (1, 2):
-        for seed in (1, 2):
-            own = ["--shots", str(k), "--seed", str(seed), "--method", "baseline", "tmkt"]
-            job = Job.from_words("x", tmp_path / f"out/shots-{k}/seed-{seed}", [*words, *own])
-            runs += [
-                Run(f"{method}, shots {k}", method, seed, job) for method in ("baseline", "tmkt")
-            ]
+    runs, methods = [], ["baseline", "tmkt"]
+    for k, seed in product((1, 2), (1, 2)):
+        own = ["--shots", str(k), "--seed", str(seed), "--method", *methods]
+        job = Job.from_words("x", tmp_path / f"out/shots-{k}/seed-{seed}", [*words, *own])
+        runs += [Run(f"{method}, shots {k}", method, seed, job) for method in methods]
     top1 = write_results(runs, scattered)
     assert run_fewshot([*fewshot, "--dry-run"]) == 0
     assert "4 jobs: 4 finished" in capsys.readouterr().out
@@ -763,26 +658,11 @@ def test_the_curve_of_runs_of_before(fewshot, tmp_path, capsys):
         assert row[3:6] == expected and row[-1] == "77.25"
         assert rows[k, "baseline", "2"][4] == "-"
     csv = pd.read_csv(tmp_path / "out/fewshot.csv")
-    assert list(csv) == [
-        "shots",
-        "method",
-        "seed",
-        "protocol",
-        "top1_best",
-        "top1_last",
-        "epoch_best",
-        "val_last",
-    ]
-    assert len(csv) == 8 and set(csv.shots) == {1, 2}
+    columns = "shots method seed protocol top1_best top1_last epoch_best val_last"
+    assert list(csv) == columns.split() and len(csv) == 8 and set(csv.shots) == {1, 2}
     assert all((tmp_path / f"out/fewshot.{s}").stat().st_size > 3000 for s in ("png", "pdf"))
     # A run without the reference has no differences.
-    alone = [
-        *fewshot[: fewshot.index("--method")],
-        "--method",
-        "tmkt",
-        "--output",
-        str(tmp_path / "out"),
-    ]
+    alone = [word for word in fewshot if word != "baseline"]
     assert run_fewshot([*alone, "--collect"]) == 0
     assert body((tmp_path / "out/fewshot.md").read_text())["2", "tmkt", "2"][4] == "-"
     (tmp_path / "recipe.yaml").write_text(FEWSHOT_RECIPE.replace("epochs: 2", "epochs: 3"))
@@ -806,8 +686,6 @@ def test_bad_words_of_a_curve(fewshot, tmp_path, capsys, name, value, expected):
     assert expected in capsys.readouterr().err and not list(tmp_path.glob("out/shots*"))
 
 
-# Real runs ----------------------------------------------------------------------------------------
-
 OWN_TABLE = """
 title: Own
 reference: baseline
@@ -830,9 +708,9 @@ def test_a_table_of_ones_own_end_to_end_and_a_job_that_fails(tmp_path, capsys, m
     # An interrupted run whose checkpoint was damaged since.
     folder = Path("results/tables/ndigits")
     job = table_plan.plan(load_table("own.yaml"), folder, ["-c", RECIPE, *SMALL], [1])[1].job
-    claim(job.folder, job.options)
     checkpoint = job.folder / "runs/tmkt-seed1/last.pt"
     checkpoint.parent.mkdir(parents=True)
+    claim(job.folder, job.options)
     checkpoint.write_bytes(b"damaged")
     assert run_table(words) == 2
     seen = capsys.readouterr().err
@@ -858,16 +736,8 @@ def test_a_table_of_ones_own_end_to_end_and_a_job_that_fails(tmp_path, capsys, m
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    words = [
-        "--output",
-        str(tmp_path / "out"),
-        "--vary",
-        "seed=1,2",
-        *SMALL,
-        "--method",
-        "event-only",
-    ]
-    words += ["--epochs", "12", "--eval-interval", "12"]
+    words = ["--output", str(tmp_path / "out"), "--vary", "seed=1,2", *SMALL]
+    words += ["--method", "event-only", "--epochs", "12", "--eval-interval", "12"]
     command = [sys.executable, "-m", "tmkt_braincog", "table", "sweep", *words]
     first, second = (tmp_path / f"out/jobs/seed-{seed}" for seed in (1, 2))
     log, checkpoint = first.with_name("seed-1.log"), first / "runs/event-only-seed1/last.pt"
@@ -877,9 +747,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
         time.sleep(0.02)
     started.send_signal(signal.SIGTERM)
     _, said = started.communicate(timeout=60)
-    assert (
-        started.returncode == 143 and "0 of 2 jobs are finished" in said and "same command" in said
-    )
+    assert started.returncode == 143 and "0 of 2 jobs are finished" in said
     assert "Stopped on a signal" in log.read_text() and not second.exists()
 
     monkeypatch.setattr(jobs, "start", run_here)
@@ -892,18 +760,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_the_script(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = [
-        "bash",
-        str(REPOSITORY / "run_scripts/sweep.sh"),
-        "--output",
-        str(tmp_path / "o"),
-        "--vary",
-        "seed=1,1",
-    ]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"TMKT_SKIP_SETUP": "1", "PATH": path},
-        capture_output=True,
-        text=True,
-    )
+    script = str(REPOSITORY / "run_scripts/sweep.sh")
+    command = ["bash", script, "--output", str(tmp_path / "o"), "--vary", "seed=1,1"]
+    env = os.environ | {"TMKT_SKIP_SETUP": "1", "PATH": path}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and "names the same value twice" in done.stderr

@@ -1,6 +1,5 @@
-"""The comparison that a training command ends with: CSV, and a table for terminal and Markdown."""
+"""The comparison that a training command ends with: CSV, and a Markdown table that reads as is."""
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pandas as pd
 from .errors import UserError
 from .files import replacing
 from .plots import plot_comparison
-from .stats import COLUMNS, checked, summarise, texts
+from .stats import COLUMNS as COLUMNS
+from .stats import checked, summarise, texts
 
-WIDTH = 100  # of a terminal, for method names of up to 16 characters
+HEADER = ["method", "top1", "seeds", "mean ± std", "difference [95 % CI]", "p"]
 
 
 def write_csv(rows: Iterable[Mapping[str, object]] | pd.DataFrame, path: str | Path) -> None:
@@ -26,16 +26,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     try:
         # as text: pandas' guesses would turn a method called "None" into a missing value
         return checked(pd.read_csv(path, dtype=str, keep_default_na=False))
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {path} ({error.strerror}). Give the CSV of a comparison."
-        ) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is no CSV table ({error}). Expected {','.join(COLUMNS)}."
-        ) from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors, and ours
+        raise UserError(f"Cannot read the comparison {path}: {error}") from error
 
 
 def aligned_table(table: Sequence[Sequence[str]]) -> list[str]:
@@ -46,22 +38,18 @@ def aligned_table(table: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
 
 
-def to_text(summary: pd.DataFrame, legend: Sequence[str]) -> str:
-    """The table of :func:`.stats.summarise`, and what :func:`legend` says of it, for a terminal."""
-    header, *body = _cells(summary)
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    lines = []
-    for row in (header, ["-" * width for width in widths], *body):
-        words = [*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]
-        lines.append("  ".join(words).rstrip())
-    filled = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in legend]
-    return "\n".join([*lines, "", *filled]) + "\n"
-
-
 def to_markdown(summary: pd.DataFrame, legend: Sequence[str]) -> str:
-    """The same in Markdown."""
-    lines = [*aligned_table(_cells(summary)), "", *(f"- {line}" for line in legend)]
-    return "\n".join(lines) + "\n"
+    """The table of :func:`.stats.summarise`, two rows per method, and what :func:`legend` says."""
+    cells = [[*HEADER, "train s", "peak MiB"]]
+    for row in summary.to_dict("records"):
+        costs = [_short(row["train_s"]), _short(row["peak_mib"])]
+        for kind, cost in (("best", costs), ("last", ["", ""])):
+            cells.append([row["method"], kind, str(row["n"]), *texts(row, kind), *cost])
+    return "\n".join([*aligned_table(cells), "", *(f"- {line}" for line in legend)]) + "\n"
+
+
+def _short(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def write_report(
@@ -72,30 +60,16 @@ def write_report(
     note: str = "",
     emulated: bool = False,
 ) -> str:
-    """Write ``comparison.{csv,md,png}`` into `folder`; returns the table for a terminal."""
+    """Write ``comparison.{csv,md,png}`` into `folder`; returns the text of the second."""
     df, folder = checked(df), Path(folder)
     summary = summarise(df)
     said = legend(summary, df["protocol"].iloc[0], selection, note)
+    text = f"# {title}\n\n{to_markdown(summary, said)}"
     write_csv(df, folder / "comparison.csv")
     with replacing(folder / "comparison.md") as temporary:
-        temporary.write_text(f"# {title}\n\n{to_markdown(summary, said)}", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     plot_comparison(df, folder / "comparison.png", title, emulated)
-    return f"{title}\n\n{to_text(summary, said)}"
-
-
-def _cells(summary: pd.DataFrame) -> list[list[str]]:
-    """Header and body as text, two rows per method."""
-    header = ["method", "top1", "seeds", "mean ± std", "difference [95 % CI]", "p"]
-    cells = [[*header, "train s", "peak MiB"]]
-    for row in summary.to_dict("records"):
-        for kind in ("best", "last"):
-            cost = [_short(row[name]) if kind == "best" else "" for name in ("train_s", "peak_mib")]
-            cells.append([row["method"], kind, str(row["n"]), *texts(row, kind), *cost])
-    return cells
-
-
-def _short(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return text
 
 
 def legend(
@@ -114,12 +88,9 @@ def legend(
         note: free text.
     """
     n = dict(zip(summary["method"], summary["n"], strict=True))
-    same = len(set(n.values())) == 1
-    each = (
-        f"{summary['n'].iloc[0]} per method"
-        if same
-        else ", ".join(f"{m} {k}" for m, k in n.items())
-    )
+    each = ", ".join(f"{method} {k}" for method, k in n.items())
+    if len(set(n.values())) == 1:
+        each = f"{summary['n'].iloc[0]} per method"
     lines = [
         f"protocol: {protocol}",
         f"seeds: {each}; mean ± sample std of top-1 accuracy in percent",

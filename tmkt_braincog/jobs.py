@@ -1,6 +1,5 @@
 """Independent runs of ``tmkt train``: some at once on this machine, or as one SLURM job array."""
 
-import argparse
 import os
 import shlex
 import sys
@@ -36,7 +35,7 @@ from .teacher import load_teachers
 PROGRAM = (sys.executable, "-u", "-m", "tmkt_braincog", "train")
 PAUSE, SLURM_PAUSE = 0.2, 5.0  # seconds between looks at the running jobs
 REASON_LINES = 6
-SHARED = "jobs/.several-at-once"  # marks a folder of such jobs
+SHARED = "jobs/.several-at-once"  # marks a folder whose jobs ran so: their times mean nothing
 # What a model is built from.
 MODEL = ("model", "node_type", "act_fun", "threshold", "tau", "step", "event_size", "width_divisor")
 
@@ -47,13 +46,7 @@ class JobsFailed(UserError):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of ``tmkt train`` with an output folder of its own; made by :meth:`from_words`.
-
-    Attributes:
-        name: what messages call it.
-        words: the whole command line.
-        options: what that means.
-    """
+    """One run of ``tmkt train`` with an output folder of its own: its words, what they mean."""
 
     name: str
     words: tuple[str, ...]
@@ -62,10 +55,10 @@ class Job:
     @classmethod
     def from_words(cls, name: str, folder: Path, words: Sequence[str]) -> "Job":
         """The job of these words, going on where it stopped; a UserError if they are refused."""
-        words = (*words, "--output", str(folder), "--resume")
-        options, _ = resolve(parse(list(words)))
+        words = [*words, "--output", str(folder), "--resume"]
         # Fixed words are for all jobs; what this one's methods do not take is not for it.
-        return cls(name, tuple(without(words, idle(options))), options)
+        words = without(words, idle(resolve(parse(words))[0]))
+        return cls(name, tuple(words), resolve(parse(words))[0])
 
     @property
     def folder(self) -> Path:
@@ -89,17 +82,18 @@ class Job:
         return set(product(self.options.method, self.options.seed)) <= there
 
 
-def check(jobs: Sequence[Job]) -> None:
-    """Try what needs no data: folders, teachers, models, optimisers, schedules. Writes nothing.
+@contextmanager
+def _named(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{job.name}: {error}") from error
 
-    Raises:
-        UserError: what a job would refuse, with its name.
-    """
-    built, folders = set(), set()
+
+def check(jobs: Sequence[Job]) -> None:
+    """Try folders, teachers, models, schedules; a UserError for what a job would refuse."""
+    built = set()
     for job in jobs:
-        if job.folder in folders:
-            raise UserError(f"{job.name} is there twice: name every value once.")
-        folders.add(job.folder)
         options = copy(job.options)
         options.executor = "step"  # the other one is tried against it, which takes time
         with _named(job):
@@ -114,11 +108,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def check_data(jobs: Sequence[Job]) -> None:
-    """Load every data set once, or jobs would download and decode the same files at the same time.
-
-    Raises:
-        UserError: data that cannot be used, or a split that they do not allow.
-    """
+    """Load every data set once, before jobs decode it together; a UserError for what is wrong."""
     loaded = {}
     for job in jobs:
         o = job.options
@@ -131,52 +121,26 @@ def check_data(jobs: Sequence[Job]) -> None:
                 epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, seed, 0)
 
 
-@contextmanager
-def _named(job: Job) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{job.name}: {error}") from error
-
-
 def plan_text(jobs: Sequence[Job]) -> str:
     """What ``--dry-run`` prints: every job's command and whether it is finished."""
-    states = [
-        "finished" if job.finished() else "begun" if job.folder.exists() else "new" for job in jobs
-    ]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in ("finished", "begun", "new"))
-    lines = [
-        f"{s:8}  tmkt train {shlex.join(job.words)}" for s, job in zip(states, jobs, strict=True)
-    ]
-    return "\n".join([f"{len(jobs)} jobs: {counts}", *lines])
-
-
-def launch(own: argparse.Namespace, output: Path, jobs: Sequence[Job]) -> None:
-    """Run the jobs as ``own.jobs`` and ``own.slurm`` say; raises what :func:`run` does."""
-    done = sum(job.finished() for job in jobs)
-    print(f"{len(jobs)} jobs, {done} of them finished; logs beside them, such as {jobs[0].log}")
-    if own.jobs > 1 or own.slurm:
-        (output / SHARED).parent.mkdir(parents=True, exist_ok=True)
-        (output / SHARED).touch()
-    with owned(output):
-        run(jobs, own.jobs, dict(own.slurm) if own.slurm else None, output / "slurm")
-
-
-def shared_machine(output: Path) -> bool:
-    """Whether several jobs of this folder ever ran at once, so that their times mean nothing."""
-    return (output / SHARED).exists()
+    lines, counts = [], {"finished": 0, "begun": 0, "new": 0}
+    for job in jobs:
+        state = "finished" if job.finished() else "begun" if job.folder.exists() else "new"
+        counts[state] += 1
+        lines.append(f"{state:8}  tmkt train {shlex.join(job.words)}")
+    said = ", ".join(f"{n} {state}" for state, n in counts.items())
+    return "\n".join([f"{len(jobs)} jobs: {said}", *lines])
 
 
 def run(
-    jobs: Sequence[Job], workers: int = 1, slurm: dict | None = None, folder: Path = Path("slurm")
+    jobs: Sequence[Job], output: Path, workers: int = 1, slurm: dict[str, Any] | None = None
 ) -> None:
     """Run those that are not finished, with a progress bar, and wait for them.
 
     Args:
-        jobs: with different folders, already checked by :func:`check`.
+        jobs: with different folders in ``output``, already checked by :func:`check`.
         workers: processes at once here; they share the cores, and the GPUs as far as these go.
         slurm: parameters of a SLURM job array instead, see :func:`.slurm.submit`.
-        folder: with ``slurm``, where submitit keeps its files; the nodes must see it.
 
     Raises:
         UserError: data or SLURM parameters that cannot be used; no job has started.
@@ -184,26 +148,26 @@ def run(
         Interrupted: Ctrl-C or SIGTERM, after the running jobs have saved.
     """
     missing = [job for job in jobs if not job.finished()]
-    if not missing:
-        return
-    if slurm is None:
-        check_data(missing)
-        failed = _work_off(missing, _environments(missing, workers), len(jobs), PAUSE)
-    else:
-        array = submit(
-            [job.command for job in missing], [job.log for job in missing], slurm, folder
-        )
-        failed = _work_off(missing, list(array), len(jobs), SLURM_PAUSE)
+    done = len(jobs) - len(missing)
+    print(f"{len(jobs)} jobs, {done} of them finished; logs beside them, such as {jobs[0].log}")
+    with owned(output):
+        if workers > 1 or slurm:
+            (output / "jobs").mkdir(exist_ok=True)
+            (output / SHARED).touch()
+        slots: list[Any]
+        if missing and slurm:
+            slots = submit([(job.command, job.log) for job in missing], slurm, output / "slurm")
+        else:
+            check_data(missing)
+            slots = _environments(missing, workers)
+        failed = _work_off(missing, slots, len(jobs), SLURM_PAUSE if slurm else PAUSE)
     if failed:
         lines = [f"{len(failed)} of {len(jobs)} jobs failed:"]
         for job, status in failed:
-            said = "\n    ".join(_last_words(job.log) or ["it said nothing"])
+            said = "\n    ".join(job.log.read_text(errors="replace").splitlines()[-REASON_LINES:])
             lines.append(f"  {job.name} (status {status}; full log: {job.log})\n    {said}")
-        lines.append(
-            "The others are finished. Mend the cause and give the same command again: only these "
-            "are run."
-        )
-        raise JobsFailed("\n".join(lines))
+        again = "Mend the cause and give the same command again: only these are run."
+        raise JobsFailed("\n".join([*lines, f"The others are finished. {again}"]))
 
 
 def _work_off(
@@ -225,49 +189,34 @@ def _work_off(
                     process = start(job.command, job.log, env=slot) if here else slot
                     running.append((job, slot, process))
                 time.sleep(pause)
-                for job, slot, process in [r for r in running if r[2].poll() is not None]:
-                    running.remove((job, slot, process))
-                    slots.append(slot)
+                for one in [one for one in running if one[2].poll() is not None]:
+                    running.remove(one)
+                    slots.append(one[1])
                     bar.update()
                     # Ctrl-C in a terminal reaches the jobs as well, which is no fault of theirs.
-                    if process.poll() and stop.received is None:
-                        failed.append((job, process.poll()))
-                        bar.set_postfix(failed=len(failed))
+                    if one[2].poll() and stop.received is None:
+                        failed.append((one[0], one[2].poll()))
         finally:
             for *_, process in running:
                 process.terminate()
         if stop.received is not None:
-            bar.set_description("waiting for the jobs to save")
             while any(process.poll() is None for *_, process in running):
                 time.sleep(pause)
             finished = total - sum(not job.finished() for job in jobs)
-            said = f"Stopped on a signal: {finished} of {total} jobs are finished, the running "
-            said += "ones were told to save. Continue with the same command."
-            raise Interrupted(said, stop.received)
+            said = f"Stopped: {finished} of {total} jobs are finished, the running ones have saved."
+            raise Interrupted(f"{said} Continue with the same command.", stop.received)
     return failed
 
 
 def _environments(jobs: Sequence[Job], workers: int) -> list[dict[str, str]]:
     """One for each worker: its share of the cores and a GPU of its own."""
-    workers = min(workers, len(jobs))
-    every = os.cpu_count() or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
+    workers, cores = min(workers, len(jobs)), len(os.sched_getaffinity(0))
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = str(max(1, min(cores // workers, int(limit) if limit.isdigit() else cores)))
-    own = jobs[0].options.device in ("auto", "cuda")  # otherwise the user has named a GPU, or none
+    most = int(limit) if limit.isdigit() else cores
+    threads = {"OMP_NUM_THREADS": str(max(1, min(cores // max(1, workers), most)))}
+    share = {JOBS_VARIABLE: threads["OMP_NUM_THREADS"], **os.environ, **threads}
+    own = any(job.options.device in ("auto", "cuda") for job in jobs[:1])  # no GPU is named
     count, named = torch.cuda.device_count() if own else 0, os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = named.split(",")[:count] if named else [str(i) for i in range(count)]
-    slots = []
-    for i in range(workers):
-        slots.append({JOBS_VARIABLE: threads, **os.environ, "OMP_NUM_THREADS": threads})
-        if gpus:
-            slots[i]["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
-    return slots
-
-
-def _last_words(log: Path) -> list[str]:
-    """The error message at the end of a log, or its last lines where there is none."""
-    latest = log.read_text(errors="replace").rpartition("\n$ ")[2]
-    lines = [line for line in latest.splitlines()[1:] if line.strip()]
-    errors = [i for i, line in enumerate(lines) if line.startswith("error: ")]
-    return lines[errors[-1] :][:REASON_LINES] if errors else lines[-3:]
+    each = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
+    return [share | gpu for gpu in each]

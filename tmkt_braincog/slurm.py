@@ -6,52 +6,52 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
-CLUSTER = "slurm"  # submitit's name of the executor
 STOP_SECONDS = 80  # a job's time to save; by submitit's default SLURM warns 90 s before it kills
 
 
 def start(command: Sequence[str], log: Path, **how: Any) -> subprocess.Popen:
     """The command as a process that appends all it says to ``log``, under the command itself."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    _note(log, f"\n$ {shlex.join(command)}")
     with log.open("a") as file:
-        file.write(f"\n$ {shlex.join(command)}\n")
-        file.flush()
         how |= {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, **how)
 
 
-def submit(
-    commands: Sequence[list[str]], logs: Sequence[Path], parameters: dict[str, Any], folder: Path
-) -> list["Submitted"]:
-    """Submit all as one array: submitit's parameters without prefix, its files in ``folder``.
+def _note(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write(f"{text}\n")
 
-    Raises:
-        UserError: no submitit, no SLURM, or parameters that they refuse.
+
+def submit(
+    jobs: Sequence[tuple[list[str], Path]], parameters: dict[str, Any], folder: Path
+) -> list["Submitted"]:
+    """Submit commands, each with its log, as one array; submitit's own files are in ``folder``.
+
+    ``parameters`` are submitit's, without prefix, with ``time``, of one job in minutes. A UserError
+    where there is no submitit or no SLURM, or for parameters that they refuse.
     """
     try:
         import submitit
     except ImportError as error:
         raise UserError("--slurm needs submitit: pip install 'tmkt-braincog[slurm]'") from error
-    if not isinstance(parameters.get("time"), int):
-        raise UserError(
-            f"--slurm time={parameters.get('time', '')}: expected the time limit of one job in "
-            "minutes, such as time=720."
-        )
+    if not isinstance(minutes := parameters.get("time", ""), int):
+        raise UserError(f"--slurm time={minutes}: expected minutes for one job, such as time=720.")
     try:
-        executor = submitit.AutoExecutor(folder / "%j", cluster=CLUSTER)
+        executor = submitit.AutoExecutor(folder / "%j", cluster="slurm")
         asked = {f"slurm_{key}": value for key, value in parameters.items()}
         executor.update_parameters(name="tmkt", stderr_to_stdout=True, **asked)
-        handles = executor.map_array(Task(), commands, logs)
+        handles = executor.map_array(Task(), *zip(*jobs, strict=True))
     except Exception as error:  # submitit raises many types, also for what sbatch refuses
-        raise UserError(
-            f"SLURM did not take the jobs: {error} Correct --slurm; it needs a login node."
-        ) from error
-    return [Submitted(handle, log) for handle, log in zip(handles, logs, strict=True)]
+        refused = f"SLURM did not take the jobs: {error} Correct --slurm; it needs a login node."
+        raise UserError(refused) from error
+    return [Submitted(handle, log) for handle, (_, log) in zip(handles, jobs, strict=True)]
 
 
 class Task:
@@ -59,9 +59,7 @@ class Task:
 
     def __call__(self, command: list[str], log: Path) -> int:
         # SLURM may send its warning to all processes of the job; it is meant for this one.
-        def deaf() -> None:
-            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-
+        deaf = partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
         self.process = start(command, log, preexec_fn=deaf)
         while self.process.poll() is None:
             time.sleep(1)
@@ -86,13 +84,10 @@ class Submitted:
 
     def poll(self) -> int | None:
         if self.status is None and self.handle.done():
-            error = self.handle.exception()
-            if error is None:
+            try:
                 self.status = self.handle.result()
-            else:  # the node, the memory or the time gave out: the job itself could not say so
-                self.log.parent.mkdir(parents=True, exist_ok=True)
-                with self.log.open("a") as file:
-                    file.write(f"error: SLURM job {self.handle.job_id}: {error}\n")
+            except Exception as error:  # the node, memory or time gave out: the job could not say
+                _note(self.log, f"error: SLURM job {self.handle.job_id}: {error}")
                 self.status = 1
         return self.status
 

@@ -1,11 +1,12 @@
 """Results over seeds: means, paired differences with Student's interval, claims decided by them.
 
-Results are rows with :data:`COLUMNS`: method; seed (integer); protocol (data set, split and
-schedule in words, the same in all rows, since others are not comparable); top1_best and top1_last
-in percent; epoch_best (integer, as logged); train_s, seconds of training; peak_mib, peak memory of
-the accelerator in MiB. The last two may be blank: not measured.
+Results are rows with :data:`COLUMNS`: method; seed; protocol (data set, split and schedule in
+words, the same in all rows, since others are not comparable); top1_best and top1_last in percent;
+epoch_best, as logged; train_s, seconds of training; peak_mib, peak memory of the accelerator in
+MiB. The last two may be blank: not measured.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,13 @@ from scipy import stats
 
 from .errors import UserError
 
-WORDS, WHOLE, PERCENT = ("method", "protocol"), ("seed", "epoch_best"), ("top1_best", "top1_last")
-MAY_BE_BLANK = ("train_s", "peak_mib")
-COLUMNS = ("method", "seed", "protocol", *PERCENT, "epoch_best", *MAY_BE_BLANK)
+NAME, WHOLE, PERCENT = "a name", "a whole number >= 0", "percent, 0 to 100"
+COST = "a number >= 0 or blank"
+# The columns of ``comparison.csv``, and what is expected in each.
+COLUMNS = {
+    **{"method": NAME, "seed": WHOLE, "protocol": NAME, "top1_best": PERCENT},
+    **{"top1_last": PERCENT, "epoch_best": WHOLE, "train_s": COST, "peak_mib": COST},
+}
 # Accuracies are stored with 4 decimals; a smaller spread of differences is rounding, not variance.
 ZERO_SPREAD = 1e-6
 # A claim is decided by the 95 % interval of the paired difference.
@@ -32,61 +37,39 @@ def checked(df: pd.DataFrame) -> pd.DataFrame:
         UserError: a column missing, no rows, a cell that is no number or out of range, two rows for
             one method and seed, or rows of different protocols.
     """
-    if df.empty:
-        raise UserError(
-            "The table has no rows. Expected one per method and seed; finish a run first."
-        )
-    missing = [c for c in COLUMNS if c not in df.columns]
-    if missing:
-        seen, wanted = ", ".join(map(str, df.columns)), ", ".join(COLUMNS)
-        raise UserError(f"Column missing: {', '.join(missing)}. Seen: {seen}. Expected: {wanted}.")
+    missing = [name for name in COLUMNS if name not in df]
+    if df.empty or missing:
+        seen = f"Column missing: {', '.join(missing)}" if len(df) else "The table has no rows"
+        raise UserError(f"{seen}. Expected a row per method and seed with {', '.join(COLUMNS)}.")
     df = df[list(COLUMNS)].reset_index(drop=True)
-    for column in COLUMNS:
-        df[column] = _checked_column(df[column])
-    for (method, seed), rows in df.groupby(["method", "seed"]):
-        if len(rows) > 1:
-            raise UserError(
-                f"{len(rows)} rows for method {method!r}, seed {seed}. "
-                "Expected one per method and seed; remove the outdated ones."
-            )
-    if df["protocol"].nunique() > 1:
-        groups = df.groupby("protocol", sort=False)
-        lines = "".join(f"\n  {name!r}: {_runs(rows)}" for name, rows in groups)
+    for name, expected in COLUMNS.items():
+        df[name] = _column(df[name], expected)
+    for row in df[df.duplicated(["method", "seed"])].itertuples():
+        raise UserError(f"Two rows for method {row.method!r}, seed {row.seed}. Remove one of them.")
+    if len(protocols := df["protocol"].unique()) > 1:
         raise UserError(
-            f"Rows of {len(groups)} protocols cannot share a table:{lines}\n"
-            "Expected one protocol; write one table for each."
+            f"Rows of {len(protocols)} protocols cannot share a table: "
+            f"{', '.join(map(repr, protocols))}. Write one table for each."
         )
     return df
 
 
-def _checked_column(cells: pd.Series) -> pd.Series:
+def _column(cells: pd.Series, expected: str) -> pd.Series:
     blank = cells.isna() | (cells.astype(str).str.strip() == "")
-    values: Any
-    good: Any
-    if cells.name in WORDS:
-        values, good, expected = cells.astype(str), ~blank, "a name"
-    else:
+    values: pd.Series = cells.astype(str)
+    good: Any = ~blank
+    if expected != NAME:
         values = pd.to_numeric(cells.mask(blank), errors="coerce").astype(float)
-        good, expected = np.isfinite(values), "a number"
-    if cells.name in WHOLE:
-        good, expected = good & (values % 1 == 0), "a whole number"
-    elif cells.name in PERCENT:
-        good, expected = good & values.between(0, 100), "percent, 0 to 100"
-    elif cells.name in MAY_BE_BLANK:
-        good, expected = good & (values >= 0) | blank, "a number >= 0 or blank"
+        good = values.between(0, 100 if expected == PERCENT else sys.maxsize)
+        good &= (values % 1 == 0) | (expected != WHOLE)
+        good |= blank & (expected == COST)
     if not good.all():
         row = int(np.argmin(good.to_numpy()))  # the first
-        seen = "blank" if blank[row] else repr(str(cells[row]))
         raise UserError(
-            f"Column {cells.name}, row {row + 1}: {seen} seen, {expected} expected. "
+            f"Column {cells.name}, row {row + 1}: {str(cells[row])!r} seen, {expected} expected. "
             "Correct the cell, or leave that run out."
         )
-    return values.astype(int) if cells.name in WHOLE else values
-
-
-def _runs(rows: pd.DataFrame) -> str:
-    seeds = rows.groupby("method", sort=False)["seed"].agg(lambda s: ", ".join(map(str, s)))
-    return "; ".join(f"{method} (seed {held})" for method, held in seeds.items())
+    return values.astype(int) if expected == WHOLE else values
 
 
 def summarise(
@@ -107,10 +90,8 @@ def summarise(
         df: rows that :func:`checked` accepts.
         reference: the method that all are compared with, or that of each method.
     """
-    df = checked(df)
-    by_method = {
-        str(name): rows.set_index("seed") for name, rows in df.groupby("method", sort=False)
-    }
+    groups = checked(df).groupby("method", sort=False)
+    by_method = {str(name): rows.set_index("seed") for name, rows in groups}
     out = []
     for name, rows in by_method.items():
         to = reference if isinstance(reference, str) else reference.get(name)
@@ -120,14 +101,13 @@ def summarise(
         for kind in ("best", "last"):
             values = rows[f"top1_{kind}"]
             row |= {f"{kind}_mean": values.mean(), f"{kind}_std": values.std(ddof=1)}
-            found = paired(values[shared], theirs.loc[shared, f"top1_{kind}"])
+            found = _paired(values[shared], theirs.loc[shared, f"top1_{kind}"])
             row |= {f"{kind}_{key}": value for key, value in found.items()}
         out.append(row | {"train_s": rows["train_s"].mean(), "peak_mib": rows["peak_mib"].max()})
     return pd.DataFrame(out)
 
 
-def paired(ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
-    """Mean difference over seeds (aligned by index) with its 95 % t-interval and p value."""
+def _paired(ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
     difference = (ours - theirs).to_numpy()
     mean = difference.mean() if len(difference) else np.nan
     if len(difference) < 2 or np.ptp(difference) < ZERO_SPREAD:  # nothing about other seeds
@@ -157,33 +137,19 @@ def verdicts(df: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[dict
     for claim in claims:
         pair = df[df["method"].isin([claim["better"], claim["worse"]])]
         row = summarise(pair, claim["worse"]).set_index("method").loc[claim["better"]]
-        low, high = row["last_low"], row["last_high"]
-        unknown = ONE_SEED if row["n_paired"] < 2 else UNDECIDED
-        decided = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
-        found: dict[str, Any] = {
-            "say": claim["say"],
-            "verdict": unknown if pd.isna(low) else decided,
-        }
-        found |= {"difference": row["last_diff"], "low": low, "high": high, "p": row["last_p"]}
-        out.append(found)
-    for found, p in zip(out, holm([found["p"] for found in out]), strict=True):
-        found["p_holm"] = p
-    return out
-
-
-def mean_text(mean: float, std: float) -> str:
-    return f"{mean:.2f} ± " + ("-" if pd.isna(std) else f"{std:.2f}")
+        difference, low, high, p = (row[f"last_{key}"] for key in ("diff", "low", "high", "p"))
+        verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED  # also without interval
+        found: dict[str, Any] = {"say": claim["say"]}
+        found["verdict"] = ONE_SEED if row["n_paired"] < 2 else verdict
+        out.append(found | {"difference": difference, "low": low, "high": high, "p": p})
+    corrected = holm([found["p"] for found in out])
+    return [found | {"p_holm": p} for found, p in zip(out, corrected, strict=True)]
 
 
 def difference_text(difference: float, low: float, high: float) -> str:
     if pd.isna(difference):
         return "-"
-    interval = "-" if pd.isna(low) else f"{low:+.2f}, {high:+.2f}"
-    return f"{difference:+.2f} [{interval}]"
-
-
-def p_text(p: float) -> str:
-    return "-" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{difference:+.2f} [{'-' if pd.isna(low) else f'{low:+.2f}, {high:+.2f}'}]"
 
 
 def texts(row: Mapping[Any, Any], kind: str) -> tuple[str, str, str]:
@@ -191,4 +157,7 @@ def texts(row: Mapping[Any, Any], kind: str) -> tuple[str, str, str]:
     mean, std, diff, low, high, p = (
         row[f"{kind}_{name}"] for name in ("mean", "std", "diff", "low", "high", "p")
     )
-    return mean_text(mean, std), difference_text(diff, low, high), p_text(p)
+    spread = "-" if pd.isna(std) else f"{std:.2f}"
+    first = "-" if pd.isna(mean) else f"{mean:.2f} ± {spread}"
+    shown = "-" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+    return first, difference_text(diff, low, high), shown

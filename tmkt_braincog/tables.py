@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import yaml
@@ -14,18 +13,10 @@ from .errors import UserError, unknown_name
 
 TABLES = files(__package__) / "tables"
 # --data -> the recipe that all rows share.
-RECIPES = {
-    "ndigits": "quickstart",
-    "nmnist": "nmnist",
-    "nmnist-fewshot": "nmnist_fewshot",
-    "ncaltech101": "ncaltech",
-    "cepdvs": "cepdvs",
-    "nomniglot": "nomniglot",
-    "cifar10dvs": "cifar10dvs",
-}
+RECIPES = {"ndigits": "quickstart", "nmnist": "nmnist", "nmnist-fewshot": "nmnist_fewshot"}
+RECIPES |= {"ncaltech101": "ncaltech", "cepdvs": "cepdvs", "nomniglot": "nomniglot"}
+RECIPES |= {"cifar10dvs": "cifar10dvs"}
 SWEEP = {"sweep": "any options varied"}
-# What a sweep takes differences to.
-REFERENCE = ("method", "baseline")
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,7 @@ class Table:
         output: where it is written without ``--output``.
         notes: sentences that go with the numbers.
         about: what it shows, in a line for lists.
+        needs: options that it needs beside its data, for the help.
     """
 
     name: str
@@ -76,6 +68,7 @@ class Table:
     output: str | None = None
     notes: Sequence[str] = ()
     about: str = ""
+    needs: str = ""
 
     def run_rows(self) -> list[Row]:
         return [row for row in self.rows if row.options]
@@ -88,25 +81,17 @@ class Table:
         """Every row once with each of these values of the axis."""
         if self.axis is None:
             return self
-        option = self.axis["option"]
+        option, rows, claims = self.axis["option"], [], []
         if len(set(values)) < len(values):
             raise UserError(f"--{option} names the same value twice: {values}.")
-
-        def at(name: str, value: Any) -> str:
-            return f"{name}, {option} {value}"
-
-        rows = [
-            replace(
-                row,
-                name=at(row.name, value),
-                options={**row.options, option: value},
-                reference=at(self.references()[row.name], value),
-                labels={option: str(value), "method": row.name},
-            )
-            for value in values
-            for row in self.run_rows()
-        ]
-        claims = [{k: at(v, value) for k, v in c.items()} for value in values for c in self.claims]
+        for value in values:
+            at = f", {option} {value}"
+            for row in self.run_rows():
+                options, labels = {**row.options, option: value}, {option: str(value)}
+                reference = self.references()[row.name] + at
+                labels["method"] = row.name
+                rows.append(Row(row.name + at, options, {}, reference, labels))
+            claims += [{key: text + at for key, text in claim.items()} for claim in self.claims]
         return replace(self, rows=tuple(rows), claims=claims)
 
 
@@ -135,9 +120,7 @@ def load_table(name: str) -> Table:
         text = yaml.safe_load(path.read_text())
         rows = tuple(Row(**row) for row in text["rows"])
         table = Table(Path(path.name).stem, **{**text, "rows": rows})
-    except OSError as error:
-        raise UserError(f"Cannot read the table {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(
             f"{path} is no table: {error}. Expected title, reference, rows, claims, axis, curve."
         ) from error
@@ -146,27 +129,8 @@ def load_table(name: str) -> Table:
     wanted = {*table.references().values(), table.reference}
     wanted |= {claim[key] for claim in table.claims for key in ("better", "worse")}
     lost = wanted - {row.name for row in table.run_rows()}
-    if double or lost:
+    if double or lost or table.name in SWEEP:
         seen = f"rows twice: {sorted(double)}" if double else f"no such row: {sorted(lost)}"
-        raise UserError(f"{path}: {seen}.")
-    if table.name in SWEEP:
-        raise UserError(f"{path}: {table.name} is a name of tmkt table itself; choose another one.")
-    if table.recipe or table.folder:
-        _check_together(table, path)
+        taken = f"{table.name} is a name of tmkt table itself: choose another one"
+        raise UserError(f"{path}: {seen if double or lost else taken}.")
     return table
-
-
-def _check_together(table: Table, path: Traversable) -> None:
-    """Rows with a recipe or a folder of their own differ in the method alone."""
-    rest = [{k: v for k, v in row.options.items() if k != "method"} for row in table.run_rows()]
-    methods = {row.options.get("method") for row in table.run_rows()}
-    if None in methods or len(methods) < len(rest) or any(own != rest[0] for own in rest):
-        raise UserError(
-            f"{path}: with recipe or folder the rows differ in their method, which each names, and "
-            "in nothing else. Leave recipe and folder away, or make a table of each setting."
-        )
-    named = {field for _, field, _, _ in Formatter().parse(table.folder or "") if field}
-    varied = {"seed", *([table.axis["option"]] if table.axis else [])}
-    if table.folder and named != varied:
-        wanted = ", ".join(f"{{{name}}}" for name in sorted(varied))
-        raise UserError(f"{path}: folder {table.folder!r} must hold {wanted}, and no other.")

@@ -1,12 +1,19 @@
 """``tmkt table``: the paper's tables, others like them, few-shot curves, sweeps of any options."""
 
-import argparse
-from collections.abc import Callable
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import Parser, natural, positive_int
-from ..errors import unknown_name
-from ..tables import RECIPES, REFERENCE, SWEEP, Row, Table, listed, load_table
+from ..errors import UserError, unknown_name
+from ..tables import RECIPES, SWEEP, Row, Table, listed, load_table
+
+if TYPE_CHECKING:
+    from ..table_plan import Run
 
 EXAMPLES = """\
 examples:
@@ -22,19 +29,12 @@ and the curves over epochs into --output. Given again, the command goes on where
 share the runs that they have in common. Words not listed go to every run (tmkt train --help)."""
 TABLE_EXAMPLES = """\
 examples:
-  tmkt table {name} --data ndigits --jobs 2{extra}
-      On the built-in data; no download.
-  tmkt table {name} --data nmnist-fewshot --data-root DATA --shots 5{extra} --dry-run
-      On real recordings: first only what would run, and what is finished.
-  tmkt table {name} --data ncaltech101 --data-root DATA{extra} --slurm time=720 gpus_per_node=1
+  tmkt table {words} --jobs 2
+      Two runs at once.
+  tmkt table {words} --seed 1 2 3 --dry-run
+      First only what would run, and what is finished.
+  tmkt table {words} --slurm time=720 gpus_per_node=1
       As one SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
-TEACHERS = "--teacher-checkpoint results/static-{seed}.pt"
-# What a table needs besides --data.
-NEEDS = {
-    "leakage": " --static-images 200",
-    "neighbours": f" {TEACHERS} results/events-{{seed}}.pt",
-    "ckd": f" {TEACHERS}",
-}
 SWEEP_DESCRIPTION = """\
 Run tmkt train with all combinations of the given values, each as a job of its own, and write one
 table. Words not listed below go to every job (tmkt train --help); what they say is checked for all
@@ -49,43 +49,90 @@ examples:
       Differences are taken to one of the values.
   tmkt table sweep --output results/ratios --slurm partition=gpu time=720 array_parallelism=8 ...
       As a SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
-FEWSHOT_EXAMPLES = """\
-examples:
-  tmkt table fewshot --data-root DATA
-      The published curve: 1, 2, 5, 10 and 50 shots, five seeds, two processes.
-  tmkt table fewshot --data-root DATA --shots 5 --seed 1 2 3 --output results/five
-      Part of it.
-  tmkt table fewshot --data-root DATA --method baseline tmkt+ckd --recipe own.yaml
-      Other methods with settings of your own."""
 SEEDS = [1, 2, 3, 4, 5]
+NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher train --help)"
 
 
 def run(argv: list[str]) -> int:
     name, *words = argv or ["--help"]
     if name in ("-h", "--help"):
-        print(_help())
+        lines = [f"  {name:12}{what}" for name, what in (listed() | SWEEP).items()]
+        print("usage: tmkt table NAME [options]   (tmkt table NAME --help for its options)\n")
+        print("\n".join(["tables, or a YAML file of your own:", *lines, "", EXAMPLES]))
         return 0 if argv else 2
     if name in SWEEP:
-        own, fixed = sweep_parser().parse_known_args(words)
-        from ..table_run import run_sweep
+        _sweep(*sweep_parser().parse_known_args(words), argv)
+    else:
+        table = load_table(name)
+        _table(table, *table_parser(table).parse_known_args(words), argv)
+    return 0
 
-        print(run_sweep(own, fixed, argv))
-        return 0
-    table = load_table(name)
-    own, fixed = table_parser(table).parse_known_args(words)
-    if table.recipe is not None:
+
+def _table(table: Table, own: Namespace, fixed: list[str], argv: list[str]) -> None:
+    if table.recipe:
         table = _chosen(table, own)
         fixed = ["--data-root", own.data_root, "--no-tensorboard", *fixed]
     elif own.data not in RECIPES:
         raise unknown_name("--data", own.data, RECIPES)
-    values = getattr(own, table.axis["option"].replace("-", "_")) if table.axis else []
-    from ..table_run import run_table
+    from ..table_plan import check_fixed, leave_out, plan
 
-    print(run_table(table.expanded(values), own, fixed, argv))
-    return 0
+    if "config" in check_fixed(fixed):
+        what = "--recipe" if table.recipe else f"--data {own.data}"
+        raise UserError(f"-c: the settings are those of {what}. Give what differs as options.")
+    if table.axis:
+        table = table.expanded(getattr(own, table.axis["option"].replace("-", "_")))
+    words = ["-c", table.recipe or RECIPES[own.data], *fixed]
+    table, lacking = leave_out(table, words, min(own.seed))
+    default = f"results/tables/{table.name if table.recipe else own.data}"
+    output = Path(own.output or table.output or default)
+    print(_make(table, plan(table, output, words, own.seed), own, output, argv))
+    if lacking:
+        print(f"{', '.join(lacking)}: {NO_TEACHERS}")
 
 
-def _chosen(table: Table, own: argparse.Namespace) -> Table:
+def _sweep(own: Namespace, fixed: list[str], argv: list[str]) -> None:
+    from ..table_plan import sweep
+
+    output = Path(own.output)
+    table, runs = sweep(output, own.vary, fixed, own.against)
+    if output.exists() and not (output / "jobs").is_dir() and any(output.iterdir()):
+        raise UserError(f"The output folder {output} holds other files: choose an empty one.")
+    print(_make(table, runs, own, output, argv))
+
+
+def _make(table: Table, runs: list[Run], own: Namespace, output: Path, argv: list[str]) -> str:
+    """Run what is missing and write the table; returns it, or the plan.
+
+    A table needs all its runs; a sweep is written without those that are missing, and says so.
+    """
+    from .. import jobs
+    from ..table_plan import jobs_of
+    from ..table_write import write
+
+    every, failed = jobs_of(runs), None
+    jobs.check(every)
+    if own.dry_run:
+        return "\n".join([*table.notes, jobs.plan_text(every)])
+    try:
+        if not own.collect:
+            jobs.run(every, output, own.jobs, dict(own.slurm or ()))
+    except jobs.JobsFailed as error:
+        failed = error
+    missing = [job.name for job in every if not job.finished()]
+    if missing and (table.name not in SWEEP or len(missing) == len(every)):
+        raise failed or UserError(
+            f"{table.name} lacks {len(missing)} of {len(every)} runs: {', '.join(missing)}. "
+            "Run it without --collect, or name only the seeds that are there."
+        )
+    command = f"tmkt table {shlex.join(word for word in argv if word != '--collect')}"
+    text = write(table, [run for run in runs if run.job.finished()], command, output, missing)
+    if failed:
+        print(text)
+        raise failed
+    return text
+
+
+def _chosen(table: Table, own: Namespace) -> Table:
     """The table with the methods and the recipe that the command names."""
     known = {row.options["method"]: row for row in table.run_rows()}
     rows = tuple(known.get(name, Row(name, {"method": name})) for name in own.method)
@@ -96,21 +143,9 @@ def _chosen(table: Table, own: argparse.Namespace) -> Table:
     return replace(table, rows=rows, recipe=own.recipe, reference=reference, claims=claims)
 
 
-def _help() -> str:
-    lines = [f"  {name:12}{what}" for name, what in (listed() | SWEEP).items()]
-    usage = "usage: tmkt table NAME [options]   (tmkt table NAME --help for its options)"
-    return "\n".join([usage, "", "tables, or a YAML file of your own:", *lines, "", EXAMPLES])
-
-
 def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 1) -> Parser:
-    parser = Parser(
-        prog=f"tmkt table {name}",
-        usage=f"%(prog)s {usage}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    how = {"usage": f"%(prog)s {usage}", "description": description, "epilog": examples}
+    parser = Parser(f"tmkt table {name}", **how)
     where, what = (parser.add_mutually_exclusive_group() for _ in range(2))
     its = f"jobs at once; they share cores and GPUs (default: {jobs})"
     where.add_argument("--jobs", type=positive_int, default=jobs, metavar="N", help=its)
@@ -125,31 +160,37 @@ def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 
 
 
 def _parameter(text: str) -> tuple[str, int | str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals and value):
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, such as partition=gpu, seen {text}")
+    key, _, value = text.partition("=")
+    if not (key and value):
+        raise ArgumentTypeError(f"expected KEY=VALUE, such as partition=gpu, seen {text}")
     return key, int(value) if value.isdigit() else value
 
 
 def table_parser(table: Table) -> Parser:
+    data = "--data-root DIR" if table.recipe else "--data NAME"
+    example = "--data-root DATA" if table.recipe else "--data ndigits"
+    examples = TABLE_EXAMPLES.format(words=f"{table.name} {example} {table.needs}".strip())
+    usage, jobs = f"{data} [options] [options of tmkt train]", 2 if table.recipe else 1
     description = DESCRIPTION.format(name=table.name, title=table.title)
-    examples = TABLE_EXAMPLES.format(name=table.name, extra=NEEDS.get(table.name, ""))
-    usage = "[options] [options of tmkt train]"
-    if table.recipe is None:
-        parser = _parser(table.name, f"--data NAME {usage}", description, examples)
+    parser = _parser(table.name, usage, description, examples, jobs)
+    lists: dict[str, tuple[list, Any]] = {"seed": (SEEDS, natural)}
+    if table.recipe:
+        about = "folder with the data sets' own folders"
+        parser.add_argument("--data-root", required=True, metavar="DIR", help=about)
+        about = f"recipe, or YAML file, of what all runs share (default: {table.recipe})"
+        parser.add_argument("--recipe", default=table.recipe, metavar="NAME", help=about)
+        lists["method"] = ([row.options["method"] for row in table.run_rows()], str)
+    else:
         about = f"data and recipe: {', '.join(RECIPES)}"
         parser.add_argument("--data", required=True, metavar="NAME", help=about)
-    else:
-        parser = _parser(table.name, f"--data-root DIR {usage}", description, FEWSHOT_EXAMPLES, 2)
-        _add_choices(parser, table)
-    _add_list(parser, "--seed", SEEDS, natural)
     if table.axis:
         values = table.axis["values"]
-        _add_list(
-            parser,
-            f"--{table.axis['option']}",
-            values,
-            positive_int if isinstance(values[0], int) else type(values[0]),
+        kind = positive_int if isinstance(values[0], int) else type(values[0])
+        lists[table.axis["option"]] = (values, kind)
+    for name, (usual, kind) in lists.items():
+        about = f"(default: {' '.join(map(str, usual))})"
+        parser.add_argument(
+            f"--{name}", nargs="+", type=kind, default=usual, metavar="X", help=about
         )
     where = table.output or f"results/tables/{table.name if table.recipe else '<data>'}"
     about = f"folder of runs and tables (default: {where})"
@@ -157,29 +198,13 @@ def table_parser(table: Table) -> Parser:
     return parser
 
 
-def _add_choices(parser: Parser, table: Table) -> None:
-    """What may be chosen of a table with a recipe of its own."""
-    about = "folder with the data sets' own folders"
-    parser.add_argument("--data-root", required=True, metavar="DIR", help=about)
-    about = f"recipe, or YAML file, of the options that all runs share (default: {table.recipe})"
-    parser.add_argument("--recipe", default=table.recipe, metavar="NAME", help=about)
-    _add_list(parser, "--method", [row.options["method"] for row in table.run_rows()], str)
-
-
-def _add_list(parser: Parser, name: str, values: list, kind: Callable[[str], object]) -> None:
-    about = f"(default: {' '.join(map(str, values))})"
-    parser.add_argument(name, nargs="+", type=kind, default=values, metavar="X", help=about)
-
-
 def sweep_parser() -> Parser:
     usage = "--output DIR --vary NAME=VALUE,VALUE,... [options of tmkt train]"
     parser = _parser("sweep", usage, SWEEP_DESCRIPTION, SWEEP_EXAMPLES)
     add, name = parser.add_argument, "NAME=VALUE"
     add("--output", required=True, metavar="DIR", help="folder of the jobs and of the table")
-    about = (
-        "values of an option of tmkt train (true, false for a switch), which win over a fixed one"
-    )
+    about = "values of an option of tmkt train (true, false for a switch), over a fixed one"
     add("--vary", action="append", default=[], metavar=f"{name},VALUE,...", help=about)
     about = "what differences are taken to (default: %(default)s)"
-    add("--against", default="=".join(REFERENCE), metavar=name, help=about)
+    add("--against", default="method=baseline", metavar=name, help=about)
     return parser
