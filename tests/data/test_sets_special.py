@@ -26,6 +26,7 @@ from sets import (
     reference,
 )  # fmt: skip
 from standin_cifar10dvs import write_cifar10
+from tmkt_braincog.data.aedat4 import read_aedat4
 from tonic.datasets import CIFAR10DVS
 from tonic.io import read_mnist_file
 from torchvision.datasets import CIFAR10
@@ -44,7 +45,6 @@ from tmkt_braincog.data import (
     nomniglot,
     recordings,
 )
-from tmkt_braincog.data.aedat4 import read_aedat4
 from tmkt_braincog.data.events import read_bin
 from tmkt_braincog.data.frames import apply_mode, to_frames
 from tmkt_braincog.data.splits import directory_order, first_portion, portion_split
