@@ -180,9 +180,9 @@ def test_faq_cka_of_unrelated_features():
 
 def test_faq_where_archives_are_looked_for():
     root, page = Path("DATA"), (DOCS / "faq.md").read_text()
-    assert f"\n{ncaltech101.recordings_folder(root).parent / NCALTECH101.filename}\n" in page
-    assert f"\n{ncaltech101.images_folder(root).parent / ncaltech101.IMAGES_ARCHIVE.name}\n" in page
-    assert f"`{cifar10dvs.recordings_folder(root).with_suffix('.zip')}`" in page
+    assert f"\n{(root / ncaltech101.RECORDINGS).parent / NCALTECH101.filename}\n" in page
+    assert f"\n{(root / ncaltech101.IMAGES).parent / ncaltech101.IMAGES_ARCHIVE.name}\n" in page
+    assert f"`{(root / cifar10dvs.RECORDINGS).with_suffix('.zip')}`" in page
 
 
 def test_faq_the_list_names_every_question():

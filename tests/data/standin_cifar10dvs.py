@@ -18,7 +18,7 @@ import numpy as np
 from aedat4_writer import write_aedat4
 from torchvision.datasets import CIFAR10
 
-from tmkt_braincog.data.cifar10dvs import CLASSES, SENSOR_SIZE, recordings_folder
+from tmkt_braincog.data.cifar10dvs import CLASSES, RECORDINGS, SENSOR_SIZE
 
 
 def write_tree(
@@ -31,7 +31,7 @@ def write_tree(
             them, from the start again at the end.
         images_per_batch: in each of the six files, classes in turn.
     """
-    folder = recordings_folder(root)
+    folder = root / RECORDINGS
     packed = [write_aedat4(folder / "one.aedat4", e, SENSOR_SIZE).read_bytes() for e in events]
     (folder / "one.aedat4").unlink()
     for c, name in enumerate(CLASSES):
@@ -43,7 +43,7 @@ def write_tree(
 
 def recording_path(root: Path, name: str, number: int) -> Path:
     """As the files of the real data set are named."""
-    return recordings_folder(root) / name / f"cifar10_{name}_{number}.aedat4"
+    return root / RECORDINGS / name / f"cifar10_{name}_{number}.aedat4"
 
 
 def write_cifar10(root: Path, per_batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

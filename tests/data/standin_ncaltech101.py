@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from writers import write_bin
 
-from tmkt_braincog.data.ncaltech101 import CLASSES, COUNTS, images_folder, recordings_folder
+from tmkt_braincog.data.ncaltech101 import CLASSES, COUNTS, IMAGES, RECORDINGS
 
 
 def write_tree(root: Path, events: Sequence[np.ndarray], counts: Sequence[int] = COUNTS) -> None:
@@ -26,7 +26,7 @@ def write_tree(root: Path, events: Sequence[np.ndarray], counts: Sequence[int] =
     (root / "one.bin").unlink()
     pictures = [_picture(k) for k in range(10)]
     for c, (name, n) in enumerate(zip(CLASSES, counts, strict=True)):
-        folders = recordings_folder(root) / name, images_folder(root) / name
+        folders = root / RECORDINGS / name, root / IMAGES / name
         for folder in folders:
             folder.mkdir(parents=True)
         for k in range(n):

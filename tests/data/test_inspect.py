@@ -63,7 +63,7 @@ def photographs(tmp_path):
         [offset_events(k) for k in range(10)],
         [counts.get(name, 0) for name in ncaltech101.CLASSES],
     )
-    (ncaltech101.images_folder(tmp_path) / "dolphin" / "image_0003.jpg").unlink()
+    (tmp_path / ncaltech101.IMAGES / "dolphin" / "image_0003.jpg").unlink()
     return tmp_path
 
 
