@@ -162,7 +162,7 @@ def _prepare(files, cache, count):
         return nmnist.read(path)
 
     os.environ["TMKT_CACHE"], os.environ["TMKT_JOBS"] = str(cache), "2"
-    load_recordings(files, FrameSpec(read, 5, 24, reader="counting"), "kill", files[0].parent)
+    load_recordings(files, FrameSpec(read, 5, 24), "kill", files[0].parent)
 
 
 def _written(cache: Path) -> dict[str, bytes]:

@@ -217,7 +217,7 @@ def test_what_cannot_be_is_refused():
         (dict(shots=2, val_portion=0.1), "leave --val-portion away"),
         (dict(traindata_ratio=0.01), "No training recording is left for: a, b, c, d"),
         (dict(val_portion=1.0), "No training recording is left for: a, b, c, d"),
-        (dict(static_images=500), r"--static-images 500: class 0 has only \d+ images"),
+        (dict(static_images=500), r"--static-images 500: class \d has only \d+ images"),
     ):
         with pytest.raises(UserError, match=said):
             make_split(data, options(**changed), 0)
