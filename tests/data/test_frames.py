@@ -35,7 +35,7 @@ def test_equals_tonic_on_short_recordings(n, end_us):
 def test_equals_tonic_on_real_recordings(real_data):
     for path in real_recordings(real_data):
         sensor = (240, 180) if "NCALTECH101" in path.parts else (34, 34)
-        assert_as_tonic(read_bin(path, sensor), 10, sensor)
+        assert_as_tonic(read_bin(path), 10, sensor)
 
 
 def test_known_frames():
