@@ -24,9 +24,7 @@ log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 
-# Raise it when the meaning of cached arrays changes for every user of the cache; a change in one
-# builder belongs into that builder's key.
-CODE_VERSION = 3
+CODE_VERSION = 3  # of all arrays; a change in one builder belongs into that builder's key
 MANIFEST_FILE = "manifest.json"
 
 
@@ -63,11 +61,11 @@ def cached(name: str, key: dict[str, Any], build: Callable[[Writer], None]) -> A
     Args:
         name: what the arrays are, such as ``"nmnist-frames"``; part of the folder's name.
         key: everything the arrays depend on, JSON values only, the builder's version included.
-        build: puts its arrays into the :class:`Writer` that it is given; any dtype but object.
-            Called once at most; what it raises passes, but an OSError is taken for the cache's.
+        build: puts its arrays, of any dtype but object, into the :class:`Writer` that it is given.
 
     Raises:
-        UserError: the cache cannot be written, or its disk is full.
+        UserError: the cache cannot be written, or its disk is full; so is an OSError of ``build``,
+            whose other exceptions pass.
     """
     folder = cache_folder(name, key)
     try:
@@ -165,9 +163,9 @@ def files_digest(files: Sequence[Path], root: Path) -> str:
     digest, problems = hashlib.sha256(), []
     for path in tqdm(files, desc="read files", delay=1):
         try:
+            digest.update(repr(path.relative_to(root).as_posix()).encode())
             with open(path, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-            digest.update(repr(path.relative_to(root).as_posix()).encode() + content)
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             problems.append(f"Cannot read {path}: {error}. Check the folder, or get it again.")
     if problems:

@@ -54,7 +54,6 @@ def load(spec: LoadSpec) -> TransferData:
     images = _find_files(folder, IMAGES, "0.png", IMAGE_SUFFIXES)
     labels, twins = labels_of(recordings), find_twins(recordings, images)
     train, test = split(labels, spec.portion(TRAIN_PORTION))
-    static_train = np.setdiff1d(twins[train], [NO_TWIN])
     unused = len(labels) - len(train) - len(test)
     # The reference takes positions inside the training set for positions among all images.
     pools = [np.flatnonzero(labels[train] == c) for c in range(len(CLASSES))]
@@ -69,7 +68,7 @@ def load(spec: LoadSpec) -> TransferData:
         images=photographs(images, spec, "CEP-DVS", folder, resize_first=False),
         twins=twins,
         split=(train, test),
-        static_train=static_train,
+        static_train=np.setdiff1d(twins[train], [NO_TWIN]),
         published=PublishedDraw(train, test, [pool[pool < len(images)] for pool in pools]),
         remarks=[f"{remark}the published split leaves out 3000 of 10000."] if unused else [],
     )
@@ -90,49 +89,31 @@ def read_shifted(path: Path) -> list[tuple[Events, tuple[int, int]]]:
 
 def _find_files(folder: Path, part: str, example: str, suffixes: Collection[str]) -> list[File]:
     """All recordings, or all images, in the order of the numbers, with the classes of the table."""
-    files = numbered(entries(folder / part, EXPECTED, suffixes), example)
-    if not files:
+    table, found = folder / TABLE, numbered(entries(folder / part, EXPECTED, suffixes), example)
+    if not found:
         raise UserError(f"Found 0 files like {example} in {folder / part}.\n{EXPECTED}")
-    table = folder / TABLE
     try:
         rows = [row for row in table.read_text("utf-8-sig").split("\n")[1:] if row.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {table}: {error}. Text was expected.\n{EXPECTED}") from error
-    files = [file._replace(label=_label(rows, file, table)) for file in files]
+    files = []
+    for _, number, path in found:
+        row = rows[number].strip(" ") if number < len(rows) else "not there"
+        # As in the reference: one white-space character ends a word, and of several each ends one.
+        name = next((word for word in re.split(r"\s", row)[4:] if word), "")
+        if name not in CLASSES:
+            raise UserError(
+                f"{table}, row {number} of {len(rows)} (from 0, behind the header): {row[:200]!r}, "
+                f"fifth word {name[:50]!r}; there, for {path}, one of {', '.join(CLASSES)} was "
+                "expected. Correct the table, or get it again."
+            )
+        files.append(File(CLASSES.index(name), number, path))
     what = "images" if part == IMAGES else "recordings"
     log_found(f"CEP-DVS {what}", files, sum(COUNTS), len(CLASSES))
     return files
 
 
-def _label(rows: list[str], file: File, table: Path) -> int:
-    if file.number >= len(rows):
-        raise UserError(
-            f"{table} has {len(rows)} rows behind its header: none for {file.path}. Get the whole "
-            "table, or remove the file."
-        )
-    row = rows[file.number].strip(" ")
-    # As in the reference: one white-space character ends a word, and of several each ends one.
-    name = next((word for word in re.split(r"\s", row)[4:] if word), "")
-    if name not in CLASSES:
-        raise UserError(
-            f"{table}, row {file.number} (from 0, behind the header), {row[:200]!r}: the fifth "
-            f"word is {name[:50]!r}; one of {', '.join(CLASSES)} was expected there, for "
-            f"{file.path}. Correct the table, or get it again."
-        )
-    return CLASSES.index(name)
-
-
-def fetch(root: Path) -> None:
-    """There is no public link: where something is missing, a UserError says what to get."""
-    parts = [root / "CEP-DVS" / part for part in (RECORDINGS, IMAGES, TABLE)]
-    missing = [str(part) for part in parts if not part.exists()]
-    if missing:
-        raise UserError(
-            f"CEP-DVS cannot be downloaded, and {', '.join(missing)} is missing.\n{EXPECTED}"
-        )
-
-
 NEEDS = "CEP-DVS and its RGB images, by hand; prepare says from where and shows the tree"
 DATASETS.register("CEP-DVS")(
-    DataSet(load, ("RGB-CEP-DVS", "RGBCEPDVS"), "cepdvs", fetch, COUNTS, "by hand", NEEDS)
+    DataSet(load, ("RGB-CEP-DVS", "RGBCEPDVS"), "cepdvs", None, COUNTS, "by hand", NEEDS)
 )

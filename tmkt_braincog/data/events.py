@@ -20,8 +20,6 @@ Events = Mapping[str, np.ndarray]  # or a structured array: indexed by the same 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
 COLUMNS = {"x": np.int16, "y": np.int16, "t": np.int64, "p": np.uint8}
 
-TIMER_MARK_Y = 240  # a record with this y is no event: the sensor's 13-bit timer wrapped
-TIMER_PERIOD_US = 2**13
 MAX_SPAN_US = 3_600_000_000  # recordings of these data sets last seconds
 MAX_SIDE = 2048  # pixels of a sensor; frames of a larger one take gigabytes
 MAT_RANGES = {"x": (0, 2**15 - 1), "y": (0, 2**15 - 1), "ts": (-(2**62), 2**62), "p": (-1, 1)}
@@ -46,22 +44,19 @@ def read_bin(path: str | Path) -> Events:
         raw = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"No recording at {path}, or one that cannot be read: {error}.") from error
-    if not raw.size or raw.size % 5:
-        raise UserError(
-            f"{path} is {'truncated' if raw.size else 'empty'}: {raw.size} bytes; 5 per event were "
-            "expected. Download or copy it again."
-        )
+    if raw.size % 5:
+        raise UserError(f"{path} is truncated: {raw.size} bytes, not 5 per event. Get it again.")
     records = raw.reshape(-1, 5)
     t = (records[:, 2] & 127).astype(np.int64)
     for byte in (3, 4):
         t <<= 8
         t |= records[:, byte]
-    is_mark = records[:, 1] == TIMER_MARK_Y
+    is_mark = records[:, 1] == 240
     if is_mark.any():
-        t += TIMER_PERIOD_US * np.cumsum(is_mark)
+        t += 2**13 * np.cumsum(is_mark)
         records, t = records[~is_mark], t[~is_mark]
     if not len(t):
-        raise UserError(f"{path} holds no event, only timer marks. Download the recording again.")
+        raise UserError(f"{path} is empty, or holds only timer marks. Get it again.")
     x, y = (records[:, column].astype(np.int16) for column in (0, 1))
     return {"x": x, "y": y, "t": t, "p": records[:, 2] >> 7}
 
@@ -144,7 +139,7 @@ def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tup
     x, y, t, p = (events[column] for column in "xytp")
     width, height = sensor_size
     if not len(t):
-        raise UserError(f"{name} holds no event; at least one was expected. Replace the recording.")
+        raise UserError(f"{name} holds no event. Replace the recording.")
     if max(sensor_size) > MAX_SIDE:
         raise UserError(
             f"{name} is of a sensor of {width} x {height} pixels, or has an event far from the "

@@ -5,9 +5,8 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -21,8 +20,7 @@ TRIES = 5  # of every address
 TIMEOUT_SECONDS = 30.0  # a server silent for that long counts as a broken connection
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """A file to fetch: its name, which says how it is packed, urls to try in order, MD5 in hex."""
 
     name: str
@@ -66,10 +64,10 @@ def _install(packed: Path, target: Path, inner: str | None) -> None:
     try:
         log.info("Unpacking %s from %s", target, packed)
         _unpack(packed, unpacked, inner)
-        folders = (path for path in unpacked.rglob(target.name) if path.is_dir())
-        found = min(folders, key=lambda path: len(path.parts), default=None)
-        if found is None:
+        folders = [path for path in unpacked.rglob(target.name) if path.is_dir()]
+        if not folders:
             raise UserError(f"{packed} holds no {target.name}: the archive is another one by now.")
+        found = min(folders, key=lambda path: len(path.parts))
         if real.is_dir():
             for hidden in real.iterdir():
                 hidden.rename(found / hidden.name)

@@ -109,15 +109,15 @@ def read_shifted(path: Path) -> list[tuple[Events, tuple[int, int]]]:
 
 def _without_images(recordings: Sequence[File], images: Sequence[File], root: Path) -> list[str]:
     """A remark where BACKGROUND_Google has no images, as in torchvision's Caltech101."""
-    missing = sorted({r.label for r in recordings} - {i.label for i in images})
-    names = [CLASSES[c] for c in missing]
-    if not names:
-        return []
-    if names != [BACKGROUND]:
+    missing = {r.label for r in recordings} - {i.label for i in images}
+    names = [CLASSES[c] for c in sorted(missing)]
+    if set(names) - {BACKGROUND}:
         raise UserError(
             f"The recordings in {root / RECORDINGS} are of classes that have no image in "
             f"{root / IMAGES}: {', '.join(names)}. Add the images, or remove these recordings."
         )
+    if not names:
+        return []
     left_out = sum(r.label in missing for r in recordings)
     return [
         f"{left_out} recordings of {BACKGROUND} are left out: their images are missing, as in "

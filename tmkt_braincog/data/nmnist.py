@@ -35,22 +35,21 @@ def load(spec: LoadSpec) -> TransferData:
     set first. Recording k of a split is of its image k - 1; a label that differs is an error.
     """
     root = spec.folder("nmnist", EXPECTED, own_split=True)
-    parts = [_find_recordings(root, split) for split in FULL_COUNTS]
     images, n_train = read_mnist(root)
-    halves = images.labels[:n_train], images.labels[n_train:]
-    twins = [find_twins(files, labels) for files, labels in zip(parts, halves, strict=True)]
-    train, test = np.split(np.arange(sum(map(len, parts))), [len(parts[0])])
+    train, test = (_find_recordings(root, split) for split in FULL_COUNTS)
+    twins = _twins(train, images.labels[:n_train]), _twins(test, images.labels[n_train:])
+    every = np.arange(len(train) + len(test))
     return assemble(
         "mnist",
         "nmnist",
         CLASSES,
         root=root,
-        recordings=[*parts[0], *parts[1]],
+        recordings=[*train, *test],
         names=root / "NMNIST",
         frames=FrameSpec(read, spec.steps, mode=spec.mode),
         images=images,
         twins=np.concatenate([twins[0], n_train + twins[1]]),
-        split=(train, test),
+        split=(every[: len(train)], every[len(train) :]),
         static_train=np.arange(n_train),
     )
 
@@ -81,7 +80,7 @@ def read_mnist(root: Path) -> tuple[Images, int]:
     return Images(pixels.numpy(), labels.long().numpy()), len(parts[0].data)
 
 
-def find_twins(recordings: Sequence[File], labels: np.ndarray) -> np.ndarray:
+def _twins(recordings: Sequence[File], labels: np.ndarray) -> np.ndarray:
     """``[R]`` int64: number k shows image k - 1 of those of its split, which have these labels."""
     for digit, number, path in recordings:
         shown = labels[number - 1] if 1 <= number <= len(labels) else "not there"

@@ -167,14 +167,12 @@ def published_pools(names: Sequence[str]) -> list[np.ndarray]:
 
 
 def fetch(root: Path) -> None:
-    """Omniglot; a UserError where N-Omniglot, which has to be fetched by hand, is not there."""
+    """Omniglot; the recordings have no direct link."""
     from torchvision.datasets import Omniglot
 
     for name, md5 in Omniglot.zips_md5.items():
         archive = Archive(f"{name}.zip", (f"{Omniglot.download_url_prefix}/{name}.zip",), md5)
         install(archive, {root / Omniglot.folder / name: None}, EXPECTED)
-    for part in CHARACTERS:
-        entries(root / RECORDINGS.format(part), EXPECTED)
 
 
 NEEDS = "N-Omniglot, from figshare by hand; prepare downloads Omniglot and shows the tree"

@@ -74,7 +74,7 @@ def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None
             waiting: deque[Future] = deque()
             while todo or waiting:
                 while todo and len(waiting) <= ahead:
-                    waiting.append(pool.submit(_run, todo.popleft()))
+                    waiting.append(pool.submit(_read, todo.popleft()))
                 yield from waiting.popleft().result()
                 done += 1
             return
@@ -85,7 +85,7 @@ def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None
 
 def _alone(decode: Decode, path: Path) -> Any:
     with suppress(BrokenProcessPool), _pool(decode, 1) as pool:
-        return pool.submit(_result, path).result()
+        return pool.submit(_read, [path]).result()[0]
     return _Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again."
@@ -125,11 +125,11 @@ def _limit(what: int, most: int) -> None:
         resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
-def _run(files: Sequence[Path]) -> list[Any]:
-    return list(map(_result, files))
+def _read(files: Sequence[Path]) -> list[Any]:
+    return list(map(_read_one, files))
 
 
-def _result(path: Path) -> Any:
+def _read_one(path: Path) -> Any:
     _limit(resource.RLIMIT_CPU, int(time.process_time()) + MAX_SECONDS)
     try:
         return _decode(path)

@@ -74,10 +74,8 @@ def load_recordings(
     Returns:
         Frames, memory-mapped: uint8 counts (int16 or int32 where one is too large), channel 0 OFF,
         1 ON; float32 where resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last
-        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events.
-
-    Raises:
-        UserError: files that are missing, damaged, or have events outside the sensor: all of them.
+        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events. Files that
+        are missing, damaged, or have events outside the sensor are one :class:`UserError`.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
     arrays = cached(f"{name}-frames", key, partial(_build, files=files, spec=spec, name=name))

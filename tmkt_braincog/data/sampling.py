@@ -26,8 +26,7 @@ def epoch_batches(
         sampling: ``shuffle`` (permutations, one after another) or ``balanced`` (classes equally
             likely, with replacement).
 
-    Raises:
-        UserError: fewer items than one batch.
+    Fewer items than one batch are a UserError.
     """
     n = len(labels)
     size = epoch_size or n

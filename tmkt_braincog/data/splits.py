@@ -59,8 +59,7 @@ def portion_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
-    Raises:
-        UserError: nothing would be left on one side; it names the published portion, ``default``.
+    Nothing left on one side is a UserError; it names the published portion, ``default``.
     """
     train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
     if not len(train) or not len(test):
@@ -85,9 +84,7 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion``, ``--protocol``
     and ``--static-images``; what these choose by the seed is the same for all methods.
 
-    Raises:
-        UserError: more shots or images than there are, options that exclude each other, nothing
-            left to train on.
+    More shots or images than there are, or nothing left to train on, is a UserError.
     """
     labels = data.labels.numpy()
     drawn_from = data.published if options.protocol == "he2024" and data.published else data

@@ -77,8 +77,7 @@ def find_files(
 def numbered(paths: Sequence[Path], example: str) -> list[File]:
     """Files or folders by the number in their names, label 0.
 
-    Raises:
-        UserError: a name unlike the example, see :func:`find_files`, or two of a number.
+    A name unlike the example, see :func:`find_files`, or two of a number are a UserError.
     """
     around = re.split(r"[0-9]+(?=[^0-9]*$)", Path(example).stem)
     before, after = (re.escape(text).replace(r"\*", ".*") for text in around)
@@ -86,9 +85,8 @@ def numbered(paths: Sequence[Path], example: str) -> list[File]:
     for path in paths:
         match = re.fullmatch(f"{before}([0-9]{{1,9}}){after}", path.stem)
         if match is None:
-            raise UserError(
-                f"Found {path}; a name like {example} was expected. Rename or remove it."
-            )
+            text = f"Found {path}; a name like {example} was expected. Rename or remove it."
+            raise UserError(text)
         files.append(File(0, int(match[1]), path))
     check_unique(files := sorted(files))
     return files
