@@ -94,7 +94,7 @@ FAULTS = {
         (cut(f"{IMG}/7.png", 300), r"Cannot read .*data/img/7\.png"),
         (remove(TABLE), r"Cannot read .*pathFile\.csv.*\nExpected:"),
         (write(TABLE, b"\xff\xfe\x00\x9f" * 9), r"Cannot read .*pathFile\.csv"),
-        (lambda root: write_table(root / "CEP-DVS", CEP_LABELS[:18]), r"row 18 of 18 .*not there.*18\.mat"),
+        (lambda root: write_table(root / "CEP-DVS", CEP_LABELS[:18]), r"row 18 of 18 .*not there"),
         (row(5, "5 img 5.png cifar100 whales"),
          r"row 5 of 19 .*'5 img 5\.png cifar100 whales', fifth word 'whales'; there, for .*5\.mat, "
          "one of aquatic_mammals, fish, .*vehicles_2 was expected"),

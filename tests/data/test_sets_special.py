@@ -1,6 +1,5 @@
 """What one recorded set has and the others have not: draws, tables, archives, real files."""
 
-import logging
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,7 +11,7 @@ import standin_ncaltech101
 import standin_nomniglot
 import torch
 from PIL import Image
-from sets import CASES, CEP_LABELS, DRAWN, STROKES, offset_events, reference
+from sets import CASES, CEP_LABELS, STROKES, offset_events, reference
 from standin_cifar10dvs import write_cifar10
 from tonic.datasets import CIFAR10DVS
 from tonic.io import read_mnist_file
@@ -163,31 +162,6 @@ def test_cifar10_dvs_pairs_class_c_with_the_airplane_c(trees):
 # N-MNIST and N-Caltech101
 
 
-@pytest.mark.parametrize("case", [NMNIST, NCALTECH, NOMNIGLOT], ids=lambda case: case.name)
-def test_unsorted_events_are_sorted_with_one_warning_also_from_the_cache(case, copy_of, caplog):
-    root = copy_of(case.name)
-    expected = case.load(root).frames
-    if case is NOMNIGLOT:
-        events, at = standin_nomniglot.mirrored(STROKES, 1), 700
-        path = next((root / case.folders[0]).rglob("0001.aedat4"))
-    else:
-        events = case.events(*case.files[0]).copy()
-        at = int(np.argmax(np.diff(events["t"]) > 0))
-        path = root / case.folders[0] / case.names[0].removeprefix("Train/")
-    assert events["t"][at] < events["t"][at + 1]
-    events[[at, at + 1]] = events[[at + 1, at]]
-    if case is NOMNIGLOT:
-        path.write_bytes(standin_nomniglot.recording(events))
-    else:
-        write_bin(path, events)
-    for _ in range(2):
-        caplog.clear()
-        assert torch.equal(case.load(root).frames, expected)
-        warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        said = "1 events in 1 recordings were out of order in time; they were sorted."
-        assert warnings == [f"{case.name}: {said}"]
-
-
 def test_numbers_are_compared_as_numbers(copy_of):
     for case, old, new in (
         (NCALTECH, "NCALTECH101/Caltech101/dolphin/image_0002.bin", "image_2.bin"),
@@ -317,14 +291,6 @@ def test_pictures_with_other_checksums_are_read_again_or_refused(copy_of):
 # N-Omniglot
 
 
-def test_binary_frames(trees):
-    data = nomniglot.load(LoadSpec(trees("N-OMNIGLOT"), 3, 28, mode="event"))
-    for r in range(0, 140, 23):
-        expected = reference(NOMNIGLOT.events(*DRAWN[r]), NOMNIGLOT, 3, 28, "event")
-        torch.testing.assert_close(data.frames[r], expected, rtol=1e-6, atol=1e-6)
-    assert data.statistics["n_events"].sum() == 7 * 5999  # the last event of all is in no drawing
-
-
 def test_frames_are_those_of_the_publishers_code_but_for_the_last_events(trees):
     from braincog.datasets.NOmniglot.utils import integrate_events_to_frames
 
@@ -345,18 +311,6 @@ def test_a_table_that_changes_is_read_again(copy_of):
     next(root.rglob("0005.csv")).write_text(standin_nomniglot.times_table(times))
     same = (NOMNIGLOT.load(root).frames == before.frames).flatten(1).all(1)
     assert same.tolist() == [r != 4 * 20 + 7 for r in range(140)]
-
-
-def test_the_full_tree_of_n_omniglot_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(nomniglot, "CHARACTERS", {"background": 964, "evaluation": 659})
-    found = []
-    for folder in (nomniglot.RECORDINGS, nomniglot.IMAGES):
-        for part, n in nomniglot.CHARACTERS.items():
-            for alphabet, character in standin_nomniglot.character_names(part, n):
-                (tmp_path / folder.format(part) / alphabet / character).mkdir(parents=True)
-        found.append(nomniglot.find_characters(tmp_path, folder))
-    nomniglot.check_complete(*found)
-    assert len(found[0]) == 1623 and len({name.rpartition("/")[0] for name in found[1]}) == 50
 
 
 # Archives
