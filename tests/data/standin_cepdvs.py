@@ -20,7 +20,7 @@ def write_tree(
     per_class: int = 500,
     labels: Sequence[int] | None = None,
 ) -> Path:
-    """``root/CEP-DVS``: recording k has the events ``k % len(events)``, classes in turn or given."""
+    """``root/CEP-DVS``: recording k has the events ``k % len(events)``; or given labels."""
     labels = np.repeat(np.arange(len(CLASSES)), per_class) if labels is None else np.asarray(labels)
     folder = root / "CEP-DVS"
     recordings, images = folder / "data" / "MAT" / "img", folder / "data" / "img"

@@ -161,8 +161,9 @@ def test_a_broken_connection_is_tried_again_from_there_and_then_the_next_address
     server.breaks = 2
     install(server.archive(urls=("gone", "data.zip")), {target: None}, "tree")
     assert_installed(target)
-    assert server.asked[:2] == [("gone", None), ("data.zip", None)]
-    starts = [int(asked[6:-1]) for _, asked in server.asked[2:]]
+    asked = [asked for name, asked in server.asked if name != "gone"]
+    assert server.asked[0] == ("gone", None) and asked[0] is None
+    starts = [int(range_[6:-1]) for range_ in asked[1:]]
     assert len(starts) == 2 and 0 < starts[0] < starts[1]
 
 
@@ -171,7 +172,7 @@ def test_a_killed_download_is_carried_on(server, archive, target):
     server.go_on.clear()
     process = FORK.Process(target=install, args=(archive, {target: None}, "tree"))
     process.start()
-    part = target.parent / ".data.zip.part" / "part"
+    part = target.parent / ".data.zip.part"
     wait_until(lambda: part.exists() and part.stat().st_size)
     os.kill(process.pid, signal.SIGKILL)
     process.join()

@@ -5,10 +5,9 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from ..errors import UserError
 from ..version import VERSION
@@ -16,8 +15,7 @@ from .cache import only_one
 
 log = logging.getLogger(__name__)
 
-TRIES = 5  # of every address
-TIMEOUT_SECONDS = 30.0  # a server silent for that long counts as a broken connection
+TRIES = 3  # of every address
 
 
 class Archive(NamedTuple):
@@ -66,7 +64,7 @@ def _install(packed: Path, target: Path, inner: str | None) -> None:
         _unpack(packed, unpacked, inner)
         folders = [path for path in unpacked.rglob(target.name) if path.is_dir()]
         if not folders:
-            raise UserError(f"{packed} holds no {target.name}: the archive is another one by now.")
+            raise UserError(f"{packed} holds no {target.name}; it is another archive by now.")
         found = min(folders, key=lambda path: len(path.parts))
         if real.is_dir():
             for hidden in real.iterdir():
@@ -83,9 +81,7 @@ def _unpack(packed: Path, folder: Path, inner: str | None) -> None:
             with zipfile.ZipFile(packed) as outer:
                 name = next((n for n in outer.namelist() if Path(n).name == inner), None)
                 if name is None:
-                    raise UserError(
-                        f"{packed} holds no {inner}: the archive is another one by now."
-                    )
+                    raise UserError(f"{packed} holds no {inner}; it is another archive by now.")
                 packed = Path(outer.extract(name, folder))
         options: dict[str, Any] = {} if packed.suffix == ".zip" else {"filter": "data"}
         shutil.unpack_archive(packed, folder, **options)
@@ -107,7 +103,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
     import pooch
     import requests
 
-    path, store = folder / archive.name, folder / f".{archive.name}.part"
+    path, part = folder / archive.name, folder / f".{archive.name}.part"
+    wrong: set[str] = set()
     if path.exists():
         if (seen := pooch.file_hash(str(path), "md5")) == archive.md5:
             return path
@@ -115,41 +112,27 @@ def fetch(archive: Archive, folder: Path) -> Path:
             f"{path} is there already, but its MD5 is {seen}; expected {archive.md5}. Remove it, "
             "then run again to download it."
         )
-    last = None
-    for url in archive.urls:
-        for _ in range(TRIES):
-            try:
-                known = f"md5:{archive.md5}"
-                pooch.retrieve(url, known, archive.name, store, downloader=_download)
-                os.replace(store / archive.name, path)
-                shutil.rmtree(store, ignore_errors=True)
-                return path
-            except (requests.RequestException, ValueError) as error:
-                log.warning("No %s from %s: %s", archive.name, url, error)
-                last = error
-                if isinstance(error, ValueError | requests.HTTPError):
-                    break  # another checksum, or no such file
+    for url, _ in product(archive.urls, range(TRIES)):
+        if url in wrong:
+            continue
+        try:
+            with open(part, "ab") as file:
+                done = file.tell()
+                headers = {"Range": f"bytes={done}-"} if done else {}
+                headers |= {"User-Agent": f"tmkt-braincog/{VERSION}", "Accept-Encoding": "identity"}
+                pooch.HTTPDownloader(progressbar=True, headers=headers)(url, file, None)
+            if (seen := pooch.file_hash(str(part), "md5")) == archive.md5:
+                return part.rename(path)
+            last = f"the MD5 of what it gives is {seen}; expected {archive.md5}"
+            part.unlink()  # another file, or bytes of two downloads that do not fit together
+            if not done:
+                wrong.add(url)
+        except requests.RequestException as error:
+            last = str(error)
+            if getattr(error.response, "status_code", None) == 416:  # it has not so many bytes
+                part.unlink()
+        log.warning("No %s from %s: %s", archive.name, url, last)
     raise UserError(
         f"Cannot download it. Tried {', '.join(archive.urls)}; the last error: {last}. Run again, "
         f"or get the file by other means and put it at {path}."
     )
-
-
-def _download(url: str, output: str, pooch: Any) -> None:
-    """For pooch, whose checksum tells whether bytes of two calls fit together."""
-    import requests
-
-    part = Path(output).with_name("part")
-    done = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": f"tmkt-braincog/{VERSION}", "Accept-Encoding": "identity"}
-    headers |= {"Range": f"bytes={done}-"} if done else {}
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
-        if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole
-            answer.raise_for_status()
-            done *= answer.status_code == requests.codes.partial_content
-            total = done + int(answer.headers.get("Content-Length", 0))
-            bar = tqdm(desc=url, initial=done, total=total or None, unit="B", unit_scale=True)
-            with open(part, "ab" if done else "wb") as file, bar:
-                for block in answer.iter_content(1 << 16):
-                    bar.update(file.write(block))
-    os.replace(part, output)
