@@ -20,14 +20,9 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
     ``(t_last - t_first) // T`` us, so the up to T - 1 us left over, with the last event, are in no
     frame; a recording shorter than T us gives frames of zeros.
 
-    Args:
-        events: made fit by :func:`~tmkt_braincog.data.events.check_events`.
-        n_time_bins: T >= 1; else, or without events, a :class:`UserError`.
-        sensor_size: (W, H) in pixels.
-
-    Returns:
-        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON; int32 where one exceeds 32767, where
-        tonic's wrap around.
+    Takes events made fit by :func:`~tmkt_braincog.data.events.check_events`, T >= 1 and (W, H) in
+    pixels; T < 1 or no events is a :class:`UserError`. Gives ``[T, 2, H, W]`` int16 counts, channel
+    0 OFF, 1 ON; int32 where one exceeds 32767, where tonic's wrap around.
     """
     x, y, t, p = (events[column] for column in "xytp")
     if n_time_bins < 1 or not len(t):

@@ -132,7 +132,6 @@ def _choose(
 def _static_pools(
     data: TransferData, options: Namespace, seed: int, val: np.ndarray, test: np.ndarray
 ) -> list[np.ndarray]:
-    """Per class the images that may be drawn."""
     if options.protocol == "he2024":
         pools = data.published.pools if data.published else data.pools(data.static_train)
     else:
@@ -160,7 +159,7 @@ def _twins(data: TransferData, recordings: np.ndarray) -> np.ndarray:
 
 
 def _replaced(pool: np.ndarray, twins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pool with as many of its images replaced by twins as there are, or as it holds."""
+    """With twins in place of as many of its images."""
     twins = rng.permutation(twins)[: len(pool)]
     return np.sort(np.concatenate([twins, rng.permutation(pool)[len(twins) :]]))
 

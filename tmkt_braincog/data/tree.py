@@ -85,8 +85,7 @@ def numbered(paths: Sequence[Path], example: str) -> list[File]:
     for path in paths:
         match = re.fullmatch(f"{before}([0-9]{{1,9}}){after}", path.stem)
         if match is None:
-            text = f"Found {path}; a name like {example} was expected. Rename or remove it."
-            raise UserError(text)
+            raise UserError(f"Found {path}; a name like {example} was expected. Rename it.")
         files.append(File(0, int(match[1]), path))
     check_unique(files := sorted(files))
     return files
