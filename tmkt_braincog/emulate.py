@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import inspect_picture
 from .data import TransferData
 from .data.emulator import EventCamera, emulate
 from .data.events import columns, to_bin
 from .data.frames import to_frames
 from .data.images import load_images
-from .data.ncaltech101 import recordings_folder
+from .data.ncaltech101 import RECORDINGS
 from .data.parallel import decode_files
 from .data.tree import File, entries, labels_of, listed
 from .encodings.saccade import source_camera
 from .errors import UserError
 from .files import replacing
-from .inspect_picture import check_path, save_picture
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 AT_ONCE = 16  # images in one message to a process
@@ -41,8 +41,8 @@ def emulate_folder(args: Namespace) -> None:
             f"A sensor of {camera.sensor[0]} x {camera.sensor[1]} pixels for images of {side} x "
             f"{side}: .bin files hold at most 239, and --size gives both."
         )
-    output, picture = recordings_folder(args.output), args.output / "recordings.png"
-    check_path(picture, args.force)
+    output, picture = args.output / RECORDINGS, args.output / "recordings.png"
+    inspect_picture.check_path(picture, args.force)
     targets = [output / classes[f.label] / f"{f.path.stem}.bin" for f in files]
     there = [path for path in targets if path.exists()]
     if there and not args.force:
@@ -61,7 +61,7 @@ def emulate_folder(args: Namespace) -> None:
         return sum(map(len, made))
 
     n_events = sum(decode_files(record, range(0, len(files), AT_ONCE), "emulating"))
-    save_picture(_shown(files, classes, images, camera), picture, SHOWN)
+    inspect_picture.save(_shown(files, classes, images, camera), picture, SHOWN)
     print(
         f"{len(files):,} recordings of {len(classes)} classes, {n_events / len(files):,.0f} events "
         f"each, sensor {side} x {side}, {camera.duration_us / 1000:g} ms, emulated.\nWritten: "

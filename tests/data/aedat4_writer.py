@@ -27,32 +27,25 @@ def write_aedat4(
     table: bool = True,
     streams: Sequence[tuple[int, str]] = ((0, "EVTS"),),
 ) -> Path:
-    """One recording.
+    """One recording: events (x, y, t, p) are of the first of the (id, type) ``streams``.
 
-    Args:
-        events: ``[E]`` with fields x, y, t (us) and p.
-        sensor_size: (W, H) in the description of every stream of events.
-        per_packet: events in a packet.
-        table: False: no data table and no position of it, as in a recording that was not closed.
-        streams: (id, type) of the streams described; the events are of the first.
+    ``table`` False: no data table and no position of it, as in a recording that was not closed.
     """
     parts = [events[i : i + per_packet] for i in range(0, len(events), per_packet)]
     packets = b"".join(packet(streams[0][0], event_packet(part)) for part in parts)
     text = description(sensor_size, streams)
     position = len(header(text, 0)) + len(packets) if table else NO_TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        header(text, position) + packets + (prefixed(b"FTAB", vector(0)) if table else b"")
-    )
+    end = prefixed(b"FTAB", vector(0)) if table else b""
+    path.write_bytes(header(text, position) + packets + end)
     return path
 
 
 def header(text: str, table_position: int, compression: int = 0) -> bytes:
     """Magic line and ``IOHE``; compression 0 none, 1 LZ4, 3 Zstandard."""
     raw = text.encode()
-    table = struct.pack(
-        "<5H2xiiqiI", 10, 20, 4, 8, 16, 12, compression, table_position, 4, len(raw)
-    )
+    sizes = 10, 20, 4, 8, 16, 12, compression, table_position, 4, len(raw)
+    table = struct.pack("<5H2xiiqiI", *sizes)
     return MAGIC + prefixed(b"IOHE", table + raw + b"\0", root=20)
 
 

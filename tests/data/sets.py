@@ -107,8 +107,8 @@ shown, recorded = (
 def write_caltech(root: Path) -> None:
     counts = [CALTECH.get(c, 0) for c in range(101)]
     standin_ncaltech101.write_tree(root, OFFSET, counts)
-    (ncaltech101.recordings_folder(root) / "accordion" / "image_0001.bin").unlink()
-    (ncaltech101.images_folder(root) / "dolphin" / "image_0004.jpg").unlink()
+    (root / ncaltech101.RECORDINGS / "accordion" / "image_0001.bin").unlink()
+    (root / ncaltech101.IMAGES / "dolphin" / "image_0004.jpg").unlink()
 
 
 NCALTECH = Case(

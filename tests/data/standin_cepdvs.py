@@ -1,8 +1,4 @@
-"""A stand-in for CEP-DVS: given events in its schema, images that are patterns of their class.
-
-Not CEP-DVS: no real recording could be had. Only the tree, the formats and the numbers of files are
-its own.
-"""
+"""A stand-in for CEP-DVS: its tree and schema, given events, images that are patterns."""
 
 import io
 from collections.abc import Sequence
@@ -24,23 +20,16 @@ def write_tree(
     per_class: int = 500,
     labels: Sequence[int] | None = None,
 ) -> Path:
-    """``root/CEP-DVS`` with recordings and images 0, 1, ... and their table; returns that folder.
-
-    Args:
-        events: recordings with x, y, t (us) and p in {0, 1}; recording k has the events ``k %
-        len(events)``.
-        per_class: recordings of each of the 20 classes, one class after the other.
-        labels: of all recordings, instead.
-    """
+    """``root/CEP-DVS``: recording k has the events ``k % len(events)``; or given labels."""
     labels = np.repeat(np.arange(len(CLASSES)), per_class) if labels is None else np.asarray(labels)
     folder = root / "CEP-DVS"
     recordings, images = folder / "data" / "MAT" / "img", folder / "data" / "img"
-    for made in (recordings, images):
-        made.mkdir(parents=True, exist_ok=True)
+    recordings.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     packed = [mat_bytes(e) for e in events]
     for k, label in enumerate(labels.tolist()):
         (recordings / f"{k}.mat").write_bytes(packed[k % len(packed)])
-        (images / f"{k}.png").write_bytes(png_bytes(picture(k, label)))
+        Image.fromarray(picture(k, label)).save(images / f"{k}.png", compress_level=1)
     write_table(folder, labels)
     return folder
 
@@ -54,12 +43,8 @@ def write_table(folder: Path, labels: Sequence[int]) -> None:
 def columns(events: np.ndarray) -> dict[str, np.ndarray]:
     """``[E, 1]`` each, p in {-1, 1}, times as MATLAB's own type."""
     p = np.where(np.asarray(events["p"]) > 0, 1, -1)
-    found = {
-        "x": np.uint16(events["x"]),
-        "y": np.uint16(events["y"]),
-        "ts": np.float64(events["t"]),
-        "p": np.int8(p),
-    }
+    found = {"x": np.uint16(events["x"]), "y": np.uint16(events["y"])}
+    found |= {"ts": np.float64(events["t"]), "p": np.int8(p)}
     return {name: column[:, None] for name, column in found.items()}
 
 
@@ -77,9 +62,3 @@ def picture(number: int, label: int) -> np.ndarray:
     stripes = 90 + 80 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / 2)
     noise = np.random.default_rng(number).integers(0, 80, (IMAGE_SIZE, IMAGE_SIZE, 3))
     return (stripes[..., None] + noise).astype(np.uint8)
-
-
-def png_bytes(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()

@@ -1,8 +1,5 @@
 """A stand-in for CIFAR10-DVS and CIFAR-10: given events and random pictures in the real formats.
 
-Neither data set: no real recording could be had. Only the tree, the formats and the numbers of
-files are theirs.
-
 torchvision compares CIFAR-10's files with the checksums of the real ones. :func:`unchecked`
 switches that off in this process. Another process reads a stand-in only from the cache: load it
 once under :func:`unchecked` with the same ``TMKT_CACHE``, size and colour option.
@@ -18,20 +15,14 @@ import numpy as np
 from aedat4_writer import write_aedat4
 from torchvision.datasets import CIFAR10
 
-from tmkt_braincog.data.cifar10dvs import CLASSES, SENSOR_SIZE, recordings_folder
+from tmkt_braincog.data.cifar10dvs import CLASSES, RECORDINGS, SENSOR_SIZE
 
 
 def write_tree(
     root: Path, events: Sequence[np.ndarray], per_class: int = 1000, images_per_batch: int = 100
 ) -> None:
-    """``per_class`` recordings of each class, and ``root/cifar-10-batches-py``.
-
-    Args:
-        events: recordings with x, y < 128, t (us) and p; recording k of class c has number c + k of
-            them, from the start again at the end.
-        images_per_batch: in each of the six files, classes in turn.
-    """
-    folder = recordings_folder(root)
+    """Recording k of class c has events number c + k, from the start again at the end."""
+    folder = root / RECORDINGS
     packed = [write_aedat4(folder / "one.aedat4", e, SENSOR_SIZE).read_bytes() for e in events]
     (folder / "one.aedat4").unlink()
     for c, name in enumerate(CLASSES):
@@ -43,7 +34,7 @@ def write_tree(
 
 def recording_path(root: Path, name: str, number: int) -> Path:
     """As the files of the real data set are named."""
-    return recordings_folder(root) / name / f"cifar10_{name}_{number}.aedat4"
+    return root / RECORDINGS / name / f"cifar10_{name}_{number}.aedat4"
 
 
 def write_cifar10(root: Path, per_batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

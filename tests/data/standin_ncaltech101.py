@@ -1,8 +1,4 @@
-"""A stand-in for N-Caltech101 and Caltech-101: given events and random pictures as JPEG.
-
-Neither data set: only the tree, the file names and formats, and the numbers of files per class are
-theirs.
-"""
+"""A stand-in for N-Caltech101 and Caltech-101: given events and random pictures as JPEG."""
 
 import io
 from collections.abc import Sequence
@@ -12,21 +8,16 @@ import numpy as np
 from PIL import Image
 from writers import write_bin
 
-from tmkt_braincog.data.ncaltech101 import CLASSES, COUNTS, images_folder, recordings_folder
+from tmkt_braincog.data.ncaltech101 import CLASSES, COUNTS, IMAGES, RECORDINGS
 
 
 def write_tree(root: Path, events: Sequence[np.ndarray], counts: Sequence[int] = COUNTS) -> None:
-    """``root/NCALTECH101`` and ``root/caltech101`` with ``counts`` recordings and images per class.
-
-    Args:
-        events: recordings with x, y < 240, t (us) and p; recording k of class c has number c + k of
-            them, from the start again at the end.
-    """
+    """Recording k of class c has events number c + k, from the start again at the end."""
     packed = [write_bin(root / "one.bin", e).read_bytes() for e in events]
     (root / "one.bin").unlink()
     pictures = [_picture(k) for k in range(10)]
     for c, (name, n) in enumerate(zip(CLASSES, counts, strict=True)):
-        folders = recordings_folder(root) / name, images_folder(root) / name
+        folders = root / RECORDINGS / name, root / IMAGES / name
         for folder in folders:
             folder.mkdir(parents=True)
         for k in range(n):

@@ -24,17 +24,13 @@ def write_tree(
     characters_background: int = 964,
     characters_evaluation: int = 659,
 ) -> None:
-    """``root/NOmniglot`` and ``root/omniglot-py``.
+    """``root/NOmniglot`` and ``root/omniglot-py``, characters over at most 30 and 20 alphabets.
 
     Args:
-        events: ``[E]`` x, y, t, p of the DAVIS346, sorted; each of a recording's 20 drawings gets E
-        / 20 of them.
-        characters_background, characters_evaluation: over at most 30 and 20 alphabets.
+        events: sorted, of the DAVIS346; each of a recording's 20 drawings gets E / 20 of them.
     """
-    recordings, table = (
-        [recording(mirrored(events, v)) for v in range(4)],
-        times_table(drawing_times(events)),
-    )
+    recordings = [recording(mirrored(events, v)) for v in range(4)]
+    table = times_table(drawing_times(events))
     images = [[png(stroke(v, drawer)) for drawer in range(DRAWINGS)] for v in range(4)]
     number = 0
     for part, n in (("background", characters_background), ("evaluation", characters_evaluation)):

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from tonic.transforms import ToFrame
 from writers import random_events, structured, write_bin
 
-from tmkt_braincog.data import digest, parallel, recordings
+from tmkt_braincog.data import cache, parallel, recordings
+from tmkt_braincog.data.cache import files_digest
 from tmkt_braincog.data.events import read_bin
-from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.data.parallel import decode_files
-from tmkt_braincog.data.recordings import FrameSpec, files_digest, load_recordings
+from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.errors import UserError
 
 SENSOR = (34, 34)
@@ -43,16 +43,16 @@ def load(files, reader=read, steps=3, **options):
     return load_recordings(files, FrameSpec(reader, steps, **options), "test", files[0].parent)
 
 
-def counts(path, steps=3):
-    return ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=steps)(structured(read_bin(path)))
+def counts(events, steps=3):
+    return ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=steps)(structured(events))
 
 
 def test_frames_and_statistics(files):
     frames, statistics = load(files)
     assert frames.dtype == np.uint8
     for i, path in enumerate(files):
-        np.testing.assert_array_equal(frames[i], counts(path))
         events = read_bin(path)
+        np.testing.assert_array_equal(frames[i], counts(events))
         assert statistics["n_events"][i] == 200 + i
         assert statistics["duration_us"][i] == events["t"][-1] - events["t"][0]
     assert set(statistics["width"].tolist()) == set(statistics["height"].tolist()) == {34}
@@ -63,40 +63,29 @@ def test_frames_and_statistics(files):
 def test_mode_then_crop_then_size(files, mode):
     frames, _ = load(files, mode=mode, crop=(2, 32, 4, 30), size=16)
     for i, path in enumerate(files):
-        expected = torch.from_numpy(counts(path)).float()
+        expected = torch.from_numpy(counts(read_bin(path))).float()
         if mode == "event":
             expected = (expected > 0).float()
         if mode == "frequency":
             expected = expected / expected.amax((-2, -1), keepdim=True)
-        expected = F.interpolate(
-            expected[..., 2:32, 4:30], size=(16, 16), mode="bilinear", align_corners=True
-        )
+        expected = F.interpolate(expected[..., 2:32, 4:30], (16, 16), None, "bilinear", True)
         torch.testing.assert_close(torch.from_numpy(frames[i]), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_several_recordings_per_file(files):
     frames, statistics = load(files, read_halves, per_file=2)
-    assert frames.shape[0] == 12
-    for i, path in enumerate(files):
-        for part, (events, _) in enumerate(read_halves(path)):
-            expected = ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=3)(structured(events))
-            np.testing.assert_array_equal(frames[2 * i + part], expected)
-    assert statistics["n_events"].sum() == sum(200 + i for i in range(6))
-    with pytest.raises(UserError, match=r"0\.bin holds 2 recordings; 3 were expected"):
-        load(files, read_halves, per_file=3)
+    halves = [events for path in files for events, _ in read_halves(path)]
+    np.testing.assert_array_equal(frames, np.stack([counts(events) for events in halves]))
+    assert statistics["n_events"].tolist() == [len(events["t"]) for events in halves]
 
 
-def test_everything_that_shapes_frames_is_in_the_key(files):
-    specs = [
-        FrameSpec(read, 3), FrameSpec(read, 4), FrameSpec(read, 3, size=16),
-        FrameSpec(read, 3, mode="event"), FrameSpec(read, 3, crop=(0, 20, 0, 20)),
-        FrameSpec(read_halves, 3, per_file=2), FrameSpec(read, 3, version=2),
+def test_everything_that_shapes_frames_is_in_the_key():
+    changes = [
+        {}, {"steps": 4}, {"size": 16}, {"mode": "event"}, {"crop": (0, 20, 0, 20)},
+        {"read": read_halves}, {"per_file": 2}, {"version": 2},
     ]  # fmt: skip
+    specs = [FrameSpec(**{"read": read, "steps": 3} | changed) for changed in changes]
     assert len({str(spec.key()) for spec in specs}) == len(specs)
-
-
-def test_the_name_in_the_key_can_be_given(files):
-    assert FrameSpec(read, 3, reader="atis").key() == FrameSpec(read_halves, 3, reader="atis").key()
 
 
 def test_digest_follows_names_and_contents_but_neither_times_nor_the_place(files, tmp_path):
@@ -115,19 +104,14 @@ def test_digest_follows_names_and_contents_but_neither_times_nor_the_place(files
     moved.rename(tmp_path)
 
 
-def test_contents_are_read_once(files, tmp_path, monkeypatch):
-    before = files_digest(files, tmp_path)
-    monkeypatch.setattr(digest.hashlib, "file_digest", None)
-    assert files_digest(files, tmp_path) == before
-    os.utime(files[3])
-    with pytest.raises(TypeError):
-        files_digest(files, tmp_path)
-
-
-def test_a_touched_file_keeps_the_frames(files, monkeypatch):
-    frames, _ = load(files)
-    for path in files:
-        os.utime(path)
+def test_contents_are_read_once_and_a_touched_file_keeps_the_frames(files, tmp_path, monkeypatch):
+    frames, before = load(files).frames, files_digest(files, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.hashlib, "file_digest", None)
+        assert files_digest(files, tmp_path) == before
+        os.utime(files[3])
+        with pytest.raises(TypeError):
+            files_digest(files, tmp_path)
     monkeypatch.setattr(recordings, "decode_files", None)
     np.testing.assert_array_equal(load(files).frames, frames)
 
@@ -139,6 +123,8 @@ def test_files_that_cannot_be_read_are_named_and_nothing_is_decoded(files, monke
     monkeypatch.setattr(recordings, "decode_files", None)
     with pytest.raises(UserError, match=r"(?s)2 of 6 files .*Cannot read .*1\.bin.*\n.*2\.bin"):
         load(files)
+    with pytest.raises(UserError, match=r"Cannot find .*gone\.bin"):
+        load([*files, files[0].parent / "gone.bin"])
     assert not caplog.records
 
 
@@ -150,24 +136,19 @@ def many(files, monkeypatch):
     return files + [Path(shutil.copy(path, path.with_name(f"c{path.name}"))) for path in files]
 
 
-def test_several_processes_give_the_same(many, monkeypatch):
-    several, statistics = load(many)
-    monkeypatch.setenv("TMKT_JOBS", "1")
-    serial, serial_statistics = load(many, version=2)
-    np.testing.assert_array_equal(several, serial)
-    for name, values in serial_statistics.items():
-        np.testing.assert_array_equal(statistics[name], values)
-
-
-def test_threads_of_torch_in_the_program_do_not_stop_the_processes(many):
+def test_several_processes_give_the_same_also_beside_threads_of_torch(many, monkeypatch):
     torch.set_num_threads(3)
     try:
         torch.randn(500, 500) @ torch.randn(500, 500)
-        frames, _ = load(many, size=20, version=3)
+        several = load(many, size=20)
     finally:
         torch.set_num_threads(1)
-    expected = resize_frames(torch.from_numpy(np.stack([counts(path) for path in many])), 20)
-    assert torch.equal(torch.from_numpy(frames), expected)
+    monkeypatch.setenv("TMKT_JOBS", "1")
+    monkeypatch.setattr(parallel, "FILES_AT_ONCE", 8)
+    serial = load(many, size=20, version=2)
+    np.testing.assert_array_equal(several.frames, serial.frames)
+    for name, values in serial.statistics.items():
+        np.testing.assert_array_equal(several.statistics[name], values)
 
 
 def test_every_damaged_file_is_listed(many, monkeypatch):
@@ -177,23 +158,8 @@ def test_every_damaged_file_is_listed(many, monkeypatch):
     with pytest.raises(UserError, match=said):
         load(many)
     monkeypatch.setattr(parallel, "MAX_PROBLEMS", 2)
-    said = r"2 of 12 files cannot be used \(more were not looked at\)"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=r"2 of 12 files cannot be used \(more were not looked at"):
         load(many)
-
-
-class Odd(Exception):
-    def __init__(self, a, b):
-        super().__init__(f"{a} and {b}")
-
-
-def raise_odd(path):
-    raise Odd(1, 2)
-
-
-def test_an_error_that_cannot_be_sent_is_said_and_is_no_crash(files):
-    with pytest.raises(RuntimeError, match=r"0\.bin: Odd: 1 and 2"):
-        list(decode_files(raise_odd, files, "files"))
 
 
 def exit_process(path):
@@ -216,65 +182,70 @@ def go_round(path):
 @pytest.mark.parametrize(
     "fail, said",
     [
-        (exit_process, "3.bin: the process that read it crashed"),
-        (be_killed, "3.bin: the process that read it crashed"),
-        (take_memory, "3.bin: reading it takes more than 2 GiB"),
-        (go_round, "3.bin: the process that read it crashed"),
+        (exit_process, "the process that read it crashed"),
+        (be_killed, "the process that read it crashed"),
+        (take_memory, "reading it takes more than 2 GiB"),
+        (go_round, "the process that read it crashed"),
     ],
 )
 def test_a_file_that_takes_its_process_along_is_named(many, monkeypatch, fail, said):
     """The others are read, the program lives, none of its processes is left."""
     monkeypatch.setattr(parallel, "MAX_SECONDS", 1)
-    before = multiprocessing.active_children()
+    before, seen = multiprocessing.active_children(), []
 
     def broken(path):
+        with open(path.with_suffix(".read"), "a") as file:
+            file.write("x")
         return fail(path) if path.name == "3.bin" else path.name
 
-    seen = []
-    with pytest.raises(UserError, match=f"/{said}") as error:
+    with pytest.raises(UserError, match=f"/3.bin: {said}") as error:
         for name in decode_files(broken, many, "test"):
             seen.append(name)
     assert "\n" not in str(error.value)
     assert seen == ["0.bin", "1.bin", "2.bin"]
+    assert all(path.with_suffix(".read").exists() for path in many)
     assert multiprocessing.active_children() == before
 
 
-def test_an_error_of_a_reader_passes_with_the_file_s_name(many):
-    def fail(path):
-        raise RuntimeError("a fault in the program")
+class Odd(Exception):
+    """One that cannot be sent from process to process."""
 
-    with pytest.raises(RuntimeError, match="a fault in the program") as error:
-        list(decode_files(fail, many, "test"))
-    assert error.value.__notes__ == [f"The file was {many[0]}."]
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def test_an_error_of_a_reader_names_the_file_and_is_no_crash(many):
+    def fail(path):
+        raise Odd(1, 2)
+
+    with pytest.raises(RuntimeError, match=r"0\.bin: Odd: 1 and 2"):
+        list(decode_files(fail, many, "files"))
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two"])
-def test_number_of_processes_is_checked(files, monkeypatch, jobs):
+def test_number_of_processes_is_checked(monkeypatch, jobs):
     monkeypatch.setenv("TMKT_JOBS", jobs)
     with pytest.raises(UserError, match=f"TMKT_JOBS={jobs}: expected"):
         parallel.n_jobs()
 
 
-def test_short_recordings_are_warned_of(files, tmp_path, caplog):
-    files[3] = write_bin(tmp_path / "3.bin", random_events(5, end_us=2))
-    frames, _ = load(files)
-    assert not frames[3].any()
-    assert "1 recordings last less than 3 us" in caplog.text and "3.bin" in caplog.text
-
-
-def test_events_out_of_order_are_sorted_and_warned_of_once(files, caplog):
+def test_short_recordings_and_events_out_of_order_are_warned_of_once(files, caplog):
     load(files)
     assert not caplog.records
     events = random_events(50)
     events["t"][[10, 20]] = events["t"][[20, 10]]
     for path in files[:2]:
         write_bin(path, events)
+    write_bin(files[3], random_events(5, end_us=2))
     frames, _ = load(files)
-    expected = np.sort(events, order="t", kind="stable")
-    tonic = ToFrame(sensor_size=(*SENSOR, 2), n_time_bins=3)(expected)
-    np.testing.assert_array_equal(frames[0], tonic)
-    said = [r.getMessage() for r in caplog.records]
-    assert said == ["test: 4 events in 2 recordings were out of order in time; they were sorted."]
+    assert not frames[3].any()
+    ordered = events[np.argsort(events["t"], kind="stable")]
+    np.testing.assert_array_equal(frames[0], counts(ordered))
+    unsorted, short = (r.getMessage() for r in caplog.records)
+    assert unsorted == (
+        "test: 4 events in 2 recordings were out of order in time; they were sorted."
+    )
+    assert "1 recordings are shorter than 3 us" in short and "3.bin" in short
 
 
 def test_sizes_that_differ_are_refused_where_nothing_resizes(files):
@@ -283,8 +254,3 @@ def test_sizes_that_differ_are_refused_where_nothing_resizes(files):
 
     with pytest.raises(UserError, match=r"3\.bin: frames of \(34, 40\), expected \(34, 34\)"):
         load(files, of_two_sizes)
-
-
-def test_missing_file(files):
-    with pytest.raises(UserError, match=r"Cannot find .*gone\.bin"):
-        load([*files, files[0].parent / "gone.bin"])

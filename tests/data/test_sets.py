@@ -125,15 +125,13 @@ def test_the_order_is_that_of_classes_and_numbers_in_any_directory_order(
 ):
     expected = case.load(trees(case.name))
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
-    for owner, name in ((Path, "iterdir"), (Path, "glob"), (os, "listdir"), (os, "scandir")):
-        real = getattr(owner, name)
+    for owner, name in ((Path, "iterdir"), (Path, "glob"), (os, "listdir")):
 
-        def shuffled(*args, real=real):
+        def shuffled(*args, real=getattr(owner, name)):
             found = sorted(real(*args), key=str)
             return iter([found[i] for i in np.random.default_rng(1).permutation(len(found))])
 
-        if name != "scandir":  # a context manager, which nothing here uses
-            monkeypatch.setattr(owner, name, shuffled)
+        monkeypatch.setattr(owner, name, shuffled)
     assert_same(case.load(trees(case.name)), expected)
 
 
@@ -165,11 +163,9 @@ def test_hidden_files_other_kinds_and_capitals_in_extensions_change_nothing(case
             for name in (".DS_Store", "readme.txt", "Thumbs.db"):
                 path.with_name(name).write_bytes(b"x")
     for folder in case.folders[: 1 if case.name in ("nmnist", "CIFAR10-DVS") else 2]:
-        files = [
-            p
-            for p in sorted((root / folder).rglob("*"))
-            if p.suffix in (".bin", ".jpg", ".mat", ".aedat4", ".png") and p.name[0] != "."
-        ]
+        kinds = (".bin", ".jpg", ".mat", ".aedat4", ".png")
+        files = [p for p in sorted((root / folder).rglob("*")) if p.suffix in kinds]
+        files = [p for p in files if p.name[0] != "."]
         files[1].rename(files[1].with_suffix(files[1].suffix.upper()))
     data = case.load(root)
     assert [n.lower() for n in data.names] == [n.lower() for n in expected.names]
@@ -179,30 +175,25 @@ def test_hidden_files_other_kinds_and_capitals_in_extensions_change_nothing(case
 
 def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(case, trees, monkeypatch):
     root = trees(case.name)
-    for part in case.folders:
-        if part in ("MNIST/raw", "cifar-10-batches-py"):
-            continue  # torchvision's
+    for part in set(case.folders) - {"MNIST/raw", "cifar-10-batches-py"}:  # torchvision's
         closed = next((p for p in sorted((root / part).iterdir()) if p.is_dir()), root / part)
-        real = Path.iterdir
 
-        def iterdir(self, closed=closed, real=real):
+        def iterdir(self, closed=closed, real=Path.iterdir):
             if self == closed:
                 raise PermissionError(13, "Permission denied", str(self))
             return real(self)
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "iterdir", iterdir)
-            with pytest.raises(
-                UserError, match=f"Cannot read the folder {closed}: Permission denied"
-            ):
+            with pytest.raises(UserError, match=f"Cannot read the folder {closed}: Permission de"):
                 case.load(root)
 
 
 @pytest.mark.parametrize("portion", [0.0, 0.01, 1.0])
 def test_a_portion_that_leaves_a_side_empty_or_none_where_the_split_is_fixed(case, trees, portion):
     fixed = case.name in ("nmnist", "N-OMNIGLOT")
-    said = "has its own split" if fixed else "leaves none to train|overlaps the test set"
-    with pytest.raises(UserError, match=f"Got a training portion of {portion} for .*({said})"):
+    said = "has its own split" if fixed else "leaves none to train"
+    with pytest.raises(UserError, match=f"Got a training portion of {portion} for .*{said}"):
         case.load(trees(case.name), portion=portion)
 
 
@@ -217,17 +208,10 @@ def test_missing_parts_print_the_expected_tree(case, copy_of, tmp_path):
         with pytest.raises(UserError, match=tree):
             case.load(given)
     for i, folder in enumerate(case.folders):
-        root = shutil.copytree(
-            copy_of(case.name) if not i else tmp_path / "data", tmp_path / str(i)
-        )
+        root = shutil.copytree(tmp_path / "data" if i else copy_of(case.name), tmp_path / str(i))
         shutil.rmtree(root / folder)
         with pytest.raises(UserError, match=f"(?s)(no folder|Found no|Cannot read) .*{tree[4:]}"):
             case.load(root)
-    if case.name not in ("N-OMNIGLOT", "CIFAR10-DVS"):
-        for path in (root.parent / "data" / case.folders[0]).rglob("*.*"):
-            path.unlink()
-        with pytest.raises(UserError, match="Found 0 files like "):
-            case.load(root.parent / "data")
 
 
 def test_no_twin_of_a_test_recording_is_drawn_under_clean(case, trees):
@@ -251,34 +235,28 @@ def test_the_source_is_the_published_name(case):
 
 SHARED = {
     "opt": "adamw", "weight_decay": 0.01, "clip_grad": None, "warmup_epochs": 5,
-    "protocol": "clean",
-    "train_portion": None, "traindata_ratio": 1.0, "smoothing": 0.0, "domain_loss_coefficient": 0.5,
-    "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0,
+    "protocol": "clean", "train_portion": None, "traindata_ratio": 1.0, "smoothing": 0.0,
+    "domain_loss_coefficient": 0.5, "node_type": "LIFNode", "threshold": 0.5, "tau": 2.0,
 }  # fmt: skip
+LARGE = {"event_size": 48, "batch_size": 120, "lr": 5e-3, "sched": "cosine"}
 RECIPES = {
-    "NCALTECH101": {
-        "model": "Transfer_VGG_SNN", "act_fun": "QGateGrad", "step": 10, "event_size": 48,
-        "batch_size": 120,
-        "epochs": 300, "lr": 5e-3, "sched": "cosine", "augment": "crop", "sampling": "balanced",
+    "NCALTECH101": LARGE | {
+        "model": "Transfer_VGG_SNN", "act_fun": "QGateGrad", "step": 10, "epochs": 300,
+        "augment": "crop", "sampling": "balanced",
     },
-    "CEP-DVS": {
-        "model": "Transfer_ResNet18", "act_fun": "QGateGrad", "step": 6, "event_size": 48,
-        "batch_size": 120,
-        "epochs": 200, "lr": 5e-3, "sched": "cosine", "augment": "dvs-da", "sampling": "shuffle",
-        "TET_loss": True, "mixup_ratio": 0.9,
+    "CEP-DVS": LARGE | {
+        "model": "Transfer_ResNet18", "act_fun": "QGateGrad", "step": 6, "epochs": 200,
+        "augment": "dvs-da", "sampling": "shuffle", "TET_loss": True, "mixup_ratio": 0.9,
     },
-    "CIFAR10-DVS": {
-        "model": "Transfer_VGG_SNN", "step": 10, "event_size": 48, "batch_size": 120, "epochs": 300,
-        "lr": 5e-3,
-        "sched": "cosine", "augment": "none", "sampling": "shuffle", "mixup_ratio": 0.4,
+    "CIFAR10-DVS": LARGE | {
+        "model": "Transfer_VGG_SNN", "step": 10, "epochs": 300, "augment": "none",
+        "sampling": "shuffle", "mixup_ratio": 0.4,
     },
     "N-OMNIGLOT": {
         "model": "Transfer_SCNN", "act_fun": "BackEIGateGrad", "step": 12, "event_size": 28,
-        "batch_size": 16,
-        "epochs": 50, "lr": 1.2, "sched": "step", "decay_epochs": 40, "augment": "none",
-        "sampling": "shuffle",
-        "TET_loss": False, "regularization": False, "domain_loss": True, "mixup_ratio": 0.95,
-        "frame_mode": "frequency",
+        "batch_size": 16, "epochs": 50, "lr": 1.2, "sched": "step", "decay_epochs": 40,
+        "augment": "none", "sampling": "shuffle", "TET_loss": False, "regularization": False,
+        "domain_loss": True, "mixup_ratio": 0.95, "frame_mode": "frequency",
     },
 }  # fmt: skip
 

@@ -5,14 +5,6 @@ from .pairs import Pair, TSMDataset
 from .splits import Split, make_split
 
 __all__ = [
-    "DATASETS",
-    "NO_TWIN",
-    "DataSet",
-    "LoadSpec",
-    "Pair",
-    "PublishedDraw",
-    "Split",
-    "TSMDataset",
-    "TransferData",
-    "make_split",
-]
+    "DATASETS", "NO_TWIN", "DataSet", "LoadSpec", "Pair", "PublishedDraw", "Split", "TSMDataset",
+    "TransferData", "make_split",
+]  # fmt: skip

@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .aedat4 import read_aedat4
 from .assemble import Images, assemble, log_found
 from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, PublishedDraw, TransferData
-from .cache import Writer, cached
-from .events import Events
+from .cache import Writer, cached, files_digest
+from .events import Events, read_aedat4
 from .images import IMAGES_VERSION, v_channel
 from .install import Archive, install
-from .recordings import FrameSpec, files_digest
+from .recordings import FrameSpec
 from .splits import portion_split
 from .tree import find_files, labels_of
 
@@ -24,9 +23,9 @@ TRAIN_PORTION = 0.9
 SENSOR_SIZE = (128, 128)  # W, H
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COUNTS = (1000,) * 10  # recordings per class
-
+RECORDINGS = "CIFAR10DVS"  # under the data root, where tonic keeps them
 EXPECTED = f"""Expected:
-  <data root>/CIFAR10DVS/<class>/<name>_<number>.aedat4   (10000 recordings, or some of them)
+  <data root>/{RECORDINGS}/<class>/<name>_<number>.aedat4   (10000 recordings, or some of them)
   <data root>/cifar-10-batches-py/{{data_batch_1 .. 5, test_batch, batches.meta}}   (CIFAR-10)
 with the classes {", ".join(CLASSES)}.
 Fetch both with: tmkt data prepare CIFAR10-DVS --data-root DIR (or --download), or by hand:
@@ -40,11 +39,6 @@ REMARK = (
 )
 
 
-def recordings_folder(root: Path) -> Path:
-    """Where tonic keeps the recordings."""
-    return root / "CIFAR10DVS"
-
-
 def load(spec: LoadSpec) -> TransferData:
     """Split per class in the order of the numbers; all of CIFAR-10, its training set first, trains.
 
@@ -52,7 +46,7 @@ def load(spec: LoadSpec) -> TransferData:
     the position, so that every recording of class c is paired with the c-th airplane.
     """
     root = spec.folder("CIFAR10-DVS", EXPECTED)
-    recordings = find_files(recordings_folder(root), CLASSES, "*_0.aedat4", EXPECTED)
+    recordings = find_files(root / RECORDINGS, CLASSES, "*_0.aedat4", EXPECTED)
     log_found("CIFAR10-DVS recordings", recordings, sum(COUNTS), len(CLASSES))
     split = portion_split(labels_of(recordings), spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     images = load_cifar10(root, spec.size, spec.use_hsv)
@@ -63,7 +57,7 @@ def load(spec: LoadSpec) -> TransferData:
         CLASSES,
         root=root,
         recordings=recordings,
-        names=recordings_folder(root),
+        names=root / RECORDINGS,
         frames=FrameSpec(read, spec.steps, spec.size, spec.mode),
         images=images,
         twins=np.full(len(recordings), NO_TWIN, np.int64),
@@ -80,28 +74,20 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
 
 
 def load_cifar10(root: Path, size: int, use_hsv: bool = True) -> Images:
-    """CIFAR-10 as torchvision keeps it, its V channels resized (colours first) and cached.
-
-    Raises:
-        UserError: missing or damaged files.
-    """
+    """CIFAR-10 as torchvision keeps it, its V channels resized (colours first) and cached."""
     from torchvision.datasets import CIFAR10
 
     folder = root / CIFAR10.base_folder
     names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
     files = [folder / name for name in [*names, CIFAR10.meta["filename"]]]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
+    if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(f"Found no {', '.join(missing)} in {folder}.\n{EXPECTED}")
 
     def build(out: Writer) -> None:
         try:  # the files are pickles: torchvision compares their checksums before it reads them
             parts = [CIFAR10(str(root), train=train) for train in (True, False)]
         except Exception as error:
-            raise UserError(
-                f"Cannot read CIFAR-10 in {folder}: {error}. Remove the folder and get it again.\n"
-                f"{EXPECTED}"
-            ) from error
+            raise UserError(f"Cannot read CIFAR-10 in {folder}: {error}.\n{EXPECTED}") from error
         pixels = np.concatenate([part.data for part in parts])  # [S, 32, 32, 3] uint8 RGB
         out.add(labels=np.concatenate([np.array(part.targets, np.int64) for part in parts]))
         images = out.create("images", (len(pixels), size, size), np.uint8)
@@ -119,10 +105,10 @@ def fetch(root: Path) -> None:
     from torchvision.datasets import CIFAR10
 
     recordings = Archive(CIFAR10DVS.filename, (CIFAR10DVS.url, DIRECT), CIFAR10DVS.file_md5)
-    parts = [f"{name}.zip" for name in CLASSES]
-    install(recordings, recordings_folder(root), parts=parts, expected=EXPECTED)
+    folders = {root / RECORDINGS / name: f"{name}.zip" for name in CLASSES}
+    install(recordings, folders, EXPECTED)
     images = Archive(CIFAR10.filename, (CIFAR10.url,), CIFAR10.tgz_md5)
-    install(images, root / CIFAR10.base_folder, expected=EXPECTED)
+    install(images, {root / CIFAR10.base_folder: None}, EXPECTED)
 
 
 NEEDS = "CIFAR10-DVS and CIFAR-10; prepare downloads both"

@@ -18,9 +18,9 @@ from .ncaltech101 import (
     CLASSES,
     COUNTS,
     IGNORED,
+    IMAGES,
     TRAIN_PORTION,
     fetch_images,
-    images_folder,
     published_draw,
 )
 from .splits import portion_split
@@ -50,7 +50,7 @@ def load(spec: LoadSpec) -> TransferData:
     Recording k is emulated from image k, so every image is the twin of one recording.
     """
     root = spec.folder("E-CALTECH101", EXPECTED)
-    files = find_files(images_folder(root), CLASSES, "image_0001.jpg", EXPECTED, (IGNORED,))
+    files = find_files(root / IMAGES, CLASSES, "image_0001.jpg", EXPECTED, (IGNORED,))
     images = photographs(files, spec, "E-CALTECH101", root)
     arrays = emulated_frames(images.pixels, spec.steps, target_camera(spec.size), "E-CALTECH101")
     frames = apply_mode(arrays.pop("frames"), spec.mode)
@@ -63,7 +63,7 @@ def load(spec: LoadSpec) -> TransferData:
         classes=CLASSES,
         frames=torch.from_numpy(frames),
         labels=torch.from_numpy(labels),
-        names=[f.path.relative_to(images_folder(root)).as_posix() for f in files],
+        names=[f.path.relative_to(root / IMAGES).as_posix() for f in files],
         file_ids=np.array([f.number for f in files], np.int64),
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(labels.copy()),

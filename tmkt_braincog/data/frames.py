@@ -1,5 +1,7 @@
 """Event frames: counts per time bin and polarity (paper: the T time-steps of the event stream)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,14 +20,9 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
     ``(t_last - t_first) // T`` us, so the up to T - 1 us left over, with the last event, are in no
     frame; a recording shorter than T us gives frames of zeros.
 
-    Args:
-        events: made fit by :func:`~tmkt_braincog.data.events.check_events`.
-        n_time_bins: T >= 1; else, or without events, a :class:`UserError`.
-        sensor_size: (W, H) in pixels.
-
-    Returns:
-        ``[T, 2, H, W]`` int16 counts, channel 0 OFF, 1 ON; int32 where one exceeds 32767, where
-        tonic's wrap around.
+    Takes events made fit by :func:`~tmkt_braincog.data.events.check_events`, T >= 1 and (W, H) in
+    pixels; T < 1 or no events is a :class:`UserError`. Gives ``[T, 2, H, W]`` int16 counts, channel
+    0 OFF, 1 ON; int32 where one exceeds 32767, where tonic's wrap around.
     """
     x, y, t, p = (events[column] for column in "xytp")
     if n_time_bins < 1 or not len(t):
@@ -47,57 +44,49 @@ def to_frames(events: Events, n_time_bins: int, sensor_size: tuple[int, int]) ->
         index *= size
         index += column[:n]
     counts = np.bincount(index, minlength=np.prod(shape)).reshape(shape)
-    return counts.astype(_integer(counts) if n > np.iinfo(np.int16).max else np.int16)
+    return _smallest(counts, np.int16, np.int32)
 
 
-def _integer(counts: np.ndarray) -> type:
-    """The smallest signed type that holds them, int16 at least."""
-    return np.int16 if counts.max(initial=0) <= np.iinfo(np.int16).max else np.int32
+def _smallest(counts: np.ndarray, *types: Any) -> np.ndarray:
+    """In the first of these types that holds them."""
+    top = counts.max(initial=0)
+    return counts.astype(next(t for t in types if top <= np.iinfo(t).max))
 
 
 def apply_mode(counts: np.ndarray, mode: str) -> np.ndarray:
-    """Counts as a data set's publishers use them.
+    """Counts ``[T, 2, H, W]`` as a data set's publishers use them; unknown modes: a UserError.
 
-    Args:
-        counts: ``[T, 2, H, W]``, >= 0.
-        mode: ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``:
-            divided by the largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot,
-            whose publishers divide by the window's length first, in half precision, with a least
-            maximum of 1e-5 per us: that only leaves windows of more than 100 ms with a few events
-            below 1). Another one is a :class:`UserError`.
+    ``count``: as they are; ``event``: 1 where any event fell, uint8; ``frequency``: divided by the
+    largest count of their frame and polarity, float32 in [0, 1] (N-Omniglot, whose publishers
+    divide by the window's length first, in half precision, with a least maximum of 1e-5 per us:
+    that only leaves windows of more than 100 ms with a few events below 1).
     """
+    if mode not in MODES:
+        raise unknown_name("mode of frames", mode, MODES)
     if mode == "count":
         return counts
     if mode == "event":
         return (counts > 0).astype(np.uint8)
-    if mode != "frequency":
-        raise unknown_name("mode of frames", mode, MODES)
     largest = counts.max((-2, -1), keepdims=True)
     return np.divide(counts, np.maximum(largest, 1), dtype=np.float32)
 
 
 def narrow(frames: np.ndarray) -> np.ndarray:
     """Counts >= 0 in the smallest of uint8, int16 and int32 that fits; floats as they are."""
-    if frames.dtype.kind == "f":
-        return frames
-    fits = frames.max(initial=0) <= np.iinfo(np.uint8).max
-    return frames.astype(np.uint8 if fits else _integer(frames))
+    return frames if frames.dtype.kind == "f" else _smallest(frames, np.uint8, np.int16, np.int32)
 
 
 def resize_frames(frames: Tensor, size: int) -> Tensor:
-    """Resize to a square by bilinear interpolation with aligned corners, without antialiasing.
+    """``[..., H, W]`` of any real type to ``[..., size, size]`` float32, bilinear, aligned corners.
 
-    The values are interpolated, not the counts preserved: the sum changes with the area, as in the
-    BrainCog loaders that the published results were made with.
-
-    Takes ``[..., H, W]`` of any real type; gives ``[..., size, size]`` float32, only cast where it
-    has that size already.
+    Without antialiasing: values are interpolated, counts are not preserved (their sum changes with
+    the area), as in the BrainCog loaders that the published results were made with.
     """
     frames = frames.to(torch.float32)
-    height, width = frames.shape[-2:]
+    *leading, height, width = frames.shape
     if (height, width) == (size, size):
         return frames
     # One channel per leading index: F.interpolate takes exactly two leading dimensions.
     flat = frames.reshape(1, -1, height, width)
     flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True)
-    return flat.reshape(*frames.shape[:-2], size, size)
+    return flat.reshape(*leading, size, size)

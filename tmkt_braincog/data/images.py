@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .cache import Writer, cached
-from .digest import files_digest
+from .cache import Writer, cached, files_digest
 from .parallel import decode_files
 
 IMAGES_VERSION = 2

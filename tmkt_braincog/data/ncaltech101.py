@@ -44,9 +44,11 @@ COUNTS = (  # recordings, and images, per class
     75, 239, 37, 59, 34, 56, 39, 60,
 )  # fmt: skip
 
-EXPECTED = """Expected:
-  <data root>/NCALTECH101/Caltech101/<class>/image_<number>.bin   (8709 recordings, or some of them)
-  <data root>/caltech101/101_ObjectCategories/<class>/image_<number>.jpg   (8709 images of these)
+# Where tonic keeps the recordings and torchvision the photographs, under the data root.
+RECORDINGS, IMAGES = "NCALTECH101/Caltech101", "caltech101/101_ObjectCategories"
+EXPECTED = f"""Expected:
+  <data root>/{RECORDINGS}/<class>/image_<number>.bin   (8709 recordings, or some of them)
+  <data root>/{IMAGES}/<class>/image_<number>.jpg   (8709 images of these)
 with the 101 classes BACKGROUND_Google, Faces_easy, Leopards .. yin_yang; Faces is ignored.
 Fetch both with: tmkt data prepare NCALTECH101 --data-root DIR (or --download), or by hand:
 N-Caltech101 from https://www.garrickorchard.com/datasets/n-caltech101,
@@ -58,16 +60,6 @@ IMAGES_ARCHIVE = Archive(
 )
 
 
-def recordings_folder(root: Path) -> Path:
-    """Where tonic keeps the recordings."""
-    return root / "NCALTECH101" / "Caltech101"
-
-
-def images_folder(root: Path) -> Path:
-    """Where torchvision keeps the photographs."""
-    return root / "caltech101" / "101_ObjectCategories"
-
-
 def load(spec: LoadSpec) -> TransferData:
     """Split per class in the order of the numbers; the twin is the image of that class and number.
 
@@ -76,10 +68,8 @@ def load(spec: LoadSpec) -> TransferData:
     takes 1.6 GB at T = 10 and 48 pixels.
     """
     root = spec.folder("NCALTECH101", EXPECTED)
-    recordings, images = (
-        find_files(folder, CLASSES, f"image_0001{suffix}", EXPECTED, (IGNORED,))
-        for folder, suffix in ((recordings_folder(root), ".bin"), (images_folder(root), ".jpg"))
-    )
+    recordings = find_files(root / RECORDINGS, CLASSES, "image_0001.bin", EXPECTED, (IGNORED,))
+    images = find_files(root / IMAGES, CLASSES, "image_0001.jpg", EXPECTED, (IGNORED,))
     for what, files in (("recordings", recordings), ("images", images)):
         log_found(f"NCALTECH101 {what}", files, sum(COUNTS), len(CLASSES))
     remarks = _without_images(recordings, images, root)
@@ -92,7 +82,7 @@ def load(spec: LoadSpec) -> TransferData:
         CLASSES,
         root=root,
         recordings=recordings,
-        names=recordings_folder(root),
+        names=root / RECORDINGS,
         frames=FrameSpec(read_shifted, spec.steps, spec.size, spec.mode),
         images=photographs(images, spec, "NCALTECH101", root),
         twins=find_twins(recordings, images),
@@ -121,11 +111,10 @@ def _without_images(recordings: Sequence[File], images: Sequence[File], root: Pa
     """A remark where BACKGROUND_Google has no images, as in torchvision's Caltech101."""
     missing = {r.label for r in recordings} - {i.label for i in images}
     names = [CLASSES[c] for c in sorted(missing)]
-    if names and names != [BACKGROUND]:
+    if set(names) - {BACKGROUND}:
         raise UserError(
-            f"The recordings in {recordings_folder(root)} are of classes that have no image in "
-            f"{images_folder(root)}: {', '.join(names)}. Add the images, or remove these "
-            "recordings."
+            f"The recordings in {root / RECORDINGS} are of classes that have no image in "
+            f"{root / IMAGES}: {', '.join(names)}. Add the images, or remove these recordings."
         )
     if not names:
         return []
@@ -143,14 +132,13 @@ def fetch(root: Path) -> None:
     from tonic.datasets import NCALTECH101
 
     recordings = Archive(NCALTECH101.filename, (NCALTECH101.url,), NCALTECH101.file_md5)
-    install(recordings, recordings_folder(root), inner="Caltech101.zip", expected=EXPECTED)
+    install(recordings, {root / RECORDINGS: "Caltech101.zip"}, EXPECTED)
     fetch_images(root)
 
 
 def fetch_images(root: Path) -> None:
-    """The archive of Caltech-101, that has all 9,144 images."""
-    inner = "101_ObjectCategories.tar.gz"
-    install(IMAGES_ARCHIVE, images_folder(root), inner=inner, expected=EXPECTED)
+    """The archive of Caltech-101, which has all 9,144 images."""
+    install(IMAGES_ARCHIVE, {root / IMAGES: "101_ObjectCategories.tar.gz"}, EXPECTED)
 
 
 NEEDS = "N-Caltech101 and Caltech-101; prepare downloads both"

@@ -35,24 +35,21 @@ def load(spec: LoadSpec) -> TransferData:
     set first. Recording k of a split is of its image k - 1; a label that differs is an error.
     """
     root = spec.folder("nmnist", EXPECTED, own_split=True)
-    train, test = (find_recordings(root, split) for split in FULL_COUNTS)
     images, n_train = read_mnist(root)
-    recordings = [*train, *test]
-    twins = [
-        *find_twins(train, "Train", images.labels[:n_train]),
-        *(n_train + find_twins(test, "Test", images.labels[n_train:])),
-    ]
+    train, test = (_find_recordings(root, split) for split in FULL_COUNTS)
+    twins = _twins(train, images.labels[:n_train]), _twins(test, images.labels[n_train:])
+    every = np.arange(len(train) + len(test))
     return assemble(
         "mnist",
         "nmnist",
         CLASSES,
         root=root,
-        recordings=recordings,
+        recordings=[*train, *test],
         names=root / "NMNIST",
         frames=FrameSpec(read, spec.steps, mode=spec.mode),
         images=images,
-        twins=np.array(twins),
-        split=(np.arange(len(train)), np.arange(len(train), len(recordings))),
+        twins=np.concatenate([twins[0], n_train + twins[1]]),
+        split=(every[: len(train)], every[len(train) :]),
         static_train=np.arange(n_train),
     )
 
@@ -62,8 +59,7 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
     return [(read_bin(path), SENSOR_SIZE)]
 
 
-def find_recordings(root: Path, split: str) -> list[File]:
-    """The recordings of ``Train`` or ``Test``, by digit and number; every number is there once."""
+def _find_recordings(root: Path, split: str) -> list[File]:
     files = find_files(root / "NMNIST" / split, CLASSES, "00011.bin", EXPECTED)
     check_unique(sorted(files, key=lambda file: file.number))
     log_found(f"nmnist {split} recordings", files, FULL_COUNTS[split], len(CLASSES))
@@ -71,45 +67,28 @@ def find_recordings(root: Path, split: str) -> list[File]:
 
 
 def read_mnist(root: Path) -> tuple[Images, int]:
-    """MNIST's images ``[S, 28, 28]``, its training set first, and how many these are.
-
-    Raises:
-        UserError: missing or damaged files in ``<root>/MNIST/raw``.
-    """
+    """MNIST's images ``[S, 28, 28]``, its training set first, and how many these are."""
     from torchvision.datasets import MNIST
 
-    raw = root / "MNIST" / "raw"
     try:
         parts = [MNIST(str(root), train=train) for train in (True, False)]
-    except (OSError, RuntimeError, ValueError, AssertionError, KeyError, IndexError) as error:
-        raise UserError(f"Cannot read MNIST in {raw}: {error}\n{EXPECTED}") from error
-    for part in parts:
-        if len(part.data) != len(part.targets):
-            raise UserError(
-                f"MNIST in {raw} has {len(part.data)} images but {len(part.targets)} labels in one "
-                f"of its two sets; equal numbers were expected. Download it again.\n{EXPECTED}"
-            )
+        if any(len(part.data) != len(part.targets) for part in parts):
+            raise ValueError("a set has not as many images as labels")
+    except Exception as error:  # torchvision checks little, and fails in many ways
+        raise UserError(f"Cannot read MNIST in {root}/MNIST/raw: {error}\n{EXPECTED}") from error
     pixels, labels = (torch.cat([getattr(p, name) for p in parts]) for name in ("data", "targets"))
     return Images(pixels.numpy(), labels.long().numpy()), len(parts[0].data)
 
 
-def find_twins(recordings: Sequence[File], split: str, labels: np.ndarray) -> np.ndarray:
-    """``[R]`` int64 indices into the ``labels`` of the split's images: number k is image k - 1.
-
-    Raises:
-        UserError: no such image, or its label is not the recording's.
-    """
+def _twins(recordings: Sequence[File], labels: np.ndarray) -> np.ndarray:
+    """``[R]`` int64: number k shows image k - 1 of those of its split, which have these labels."""
     for digit, number, path in recordings:
-        if not 1 <= number <= len(labels):
+        shown = labels[number - 1] if 1 <= number <= len(labels) else "not there"
+        if shown != digit:
             raise UserError(
-                f"{path} has number {number}, but MNIST's {split} set has the images "
-                f"1..{len(labels)}. Check that both are complete and belong together."
-            )
-        if labels[number - 1] != digit:
-            raise UserError(
-                f"{path} is in class {digit}, but image {number} of MNIST's {split} set, which it "
-                f"was made from, is a {labels[number - 1]}. Files were renamed or moved, or MNIST "
-                "is another one; get both again."
+                f"{path} is in class {digit}, but image {number} (of 1..{len(labels)}) of MNIST, "
+                f"which it was made from, is {shown}. Files were renamed or moved, or are of "
+                "another MNIST; get both again."
             )
     return np.array([r.number - 1 for r in recordings], np.int64)
 
@@ -119,11 +98,10 @@ def fetch(root: Path) -> None:
     from tonic.datasets import NMNIST
     from torchvision.datasets import MNIST
 
-    for split, name, url, md5 in (
-        ("Train", NMNIST.train_filename, NMNIST.train_url, NMNIST.train_md5),
-        ("Test", NMNIST.test_filename, NMNIST.test_url, NMNIST.test_md5),
-    ):
-        install(Archive(name, (url,), md5), root / "NMNIST" / split, expected=EXPECTED)
+    train = Archive(NMNIST.train_filename, (NMNIST.train_url,), NMNIST.train_md5)
+    test = Archive(NMNIST.test_filename, (NMNIST.test_url,), NMNIST.test_md5)
+    install(train, {root / "NMNIST" / "Train": None}, EXPECTED)
+    install(test, {root / "NMNIST" / "Test": None}, EXPECTED)
     try:
         MNIST(str(root), download=True)
     except (OSError, RuntimeError) as error:

@@ -7,7 +7,6 @@ they keep to one thread, for a fork has none of those of a pool that the program
 import ctypes
 import faulthandler
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -16,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -49,11 +48,11 @@ def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[An
     Raises:
         UserError: after the last file, or after 20 that cannot be used, each with its own message;
             one is that the process crashed over the file, or asked for more than 2 GiB.
-        Exception: whatever else ``decode`` raises.
+        RuntimeError: ``decode`` raised something else: what, and the file.
     """
     problems: list[str] = []
     with closing(_results(decode, files)) as results:
-        for result in tqdm(results, what, len(files), delay=1, dynamic_ncols=True, unit="file"):
+        for result in tqdm(results, what, len(files), delay=1, disable=None, dynamic_ncols=True):
             if isinstance(result, _Problem):
                 problems.append(result)
                 if len(problems) == MAX_PROBLEMS:
@@ -65,55 +64,44 @@ def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[An
 
 
 def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None]:
-    step = FILES_AT_ONCE
-    messages = deque(files[i : i + step] for i in range(0, len(files), step))
-    jobs = max(1, min(n_jobs(), len(messages)))
-    pool = _pool(decode, jobs)
-    waiting: deque[tuple[Sequence[Path], Future]] = deque()
-    try:
-        while messages or waiting:
-            while messages and len(waiting) <= AHEAD * jobs:
-                try:
-                    waiting.append((messages[0], pool.submit(_run, messages[0])))
-                    messages.popleft()
-                except BrokenProcessPool:
-                    _end(pool)
-                    pool = _pool(decode, jobs)
-            yield from _settled(decode, *waiting.popleft())
-    finally:
-        _end(pool)
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """At once: what its processes still have to do is not waited for."""
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-    pool.shutdown(cancel_futures=True)
-
-
-def _settled(decode: Decode, files: Sequence[Path], future: Future) -> list[Any]:
-    """The results. Where a process crashed, over these files or others, one file at a time."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return [_alone(decode, path) for path in files]
+    """Where a process crashed, all that was under way is read again, every file on its own."""
+    batches = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
+    jobs = max(1, min(n_jobs(), len(batches)))
+    ahead, done = AHEAD * jobs, 0
+    while done < len(batches):
+        with suppress(BrokenProcessPool), _pool(decode, jobs) as pool:
+            todo = deque(batches[done:])
+            waiting: deque[Future] = deque()
+            while todo or waiting:
+                while todo and len(waiting) <= ahead:
+                    waiting.append(pool.submit(_read, todo.popleft()))
+                yield from waiting.popleft().result()
+                done += 1
+            return
+        for path in (path for batch in batches[done : done + ahead + 1] for path in batch):
+            yield _alone(decode, path)
+        done += ahead + 1
 
 
 def _alone(decode: Decode, path: Path) -> Any:
-    pool = _pool(decode, 1)
-    try:
-        with suppress(BrokenProcessPool):
-            return pool.submit(_result, path).result()
-    finally:
-        _end(pool)
+    with suppress(BrokenProcessPool), _pool(decode, 1) as pool:
+        return pool.submit(_read, [path]).result()[0]
     return _Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again."
     )
 
 
-def _pool(decode: Decode, jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, get_context("fork"), _begin, (decode, os.getpid()))
+@contextmanager
+def _pool(decode: Decode, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """It ends at once: what its processes still have to do is not waited for."""
+    pool = ProcessPoolExecutor(jobs, get_context("fork"), _begin, (decode, os.getpid()))
+    try:
+        yield pool
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin(decode: Decode, parent: int) -> None:
@@ -137,11 +125,11 @@ def _limit(what: int, most: int) -> None:
         resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
-def _run(files: Sequence[Path]) -> list[Any]:
-    return list(map(_result, files))
+def _read(files: Sequence[Path]) -> list[Any]:
+    return list(map(_read_one, files))
 
 
-def _result(path: Path) -> Any:
+def _read_one(path: Path) -> Any:
     _limit(resource.RLIMIT_CPU, int(time.process_time()) + MAX_SECONDS)
     try:
         return _decode(path)
@@ -149,13 +137,8 @@ def _result(path: Path) -> Any:
         return _Problem(error)
     except MemoryError:
         return _Problem(f"{path}: reading it takes more than {MAX_BYTES >> 30} GiB. Get it again.")
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # it would end the process on its way to the program
-            raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from None
-        error.add_note(f"The file was {path}.")
-        raise
+    except Exception as error:  # as it is it might not survive the way to the program
+        raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def n_jobs() -> int:

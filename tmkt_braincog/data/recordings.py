@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..errors import UserError, unknown_name
-from .cache import Writer, cached
-from .digest import files_digest
+from ..errors import UserError
+from .cache import Writer, cached, files_digest
 from .events import Events, check_events
-from .frames import MODES, apply_mode, narrow, resize_frames, to_frames
+from .frames import apply_mode, narrow, resize_frames, to_frames
 from .parallel import decode_files
-
-__all__ = ["FrameSpec", "Recordings", "files_digest", "load_recordings"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +34,6 @@ class FrameSpec:
         crop: rows and columns to keep, (first row, end, first column, end); None: all.
         per_file: recordings in each file.
         version: of ``read``; raise it when its events change.
-        reader: what ``read`` is called in the key; by default its module and name.
     """
 
     read: Callable[[Path], Iterable[tuple[Events, tuple[int, int]]]]
@@ -47,17 +43,12 @@ class FrameSpec:
     crop: tuple[int, int, int, int] | None = None
     per_file: int = 1
     version: int = 1
-    reader: str = ""
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown_name("mode of frames", self.mode, MODES)
 
     def key(self) -> dict[str, Any]:
         """As JSON values."""
-        names = ("steps", "size", "mode", "crop", "per_file", "version")
-        reader = self.reader or f"{self.read.__module__}.{self.read.__qualname__}"
-        rest = {name: getattr(self, name) for name in names}
+        rest = asdict(self)
+        read = rest.pop("read")
+        reader = f"{read.__module__}.{read.__qualname__}"
         return {"reader": reader, "frames_version": FRAMES_VERSION, **rest}
 
 
@@ -83,27 +74,20 @@ def load_recordings(
     Returns:
         Frames, memory-mapped: uint8 counts (int16 or int32 where one is too large), channel 0 OFF,
         1 ON; float32 where resized or a frequency. Statistics: ``n_events``, ``duration_us`` (last
-        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events.
-
-    Raises:
-        UserError: files that are missing, damaged, or have events outside the sensor: all of them.
+        minus first time), ``width`` and ``height`` of the sensor, ``n_unsorted`` events. Files that
+        are missing, damaged, or have events outside the sensor are one :class:`UserError`.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
-    arrays = cached(f"{name}-frames", key, lambda out: _build(out, files, spec, name))
-    found = Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
+    arrays = cached(f"{name}-frames", key, partial(_build, files=files, spec=spec, name=name))
     unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
     if unsorted.any():
-        log.warning(
-            "%s: %d events in %d recordings were out of order in time; they were sorted.",
-            name, unsorted.sum(), np.count_nonzero(unsorted),
-        )  # fmt: skip
+        n = f"{unsorted.sum()} events in {np.count_nonzero(unsorted)} recordings"
+        log.warning("%s: %s were out of order in time; they were sorted.", name, n)
     if short.any():
         first = files[int(np.argmax(short)) // spec.per_file]
-        log.warning(
-            "%s: %d recordings last less than %d us, too short for %d frames, which are empty; the "
-            "first is in %s.", name, short.sum(), spec.steps, spec.steps, first,
-        )  # fmt: skip
-    return found
+        text = "%s: %d recordings are shorter than %d us: their %d frames are empty; see %s."
+        log.warning(text, name, short.sum(), spec.steps, spec.steps, first)
+    return Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
 
 
 def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> None:
@@ -127,26 +111,20 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
-    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64."""
-    frames, statistics = [], []
+    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64.
+
+    Mode, crop and size in this order, as published.
+    """
+    found, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
-        frames.append(_finish(to_frames(events, spec.steps, sensor_size), spec))
+        frames = apply_mode(to_frames(events, spec.steps, sensor_size), spec.mode)
+        if spec.crop is not None:
+            top, bottom, left, right = spec.crop
+            frames = frames[..., top:bottom, left:right]
+        if spec.size is not None:
+            frames = resize_frames(torch.from_numpy(frames), spec.size).numpy()
         t = events["t"]
         statistics.append((len(t), int(t[-1]) - int(t[0]), *sensor_size, n_unsorted))
-    if len(frames) != spec.per_file:
-        raise UserError(
-            f"{path} holds {len(frames)} recordings; {spec.per_file} were expected. Get it again."
-        )
-    return narrow(np.stack(frames)), np.array(statistics, np.int64)
-
-
-def _finish(counts: np.ndarray, spec: FrameSpec) -> np.ndarray:
-    """Mode, crop and size of one recording's ``[T, 2, H, W]``, in this order as published."""
-    frames = apply_mode(counts, spec.mode)
-    if spec.crop is not None:
-        top, bottom, left, right = spec.crop
-        frames = frames[..., top:bottom, left:right]
-    if spec.size is None:
-        return frames
-    return resize_frames(torch.from_numpy(frames), spec.size).numpy()
+        found.append(frames)
+    return narrow(np.stack(found)), np.array(statistics, np.int64)

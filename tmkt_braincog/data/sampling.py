@@ -4,8 +4,7 @@ import numpy as np
 
 from ..errors import UserError
 
-# Keeps this stream apart from the per-sample streams, whose keys have three parts.
-_STREAM = 1
+_STREAM = 1  # apart from the per-sample streams, whose keys have three parts
 
 
 def epoch_batches(
@@ -27,8 +26,7 @@ def epoch_batches(
         sampling: ``shuffle`` (permutations, one after another) or ``balanced`` (classes equally
             likely, with replacement).
 
-    Raises:
-        UserError: fewer items than one batch.
+    Fewer items than one batch are a UserError.
     """
     n = len(labels)
     size = epoch_size or n
@@ -52,8 +50,6 @@ def _earlier_visits(order: np.ndarray) -> np.ndarray:
     """For each position, how often its value occurred before."""
     by_value = np.argsort(order, kind="stable")
     ordered = order[by_value]
-    starts = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
-    visits = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    out = np.empty_like(visits)
-    out[by_value] = visits
-    return out
+    visits = np.empty_like(order)
+    visits[by_value] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return visits

@@ -8,15 +8,14 @@ a recording that validates or tests is never trained on; ``he2024`` draws as the
 import hashlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import UserError
 from .base import NO_TWIN, TransferData
 
-# Keeps this stream apart from the per-sample and the sampling streams.
-_STREAM = 2
+_STREAM = 2  # apart from the per-sample and the sampling streams
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,9 @@ class Split:
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the first ``round(portion * n)`` of every class, in order, and of the rest."""
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    sizes = [round(portion * len(of_class)) for of_class in members]
-    first = [of_class[:n] for of_class, n in zip(members, sizes, strict=True)]
-    rest = [of_class[n:] for of_class, n in zip(members, sizes, strict=True)]
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
+    first = [of_class[: round(portion * len(of_class))] for of_class in members]
+    together = np.sort(np.concatenate(first))
+    return together, np.setdiff1d(np.arange(len(labels)), together)
 
 
 def portion_split(
@@ -61,8 +59,7 @@ def portion_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
-    Raises:
-        UserError: nothing would be left on one side; it names the published portion, ``default``.
+    Nothing left on one side is a UserError; it names the published portion, ``default``.
     """
     train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
     if not len(train) or not len(test):
@@ -87,38 +84,32 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     """Apply ``--traindata-ratio``, ``--shots``, ``--leftover``, ``--val-portion``, ``--protocol``
     and ``--static-images``; what these choose by the seed is the same for all methods.
 
-    Raises:
-        UserError: more shots or images than there are, options that exclude each other, nothing
-            left to train on.
+    More shots or images than there are, or nothing left to train on, is a UserError.
     """
     labels = data.labels.numpy()
     drawn_from = data.published if options.protocol == "he2024" and data.published else data
     train, val, test = drawn_from.train, np.empty(0, np.int64), drawn_from.test
     if options.traindata_ratio < 1:
         train = train[first_portion(labels[train], options.traindata_ratio)[0]]
+    if options.shots is not None and options.val_portion and options.leftover != "test":
+        raise UserError("--shots already leaves a validation set over: leave --val-portion away.")
     if options.leftover == "test":
         train, val, test = _fixed_validation(train, test, labels, options, seed)
     elif options.shots is not None:
-        if options.val_portion:
-            raise UserError(
-                "--shots already leaves a validation set over: leave --val-portion away."
-            )
-        train, rest = _choose(train, labels, seed, lambda n: options.shots)
-        val = rest
+        train, val = _choose(train, labels, seed, lambda n: options.shots)
         if options.leftover == "parity":
-            even = data.file_ids[rest] % 2 == 0
-            val, test = rest[even], np.sort(np.concatenate([test, rest[~even]]))
+            even = data.file_ids[val] % 2 == 0
+            val, test = val[even], np.sort(np.concatenate([test, val[~even]]))
     elif options.val_portion:
         val, train = _choose(train, labels, seed, lambda n: round(options.val_portion * n))
-    missing = set(labels.tolist()) - set(labels[train].tolist())
+    missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
     if missing and options.shots != 0:
         raise UserError(
-            "No training recording is left for: "
-            f"{', '.join(data.classes[c] for c in sorted(missing))}. Raise --traindata-ratio or "
-            "--train-portion."
+            f"No training recording is left for: {', '.join(data.classes[c] for c in missing)}. "
+            "Raise --traindata-ratio or --train-portion."
         )
-    pools = _static_pools(data, options, seed, val, test)
-    return Split(train, val, test, pools, _audit(data, options.protocol, pools, train, val, test))
+    split = Split(train, val, test, _static_pools(data, options, seed, val, test), "")
+    return replace(split, audit=_audit(data, options.protocol, split))
 
 
 def _fixed_validation(
@@ -161,7 +152,6 @@ def _choose(
 def _static_pools(
     data: TransferData, options: Namespace, seed: int, val: np.ndarray, test: np.ndarray
 ) -> list[np.ndarray]:
-    """Per class the images that may be drawn."""
     if options.protocol == "he2024":
         pools = data.published.pools if data.published else data.pools(data.static_train)
     else:
@@ -169,12 +159,12 @@ def _static_pools(
         pools = data.pools(np.setdiff1d(data.static_train, held_out))
     rng = np.random.default_rng((seed, 1, 0, _STREAM))
     if n := options.static_images:
-        for c, pool in enumerate(pools):
-            if n > len(pool):
-                raise UserError(
-                    f"--static-images {n}: class {c} has only {len(pool)} images to draw from. Use "
-                    "at most that many."
-                )
+        fewest = min(range(len(pools)), key=lambda c: len(pools[c]))
+        if n > len(pools[fewest]):
+            raise UserError(
+                f"--static-images {n}: class {fewest} has only {len(pools[fewest])} images to draw "
+                "from. Use at most that many."
+            )
         pools = [np.sort(rng.permutation(pool)[:n]) for pool in pools]
     if options.protocol == "leak":
         twins = data.pools(_twins(data, test))
@@ -189,35 +179,26 @@ def _twins(data: TransferData, recordings: np.ndarray) -> np.ndarray:
 
 
 def _replaced(pool: np.ndarray, twins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pool with as many of its images replaced by twins as there are, or as it holds."""
+    """With twins in place of as many of its images."""
     twins = rng.permutation(twins)[: len(pool)]
     return np.sort(np.concatenate([twins, rng.permutation(pool)[len(twins) :]]))
 
 
-def _audit(
-    data: TransferData,
-    protocol: str,
-    pools: list[np.ndarray],
-    train: np.ndarray,
-    val: np.ndarray,
-    test: np.ndarray,
-) -> str:
-    """What leaks and what was removed, in words."""
-    held_out = np.concatenate([val, test])
+def _audit(data: TransferData, protocol: str, split: Split) -> str:
+    held_out = np.concatenate([split.val, split.test])
     twins = _twins(data, held_out)
-    static = np.unique(np.concatenate(pools))
-    leaked = len(np.intersect1d(static, twins))
+    leaked = len(np.intersect1d(split.static, twins))
     audit = (
-        f"Split ({protocol}): {len(train)} training, {len(val)} validation and {len(test)} test "
-        f"recordings; {len(static)} static images. {len(twins)} of all {len(data.image_labels)} "
-        f"images are static twins of validation or test recordings, {len(twins) - leaked} of them "
-        f"excluded. Audit: {leaked} static twins of validation or test recordings can be trained "
-        "on."
+        f"Split ({protocol}): {len(split.train)} training, {len(split.val)} validation and "
+        f"{len(split.test)} test recordings; {len(split.static)} static images. {len(twins)} of "
+        f"all {len(data.image_labels)} images are static twins of validation or test recordings, "
+        f"{len(twins) - leaked} of them excluded. Audit: {leaked} static twins of validation or "
+        "test recordings can be trained on."
     )
     if unknown := int((data.twins[held_out] == NO_TWIN).sum()):
         audit += f" {unknown} of these recordings have no known twin among the images."
     labels = data.image_labels.numpy()
-    if wrong := sum(int((labels[pool] != c).sum()) for c, pool in enumerate(pools)):
-        of = sum(map(len, pools))
+    if wrong := sum(int((labels[pool] != c).sum()) for c, pool in enumerate(split.pools)):
+        of = sum(map(len, split.pools))
         audit += f" {wrong} of {of} images that can be drawn are of another class."
     return audit

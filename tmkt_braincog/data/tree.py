@@ -23,10 +23,8 @@ class File(NamedTuple):
 def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list[Path]:
     """The folders in ``folder``, or its files with these suffixes (lower case), in natural order.
 
-    Hidden ones, which operating systems leave behind, do not count.
-
-    Raises:
-        UserError: no such folder, or one that cannot be read.
+    Hidden ones, which operating systems leave behind, do not count. A folder that is missing (then
+    the ``expected`` tree is shown) or cannot be read is a :class:`UserError`.
     """
     try:
         found = [p for p in folder.iterdir() if not p.name.startswith(".")]
@@ -34,16 +32,14 @@ def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"There is no folder {folder}.\n{expected}") from None
     except OSError as error:
-        raise UserError(
-            f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
-        ) from error
-    return sorted(found, key=_natural)
+        text = f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
+        raise UserError(text) from error
+    return sorted(found, key=lambda path: (_natural(path.name), path.name))
 
 
-def _natural(path: Path) -> tuple[list[str | int], str]:
+def _natural(name: str) -> list[str | int]:
     """``a2`` before ``a10``."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def find_files(
@@ -69,38 +65,30 @@ def find_files(
             f"{folder} holds the folders {', '.join(unknown)}, which are none of the "
             f"{len(classes)} classes. Rename or remove them, or check the data root.\n{expected}"
         )
-    found = [
-        file._replace(label=classes.index(f.name))
-        for f in folders
-        for file in numbered(f, example, expected)
-    ]
+    found = []
+    for f in folders:
+        files = numbered(entries(f, expected, {Path(example).suffix}), example)
+        found += [file._replace(label=classes.index(f.name)) for file in files]
     if not found:
         raise UserError(f"Found 0 files like {example} in {folder}.\n{expected}")
     return sorted(found)
 
 
-def numbered(
-    folder: Path, example: str, expected: str, suffixes: Collection[str] | None = None
-) -> list[File]:
-    """The numbered files of one folder by number, label 0; those of other kinds do not count.
+def numbered(paths: Sequence[Path], example: str) -> list[File]:
+    """Files or folders by the number in their names, label 0.
 
-    Raises:
-        UserError: see :func:`find_files`; no file at all is none.
+    A name unlike the example, see :func:`find_files`, or two of a number are a UserError.
     """
-    paths = entries(folder, expected, suffixes or {Path(example).suffix})
-    files = sorted(File(0, file_number(path, example), path) for path in paths)
-    check_unique(files)
+    around = re.split(r"[0-9]+(?=[^0-9]*$)", Path(example).stem)
+    before, after = (re.escape(text).replace(r"\*", ".*") for text in around)
+    files = []
+    for path in paths:
+        match = re.fullmatch(f"{before}([0-9]{{1,9}}){after}", path.stem)
+        if match is None:
+            raise UserError(f"Found {path}; a name like {example} was expected. Rename it.")
+        files.append(File(0, int(match[1]), path))
+    check_unique(files := sorted(files))
     return files
-
-
-def file_number(path: Path, example: str) -> int:
-    """The number in the file's name; a :class:`UserError` if the name is not like the example."""
-    before, after = re.split(r"[0-9]+(?=[^0-9]*$)", Path(example).stem)
-    before, after = (re.escape(text).replace(r"\*", ".*") for text in (before, after))
-    match = re.fullmatch(f"{before}([0-9]{{1,9}}){after}", path.stem)
-    if match is None:
-        raise UserError(f"Found {path}; a name like {example} was expected. Rename or remove it.")
-    return int(match[1])
 
 
 def check_unique(files: Sequence[File]) -> None:
