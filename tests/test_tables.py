@@ -160,6 +160,11 @@ def test_a_table_of_ones_own_with_an_axis(tmp_path, capsys, monkeypatch):
     assert all(any(f"{folder}{k} " in line for line in lines) for k in (3, 5))
     assert run_table([*words, "--mixup-ratio", "0.3"]) == 0
     assert capsys.readouterr().out.startswith("2 jobs:")
+    wide = load_table("own.yaml").expanded([0.3, 0.5])
+    (_, claim), at = wide.claims, ", mixup-ratio 0.5"
+    assert [claim["better"], claim["worse"]] == [f"TMKT{at}", f"baseline{at}"]
+    assert wide.references()[f"TMKT{at}"] == f"baseline{at}" == wide.references()[f"baseline{at}"]
+    assert wide.rows[3].labels == {"mixup-ratio": "0.5", "method": "TMKT"}
 
 
 def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
@@ -181,17 +186,6 @@ def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):
         ("logits", 4, k, 0),  # all replaced
         ("logits", 4, k, math.inf),  # none replaced
     ]
-
-
-def test_an_axis_runs_every_row_with_every_value():
-    rows = (Row("a", {"method": "tmkt"}), Row("b", {"method": "baseline"}))
-    claims = [{"say": "a wins", "better": "a", "worse": "b"}]
-    wide = Table("t", "T", "b", rows, claims=claims, axis={"option": "lr"}).expanded([0.1, 0.2])
-    assert [row.name for row in wide.rows] == ["a, lr 0.1", "b, lr 0.1", "a, lr 0.2", "b, lr 0.2"]
-    assert wide.references()["a, lr 0.2"] == "b, lr 0.2" == wide.references()["b, lr 0.2"]
-    assert wide.rows[2].options == {"method": "tmkt", "lr": 0.2}
-    assert wide.rows[2].labels == {"lr": "0.2", "method": "a"}
-    assert wide.claims[1] == {"say": "a wins, lr 0.2", "better": "a, lr 0.2", "worse": "b, lr 0.2"}
 
 
 def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):

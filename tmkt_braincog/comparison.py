@@ -79,18 +79,14 @@ def legend(
     note: str = "",
     reference: str = "baseline",
 ) -> list[str]:
-    """The lines without which the numbers cannot be read, and what would be overlooked.
+    """The lines without which the numbers of :func:`.stats.summarise` cannot be read.
 
-    Args:
-        summary: from :func:`.stats.summarise`, with the same `reference`.
-        protocol: what all rows were trained and tested on.
-        selection: how `best` was chosen, such as "best epoch on the test set".
-        note: free text.
+    ``selection`` says how `best` was chosen, such as "best epoch on the test set"; ``reference`` is
+    that of the summary.
     """
     n = dict(zip(summary["method"], summary["n"], strict=True))
     each = ", ".join(f"{method} {k}" for method, k in n.items())
-    if len(set(n.values())) == 1:
-        each = f"{summary['n'].iloc[0]} per method"
+    each = f"{summary['n'].iloc[0]} per method" if len(set(n.values())) == 1 else each
     lines = [
         f"protocol: {protocol}",
         f"seeds: {each}; mean ± sample std of top-1 accuracy in percent",

@@ -138,7 +138,7 @@ def run(
     """Run those that are not finished, with a progress bar, and wait for them.
 
     Args:
-        jobs: with different folders in ``output``, already checked by :func:`check`.
+        jobs: in different folders in ``output``, already checked by :func:`check`.
         workers: processes at once here; they share the cores, and the GPUs as far as these go.
         slurm: parameters of a SLURM job array instead, see :func:`.slurm.submit`.
 
