@@ -23,7 +23,6 @@ from tmkt_braincog.data.events import read_aedat4, read_bin
 from tmkt_braincog.data.frames import apply_mode, to_frames
 from tmkt_braincog.data.splits import directory_order, portion_split
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.options import parse, resolve
 
 pytestmark = pytest.mark.usefixtures("few")
 NMNIST, NCALTECH, CEPDVS, CIFAR, NOMNIGLOT = CASES.values()
@@ -202,24 +201,6 @@ def test_half_of_n_caltech101(trees):
     dolphins = [f"dolphin/image_{n:04d}.bin" for n in range(6, 11)]
     expected = ["Faces_easy/image_0002.bin", "accordion/image_0002.bin", *dolphins]
     assert [data.names[r] for r in data.test] == expected and len(data.images) == 13
-
-
-def test_published_line_runs_the_baseline_with_the_published_recipe():
-    words = (
-        "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 "
-        "--target-dataset NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 "
-        "--seed 42 --num-classes 101 --traindata-ratio 1.0 --smoothing 0.0 --domain-loss "
-        "--domain-loss-coefficient 0.5 --TET-loss --regularization"
-    )
-    options, remarks = resolve(parse(words.split()))
-    expected = {
-        "method": ["baseline"], "seed": [42], "device": "0", "num_classes": 101, "epochs": 300,
-        "lr": 5e-3, "opt": "adamw", "sched": "cosine", "augment": "crop", "sampling": "balanced",
-        "TET_loss": True, "domain_loss": True, "regularization": True, "sliding_training": True,
-        "pow": 3, "event_size": 48,
-    }  # fmt: skip
-    assert {name: getattr(options, name) for name in expected} == expected
-    assert len(remarks) == 1 and "running --method baseline" in remarks[0]
 
 
 # CEP-DVS
