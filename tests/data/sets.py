@@ -60,7 +60,7 @@ class Case(NamedTuple):
         return make_split(data, resolve(parse(words))[0], seed=42)
 
 
-def reference(events, case: Case, steps: int, size: int | None, mode: str | None = None):
+def reference(events, case: Case, steps: int, size: int | None):
     """Frames by tonic and torch."""
     columns = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
     events = np.array([tuple(int(e[c]) for c in "xytp") for e in events], columns)
@@ -70,10 +70,8 @@ def reference(events, case: Case, steps: int, size: int | None, mode: str | None
         events["y"] -= events["y"].min()
         sensor = int(events["x"].max()) + 1, int(events["y"].max()) + 1
     frames = ToFrame(sensor_size=(*sensor, 2), n_time_bins=steps)(events).astype(np.float64)
-    if (mode or case.mode) == "frequency":
+    if case.mode == "frequency":
         frames /= np.maximum(frames.max((-1, -2), keepdims=True), 1)
-    if mode == "event":
-        frames = (frames > 0).astype(float)
     if case.crop:
         top, bottom, left, right = case.crop
         frames = frames[..., top:bottom, left:right]

@@ -132,12 +132,13 @@ def test_archives_in_an_archive_and_only_those_whose_folder_is_missing(server, t
     targets = {folder / "cat": "cat.zip", folder / "dog": "dog.zip", folder / "Test": "Test.tar.gz"}
     install(archive, targets, "tree")
     shutil.rmtree(folder / "dog")
+    (folder / "Set.zip").rename(folder.parent / "Set.zip")  # by hand, beside the folder
     (folder / "cat" / "x.bin").write_bytes(b"changed")
     install(archive, targets, "tree")
     assert_installed(folder / "Test")
     assert contents(folder / "cat") == {"x.bin": b"changed"}
     assert contents(folder / "dog") == {"x.bin": b"dog"}
-    assert (folder / "Set.zip").is_file() and len(server.asked) == 1
+    assert (folder.parent / "Set.zip").is_file() and len(server.asked) == 1
 
 
 @pytest.mark.parametrize("link", [False, True])

@@ -92,7 +92,7 @@ def _unpack(packed: Path, folder: Path, inner: str | None) -> None:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Download a file, unless it is there already, and return its path ``folder/name``.
+    """Download a file to ``folder``, unless it is there, or one above, already; return its path.
 
     A download that broke off or was killed goes on from there.
 
@@ -103,7 +103,8 @@ def fetch(archive: Archive, folder: Path) -> Path:
     import pooch
     import requests
 
-    path, part = folder / archive.name, folder / f".{archive.name}.part"
+    homes = [home for home in (folder, folder.parent) if (home / archive.name).is_file()]
+    path, part = [*homes, folder][0] / archive.name, folder / f".{archive.name}.part"
     wrong: set[str] = set()
     if path.exists():
         if (seen := pooch.file_hash(str(path), "md5")) == archive.md5:

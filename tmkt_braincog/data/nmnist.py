@@ -35,8 +35,8 @@ def load(spec: LoadSpec) -> TransferData:
     set first. Recording k of a split is of its image k - 1; a label that differs is an error.
     """
     root = spec.folder("nmnist", EXPECTED, own_split=True)
-    images, n_train = read_mnist(root)
     train, test = (_find_recordings(root, split) for split in FULL_COUNTS)
+    images, n_train = read_mnist(root)
     twins = _twins(train, images.labels[:n_train]), _twins(test, images.labels[n_train:])
     every = np.arange(len(train) + len(test))
     return assemble(

@@ -18,15 +18,10 @@ def epoch_batches(
     """Full batches of item indices for one epoch; the incomplete last batch is dropped.
 
     An index ``i`` stands for recording ``i % R``; its quotient counts the recording's earlier
-    visits in this epoch (see :class:`~tmkt_braincog.data.pairs.TSMDataset`).
-
-    Args:
-        labels: ``[R]`` classes.
-        epoch_size: items per epoch; R where None. Larger values repeat recordings.
-        sampling: ``shuffle`` (permutations, one after another) or ``balanced`` (classes equally
-            likely, with replacement).
-
-    Fewer items than one batch are a UserError.
+    visits in this epoch (see :class:`~tmkt_braincog.data.pairs.TSMDataset`). ``epoch_size`` is
+    the number of items, that of the labels ``[R]`` where None; larger ones repeat recordings.
+    ``sampling`` is ``shuffle`` (permutations, one after another) or ``balanced`` (classes equally
+    likely, with replacement). Fewer items than one batch are a :class:`UserError`.
     """
     n = len(labels)
     size = epoch_size or n
