@@ -57,6 +57,7 @@ def _about(
 ) -> dict[str, Any]:
     """What there is to know of a teacher before it is trained."""
     recipe = {name: getattr(own, name) for name in RECIPE.split()}
+    recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
     return {
         "model": own.teacher,
         "on": own.on,
@@ -65,7 +66,7 @@ def _about(
         "seen": network.seen(options, own.on),
         "fingerprint": network.fingerprint(data, own.on),
         "trained": torch.from_numpy(network.trainable(split, own.on).copy()),
-        "recipe": recipe | {"weights": str(own.teacher_weights or ""), "seed": seed},
+        "recipe": recipe,
     }
 
 
