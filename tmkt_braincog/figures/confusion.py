@@ -2,16 +2,17 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
+import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from ..engine.train import Trainer
-from .base import COLUMNS, FIGURES, Request, bare
+from .base import COLUMNS, FIGURES, Request
 from .features import event_logits
 
 NUMBERED = 20  # most classes with numbers in the cells and names at the ticks
@@ -23,8 +24,7 @@ def confusion(request: Request) -> list[Path]:
     """Confusion matrix of the test recordings, as shares of every true class.
 
     The CSV has the counts, cells of 0 left out. With more than 200 classes neighbouring ones are
-    drawn
-    as one cell, so that no cell falls between two pixels.
+    drawn as one cell, so that no cell falls between two pixels.
     """
     counts = [counts_of(run, request) for run in request.runs]
     matrices, classes = dict(zip(request.names, counts, strict=True)), request.runs[0].data.classes
@@ -39,8 +39,7 @@ def confusion(request: Request) -> list[Path]:
 
 
 def counts_of(run: Trainer, request: Request) -> np.ndarray:
-    """``[N, N]`` int64: row i, column j counts the recordings of class i that the mean logits take
-    for j."""
+    """``[N, N]`` int64: recordings of class i that the mean logits take for class j."""
     logits, labels = event_logits(run, request)
     return confusion_matrix(labels, logits.mean(1).argmax(1), labels=range(logits.shape[-1]))
 
@@ -60,30 +59,20 @@ def pooled(counts: np.ndarray, cells: int) -> np.ndarray:
 def _draw(request: Request, counts: dict[str, np.ndarray], classes: tuple[str, ...]) -> Figure:
     side, named = 3.0 if len(classes) <= 10 else 4.2, len(classes) <= NUMBERED
     names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes]
-    room = 0.07 * max(map(len, names)) if named else 0.0
-    figure, panel = request.panels(len(counts), side, side + 0.35 + room, sharey=False)
+    height = side + 0.35 + 0.07 * named * max(map(len, names))
+    figure, panel = request.panels(len(counts), side, height, sharey=False)
     # where no number says so, a root makes the few per cent visible that most confusions are
-    norm = PowerNorm(1 if named else 0.5, 0, 100)
+    look = {"cmap": "Blues", "norm": PowerNorm(1 if named else 0.5, 0, 100), "cbar": False}
     for i, (axes, (name, matrix)) in enumerate(zip(panel, counts.items(), strict=True)):
         percent = 100 * shares(pooled(matrix, RESOLVED))
-        image = axes.imshow(percent, cmap="Blues", norm=norm, interpolation="nearest")
-        bare(axes)
+        numbers = [[f"{cell:.0f}" if cell > 0 else "" for cell in row] for row in percent]
+        cells = {"annot": numbers if named else None, "fmt": "", "annot_kws": {"size": 6}}
+        ticks = {"xticklabels": named and names, "yticklabels": named and not i % COLUMNS and names}
+        sns.heatmap(percent, ax=axes, square=True, rasterized=True, **look, **cells, **ticks)
         axes.set_facecolor("0.85")  # shows through where a class has no recording
-        if named:
-            _name_cells(axes, percent, names)
-        axes.tick_params(length=0, labelleft=i % COLUMNS == 0)
         accuracy = 100 * np.trace(matrix) / matrix.sum()
-        axes.set(title=textwrap.fill(f"{name}: {accuracy:.1f} %", 34), xlabel="predicted")
-    for axes in panel[::COLUMNS]:
-        axes.set_ylabel("true")
-    figure.colorbar(image, ax=panel, label="share of the true class (%)", shrink=0.8, pad=0.01)
+        axes.set(xlabel="predicted", ylabel="" if i % COLUMNS else "true")
+        axes.set_title(textwrap.fill(f"{name}: {accuracy:.1f} %", 34))
+    bar: Any = {"label": "share of the true class (%)", "shrink": 0.8, "pad": 0.01}
+    figure.colorbar(axes.collections[0], ax=panel, **bar)
     return figure
-
-
-def _name_cells(axes: Axes, percent: np.ndarray, names: list[str]) -> None:
-    size, turned = 9 if len(names) <= 10 else 7, 90 if max(map(len, names)) > 2 else 0
-    axes.set_xticks(range(len(names)), names, rotation=turned, fontsize=size)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
-    for i, j in np.argwhere(percent > 0):
-        colour = "white" if percent[i, j] > 55 else "black"
-        axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)

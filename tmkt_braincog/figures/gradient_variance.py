@@ -1,49 +1,43 @@
 """Variance of the loss's gradient over batches, for each mixing strategy at the same weights.
 
 TMKT (arXiv 2509.12959) claims that time-step mixup lowers it. Here every strategy meets the same
-weights, recordings and static partners, and the same loss: Eq. 17 without its heads, ``L_CLSm +
-lambda
-L_RDA``, because mixed inputs have no label per frame. Strategies are compared where their expected
-share of event frames is the same.
+weights, recordings, partners and expected share of event frames, and the same loss: Eq. 17 without
+its heads, ``L_CLSm + lambda L_RDA``, because mixed inputs have no label per frame.
 
-A gradient g is that of all weights of the model, in training mode and float32, at one batch: the
-first
-of an epoch of its own, behind the last epoch of the training. With two draws of the mixing per
-batch::
+A gradient g is that of all weights, in training mode and float32, at one batch: the first of an
+epoch of its own, behind the last epoch of the training. With two draws of the mixing per batch::
 
-    tr Cov(g) = E |g|^2 - |E g|^2          the variance, of everything that is chance
-    mixing    = E |g - g'|^2 / 2           that part which the draws of the mixing add; g' has other
-    draws
-    signal    = |E g|^2
-    noise-to-signal = tr Cov(g) / |E g|^2
+    variance = tr Cov(g) = E |g|^2 - |E g|^2    of everything that is chance
+    mixing   = E |g - g'|^2 / 2                 its part that the draws of the mixing add
+    signal   = |E g|^2                          noise-to-signal = variance / signal
 
 All are unbiased but the last. Intervals come from the jackknife over batches, on a log scale.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
+from .. import mixing
 from ..data import Pair
 from ..data.sampling import epoch_batches
 from ..engine.checkpoint import same_run
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..methods import TMKT
-from ..plots import GREY, key, looks
-from .base import FIGURES, Request, untrained
-from .same_share import Case, cases, progress_at
-from .variance import estimates, flat_gradient, gram, interval_columns, over_seeds
+from ..mixing import Mixed, Progress
+from ..plots import key, looks
+from .base import COLUMNS, FIGURES, Request, untrained
+from .variance import estimates, gram, interval_columns, over_seeds
 
 LIMIT = 8 * 2**30  # most bytes that the gradients of one strategy may take
 _STREAM = 3  # keeps the second draws apart from the streams of sampling and splits
@@ -54,45 +48,67 @@ LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
 @FIGURES.register("gradient-variance")
 def gradient_variance(request: Request) -> list[Path]:
     """Variance of the gradient for each mixing strategy, at the initial and the last weights."""
-    loss = [{name: getattr(run.options, name) for name in LOSS_OPTIONS} for run in request.runs]
-    first = request.runs[0]
-    for run, its in zip(request.runs, loss, strict=True):
-        same_run(its, loss[0], f"{run.folder}, compared with {first.folder},")
-    tables = [_measured(run, weights, request) for run, weights in _weights(request.runs)]
-    rows = pd.concat(tables, ignore_index=True)
+    first, o = request.runs[0], request.runs[0].options
+    for run in request.runs:
+        own, other = ({n: getattr(r.options, n) for n in LOSS_OPTIONS} for r in (run, first))
+        same_run(own, other, f"{run.folder}, compared with {first.folder},")
+    tables: dict[tuple[str, int], pd.DataFrame] = {}
+    for run in request.runs:
+        for weights in ("initial", f"{run.name}, last"):
+            if (weights, run.seed) not in tables:  # all methods have the same initial weights
+                print(f"{run.folder}, {weights} ...", file=sys.stderr)
+                trainer = untrained(run) if weights == "initial" else run
+                tables[weights, run.seed] = measure(trainer, request.ratios, request.batches)
+    rows = pd.concat(tables, names=["weights", "seed"]).reset_index(level=[0, 1])
     summary = over_seeds(rows)
-    o, seeds = first.options, summary["seeds"].max()
-    over = f"Student's over {seeds} seeds, values are geometric means" if seeds > 1 else ""
+    seeds = summary["seeds"].max()
+    over = f"Student's over {seeds} seeds, values are geometric means"
     about = (
         f"Batches of {o.batch_size}, {request.batches} of them per strategy. Gradient of L_CLSm + "
         f"{o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, "
         "partners and weights are the same for all strategies. Variance: tr Cov(g); of it mixing: "
         "the part that the draws of the mixing add to that of recordings and partners; "
         "noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 "
-        "from 0); relative: over TSM's at the same ratio, paired. Intervals: 95 %, "
-        f"{over or 'jackknife over batches'}."
+        "from 0); relative: over TSM's at the same ratio, paired. Linear: one t* for all samples, "
+        "as non-linear and fixed at that share. Intervals: 95 %, "
+        f"{over if seeds > 1 else 'jackknife over batches'}."
     )
-    said = {"": pd.DataFrame([_cells(row) for _, row in summary.iterrows()])}
-    return request.publish(
-        "gradient-variance", lambda: _draw(request, summary), rows, about, "%.8g", said
-    )
+    said = pd.DataFrame([_cells(row) for _, row in summary.iterrows()])
+    draw = partial(_draw, request, summary)
+    return request.publish("gradient-variance", draw, rows, about, said)
 
 
-def _weights(runs: Sequence[Trainer]) -> Iterator[tuple[Trainer, str]]:
-    """Every seed at its initial weights, where all methods start, and every run at its last."""
-    initial = set()
-    for run in runs:
-        if run.seed not in initial:
-            initial.add(run.seed)
-            yield untrained(run), "initial"
-        yield run, f"{run.name}, last"
+class Strategy(NamedTuple):
+    """How it mixes, at which progress of the training, with how many draws (2: by chance)."""
+
+    mixing: Callable[[Pair, Progress], Mixed]
+    progress: float | None
+    draws: int
 
 
-def _measured(run: Trainer, weights: str, request: Request) -> pd.DataFrame:
-    print(f"{run.folder}, {weights} ...", file=sys.stderr)
-    rows = measure(run, request.ratios, request.batches)
-    where = {"weights": weights, "seed": run.seed}
-    return rows.assign(**where)[[*where, *rows.columns]]
+def strategies(steps: int, ratio: float) -> dict[str, Strategy]:
+    """By name, where their expected share of event frames is ``ratio``, in (0, 1); TSM first."""
+    return {
+        "tsm": Strategy(mixing.TimeStepMixup(steps, ratio), None, 2),
+        "linear": Strategy(mixing.DynamicLinear(steps), ratio, 1),
+        "sliding": Strategy(mixing.SlidingReplacement(steps), ratio ** (1 / 3), 2),
+        "input": Strategy(input_mixup(ratio), None, 1),
+    }
+
+
+def progress_at(share: float | None) -> Progress:
+    return Progress(round((share or 0) * 10**6), 10**6)
+
+
+def input_mixup(ratio: float) -> Callable[[Pair, Progress], Mixed]:
+    """Mixup of the pixels at every time-step, ``ratio events + (1 - ratio) static``."""
+
+    def mixed(batch: Pair, progress: Progress) -> Mixed:
+        frames = ratio * batch.events + (1 - ratio) * batch.static.unsqueeze(1)
+        no_label: Any = None
+        return Mixed(frames, no_label, no_label, frames.new_full((len(frames),), 1 - ratio))
+
+    return mixed
 
 
 def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataFrame:
@@ -100,48 +116,36 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
 
     Returns:
         One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as
-        drawn),
-        ``progress``, ``batches``, and what :func:`estimates` gives, over TSM's at this ratio.
+        drawn), ``progress``, ``batches``, and what :func:`estimates` gives, over TSM's.
 
     Raises:
         UserError: fewer than 3 batches, ratios that cannot be had, or gradients of more than
-        :data:`LIMIT` bytes.
+            :data:`LIMIT` bytes.
     """
     if batches < 3:
         raise UserError(
             f"--batches {batches}: a variance with an interval needs at least 3, better 64."
         )
-    method = common_loss(trainer)
-    planned = {ratio: cases(trainer.options.step, ratio) for ratio in ratios}
-    rows = []
+    method, rows = common_loss(trainer), []
+    planned = {ratio: strategies(trainer.options.step, ratio) for ratio in ratios}
     with training_untouched(trainer.model):
         for ratio, wanted in planned.items():
             tsm = None
-            for case in wanted:
-                print(f"  ratio {ratio:g}: {', '.join(case.progress_of)}", file=sys.stderr)
-                products, share = _products(trainer, method, case, batches)
+            for name, strategy in wanted.items():
+                products, share = _gram_of(trainer, method, strategy, batches)
                 tsm = products if tsm is None else tsm
-                values = estimates(products, tsm)
-                for name, progress in case.progress_of.items():
-                    place = {"ratio": ratio, "strategy": name, "share": share, "progress": progress}
-                    rows.append({**place, "batches": batches, **values})
+                place = {"ratio": ratio, "strategy": name, "share": share}
+                place |= {"progress": strategy.progress, "batches": batches}
+                rows.append(place | estimates(products, tsm))
     return pd.DataFrame(rows)
 
 
 def common_loss(trainer: Trainer) -> TMKT:
-    """``L_CLSm + lambda L_RDA`` with the run's lambda, form of the classification loss and
-    coefficients theta_t."""
+    """``L_CLSm + lambda L_RDA`` with the run's options and coefficients theta_t."""
     o = trainer.options
-    method = TMKT(
-        o.step,
-        trainer.model.num_features,
-        lam=o.domain_loss_coefficient,
-        tet=o.TET_loss,
-        coefficients="fixed",
-        smoothing=o.smoothing,
-        mag_weight=0,
-        mrp_weight=0,
-    ).to(trainer.device)
+    its: Any = {"lam": o.domain_loss_coefficient, "tet": o.TET_loss, "smoothing": o.smoothing}
+    its |= {"coefficients": "fixed", "mag_weight": 0, "mrp_weight": 0}
+    method = TMKT(o.step, trainer.model.num_features, **its).to(trainer.device)
     rda = getattr(trainer.method, "rda", None)  # event-only training has none: theta_t at its start
     if rda is not None:
         method.rda.load_state_dict(rda.state_dict())
@@ -150,8 +154,7 @@ def common_loss(trainer: Trainer) -> TMKT:
 
 @contextmanager
 def training_untouched(model: Any) -> Iterator[None]:
-    """Training mode within; afterwards the mode and the running statistics of BatchNorm are what
-    they were."""
+    """Training mode within; afterwards mode and running statistics are what they were."""
     mode, kept = model.training, {name: b.clone() for name, b in model.named_buffers()}
     model.train()
     try:
@@ -163,34 +166,32 @@ def training_untouched(model: Any) -> Iterator[None]:
         model.reset()
 
 
-def _products(trainer: Trainer, method: TMKT, case: Case, batches: int) -> tuple[np.ndarray, float]:
-    """:func:`gram` of the gradients of one case, and its share of event frames."""
-    draws = 2 if case.random else 1
+def _gram_of(
+    trainer: Trainer, method: TMKT, strategy: Strategy, batches: int
+) -> tuple[np.ndarray, float]:
+    """:func:`gram` of the gradients of one strategy, and its share of event frames."""
     parameters = [p for p in trainer.model.parameters() if p.requires_grad]
-    width = sum(p.numel() for p in parameters)
-    need = draws * batches * width * 4
-    if need > LIMIT:
+    width, draws = sum(p.numel() for p in parameters), strategy.draws
+    most = LIMIT // (draws * width * 4)
+    if batches > most:
         raise UserError(
-            f"--batches {batches}: {draws * batches} gradients of {width:,} values take "
-            f"{need / 2**30:.1f} GiB, more than the {LIMIT / 2**30:.0f} GiB that may be kept at "
-            f"once. Give --batches {LIMIT // (draws * width * 4)} or fewer."
+            f"--batches {batches}: {draws * batches} gradients of {width:,} values take more than "
+            f"the {LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {most} or fewer."
         )
     gradients, shares = torch.empty(draws, batches, width), []
-    progress = progress_at(next(iter(case.progress_of.values())))
     for n, pairs in enumerate(_batches(trainer, batches, draws)):
         for k, batch in enumerate(pairs):
-            mixed = case.mixing(batch, progress)
+            mixed = strategy.mixing(batch, progress_at(strategy.progress))
             out = trainer.model(batch.events, mixed.frames)
-            gradients[k, n] = flat_gradient(
-                method.losses(out, mixed, batch.label)["loss"], parameters
-            )
+            loss = method.losses(out, mixed, batch.label)["loss"]
+            of_weights = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            gradients[k, n] = torch.cat([g.flatten() for g in of_weights]).cpu()
             shares.append(1 - mixed.y_m.mean().item())
     return gram(gradients), float(np.mean(shares))
 
 
 def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
-    """The first batch of ``count`` epochs that no training step has seen, each with ``draws`` draws
-    of the mixing."""
+    """The first batch of ``count`` unseen epochs, each with ``draws`` draws of the mixing."""
     o, labels = trainer.options, trainer.data.labels[trainer.split.train].numpy()
     for epoch in range(o.epochs, o.epochs + count):
         trainer.pairs.set_epoch(epoch)
@@ -203,11 +204,9 @@ def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
 def _cells(row: pd.Series) -> dict[str, str]:
     def number(name: str) -> str:
         value, low, high = row[interval_columns(name)]
-        if pd.isna(value):
-            return "-"
-        return f"{value:.3g}" if pd.isna(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
+        shown = f"{value:.3g}" + ("" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]")
+        return "-" if pd.isna(value) else shown
 
-    noise = row["noise_to_signal"]
     return {
         "weights": row["weights"],
         "ratio": f"{row['ratio']:g}",
@@ -217,59 +216,26 @@ def _cells(row: pd.Series) -> dict[str, str]:
         "variance": f"{row['variance']:.3g}",
         "of it mixing": f"{100 * row['mixing'] / row['variance']:.1f} %",
         "relative [95 % CI]": number("variance_relative"),
-        "noise-to-signal": "-" if pd.isna(noise) else f"{noise:.3g}",
+        "noise-to-signal [95 % CI]": number("noise_to_signal"),
         "its relative [95 % CI]": number("noise_to_signal_relative"),
     }
 
 
-# What is drawn: linear stands for non-linear and for the fixed ratio, which cannot have every
-# share.
-DRAWN = {
-    "tsm": "time-step mixup",
-    "linear": "same t* for all (fixed, linear, non-linear)",
-    "sliding": "sliding replacement",
-    "input": "mixup of inputs",
-}
-ROWS = {
-    "variance": r"$\mathrm{tr\,Cov}(g)$",
-    "variance_relative": "the same over\ntime-step mixup's",
-    "noise_to_signal": r"$\mathrm{tr\,Cov}(g)\,/\,\|\mathrm{E}\,g\|^2$",
-}
-
-
 def _draw(request: Request, summary: pd.DataFrame) -> Figure:
-    """Variance, the same over TSM's, and noise-to-signal against the share of event frames; a
-    column per weights."""
-    by_weights = summary.groupby("weights", sort=False)
-    figure = request.canvas(max(6.0, 0.8 + 2.6 * len(by_weights)), 6.6)
-    panels = figure.subplots(len(ROWS), len(by_weights), squeeze=False, sharex=True, sharey="row")
-    for axes_row, (name, label) in zip(panels, ROWS.items(), strict=True):
-        axes_row[0].set_ylabel(label)
-        for axes, (_, part) in zip(axes_row, by_weights, strict=True):
-            _lines(axes, part, name)
-    for top, bottom, (weights, _) in zip(panels[0], panels[-1], by_weights, strict=True):
-        top.set_title(f"weights: {weights}")
-        bottom.set_xlabel("expected share of event frames")
-    of_it = "of it: the draws of the mixing"
-    dotted = Line2D([], [], color=GREY, linestyle=":", marker="_", label=of_it)
-    key(figure, looks(DRAWN.values()), 6.0, [dotted])
+    """Variance over TSM's against the share of event frames, a panel per weights."""
+    panels, name = summary.groupby("weights", sort=False), "variance_relative"
+    x, y = "share of event frames", "variance over time-step mixup's"
+    figure, panel = request.panels(len(panels), 3.0, 3.2, x, y)
+    found = looks(summary["strategy"])
+    for axes, (weights, part) in zip(panel, panels, strict=True):
+        for i, (strategy, look) in enumerate(found.items()):
+            rows = part[part["strategy"] == strategy].sort_values("ratio")
+            value, low, high = (rows[column] for column in interval_columns(name))
+            bars = [(value - low).fillna(0), (high - value).fillna(0)]
+            moved = rows["ratio"] + 0.01 * (i - 1.5)
+            axes.errorbar(moved, value, yerr=bars, markersize=4, capsize=2, **look)
+        axes.set(title=f"weights: {weights}", yscale="log", xticks=part["ratio"].unique())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    key(figure, found, 3.0 * min(COLUMNS, len(panel)))
     return figure
-
-
-def _lines(axes: Axes, part: pd.DataFrame, name: str) -> None:
-    axes.set_yscale("log")
-    span = part[interval_columns(name)].stack()
-    subs = (1, 2, 5) if span.max() < 100 * span.min() else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    for i, (strategy, look) in enumerate(zip(DRAWN, looks(DRAWN.values()).values(), strict=True)):
-        rows = part[part["strategy"] == strategy].sort_values("ratio")
-        value, low, high = (rows[column] for column in interval_columns(name))
-        bars = [(value - low).fillna(0), (high - value).fillna(0)]
-        moved = rows["ratio"] + 0.01 * (i - 1.5)
-        style = {"markersize": 4, "capsize": 2, "color": look["color"], "marker": look["marker"]}
-        axes.errorbar(moved, value, yerr=bars, **style)
-        if name == "variance" and (rows["mixing"] > 0).any():
-            axes.plot(moved, rows["mixing"], color=look["color"], linestyle=":", marker="_")
-    axes.set_xticks(sorted(part["ratio"].unique()))
