@@ -12,10 +12,8 @@ from tmkt_braincog.data import Pair
 from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import gradient_variance as gv
-from tmkt_braincog.figures import variance
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress, TimeStepMixup
-from tmkt_braincog.models.vgg import TransferVGG
 from tmkt_braincog.runs import reopen
 
 
@@ -23,21 +21,21 @@ def test_known_variances_lie_in_their_intervals():
     """Per component: mean 0.5, variance 4 between batches, 1 within."""
     rng, N, P = np.random.default_rng(0), 300, 20
     g = 0.5 + 2 * rng.normal(size=(1, N, P)) + rng.normal(size=(2, N, P))
-    products = variance.gram(torch.from_numpy(g).float())
-    found = variance.estimates(products, products)
+    products = gv.gram(torch.from_numpy(g).float())
+    found = gv.estimates(products, products)
     for name, truth, widest in (
         ("variance", 5 * P, 1.2),
         ("mixing", 1 * P, 1.2),
         ("noise_to_signal", 20, 4),
     ):
-        value, low, high = (found[column] for column in variance.interval_columns(name))
+        value, low, high = (found[column] for column in gv.interval_columns(name))
         assert low < truth < high and low < value < high and high / low < widest
     assert found["signal"] == pytest.approx(0.25 * P, rel=0.3)
 
 
 def test_moments_equal_slow_loops_in_float64():
     g = torch.randn(2, 7, 1000)
-    ours, g = variance.moments(variance.gram(g, chunk=64)), g.double().numpy()
+    ours, g = gv.moments(gv.gram(g, chunk=64)), g.double().numpy()
     slow = np.mean([sum(np.sum((x - g[k].mean(0)) ** 2) for x in g[k]) / 6 for k in range(2)])
     mixing = np.mean([np.sum((g[0, n] - g[1, n]) ** 2) / 2 for n in range(7)])
     pairs = [(n, m) for n in range(7) for m in range(7) if n != m]
@@ -45,13 +43,13 @@ def test_moments_equal_slow_loops_in_float64():
     assert ours["variance"] == pytest.approx(slow, rel=1e-12)
     assert ours["mixing"] == pytest.approx(mixing, rel=1e-12)
     assert ours["signal"] == pytest.approx(signal, rel=1e-9)
-    one, trace = variance.moments(variance.gram(torch.from_numpy(g[:1]))), np.trace(np.cov(g[0].T))
+    one, trace = gv.moments(gv.gram(torch.from_numpy(g[:1]))), np.trace(np.cov(g[0].T))
     assert one["mixing"] == 0 and one["variance"] == pytest.approx(trace, rel=1e-6)
 
 
 def test_equal_gradients_have_no_variance():
     same = torch.randn(500).expand(1, 8, 500).contiguous()
-    moments = variance.moments(variance.gram(same))
+    moments = gv.moments(gv.gram(same))
     assert abs(moments["variance"]) < 1e-12 * moments["signal"]
     assert moments["signal"] == pytest.approx(same[0, 0].double().square().sum().item(), rel=1e-12)
 
@@ -61,8 +59,8 @@ def test_no_ratio_where_the_signal_drowns(shift):
     """0: negative estimate of |E g|^2; 0.5: positive, until a certain batch is left out."""
     g = torch.randn(1, 6, 50)
     g -= g.mean(1, keepdim=True)
-    products = variance.gram(g + shift * g[:, :1])
-    moments, found = variance.moments(products), variance.estimates(products, products)
+    products = gv.gram(g + shift * g[:, :1])
+    moments, found = gv.moments(products), gv.estimates(products, products)
     assert (moments["signal"] > 0) == (shift > 0) == np.isfinite(moments["noise_to_signal"])
     assert np.isnan([found["noise_to_signal"], found["noise_to_signal_relative"]]).all()
     assert found["variance_low"] < found["variance"] < found["variance_high"]
@@ -74,9 +72,9 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     norms = 1 + 1e-4 * np.random.default_rng(0).normal(size=30)
     products = np.zeros((1, 30, 1, 30))
     products[0, range(30), 0, range(30)] = norms
-    found = variance.estimates(products, products)
+    found = gv.estimates(products, products)
     margin = stats.t.ppf(0.975, 29) * stats.sem(norms)
-    value, low, high = (found[column] for column in variance.interval_columns("variance"))
+    value, low, high = (found[column] for column in gv.interval_columns("variance"))
     assert value == pytest.approx(norms.mean())
     assert (value - low, high - value) == pytest.approx((margin, margin), rel=1e-3)
 
@@ -102,17 +100,6 @@ def test_mixup_of_inputs():
         for t in range(4):
             assert torch.allclose(mixed.frames[b, t], 0.3 * events[b, t] + 0.7 * static[b])
     assert mixed.y_m.tolist() == pytest.approx([0.7] * 3)
-
-
-def test_running_statistics_come_back():
-    model = TransferVGG(width_divisor=16, step=2, event_size=16).eval()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    with gv.training_untouched(model):
-        assert model.training
-        model(torch.rand(3, 2, 2, 16, 16))
-        assert not all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert not model.training
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -136,7 +137,7 @@ class Request:
         style: Any = {"index": False, "float_format": "%.8g"}
         texts = {f"{file}.csv": rows.to_csv(**style) for file, rows in tables.items()}
         if said is not None:
-            rows = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
+            rows: Any = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
             table_of = "".join(f"| {' | '.join(row)} |\n" for row in rows)
             emulated = " Events are emulated." * fact["emulated"]
             texts[f"{stem}.md"] = f"{self.title}. {fact['caption']}{emulated}\n\n{table_of}"
@@ -158,6 +159,12 @@ def untrained(run: Trainer) -> Trainer:
     trainer = Trainer(run.options, run.data, run.split, run.folder, run.device)
     trainer.model.executor = run.model.executor
     return trainer
+
+
+def copied(model: Any) -> Any:
+    """A copy to look into; a membrane that is part of a graph could not be copied."""
+    model.reset()
+    return deepcopy(model)
 
 
 def bare(axes: Axes) -> None:

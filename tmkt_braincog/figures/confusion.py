@@ -2,29 +2,25 @@
 
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from ..engine.train import Trainer
-from .base import COLUMNS, FIGURES, Request
+from .base import COLUMNS, FIGURES, Request, bare
 from .features import event_logits
 
 NUMBERED = 20  # most classes with numbers in the cells and names at the ticks
-RESOLVED = 200  # most cells per side that a printed panel can show
 
 
 @FIGURES.register("confusion")
 def confusion(request: Request) -> list[Path]:
     """Confusion matrix of the test recordings, as shares of every true class.
 
-    The CSV has the counts, cells of 0 left out. With more than 200 classes neighbouring ones are
-    drawn as one cell, so that no cell falls between two pixels.
+    The CSV has the counts, cells of 0 left out.
     """
     counts = [counts_of(run, request) for run in request.runs]
     matrices, classes = dict(zip(request.names, counts, strict=True)), request.runs[0].data.classes
@@ -50,29 +46,25 @@ def shares(counts: np.ndarray) -> np.ndarray:
         return counts / counts.sum(axis=1, keepdims=True)
 
 
-def pooled(counts: np.ndarray, cells: int) -> np.ndarray:
-    """Neighbouring classes added up, as many to a cell as leave at most ``cells`` per side."""
-    starts = np.arange(0, len(counts), -(-len(counts) // cells))
-    return np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
-
-
 def _draw(request: Request, counts: dict[str, np.ndarray], classes: tuple[str, ...]) -> Figure:
     side, named = 3.0 if len(classes) <= 10 else 4.2, len(classes) <= NUMBERED
-    names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes]
-    height = side + 0.35 + 0.07 * named * max(map(len, names))
-    figure, panel = request.panels(len(counts), side, height, sharey=False)
+    names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes] if named else []
+    height = side + 0.35 + 0.07 * max(map(len, names), default=0)
+    figure, panel = request.panels(len(counts), side, height, "predicted", "true", sharey=False)
     # where no number says so, a root makes the few per cent visible that most confusions are
-    look = {"cmap": "Blues", "norm": PowerNorm(1 if named else 0.5, 0, 100), "cbar": False}
+    norm = PowerNorm(1 if named else 0.5, 0, 100)
     for i, (axes, (name, matrix)) in enumerate(zip(panel, counts.items(), strict=True)):
-        percent = 100 * shares(pooled(matrix, RESOLVED))
-        numbers = [[f"{cell:.0f}" if cell > 0 else "" for cell in row] for row in percent]
-        cells = {"annot": numbers if named else None, "fmt": "", "annot_kws": {"size": 6}}
-        ticks = {"xticklabels": named and names, "yticklabels": named and not i % COLUMNS and names}
-        sns.heatmap(percent, ax=axes, square=True, rasterized=True, **look, **cells, **ticks)
+        percent = 100 * shares(matrix)
+        image = axes.imshow(percent, cmap="Blues", norm=norm)
+        bare(axes)
         axes.set_facecolor("0.85")  # shows through where a class has no recording
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), [""] * len(names) if i % COLUMNS else names, fontsize=7)
+        for row, column in np.argwhere(percent > 0) if named else ():
+            colour = "white" if percent[row, column] > 55 else "black"
+            text = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+            axes.text(column, row, f"{percent[row, column]:.0f}", **text)
         accuracy = 100 * np.trace(matrix) / matrix.sum()
-        axes.set(xlabel="predicted", ylabel="" if i % COLUMNS else "true")
         axes.set_title(textwrap.fill(f"{name}: {accuracy:.1f} %", 34))
-    bar: Any = {"label": "share of the true class (%)", "shrink": 0.8, "pad": 0.01}
-    figure.colorbar(axes.collections[0], ax=panel, **bar)
+    figure.colorbar(image, ax=panel, label="share of the true class (%)", shrink=0.8, pad=0.01)
     return figure

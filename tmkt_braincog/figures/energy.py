@@ -12,7 +12,6 @@ traffic; Horowitz, "Computing's energy problem (and what we can do about it)", I
 
 import sys
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from ..engine.train import Trainer
 from ..errors import UserError
 from ..models.transfer import TransferModel
 from ..plots import GREY, key, looks
-from .base import FIGURES, Request
+from .base import FIGURES, Request, copied
 
 MAC_PJ, AC_PJ = 4.6, 0.9
 BATCH = 32
@@ -89,8 +88,7 @@ def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
     Raises:
         UserError: neurons that give anything but 0 and 1, or layers that cannot be counted.
     """
-    model.reset()  # a membrane that is part of a graph cannot be copied
-    model = deepcopy(model).eval()
+    model = copied(model).eval()
     model.executor = "step"
     calls: list[dict[str, Any]] = []
     for name, module in model.named_modules():

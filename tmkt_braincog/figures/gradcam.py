@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from ..errors import UserError
 from ..methods.event_only import EventOnly
 from ..models import TransferModel
 from ..plots import COLOURS
-from .base import FIGURES, Request, bare
+from .base import FIGURES, Request, bare, copied
 from .features import pairs_of
 
 CLASSES = 5  # most classes shown, one recording of each
@@ -127,8 +126,7 @@ def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> E
         classes: ``[B]`` int64, whose logits are explained.
         head: ``event`` or ``static``.
     """
-    model.reset()  # a membrane that is part of a graph cannot be copied
-    model = deepcopy(model).eval()
+    model = copied(model).eval()
     layer, margin = find_target(model)
     held: list[Tensor] = []
     layer.register_forward_hook(lambda _, __, output: held.append(output))

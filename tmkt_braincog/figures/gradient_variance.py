@@ -16,7 +16,6 @@ All are unbiased but the last. Intervals come from the jackknife over batches, o
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from scipy import stats
+from torch import Tensor
 
 from .. import mixing
 from ..data import Pair
@@ -36,13 +37,14 @@ from ..errors import UserError
 from ..methods import TMKT
 from ..mixing import Mixed, Progress
 from ..plots import key, looks
-from .base import COLUMNS, FIGURES, Request, untrained
-from .variance import estimates, gram, interval_columns, over_seeds
+from .base import COLUMNS, FIGURES, Request, copied, untrained
 
 LIMIT = 8 * 2**30  # most bytes that the gradients of one strategy may take
 _STREAM = 3  # keeps the second draws apart from the streams of sampling and splits
 # What the common loss takes from a run besides its general options.
 LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
+RELATIVE = ("variance", "noise_to_signal")  # also given over TSM's
+QUANTITIES = (*RELATIVE, "mixing")
 
 
 @FIGURES.register("gradient-variance")
@@ -112,7 +114,7 @@ def input_mixup(ratio: float) -> Callable[[Pair, Progress], Mixed]:
 
 
 def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataFrame:
-    """All strategies at the weights that the trainer's model has now, which stay as they are.
+    """All strategies at the weights that the trainer's model has now, on a copy of it.
 
     Returns:
         One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as
@@ -126,17 +128,32 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
         raise UserError(
             f"--batches {batches}: a variance with an interval needs at least 3, better 64."
         )
-    method, rows = common_loss(trainer), []
-    planned = {ratio: strategies(trainer.options.step, ratio) for ratio in ratios}
-    with training_untouched(trainer.model):
-        for ratio, wanted in planned.items():
-            tsm = None
-            for name, strategy in wanted.items():
-                products, share = _gram_of(trainer, method, strategy, batches)
-                tsm = products if tsm is None else tsm
-                place = {"ratio": ratio, "strategy": name, "share": share}
-                place |= {"progress": strategy.progress, "batches": batches}
-                rows.append(place | estimates(products, tsm))
+    model, method, rows = copied(trainer.model).train(), common_loss(trainer), []
+    weights = [p for p in model.parameters() if p.requires_grad]
+    width = sum(p.numel() for p in weights)
+    if batches > (most := LIMIT // (8 * width)):
+        raise UserError(
+            f"--batches {batches}: {2 * batches} gradients of {width:,} values take more than the "
+            f"{LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {most} or fewer."
+        )
+
+    def gradient(mixed: Mixed, batch: Pair) -> Tensor:
+        loss = method.losses(model(batch.events, mixed.frames), mixed, batch.label)["loss"]
+        parts = torch.autograd.grad(loss, weights, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts]).cpu()
+
+    for ratio, wanted in [(ratio, strategies(trainer.options.step, ratio)) for ratio in ratios]:
+        grams = {}
+        for name, (mix, progress, draws) in wanted.items():
+            gradients, shares = torch.empty(draws, batches, width), []
+            for n, pairs in enumerate(_batches(trainer, batches, draws)):
+                for k, batch in enumerate(pairs):
+                    mixed = mix(batch, progress_at(progress))
+                    gradients[k, n] = gradient(mixed, batch)
+                    shares.append(1 - mixed.y_m.mean().item())
+            grams[name] = gram(gradients)
+            row = {"ratio": ratio, "strategy": name, "share": np.mean(shares), "progress": progress}
+            rows.append(row | {"batches": batches} | estimates(grams[name], grams["tsm"]))
     return pd.DataFrame(rows)
 
 
@@ -152,44 +169,6 @@ def common_loss(trainer: Trainer) -> TMKT:
     return method
 
 
-@contextmanager
-def training_untouched(model: Any) -> Iterator[None]:
-    """Training mode within; afterwards mode and running statistics are what they were."""
-    mode, kept = model.training, {name: b.clone() for name, b in model.named_buffers()}
-    model.train()
-    try:
-        yield
-    finally:
-        for name, buffer in model.named_buffers():
-            buffer.copy_(kept[name])
-        model.train(mode)
-        model.reset()
-
-
-def _gram_of(
-    trainer: Trainer, method: TMKT, strategy: Strategy, batches: int
-) -> tuple[np.ndarray, float]:
-    """:func:`gram` of the gradients of one strategy, and its share of event frames."""
-    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
-    width, draws = sum(p.numel() for p in parameters), strategy.draws
-    most = LIMIT // (draws * width * 4)
-    if batches > most:
-        raise UserError(
-            f"--batches {batches}: {draws * batches} gradients of {width:,} values take more than "
-            f"the {LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {most} or fewer."
-        )
-    gradients, shares = torch.empty(draws, batches, width), []
-    for n, pairs in enumerate(_batches(trainer, batches, draws)):
-        for k, batch in enumerate(pairs):
-            mixed = strategy.mixing(batch, progress_at(strategy.progress))
-            out = trainer.model(batch.events, mixed.frames)
-            loss = method.losses(out, mixed, batch.label)["loss"]
-            of_weights = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            gradients[k, n] = torch.cat([g.flatten() for g in of_weights]).cpu()
-            shares.append(1 - mixed.y_m.mean().item())
-    return gram(gradients), float(np.mean(shares))
-
-
 def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
     """The first batch of ``count`` unseen epochs, each with ``draws`` draws of the mixing."""
     o, labels = trainer.options, trainer.data.labels[trainer.split.train].numpy()
@@ -199,6 +178,81 @@ def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
         batch = trainer.pairs[epoch_batches(*sampled)[0]].to(trainer.device)
         again = np.random.default_rng((trainer.seed, epoch, 0, _STREAM)).random(batch.draws.shape)
         yield [batch, batch._replace(draws=torch.from_numpy(again).to(trainer.device))][:draws]
+
+
+def gram(gradients: Tensor, chunk: int = 2**16) -> np.ndarray:
+    """Inner products ``[K, N, K, N]`` in float64 of gradients ``[K, N, P]``: K draws, N batches."""
+    K, N, _ = gradients.shape
+    parts = (part.flatten(0, 1).double() for part in gradients.split(chunk, dim=2))
+    return sum(part @ part.T for part in parts).view(K, N, K, N).numpy()
+
+
+def moments(products: np.ndarray) -> dict[str, float]:
+    """``variance``, ``mixing``, ``signal``, ``noise_to_signal`` from :func:`gram`, K = 1 or 2.
+
+    The last is NaN where the signal drowns, its unbiased estimate not being positive.
+    """
+    K, N = products.shape[:2]
+    within = np.einsum("knln->kl", products)  # of one batch: sum over n of <g_kn, g_ln>
+    across = np.einsum("knlm->kl", products) - within
+    signal = across.mean() / (N * (N - 1))
+    variance = np.diag(within).mean() / N - np.diag(across).mean() / (N * (N - 1))
+    of_mixing = (np.diag(within).mean() - within[0, 1]) / N if K == 2 else 0.0
+    ratio = variance / signal if signal > 0 else np.nan
+    return {"variance": variance, "mixing": of_mixing, "signal": signal, "noise_to_signal": ratio}
+
+
+def estimates(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """All quantities with jackknife intervals, and two of them over another case's, by batch."""
+    ours, theirs = _jackknife(products), _jackknife(reference)
+    found = {name: ours[name] for name in QUANTITIES}
+    found |= {f"{name}_relative": ours[name] / theirs[name] for name in RELATIVE}
+    out, N = {"signal": ours["signal"][0]}, products.shape[1]
+    for name, values in found.items():
+        value, margin = values[0], np.nan
+        if (values > 0).all():
+            margin = stats.t.ppf(0.975, N - 1) * np.sqrt((N - 1) * np.log(values[1:]).var(ddof=0))
+        elif name.startswith("noise"):  # over a signal that cannot be told from 0
+            value = np.nan
+        out |= _interval(name, value, margin)
+    return out
+
+
+def _jackknife(products: np.ndarray) -> pd.DataFrame:
+    """:func:`moments` of all batches, then without each of them."""
+    every = np.arange(products.shape[1])
+    kept = [every, *(np.delete(every, n) for n in every)]
+    return pd.DataFrame([moments(products[:, i][:, :, :, i]) for i in kept])
+
+
+def interval_columns(name: str) -> list[str]:
+    return [name, f"{name}_low", f"{name}_high"]
+
+
+def _interval(name: str, value: float, margin: float) -> dict[str, float]:
+    """On a log scale; none without a margin, as of TSM over itself."""
+    factor = np.exp(margin) if margin > 1e-12 else np.nan
+    return dict(zip(interval_columns(name), (value, value / factor, value * factor), strict=True))
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per ``weights``, ratio and strategy of :func:`measure`'s rows.
+
+    With one seed the values and intervals are its own, over batches; with several they are the
+    geometric mean over seeds and its Student interval, paired by seed for the relative ones.
+    """
+    out = []
+    for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
+        n, row = len(part), dict[Any, Any](part.iloc[0].drop("seed"))
+        row |= {"seeds": n, "share": part["share"].mean(), "signal": part["signal"].mean()}
+        for name in (*QUANTITIES, *(f"{name}_relative" for name in RELATIVE)) if n > 1 else ():
+            value, margin = part[name].mean(), np.nan
+            if (part[name] > 0).all():
+                logs = np.log(part[name])
+                value, margin = np.exp(logs.mean()), stats.t.ppf(0.975, n - 1) * stats.sem(logs)
+            row |= _interval(name, value, margin)
+        out.append(row)
+    return pd.DataFrame(out)
 
 
 def _cells(row: pd.Series) -> dict[str, str]:

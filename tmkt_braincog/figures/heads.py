@@ -62,11 +62,10 @@ def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
 
 
 def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
-    figure, (axes,) = request.panels(1, 5.0, 3.4)
+    figure, (axes,) = request.panels(1, 5.0, 3.4, "time-step t", "modality told (%)")
     found = lines(axes, table, "t", "accuracy")
     for name, one in table.groupby("run"):
         axes.plot(one["t"], one["majority"], color=found[str(name)]["color"], linestyle="--")
-    axes.set(xlabel="time-step t", ylabel="modality told (%)")
     dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")
     key(figure, found, more=[dashed])
     return figure
@@ -80,8 +79,8 @@ def mrp(request: Request) -> list[Path]:
     """
     request = having(request, "mrp")
     table = request.table(lambda run: mrp_of(run, request))
-    of_run = dict(list(table.groupby("run")))
-    error = pd.DataFrame([{"run": name, **errors(of_run[name])} for name in request.names])
+    error = pd.DataFrame([errors(part) for _, part in table.groupby("run", sort=False)])
+    error.insert(0, "run", request.names)
     draw, tables = lambda: _draw_mrp(request, table, error), {"mrp": table, "mrp-error": error}
     about = f"{request.counted}; MAE: mean absolute error, and that of always saying the median."
     return request.publish("mrp", draw, tables, about)

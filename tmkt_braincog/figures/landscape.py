@@ -1,10 +1,7 @@
 """The loss around trained weights (Figure 4 of TMKT), as Li et al. (NeurIPS 2018) draw it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +13,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.frames import resize_frames
-from ..engine.evaluate import Metrics, evaluate
+from ..engine.evaluate import evaluate
 from ..engine.train import Trainer
-from ..models.transfer import TransferModel
 from ..plots import key, looks
-from .base import COLUMNS, FIGURES, Request
+from .base import COLUMNS, FIGURES, Request, copied
 
 GRID = 21  # points along each direction, from -1 to 1
 RECORDINGS = 200  # most recordings: each costs GRID x GRID evaluations per run
@@ -29,7 +25,6 @@ RADIUS = 0.5  # at which the rise of the loss is measured
 DIRECTIONS = 16  # over which the rise is averaged
 
 Direction = dict[str, Tensor]  # a tensor for every parameter that is moved, by its name
-T = TypeVar("T")
 
 
 @FIGURES.register("landscape")
@@ -66,25 +61,27 @@ def look_around(
     run: Trainer, recordings: np.ndarray, seed: int, bar: tqdm
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """alpha, beta, loss, top1 (percent) of every point; what the weights have, and the rise."""
-    model, data = run.model, run.data
+    data, own, moved = run.data, dict(run.model.named_parameters()), copied(run.model)
     frames = resize_frames(data.frames[recordings], run.options.event_size).to(run.device)
     labels, everyone = data.labels[recordings].to(run.device), np.arange(len(recordings))
 
-    def measure(moved: TransferModel) -> Metrics:
+    def measure(*move: tuple[float, Direction]) -> tuple[float, float]:
+        """Loss and top-1 at the weights plus the sum of ``c d``."""
+        with torch.no_grad():
+            for name, new in moved.named_parameters():
+                new.copy_(own[name] + sum(c * d[name] for c, d in move if name in d))
         bar.update()
-        return evaluate(moved, frames, labels, everyone, run.device, BATCH, run.amp)
+        found = evaluate(moved, frames, labels, everyone, run.device, BATCH, run.amp)
+        return found.loss, found.top1
 
     generator = torch.Generator().manual_seed(seed)
-    first, second = random_direction(model, generator), random_direction(model, generator)
-    plane = ([(a, first), (b, second)] for a in axis() for b in axis())
-    others = ([(RADIUS, random_direction(model, generator))] for _ in range(DIRECTIONS))
-    centre, *met = along(model, chain([[]], plane, others), measure)
+    first, second, *others = (random_direction(run.model, generator) for _ in range(2 + DIRECTIONS))
     points = pd.DataFrame([(a, b) for a in axis() for b in axis()], columns=["alpha", "beta"])
-    points[["loss", "top1"]] = [(m.loss, m.top1) for m in met[: GRID**2]]
-    rises = pd.Series([m.loss - centre.loss for m in met[GRID**2 :]])
-    summary = {"recordings": len(recordings), "loss": centre.loss, "top1": centre.top1}
-    summary |= {"rise": rises.mean(), "rise_std": rises.std()}
-    return points, summary
+    points[["loss", "top1"]] = [measure((a, first), (b, second)) for a, b in points.to_numpy()]
+    loss, top1 = measure()
+    rises = pd.Series([measure((RADIUS, other))[0] - loss for other in others])
+    summary = {"recordings": len(recordings), "loss": loss, "top1": top1}
+    return points, summary | {"rise": rises.mean(), "rise_std": rises.std()}
 
 
 def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
@@ -96,21 +93,6 @@ def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
             own, drawn = (w.detach().flatten(1).norm(dim=1) for w in (weight, noise))
             direction[name] = noise * (own / drawn).view(-1, *[1] * (weight.ndim - 1))
     return direction
-
-
-def along(
-    model: Any, moves: Iterable[Sequence[tuple[float, Direction]]], measure: Callable[[Any], T]
-) -> Iterator[T]:
-    """``measure`` on copies of the model moved by the sum of ``c d`` over every move's (c, d)."""
-    if hasattr(model, "reset"):
-        model.reset()  # a membrane that is part of a graph cannot be copied
-    moved, own = deepcopy(model), dict(model.named_parameters())
-    for move in moves:
-        with torch.inference_mode():
-            for name, new in moved.named_parameters():
-                new.copy_(own[name] + sum(c * d[name] for c, d in move if name in d))
-            measured = measure(moved)
-        yield measured
 
 
 def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
