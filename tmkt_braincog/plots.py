@@ -117,11 +117,7 @@ def lines(axes: Axes, df: pd.DataFrame, x: str, y: str, by: str = "run") -> dict
 
 
 def plot_comparison(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
-    """Every seed, and mean ± std, of each method: best epoch to the left, last to the right.
-
-    Args:
-        df: columns method, seed, top1_best, top1_last.
-    """
+    """Every seed, and mean ± std: columns method, seed, top1_best (left), top1_last (right)."""
     found = looks(df["method"])
 
     def draw() -> Figure:
@@ -148,8 +144,7 @@ def _rows(names: Sequence[str], height: float, title: str, emulated: bool) -> tu
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         axes.ticklabel_format(axis="x", useOffset=False)
-    rows = range(len(names)), [textwrap.fill(name, 30) for name in names]
-    panels[0].set_yticks(*rows)
+    panels[0].set_yticks(range(len(names)), [textwrap.fill(name, 30) for name in names])
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     return figure, panels
 
@@ -172,10 +167,8 @@ def plot_rows(
 ) -> None:
     """A table's rows: every seed with mean ± std, and the paired difference to a hollow reference.
 
-    Args:
-        df: columns method (the row's name), seed, top1_last.
-        summary: from :func:`.stats.summarise`, each row with the difference to its reference.
-        references: for every row the one that its difference is taken to.
+    ``df``: columns method (the row's name), seed, top1_last; ``summary``: :func:`.stats.summarise`
+    of it; ``references``: for every row the one that its difference is taken to.
     """
     names, by_name = list(summary["method"]), summary.set_index("method")
 
@@ -215,10 +208,8 @@ def plot_curves(
 ) -> None:
     """Mean of `y` with std over seeds against `x`, a line per method, up to its shortest run's end.
 
-    Args:
-        runs: method -> one log per seed, each with columns `x` and `y`.
-        ylabel: by default the column's name (top1: top-1 accuracy in percent).
-        logx: a logarithmic axis, its ticks at the `x` of the data.
+    ``runs``: by method one log per seed, each with columns `x` and `y`; ``logx``: a logarithmic
+    axis, its ticks at the `x` of the data.
     """
     table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
 

@@ -95,7 +95,7 @@ def test_strategies_have_the_share_asked_for():
 def test_mixup_of_inputs():
     events, static, samples = torch.rand(3, 4, 2, 5, 5), torch.rand(3, 2, 5, 5), torch.arange(3)
     batch = Pair(events, static, torch.zeros(3).long(), torch.rand(3, 4), samples, samples)
-    mixed = gv.input_mixup(0.3)(batch, Progress())
+    mixed = gv.mix_inputs(0.3, batch, Progress())
     for b in range(3):
         for t in range(4):
             assert torch.allclose(mixed.frames[b, t], 0.3 * events[b, t] + 0.7 * static[b])

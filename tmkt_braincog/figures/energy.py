@@ -74,7 +74,8 @@ def _batches(run: Trainer, samples: int) -> Iterator[Tensor]:
 def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
     """What every layer does in one inference of the event stream, mean over the recordings.
 
-    On a copy in evaluation mode, by the step loop, so that hooks see plain tensors.
+    On a copy in evaluation mode, by the step loop, so that hooks see plain tensors. A UserError for
+    neurons that give anything but 0 and 1, and for layers that cannot be counted.
 
     Args:
         batches: event frames ``[B, T, 2, H, W]`` on the model's device.
@@ -82,11 +83,7 @@ def measure(model: TransferModel, batches: Iterable[Tensor]) -> pd.DataFrame:
     Returns:
         One row per layer, as they run: ``layer``; ``kind``: conv, linear, neuron; for synapses
         ``operation`` (MAC, AC), ``macs`` (per time-step), ``input_mean``, ``ops`` (per inference),
-        ``energy_pj``; for neurons ``neurons`` (their number) and ``spike_rate`` (spikes per neuron
-        and time-step).
-
-    Raises:
-        UserError: neurons that give anything but 0 and 1, or layers that cannot be counted.
+        ``energy_pj``; for neurons ``neurons`` (their number) and ``spike_rate`` (per time-step).
     """
     model = copied(model).eval()
     model.executor = "step"

@@ -35,10 +35,7 @@ KINDS = {"event": "events", "static": "image"}
 
 
 class Inputs(NamedTuple):
-    """Test recordings ``[B]``, one per class, their labels ``[B]``, and by kind the streams.
-
-    ``streams``: ``[B, T, 2, H, W]`` float32: counts, or one image in [0, 1] repeated.
-    """
+    """Test recordings ``[B]``, one per class; by kind ``[B, T, 2, H, W]``: counts, or an image."""
 
     recordings: np.ndarray
     labels: Tensor
@@ -46,11 +43,8 @@ class Inputs(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """What one run makes of one kind of input, on the CPU.
-
-    ``maps`` ``[B, T, H, W]`` >= 0, not scaled; mean ``logits`` ``[B, N]``; ``covered`` ``[H, W]``
-    bool, the pixels that the maps say something about; ``head`` that decided.
-    """
+    """Maps ``[B, T, H, W]`` >= 0, not scaled; mean logits ``[B, N]``; ``[H, W]`` bool, the pixels
+    that the maps say something about; the head that decided. On the CPU."""
 
     maps: Tensor
     logits: Tensor
@@ -215,8 +209,7 @@ def _figure(
 ) -> Figure:
     """A row per name; events and maps to the left, the static image and maps to the right.
 
-    ``pictures`` by kind, and ``maps``: ``[rows, H, W]`` in 0..1. With ``labels`` it says below each
-    map what was predicted.
+    ``pictures`` by kind, and ``maps``: ``[rows, H, W]`` in 0..1; ``labels``: to say predictions.
     """
     n, classes = 1 + len(seen), request.runs[0].data.classes
     figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if labels else 0.85) * len(names))

@@ -94,7 +94,7 @@ def strategies(steps: int, ratio: float) -> dict[str, Strategy]:
         "tsm": Strategy(mixing.TimeStepMixup(steps, ratio), None, 2),
         "linear": Strategy(mixing.DynamicLinear(steps), ratio, 1),
         "sliding": Strategy(mixing.SlidingReplacement(steps), ratio ** (1 / 3), 2),
-        "input": Strategy(input_mixup(ratio), None, 1),
+        "input": Strategy(partial(mix_inputs, ratio), None, 1),
     }
 
 
@@ -102,27 +102,19 @@ def progress_at(share: float | None) -> Progress:
     return Progress(round((share or 0) * 10**6), 10**6)
 
 
-def input_mixup(ratio: float) -> Callable[[Pair, Progress], Mixed]:
+def mix_inputs(ratio: float, batch: Pair, progress: Progress) -> Mixed:
     """Mixup of the pixels at every time-step, ``ratio events + (1 - ratio) static``."""
-
-    def mixed(batch: Pair, progress: Progress) -> Mixed:
-        frames = ratio * batch.events + (1 - ratio) * batch.static.unsqueeze(1)
-        no_label: Any = None
-        return Mixed(frames, no_label, no_label, frames.new_full((len(frames),), 1 - ratio))
-
-    return mixed
+    frames = ratio * batch.events + (1 - ratio) * batch.static.unsqueeze(1)
+    no_label: Any = None
+    return Mixed(frames, no_label, no_label, frames.new_full((len(frames),), 1 - ratio))
 
 
 def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataFrame:
     """All strategies at the weights that the trainer's model has now, on a copy of it.
 
-    Returns:
-        One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as
-        drawn), ``progress``, ``batches``, and what :func:`estimates` gives, over TSM's.
-
-    Raises:
-        UserError: fewer than 3 batches, ratios that cannot be had, or gradients of more than
-            :data:`LIMIT` bytes.
+    One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as drawn),
+    ``progress``, ``batches``, and what :func:`estimates` gives. A UserError for fewer than 3
+    batches, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
     """
     if batches < 3:
         raise UserError(

@@ -107,16 +107,14 @@ def errors(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
-    n, x, y = len(error), "true ratio (t* - 1) / T", "perceived ratio"
-    figure, panel = request.panels(n, max(3.0, 3.9 / n), 3.4, x, y)
-    found = looks(request.names)
+    x, y, found = "true ratio (t* - 1) / T", "perceived ratio", looks(request.names)
+    figure, panel = request.panels(len(error), max(3.0, 3.9 / len(error)), 3.4, x, y)
     style = {"x": "true", "y": "predicted", "native_scale": True, "fill": False, "fliersize": 2}
     for axes, (_, row) in zip(panel, error.iterrows(), strict=True):
         axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=1)
         of_run = table[table["run"] == row["run"]]
         sns.boxplot(of_run, ax=axes, color=found[row["run"]]["color"], width=0.5, **style)
         axes.set_title(f"{row['run']}\nMAE {row['mae']:.3f} (median: {row['mae_median']:.3f})")
-        axes.set_xlim(-0.06, 1.06)
     return figure
 
 
@@ -147,10 +145,9 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and progress of the run's own training batches.
+    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs.
 
-    At most 100,000 samples, or one epoch: long trainings are thinned by epochs. Draws follow from
-    seed, epoch and index: frames of one pixel do.
+    Draws follow from seed, epoch and index: frames of one pixel do.
     """
     o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
     pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]

@@ -106,10 +106,8 @@ def accuracy_over_time(request: Request) -> list[Path]:
     table = request.table(lambda run: accuracy_of(run, request))
 
     def draw() -> Figure:
-        figure = request.canvas(5.0, 3.4)
-        axes = figure.subplots()
+        figure, (axes,) = request.panels(1, 5.0, 3.4, "time-steps seen", ACCURACY)
         key(figure, lines(axes, table, "t", "top1"))
-        axes.set(xlabel="time-steps seen", ylabel=ACCURACY)
         return figure
 
     return request.publish("accuracy-over-time", draw, table, f"{request.counted}.")
