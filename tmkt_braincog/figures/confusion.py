@@ -62,8 +62,8 @@ def _draw(request: Request, counts: dict[str, np.ndarray], classes: tuple[str, .
         axes.set_yticks(range(len(names)), [""] * len(names) if i % COLUMNS else names, fontsize=7)
         for row, column in np.argwhere(percent > 0) if named else ():
             colour = "white" if percent[row, column] > 55 else "black"
-            text = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
-            axes.text(column, row, f"{percent[row, column]:.0f}", **text)
+            text = f"{percent[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
         accuracy = 100 * np.trace(matrix) / matrix.sum()
         axes.set_title(textwrap.fill(f"{name}: {accuracy:.1f} %", 34))
     figure.colorbar(image, ax=panel, label="share of the true class (%)", shrink=0.8, pad=0.01)

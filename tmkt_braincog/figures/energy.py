@@ -166,8 +166,9 @@ def _draw(request: Request, layers: pd.DataFrame, summary: pd.DataFrame) -> Figu
     style: Any = {"hue": "method", "linestyle": "none", "errorbar": "sd", "legend": False}
     style |= {"palette": {name: look["color"] for name, look in found.items()}, "orient": "h"}
     style |= {"markers": [look["marker"] for look in found.values()], "markersize": 5}
-    sns.pointplot(neurons, x="spike_rate", y="layer", ax=left, dodge=0.3, capsize=0.1, **style)
-    sns.pointplot(summary, x="energy (µJ)", y="method", ax=right, capsize=0.1, **style)
+    style |= {"capsize": 0.1, "err_kws": {"linewidth": 1.2}}
+    sns.pointplot(neurons, x="spike_rate", y="layer", ax=left, dodge=0.3, **style)
+    sns.pointplot(summary, x="energy (µJ)", y="method", ax=right, **style)
     right.axvline(summary["ANN (µJ)"].mean(), color=GREY, linestyle="--", linewidth=1)
     left.set(xlabel="spikes per neuron and time-step", ylabel="neuron layer", xlim=(0, None))
     right.set(xlabel="energy per inference (µJ)", ylabel="", xlim=(0, None))

@@ -98,15 +98,19 @@ def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
 def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
     """Contours per run, the weights as a cross, and in the last panel the sections along alpha."""
     figure, panel = request.panels(len(summary) + 1, 2.6, 2.9, "α", "β", sharey=False)
-    norm, own = LogNorm(points["loss"].min(), points["loss"].max()), looks(request.names)
+    norm: Any = LogNorm(points["loss"].min(), points["loss"].max())
+    own = looks(request.names)
     for axes, (_, row) in zip(panel, summary.iterrows(), strict=False):
         of_run = points[points["run"] == row["run"]]
         loss = of_run.pivot(index="beta", columns="alpha", values="loss").to_numpy()
         _contours(axes, loss, norm)
         axes.set_title(f"{row['run']}\nrise {row['rise']:.2f} ± {row['rise_std']:.2f}")
         panel[-1].plot(axis(), loss[GRID // 2], markersize=3, **own[row["run"]])
-    panel[-1].set(title="section, β = 0", ylabel="", yscale="log")
-    figure.colorbar(ScalarMappable(norm), ax=panel, shrink=0.7, aspect=30, label="cross-entropy")
+    panel[-1].set(title="section, β = 0", ylabel="")
+    bar = figure.colorbar(ScalarMappable(norm), ax=panel, shrink=0.7, aspect=30, format="%.3g")
+    bar.set_ticks(list(np.geomspace(norm.vmin, norm.vmax, 6)))
+    bar.minorticks_off()
+    bar.set_label("cross-entropy")
     key(figure, own, width=2.6 * min(COLUMNS, len(panel)))
     return figure
 
