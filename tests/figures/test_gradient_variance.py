@@ -17,20 +17,15 @@ from tmkt_braincog.mixing import Progress, TimeStepMixup
 from tmkt_braincog.runs import reopen
 
 
-def test_known_variances_lie_in_their_intervals():
+def test_known_variances():
     """Per component: mean 0.5, variance 4 between batches, 1 within."""
     rng, N, P = np.random.default_rng(0), 300, 20
     g = 0.5 + 2 * rng.normal(size=(1, N, P)) + rng.normal(size=(2, N, P))
-    products = gv.gram(torch.from_numpy(g).float())
-    found = gv.estimates(products, products)
-    for name, truth, widest in (
-        ("variance", 5 * P, 1.2),
-        ("mixing", 1 * P, 1.2),
-        ("noise_to_signal", 20, 4),
-    ):
-        value, low, high = (found[column] for column in gv.interval_columns(name))
-        assert low < truth < high and low < value < high and high / low < widest
+    found = gv.moments(gv.gram(torch.from_numpy(g).float()))
+    assert found["variance"] == pytest.approx(5 * P, rel=0.1)
+    assert found["mixing"] == pytest.approx(P, rel=0.1)
     assert found["signal"] == pytest.approx(0.25 * P, rel=0.3)
+    assert found["noise_to_signal"] == found["variance"] / found["signal"]
 
 
 def test_moments_equal_slow_loops_in_float64():
@@ -54,29 +49,10 @@ def test_equal_gradients_have_no_variance():
     assert moments["signal"] == pytest.approx(same[0, 0].double().square().sum().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("shift", [0, 0.5])
-def test_no_ratio_where_the_signal_drowns(shift):
-    """0: negative estimate of |E g|^2; 0.5: positive, until a certain batch is left out."""
+def test_no_ratio_where_the_signal_drowns():
     g = torch.randn(1, 6, 50)
-    g -= g.mean(1, keepdim=True)
-    products = gv.gram(g + shift * g[:, :1])
-    moments, found = gv.moments(products), gv.estimates(products, products)
-    assert (moments["signal"] > 0) == (shift > 0) == np.isfinite(moments["noise_to_signal"])
-    assert np.isnan([found["noise_to_signal"], found["noise_to_signal_relative"]]).all()
-    assert found["variance_low"] < found["variance"] < found["variance_high"]
-    assert found["variance_relative"] == 1 and np.isnan(found["variance_relative_low"])
-
-
-def test_jackknife_of_a_mean_is_its_standard_error():
-    """On a log scale, of values so near each other that the log is linear: orthogonal gradients."""
-    norms = 1 + 1e-4 * np.random.default_rng(0).normal(size=30)
-    products = np.zeros((1, 30, 1, 30))
-    products[0, range(30), 0, range(30)] = norms
-    found = gv.estimates(products, products)
-    margin = stats.t.ppf(0.975, 29) * stats.sem(norms)
-    value, low, high = (found[column] for column in gv.interval_columns("variance"))
-    assert value == pytest.approx(norms.mean())
-    assert (value - low, high - value) == pytest.approx((margin, margin), rel=1e-3)
+    moments = gv.moments(gv.gram(g - g.mean(1, keepdim=True)))
+    assert moments["signal"] < 0 < moments["variance"] and np.isnan(moments["noise_to_signal"])
 
 
 def test_strategies_have_the_share_asked_for():
@@ -151,7 +127,7 @@ def test_measured_variance_equals_a_slow_loop(trainer):
 @pytest.mark.parametrize(
     ("ratio", "batches", "message"),
     [
-        (0.5, 2, "--batches 2: a variance with an interval needs at least 3"),
+        (0.5, 1, "--batches 1: a variance needs at least 2"),
         (1.5, 3, "--mixup-ratio 1.5 cannot be reached"),
         (0.5, 3, r"6 gradients of [\d,]+ values take .* Give --batches 2 or fewer"),
     ],
@@ -177,7 +153,6 @@ def test_command(comparison, tmp_path):
         relative = of.variance / of.variance["tsm"]
         assert of.variance_relative.tolist() == pytest.approx(relative.tolist())
         assert (of.mixing[same] == 0).all() and (of.mixing[["tsm", "sliding"]] > 0).all()
-        assert (of.variance_relative_low[1:] < of.variance_relative[1:]).all()
         assert of.share[same].tolist() == pytest.approx([0.5] * 2)
 
     text = (tmp_path / "gradient_variance.md").read_text()

@@ -11,7 +11,7 @@ epoch of its own, behind the last epoch of the training. With two draws of the m
     mixing   = E |g - g'|^2 / 2                 its part that the draws of the mixing add
     signal   = |E g|^2                          noise-to-signal = variance / signal
 
-All are unbiased but the last. Intervals come from the jackknife over batches, on a log scale.
+All are unbiased but the last. Intervals are those over seeds, on a log scale.
 """
 
 import sys
@@ -44,7 +44,7 @@ _STREAM = 3  # keeps the second draws apart from the streams of sampling and spl
 # What the common loss takes from a run besides its general options.
 LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
 RELATIVE = ("variance", "noise_to_signal")  # also given over TSM's
-QUANTITIES = (*RELATIVE, "mixing")
+QUANTITIES = (*RELATIVE, "mixing", *(f"{name}_relative" for name in RELATIVE))
 
 
 @FIGURES.register("gradient-variance")
@@ -64,7 +64,6 @@ def gradient_variance(request: Request) -> list[Path]:
     rows = pd.concat(tables, names=["weights", "seed"]).reset_index(level=[0, 1])
     summary = over_seeds(rows)
     seeds = summary["seeds"].max()
-    over = f"Student's over {seeds} seeds, values are geometric means"
     about = (
         f"Batches of {o.batch_size}, {request.batches} of them per strategy. Gradient of L_CLSm + "
         f"{o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, "
@@ -72,9 +71,10 @@ def gradient_variance(request: Request) -> list[Path]:
         "the part that the draws of the mixing add to that of recordings and partners; "
         "noise-to-signal: tr Cov(g) over |E g|^2 (-: too few batches to tell |E g|^2 "
         "from 0); relative: over TSM's at the same ratio, paired. Linear: one t* for all samples, "
-        "as non-linear and fixed at that share. Intervals: 95 %, "
-        f"{over if seeds > 1 else 'jackknife over batches'}."
+        "as non-linear and fixed at that share."
     )
+    if seeds > 1:
+        about += f" Geometric means over {seeds} seeds, Student's 95 % intervals."
     said = pd.DataFrame([_cells(row) for _, row in summary.iterrows()])
     draw = partial(_draw, request, summary)
     return request.publish("gradient-variance", draw, rows, about, said)
@@ -113,13 +113,11 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
     """All strategies at the weights that the trainer's model has now, on a copy of it.
 
     One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as drawn),
-    ``progress``, ``batches``, and what :func:`estimates` gives. A UserError for fewer than 3
-    batches, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
+    ``progress``, ``batches``, and :func:`moments`, two of them over TSM's. A UserError for one
+    batch, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
     """
-    if batches < 3:
-        raise UserError(
-            f"--batches {batches}: a variance with an interval needs at least 3, better 64."
-        )
+    if batches < 2:
+        raise UserError(f"--batches {batches}: a variance needs at least 2, better 64.")
     model, method, rows = copied(trainer.model).train(), common_loss(trainer), []
     weights = [p for p in model.parameters() if p.requires_grad]
     width = sum(p.numel() for p in weights)
@@ -135,7 +133,7 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
         return torch.cat([part.flatten() for part in parts]).cpu()
 
     for ratio, wanted in [(ratio, strategies(trainer.options.step, ratio)) for ratio in ratios]:
-        grams = {}
+        tsm: dict[str, float] = {}
         for name, (mix, progress, draws) in wanted.items():
             gradients, shares = torch.empty(draws, batches, width), []
             for n, pairs in enumerate(_batches(trainer, batches, draws)):
@@ -143,9 +141,11 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
                     mixed = mix(batch, progress_at(progress))
                     gradients[k, n] = gradient(mixed, batch)
                     shares.append(1 - mixed.y_m.mean().item())
-            grams[name] = gram(gradients)
+            found = moments(gram(gradients))
+            tsm = tsm or found
             row = {"ratio": ratio, "strategy": name, "share": np.mean(shares), "progress": progress}
-            rows.append(row | {"batches": batches} | estimates(grams[name], grams["tsm"]))
+            row |= {"batches": batches, **found}
+            rows.append(row | {f"{key}_relative": found[key] / tsm[key] for key in RELATIVE})
     return pd.DataFrame(rows)
 
 
@@ -194,55 +194,28 @@ def moments(products: np.ndarray) -> dict[str, float]:
     return {"variance": variance, "mixing": of_mixing, "signal": signal, "noise_to_signal": ratio}
 
 
-def estimates(products: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """All quantities with jackknife intervals, and two of them over another case's, by batch."""
-    ours, theirs = _jackknife(products), _jackknife(reference)
-    found = {name: ours[name] for name in QUANTITIES}
-    found |= {f"{name}_relative": ours[name] / theirs[name] for name in RELATIVE}
-    out, N = {"signal": ours["signal"][0]}, products.shape[1]
-    for name, values in found.items():
-        value, margin = values[0], np.nan
-        if (values > 0).all():
-            margin = stats.t.ppf(0.975, N - 1) * np.sqrt((N - 1) * np.log(values[1:]).var(ddof=0))
-        elif name.startswith("noise"):  # over a signal that cannot be told from 0
-            value = np.nan
-        out |= _interval(name, value, margin)
-    return out
-
-
-def _jackknife(products: np.ndarray) -> pd.DataFrame:
-    """:func:`moments` of all batches, then without each of them."""
-    every = np.arange(products.shape[1])
-    kept = [every, *(np.delete(every, n) for n in every)]
-    return pd.DataFrame([moments(products[:, i][:, :, :, i]) for i in kept])
-
-
 def interval_columns(name: str) -> list[str]:
     return [name, f"{name}_low", f"{name}_high"]
 
 
-def _interval(name: str, value: float, margin: float) -> dict[str, float]:
-    """On a log scale; none without a margin, as of TSM over itself."""
-    factor = np.exp(margin) if margin > 1e-12 else np.nan
-    return dict(zip(interval_columns(name), (value, value / factor, value * factor), strict=True))
-
-
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per ``weights``, ratio and strategy of :func:`measure`'s rows.
+    """One row per ``weights``, ratio and strategy: geometric means with Student's interval.
 
-    With one seed the values and intervals are its own, over batches; with several they are the
-    geometric mean over seeds and its Student interval, paired by seed for the relative ones.
+    On a log scale, paired by seed for the relative ones; no interval for one seed, for a value that
+    is not positive, and for TSM over itself.
     """
     out = []
     for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
         n, row = len(part), dict[Any, Any](part.iloc[0].drop("seed"))
         row |= {"seeds": n, "share": part["share"].mean(), "signal": part["signal"].mean()}
-        for name in (*QUANTITIES, *(f"{name}_relative" for name in RELATIVE)) if n > 1 else ():
-            value, margin = part[name].mean(), np.nan
-            if (part[name] > 0).all():
+        for name in QUANTITIES:
+            value, factor = part[name].mean(), np.nan
+            if n > 1 and (part[name] > 0).all():
                 logs = np.log(part[name])
-                value, margin = np.exp(logs.mean()), stats.t.ppf(0.975, n - 1) * stats.sem(logs)
-            row |= _interval(name, value, margin)
+                margin = stats.t.ppf(0.975, n - 1) * stats.sem(logs)
+                value, factor = np.exp(logs.mean()), np.exp(margin) if margin > 1e-12 else np.nan
+            found = (value, value / factor, value * factor)
+            row |= dict(zip(interval_columns(name), found, strict=True))
         out.append(row)
     return pd.DataFrame(out)
 
