@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from scipy import stats
 from torch import Tensor
 
@@ -253,8 +252,6 @@ def _draw(request: Request, summary: pd.DataFrame) -> Figure:
             bars = [(value - low).fillna(0), (high - value).fillna(0)]
             moved = rows["ratio"] + 0.01 * (i - 1.5)
             axes.errorbar(moved, value, yerr=bars, markersize=4, capsize=2, **look)
-        axes.set(title=f"weights: {weights}", yscale="log", xticks=part["ratio"].unique())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set(title=f"weights: {weights}", xticks=part["ratio"].unique())
     key(figure, found, 3.0 * min(COLUMNS, len(panel)))
     return figure

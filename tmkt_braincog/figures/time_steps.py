@@ -56,10 +56,7 @@ def _draw_cka(request: Request, table: pd.DataFrame) -> Figure:
             axes.plot(one["t"], one["cka_debiased"], **style | DEBIASED)
         axes.set(title=name, ylim=(min(0, 1.05 * table["cka_debiased"].min()), 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    shown = {
-        "before training": {"color": "0.5"},
-        "after, in the method's colour": {"color": "black"},
-    }
+    shown = {"before training": {"color": "0.5"}, "after (coloured)": {"color": "black"}}
     shown["debiased"] = {"color": "black", "marker": "o"} | DEBIASED
     key(figure, shown, width=2.5 * min(n, COLUMNS))
     return figure
