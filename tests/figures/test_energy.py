@@ -106,13 +106,11 @@ def test_nothing_and_everything_fires():
         assert rows.ops[name] == rows.macs[name] * STEPS
 
 
-@pytest.mark.parametrize("executor", ["step", "fused"])
-def test_the_model_stays_as_it_was(executor):
+def test_the_model_stays_as_it_was():
     model = TransferVGG(width_divisor=16, step=2, event_size=16)
-    model.executor = executor
     before = {k: v.clone() for k, v in model.state_dict().items()}
     measure(model, [recordings(2, 2, 16)])
-    assert model.training and model.executor == executor
+    assert model.training and model.executor == "fused"
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(m._forward_hooks for m in model.modules())
 

@@ -128,7 +128,7 @@ def test_measured_variance_equals_a_slow_loop(trainer):
     ("ratio", "batches", "message"),
     [
         (0.5, 1, "--batches 1: a variance needs at least 2"),
-        (1.5, 3, "--mixup-ratio 1.5 cannot be reached"),
+        (1.5, 2, "--mixup-ratio 1.5 cannot be reached"),
         (0.5, 3, r"6 gradients of [\d,]+ values take .* Give --batches 2 or fewer"),
     ],
 )
