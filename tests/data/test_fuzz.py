@@ -27,7 +27,7 @@ from tmkt_braincog.data.images import load_images
 from tmkt_braincog.data.recordings import FrameSpec, load_recordings
 from tmkt_braincog.errors import UserError
 
-N_FILES = 150  # of each of the seven kinds
+N_FILES = 286  # of each of the seven kinds: 2,002
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
@@ -175,7 +175,7 @@ def test_a_build_that_is_killed_at_any_moment_changes_nothing_of_the_next_one(tm
 
     expected = finish(tmp_path / "whole")
     assert len(expected) == 9  # six arrays, the manifest, the lock, the digest
-    for trial in range(12):
+    for trial in range(20):
         moment, process = rng.randrange(-10, 205), start(cache)
         while count.value < moment and process.is_alive():
             time.sleep(0.0005)

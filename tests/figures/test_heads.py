@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_features import assert_written
 
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures import heads
@@ -29,8 +28,7 @@ def longer(run, epochs, mixing=None):
 
 @torch.no_grad()
 def slow_heads(run, request):
-    """Walk, mixture and heads of every pair alone: modality said [R, T] and true, ratio said [R]
-    and true."""
+    """Every pair alone: modality said [R, T] and true, ratio said [R] and true."""
     said, true, ratio, share = [], [], [], []
     run.model.eval()
     for pair in held_out_pairs(run, request):
@@ -43,33 +41,28 @@ def slow_heads(run, request):
         ratio.append(run.method.mrp(spikes).mean().item())
         share.append(first / T)
     run.model.train()
-    return np.array(said), np.array(true), np.array(ratio), np.array(share)
+    return map(np.array, (said, true, ratio, share))
 
 
-def test_heads_against_single_samples(runs, tmp_path):
-    request = Request(runs, tmp_path, samples=45)
-    said, true, ratio, share = slow_heads(runs[2], request)
-    names = ["mag.png", "mag.pdf", "mag.csv", "mrp.png", "mrp.pdf", "mrp.csv", "mrp-error.csv"]
-    assert_written(FIGURES["mag"](request) + FIGURES["mrp"](request), tmp_path, names)
-
-    table = pd.read_csv(tmp_path / "mag.csv")
+def test_heads_against_single_samples(runs, draw, tmp_path):
+    run, request, near = runs[2], Request(runs, tmp_path, samples=45), {"abs": 1e-4}
+    said, true, ratio, share = slow_heads(run, request)
+    table = draw("mag", runs, samples=45)["mag"]
     assert list(table["run"]) == ["tmkt"] * T and list(table["t"]) == [1, 2, 3, 4]
     assert set(table["sequences"]) == {45}
-    assert table["accuracy"].values == pytest.approx(100 * (said == true).mean(0), abs=1e-3)
-    appearance = true.mean(0)
-    assert table["majority"].values == pytest.approx(
-        100 * np.maximum(appearance, 1 - appearance), abs=1e-3
-    )
+    assert table["accuracy"].values == pytest.approx(100 * (said == true).mean(0), **near)
+    more = np.maximum(true.mean(0), 1 - true.mean(0))
+    assert table["majority"].values == pytest.approx(100 * more, **near)
 
-    sequences, error = pd.read_csv(tmp_path / "mrp.csv"), pd.read_csv(tmp_path / "mrp-error.csv")
-    data, pairs = runs[2].data, held_out_pairs(runs[2], request)
-    assert list(sequences["recording"]) == [data.names[i] for i in pairs.recordings]
-    assert sequences["true"].values == pytest.approx(share, abs=1e-6)
-    assert sequences["predicted"].values == pytest.approx(ratio, abs=1e-4)
-    assert error["mae"].item() == pytest.approx(np.abs(ratio - share).mean(), abs=1e-4)
-    assert error["mae_median"].item() == pytest.approx(
-        np.abs(np.median(share) - share).mean(), abs=1e-4
-    )
+    tables = draw("mrp", runs, samples=45)
+    sequences, error = tables["mrp"], tables["mrp-error"]
+    recordings = held_out_pairs(run, request).recordings
+    assert list(sequences["recording"]) == [run.data.names[i] for i in recordings]
+    assert sequences["true"].values == pytest.approx(share, **near)
+    assert sequences["predicted"].values == pytest.approx(ratio, **near)
+    assert error["mae"].item() == pytest.approx(np.abs(ratio - share).mean(), **near)
+    constant = np.abs(np.median(share) - share).mean()
+    assert error["mae_median"].item() == pytest.approx(constant, **near)
 
 
 def test_mae_and_the_best_constant():
@@ -97,41 +90,35 @@ def test_moving_schedules_are_taken_evenly_over_training(runs, tmp_path):
     assert set(table["majority"]) == {100}
 
 
-@pytest.mark.parametrize("name", ["mag", "mrp"])
-def test_runs_without_the_head(runs, tmp_path, name):
-    with pytest.raises(
-        UserError, match=f"no {name.upper()} head: .*--no-{name} .*seen: event-only, baseline"
-    ):
-        FIGURES[name](Request(runs[:2], tmp_path))
-    headless = longer(runs[2], 3)
-    headless.method = copy(headless.method)
-    headless.method._modules = {**headless.method._modules, name: None}
-    with pytest.raises(UserError, match=r"\(seen: tmkt\)"):
-        FIGURES[name](Request([headless], tmp_path))
+@pytest.mark.parametrize(
+    ("name", "n", "message"),
+    [
+        ("mag", 2, "no MAG head: .*--no-mag .*seen: event-only, baseline"),
+        ("mrp", 2, "no MRP head: .*--no-mrp .*seen: event-only, baseline"),
+        ("t-star", 1, r"no mixed stream: .*tmkt or baseline \(seen: event-only\)"),
+    ],
+)
+def test_runs_without_what_is_drawn(runs, tmp_path, name, n, message):
+    with pytest.raises(UserError, match=message):
+        FIGURES[name](Request(runs[:n], tmp_path))
     assert not list(tmp_path.iterdir())
 
 
-def test_t_star_is_that_of_the_training_batches(runs, tmp_path):
-    assert_written(
-        FIGURES["t-star"](Request(runs, tmp_path)),
-        tmp_path,
-        ["t-star.png", "t-star.pdf", "t-star.csv"],
-    )
-    table = pd.read_csv(tmp_path / "t-star.csv")
+def test_t_star_is_that_of_the_training_batches(runs, draw):
+    table = draw("t-star", runs)["t-star"]
     assert list(table["run"].unique()) == ["baseline", "tmkt"]
     for run in runs[1:]:
-        counts = dict.fromkeys(range(1, T + 2), 0)
+        counts = np.zeros(T + 2, int)
         for epoch in range(3):
             run.pairs.set_epoch(epoch)
             for i, batch in enumerate(run._batches(epoch)):
-                for t in run.method.mixing(
-                    run.pairs[batch], Progress(epoch, 3, i, run.steps)
-                ).t_star.tolist():
-                    counts[t] += 1
-        of_run = table[table["run"] == run.name]
-        assert dict(zip(of_run["t_star"], of_run["count"], strict=True)) == counts
-        assert of_run["count"].sum() == 120 and of_run["share"].sum() == pytest.approx(1, abs=1e-5)
+                mixed = run.method.mixing(run.pairs[batch], Progress(epoch, 3, i, run.steps))
+                np.add.at(counts, mixed.t_star.numpy(), 1)
         run.pairs.set_epoch(0)
+        of_run = table[table["run"] == run.name]
+        assert of_run["t_star"].tolist() == [1, 2, 3, 4, 5]
+        assert of_run["count"].tolist() == counts[1:].tolist() and counts.sum() == 120
+        assert of_run["share"].to_numpy() == pytest.approx(counts[1:] / 120)
 
 
 def within_chance(count, share):
@@ -151,29 +138,17 @@ def test_t_star_follows_the_law(runs):
     assert table["law"].values == pytest.approx([*truncated_pmf(truncated.p, T), 0])
     assert within_chance(table["count"], table["law"]) and table["count"].iloc[-1] == 0
 
-
-def test_t_star_of_sliding_replacement(runs):
-    table = heads.t_star_of(longer(runs[1], 200))
-    assert table["law"].isna().all()
+    sliding = heads.t_star_of(longer(runs[1], 200))
+    assert sliding["law"].isna().all()
     replaced = np.mean([(step / 400) ** 3 for step in range(400)])
-    expected = np.array([replaced, 0, 0, 0, 1 - replaced])
-    assert within_chance(table["count"], expected)
+    assert within_chance(sliding["count"], np.array([replaced, 0, 0, 0, 1 - replaced]))
 
 
 def test_long_trainings_are_thinned_by_epochs(runs, monkeypatch):
     monkeypatch.setattr(heads, "MOST_DRAWS", 1000)
-    seen = [
-        (progress.epoch, len(draws))
-        for draws, progress in heads.training_draws(longer(runs[2], 100))
-    ]
+    draws = heads.training_draws(longer(runs[2], 100))
+    seen = [(progress.epoch, len(numbers)) for numbers, progress in draws]
     assert [epoch for epoch, _ in seen[::2]] == list(range(2, 100, 4))
     assert sum(n for _, n in seen) == 1000
     monkeypatch.setattr(heads, "MOST_DRAWS", 10)
     assert {progress.epoch for _, progress in heads.training_draws(longer(runs[2], 3))} == {1}
-
-
-def test_figures_say_where_nothing_is_mixed(runs, tmp_path):
-    with pytest.raises(
-        UserError, match=r"no mixed stream: .*tmkt or baseline \(seen: event-only\)"
-    ):
-        FIGURES["t-star"](Request(runs[:1], tmp_path))

@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from test_features import assert_written
 
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.base import FIGURES, Request, untrained
@@ -33,14 +31,12 @@ def slow_cka(x, y, hsic):
     return hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
 
 
-def test_cka_per_step_before_and_after(folders, runs, tmp_path):
-    request = Request(runs, tmp_path, samples=40)
-    assert_written(FIGURES["cka"](request), tmp_path, ["cka.png", "cka.pdf", "cka.csv"])
-    table = pd.read_csv(tmp_path / "cka.csv").set_index(["run", "training", "t"])
+def test_cka_per_step_before_and_after(folders, runs, draw, tmp_path):
+    table = draw("cka", runs, samples=40)["cka"].set_index(["run", "training", "t"])
     assert len(table) == 3 * 2 * 4
     for when, opened in (("before", reopen(folders, checkpoint=None)), ("after", runs)):
         for run in opened:
-            taps = paired_taps(run, request)
+            taps = paired_taps(run, Request(runs, tmp_path, samples=40))
             for t in range(4):
                 x, y = taps.event[:, t].double().numpy(), taps.static[:, t].double().numpy()
                 row = table.loc[(run.name, when, t + 1)]
@@ -52,53 +48,39 @@ def test_cka_per_step_before_and_after(folders, runs, tmp_path):
     assert np.ptp(after.unstack("t").values, axis=0).max() > 0.01
 
 
-def test_untrained_is_the_run_without_its_checkpoint(folders, runs):
-    (initial,) = reopen(folders[2:], checkpoint=None)
-    again, trained = untrained(runs[2]).model.state_dict(), runs[2].model.state_dict()
-    for name, value in initial.model.state_dict().items():
-        assert torch.equal(value, again[name])
-    assert not torch.equal(trained["fc2.weight"], again["fc2.weight"])
+def test_untrained_keeps_the_executor(runs, monkeypatch):
+    monkeypatch.setattr(runs[2].model, "executor", "step")
+    assert untrained(runs[2]).model.executor == "step"
 
 
-def test_cka_of_too_few(runs, tmp_path):
-    with pytest.raises(UserError, match=r"CKA of 3 test recordings .* at least 4"):
-        FIGURES["cka"](Request(runs, tmp_path, samples=3))
+@pytest.mark.parametrize(("name", "least"), [("cka", 4), ("tsne", 5)])
+def test_too_few(runs, tmp_path, name, least):
+    with pytest.raises(UserError, match=f"3 test recordings .* --samples of at least {least}"):
+        FIGURES[name](Request(runs, tmp_path, samples=3))
+    assert not list(tmp_path.iterdir())
 
 
-def test_theta_is_what_was_logged(runs, tmp_path):
-    assert_written(
-        FIGURES["theta"](Request(runs, tmp_path)), tmp_path, ["theta.png", "theta.pdf", "theta.csv"]
-    )
-    table = pd.read_csv(tmp_path / "theta.csv")
+def test_theta_is_what_was_logged(runs, draw, tmp_path):
+    table = draw("theta", runs)["theta"]
     assert sorted(table["run"].unique()) == ["baseline", "tmkt"]
     for run in runs[1:]:
-        log = pd.read_csv(run.folder / "log.csv")
+        log = pd.read_csv(run.folder / "log.csv")[[f"sigma_{t}" for t in range(1, 5)]]
         wide = table[table["run"] == run.name].pivot(index="epoch", columns="t", values="sigma")
         assert list(wide.index) == [0, 1, 2] and list(wide.columns) == [1, 2, 3, 4]
-        assert wide.values == pytest.approx(
-            log[[f"sigma_{t}" for t in range(1, 5)]].values, abs=1e-6
-        )
-
-
-def test_theta_says_which_runs_have_none(runs, tmp_path):
-    FIGURES["theta"](Request(runs, tmp_path))
-    assert "(none: event-only)" in json.loads((tmp_path / "theta.json").read_text())["caption"]
+        assert wide.values == pytest.approx(log.values, abs=1e-6)
+    fact = json.loads((tmp_path / "theta" / "theta.json").read_text())
+    assert "(none: event-only)" in fact["caption"]
     with pytest.raises(UserError, match=r"No run logged coefficients .*seen: event-only"):
         FIGURES["theta"](Request(runs[:1], tmp_path))
 
 
-def test_accuracy_over_time_ends_at_the_evaluation(runs, tmp_path):
-    request = Request(runs, tmp_path, samples=50)
-    name = "accuracy-over-time"
-    assert_written(FIGURES[name](request), tmp_path, [f"{name}.png", f"{name}.pdf", f"{name}.csv"])
-    table = pd.read_csv(tmp_path / f"{name}.csv").set_index(["run", "t"])["top1"]
+def test_accuracy_over_time_ends_at_the_evaluation(runs, draw, tmp_path):
+    name, request = "accuracy-over-time", Request(runs, tmp_path, samples=50)
+    table = draw(name, runs, samples=50)[name].set_index(["run", "t"])["top1"]
     for run in runs:
         metrics = run.evaluate_on(held_out_pairs(run, request).recordings)
         assert table[run.name, 4] == pytest.approx(metrics.top1, abs=1e-4)
-        logits, labels = event_logits(run, request)
+        pairs = list(zip(*event_logits(run, request), strict=True))
         for t in range(1, 5):
-            right = sum(
-                int(sum(one[:t]).argmax() == label)
-                for one, label in zip(logits, labels, strict=True)
-            )
+            right = sum(int(sum(one[:t]).argmax() == label) for one, label in pairs)
             assert table[run.name, t] == pytest.approx(100 * right / 50, abs=1e-4)

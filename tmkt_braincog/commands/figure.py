@@ -1,16 +1,15 @@
-"""``tmkt figure``: what finished runs look at, how they align the modalities, how they err, what
-they cost."""
+"""``tmkt figure``: what finished runs look at, how they align the modalities, what they cost."""
 
 import argparse
 import shlex
 import sys
+from itertools import chain, combinations
 from pathlib import Path
 
 from ..arguments import Parser, positive_int
 from ..errors import UserError
 from ..registry import FIGURES, caption
 
-CHECKPOINTS = ("last.pt", "best.pt")
 MEASURES = ("energy", "gradient-variance")  # of all seeds; given alone
 EXAMPLES = """\
 examples:
@@ -29,25 +28,26 @@ def run(argv: list[str]) -> int:
     if name in ("-h", "--help"):
         print(_help())
         return 0 if argv else 2
-    # all: what the runs allow
     every = [one for one in FIGURES if one not in MEASURES]
     chosen = every if name == "all" else [FIGURES.canonical(one) for one in name.split(",")]
     if len(chosen) > 1 and (alone := set(chosen).intersection(MEASURES)):
         raise UserError(f"{name}: {alone.pop()} takes options of its own: give it alone.")
     options = figures_parser(name).parse_args(words)
-    print(_draw(chosen, options, words, forgiving=name == "all"))
+    command = f"tmkt figure {{}} {shlex.join(words)}"
+    print(_draw(chosen, options, command, forgiving=name == "all"))
     return 0
 
 
 def _help() -> str:
-    lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
     usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]"
     usage += "   (tmkt figure NAME --help for its options)"
+    lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
     more = "all: those that the runs allow, but energy and gradient-variance: give those alone."
     return "\n".join([usage, "", "figures:", *lines, "", more, "", EXAMPLES])
 
 
 def figures_parser(name: str) -> argparse.ArgumentParser:
+    """Of one name, several joined by commas, or ``all``."""
     what = "All figures that the runs allow." if name == "all" else None
     parser = Parser(
         prog=f"tmkt figure {name}",
@@ -56,62 +56,55 @@ def figures_parser(name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    add, given = parser.add_argument, "(default: %(default)s)"
     runs = "output folder of a comparison, or run folders in it (DIR/runs/METHOD-seedN)"
     add("runs", nargs="+", type=Path, metavar="RUN", help=runs)
     where = "where it goes (default: a folder of that name in the first one)"
     add("--output", type=Path, metavar="DIR", help=where)
     add("--data-root", metavar="DIR", help="where the data are, if they moved since the run")
     add("--device", default="auto", help="as for tmkt train")
-    given = "(default: %(default)s)"
     if name not in MEASURES:
         seed = "which seed of an output folder (default: its lowest)"
         add("--seed", type=int, metavar="N", help=seed)
     if name == "gradient-variance":
         add("--batches", type=positive_int, default=64, metavar="N", help=f"batches {given}")
-        shares = "expected shares of event frames to compare at (default: 0.2 0.4 0.6 0.8)"
-        four = [0.2, 0.4, 0.6, 0.8]
-        add("--ratio", type=float, nargs="+", default=four, metavar="R_M", help=shares)
+        shares, four = f"expected shares of event frames {given}", [0.2, 0.4, 0.6, 0.8]
+        add("--ratio", dest="ratios", type=float, nargs="+", default=four, metavar="R", help=shares)
     else:
-        add("--checkpoint", choices=CHECKPOINTS, default="last.pt", help=given)
-        most = f"most recordings {given}"
+        files, most = ("last.pt", "best.pt"), f"most recordings {given}"
+        add("--checkpoint", choices=files, default=files[0], help=given)
         add("--samples", type=positive_int, default=500, metavar="N", help=most)
     return parser
 
 
-def _draw(names: list[str], options: argparse.Namespace, words: list[str], forgiving: bool) -> str:
-    """Draw them; returns the tables of words and what was written. ``forgiving``: what cannot be
-    drawn is said."""
-    from ..figures.base import Request, check_distinct
+def _draw(names: list[str], options: argparse.Namespace, command: str, forgiving: bool) -> str:
+    """Draw them; returns what was written. ``forgiving``: what cannot be drawn is said."""
+    from ..figures.base import Request
     from ..runs import all_seeds, reopen, run_folders
 
-    given = vars(options)
-    measures, seed = names[0] == "energy", given.get("seed")
-    folders = [
-        folder
+    given, first = vars(options), names[0]
+    folders = (
+        all_seeds(path) if first == "energy" else run_folders(path, given.get("seed"))
         for path in options.runs
-        for folder in (all_seeds(path) if measures else run_folders(path, seed))
-    ]
-    runs = reopen(folders, given.get("checkpoint", "last.pt"), options.device, options.data_root)
-    if names[0] in MEASURES:
-        check_distinct(runs)
-    default = names[0].replace("-", "_") if names[0] in MEASURES else "figures"
-    more = {"samples": "samples", "batches": "batches", "ratio": "ratios"}
-    request = Request(
-        runs,
-        options.output or options.runs[0] / default,
-        command=f"tmkt figure {{}} {shlex.join(words)}",
-        **{field: given[option] for option, field in more.items() if option in given},
     )
-    texts, refused = [], []
+    checkpoint = given.get("checkpoint", "last.pt")
+    runs = reopen([*chain(*folders)], checkpoint, options.device, options.data_root)
+    for one, other in combinations(runs if first in MEASURES else (), 2):
+        if (one.name, one.seed) == (other.name, other.seed):
+            what = f"{one.folder} and {other.folder} are both {one.name}, seed {one.seed}"
+            raise UserError(f"{what}: give one of them.")
+    default = first.replace("-", "_") if first in MEASURES else "figures"
+    more = {name: given[name] for name in ("samples", "batches", "ratios") if name in given}
+    folder = options.output or options.runs[0] / default
+    request, said, refused = Request(runs, folder, command=command, **more), [], []
     for name in names:
         print(f"{name} ...", file=sys.stderr)
         try:
             written = FIGURES[name](request)
+            said += [path.read_text() for path in written if path.suffix == ".md"]
+            said += map(str, written)
         except UserError as error:
             if not forgiving:
                 raise
             refused.append(f"not drawn: {name}: {error}")
-        else:
-            texts += [p.read_text() for p in written if p.suffix == ".md"] + list(map(str, written))
-    return "\n".join([*texts, *refused])
+    return "\n".join([*said, *refused])

@@ -269,9 +269,8 @@ class Trainer:
 
     def predict(self, recordings: np.ndarray) -> Predictions:
         """What both heads make of these recordings."""
-        where = self.data.frames, self.data.labels, recordings, self.device
-        between, two = self._stop_if_wanted, self.method.has_static
-        return predict(self.model, *where, amp=self.amp, between=between, static_head=two)
+        d, more = self.data, (32, self.amp, self._stop_if_wanted, self.method.has_static)
+        return predict(self.model, d.frames, d.labels, recordings, self.device, *more)
 
     def _stop_if_wanted(self, started: float | None = None) -> None:
         """After a signal save, counting time from ``started``, and raise :class:`Interrupted`."""

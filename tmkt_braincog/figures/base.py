@@ -1,8 +1,8 @@
-"""What a figure is drawn from, and how it is written: pictures, numbers, and a caption for the
-report."""
+"""What a figure is drawn from, and how it is written: pictures, numbers and a caption."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -32,7 +32,7 @@ class Request:
     Attributes:
         runs: opened runs of one setting (:func:`~tmkt_braincog.runs.reopen`).
         folder: where the pictures and the numbers behind them go.
-        samples: most recordings to use, for figures whose cost grows with them.
+        samples: most recordings to use.
         seed: of every random choice that is not the run's own.
         batches, ratios: of ``gradient-variance``.
         command: the words that made it, ``{}`` for the figure's name.
@@ -49,14 +49,10 @@ class Request:
     @cached_property
     def names(self) -> list[str]:
         """The shortest that tell the runs apart: method, method and seed, or folder."""
-        outputs = [run.folder.parent.parent.name for run in self.runs]
-        choices = (
-            [run.name for run in self.runs],
-            [f"{run.name}, seed {run.seed}" for run in self.runs],
-            outputs,
-            [f"{out}, seed {run.seed}" for out, run in zip(outputs, self.runs, strict=True)],
+        tried = [(r.name, f"{r.name}, seed {r.seed}", r.folder.parents[1].name) for r in self.runs]
+        different = (
+            list(names) for names in zip(*tried, strict=True) if len(set(names)) == len(names)
         )
-        different = (names for names in choices if len(set(names)) == len(names))
         return next(different, [str(run.folder) for run in self.runs])
 
     @property
@@ -69,8 +65,7 @@ class Request:
     def counted(self) -> str:
         """How many of the test recordings are looked at, in words."""
         total = len(self.runs[0].split.test)
-        part = f"{self.samples} of " if self.samples < total else ""
-        return f"{part}{total} test recordings"
+        return f"{self.samples} of " * (self.samples < total) + f"{total} test recordings"
 
     def only(self, kept: Callable[[Trainer], bool]) -> "Request":
         """The same of some of the runs, which keep their names."""
@@ -80,11 +75,7 @@ class Request:
         return one
 
     def common_test(self) -> np.ndarray:
-        """Sorted indices of the recordings that all runs test on.
-
-        Raises:
-            UserError: there are none.
-        """
+        """Sorted indices of the recordings that all runs test on; a UserError without any."""
         common = reduce(np.intersect1d, [run.split.test for run in self.runs])
         if not len(common):
             raise UserError(
@@ -103,13 +94,14 @@ class Request:
         return plots.canvas(width, height, self.title, self.runs[0].data.emulated)
 
     def panels(
-        self, n: int, width: float, height: float, sharey: bool = True
+        self, n: int, width: float, height: float, x: str = "", y: str = "", sharey: bool = True
     ) -> tuple[Figure, list[Axes]]:
-        """A figure with ``n`` panels of that size in inches, at most :data:`COLUMNS` to a row."""
-        columns = min(n, COLUMNS)
-        rows = -(-n // columns)
+        """A figure and ``n`` panels of that size in inches, axes labelled, COLUMNS to a row."""
+        columns, rows = min(n, COLUMNS), -(-n // COLUMNS)
         figure = self.canvas(columns * width, rows * height)
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+        for i, one in enumerate(axes):
+            one.set(xlabel=x, ylabel="" if i % columns else y)
         for spare in axes[n:]:
             spare.set_axis_off()
         return figure, axes[:n]
@@ -120,32 +112,21 @@ class Request:
         draw: Draw | Mapping[str, Draw],
         table: pd.DataFrame | Mapping[str, pd.DataFrame],
         about: str = "",
-        digits: str | None = "%.6g",
-        said: Mapping[str, pd.DataFrame] | None = None,
+        said: pd.DataFrame | None = None,
     ) -> list[Path]:
-        """Write every picture as PNG and PDF, every table as CSV, and ``<name>.json``, which the
-        report shows.
+        """Write pictures as PNG and PDF, tables as CSV, and ``<name>.json`` for the report.
 
-        Args:
-            name: of the figure.
-            draw, table: one, or several by the names of their files.
-            about: the caption, after the line of what the figure shows.
-            digits: of the CSV; None: as many as there are.
-            said: tables of words by their headings, for ``<name>.md``; the first is shown in the
-            report.
+        ``draw`` and ``table`` are one, or several by the names of their files; ``about`` goes
+        behind the line of what the figure shows; ``said`` is a table of words, for ``<name>.md``.
         """
-        stem = name.replace("-", "_") if said else name
+        stem = name if said is None else name.replace("-", "_")
         pictures = draw if isinstance(draw, Mapping) else {stem: draw}
         tables = table if isinstance(table, Mapping) else {stem: table}
         written = [self.folder / f"{one}{end}" for one in pictures for end in (".png", ".pdf")]
         for path in written:
             plots.save(pictures[path.stem], path)
-        for file, rows in tables.items():
-            written.append(self.folder / f"{file}.csv")
-            with replacing(written[-1]) as temporary:
-                rows.to_csv(temporary, index=False, float_format=digits)
         fact: dict[str, Any] = {
-            "kind": "table" if said else "figure",
+            "kind": "figure" if said is None else "table",
             "name": name,
             "title": self.title,
             "caption": f"{caption(name)} {about}".strip(),
@@ -153,48 +134,24 @@ class Request:
             "pictures": [f"{one}.png" for one in pictures],
             "command": self.command.replace("{}", name, 1),
         }
-        texts = {}
-        if said:
-            texts["md"] = _markdown(fact, said)
-            first = next(iter(said.values()))
-            fact["columns"] = list(first.columns[1:])
+        style: Any = {"index": False, "float_format": "%.8g"}
+        texts = {f"{file}.csv": rows.to_csv(**style) for file, rows in tables.items()}
+        if said is not None:
+            rows: Any = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
+            table_of = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+            emulated = " Events are emulated." * fact["emulated"]
+            texts[f"{stem}.md"] = f"{self.title}. {fact['caption']}{emulated}\n\n{table_of}"
+            fact["columns"] = list(said)[1:]
             fact["rows"] = [
-                {"name": row.pop(first.columns[0]), "values": row}
-                for row in first.to_dict("records")
+                {"name": name, "values": dict(zip(fact["columns"], values, strict=True))}
+                for name, *values in rows[2:]
             ]
-        texts["json"] = json.dumps(fact, indent=1, ensure_ascii=False) + "\n"
-        for suffix, text in texts.items():
-            written.append(self.folder / f"{stem}.{suffix}")
+        texts[f"{stem}.json"] = json.dumps(fact, indent=1, ensure_ascii=False) + "\n"
+        for file, text in texts.items():
+            written.append(self.folder / file)
             with replacing(written[-1]) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return written
-
-
-def _markdown(fact: dict, said: Mapping[str, pd.DataFrame]) -> str:
-    emulated = " Events are emulated." if fact["emulated"] else ""
-    lines = [f"{fact['title']}. {fact['caption']}{emulated}"]
-    for heading, table in said.items():
-        lines += ["", heading, ""] if heading else [""]
-        rows = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
-        lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def mean_std(values: pd.Series) -> str:
-    mean, std = values.mean(), values.std(ddof=1)
-    spread = "" if pd.isna(std) or std <= 1e-9 * abs(mean) else f" ± {std:.2g}"
-    return f"{mean:.4g}{spread}"
-
-
-def check_distinct(runs: Sequence[Trainer]) -> None:
-    """Refuse runs that would be taken for each other."""
-    seen: dict[tuple[str, int], Path] = {}
-    for run in runs:
-        other = seen.setdefault((run.name, run.seed), run.folder)
-        if other is not run.folder:
-            raise UserError(
-                f"{other} and {run.folder} are both {run.name}, seed {run.seed}: give one of them."
-            )
 
 
 def untrained(run: Trainer) -> Trainer:
@@ -202,6 +159,12 @@ def untrained(run: Trainer) -> Trainer:
     trainer = Trainer(run.options, run.data, run.split, run.folder, run.device)
     trainer.model.executor = run.model.executor
     return trainer
+
+
+def copied(model: Any) -> Any:
+    """A copy to look into; a membrane that is part of a graph could not be copied."""
+    model.reset()
+    return deepcopy(model)
 
 
 def bare(axes: Axes) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
@@ -15,16 +14,13 @@ from .base import COLUMNS, FIGURES, Request, bare
 from .features import event_logits
 
 NUMBERED = 20  # most classes with numbers in the cells and names at the ticks
-RESOLVED = 200  # most cells per side that a printed panel can show
 
 
 @FIGURES.register("confusion")
 def confusion(request: Request) -> list[Path]:
     """Confusion matrix of the test recordings, as shares of every true class.
 
-    The CSV has the counts, cells of 0 left out. With more than 200 classes neighbouring ones are
-    drawn
-    as one cell, so that no cell falls between two pixels.
+    The CSV has the counts, cells of 0 left out.
     """
     counts = [counts_of(run, request) for run in request.runs]
     matrices, classes = dict(zip(request.names, counts, strict=True)), request.runs[0].data.classes
@@ -39,8 +35,7 @@ def confusion(request: Request) -> list[Path]:
 
 
 def counts_of(run: Trainer, request: Request) -> np.ndarray:
-    """``[N, N]`` int64: row i, column j counts the recordings of class i that the mean logits take
-    for j."""
+    """``[N, N]`` int64: recordings of class i that the mean logits take for class j."""
     logits, labels = event_logits(run, request)
     return confusion_matrix(labels, logits.mean(1).argmax(1), labels=range(logits.shape[-1]))
 
@@ -51,39 +46,25 @@ def shares(counts: np.ndarray) -> np.ndarray:
         return counts / counts.sum(axis=1, keepdims=True)
 
 
-def pooled(counts: np.ndarray, cells: int) -> np.ndarray:
-    """Neighbouring classes added up, as many to a cell as leave at most ``cells`` per side."""
-    starts = np.arange(0, len(counts), -(-len(counts) // cells))
-    return np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
-
-
 def _draw(request: Request, counts: dict[str, np.ndarray], classes: tuple[str, ...]) -> Figure:
     side, named = 3.0 if len(classes) <= 10 else 4.2, len(classes) <= NUMBERED
-    names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes]
-    room = 0.07 * max(map(len, names)) if named else 0.0
-    figure, panel = request.panels(len(counts), side, side + 0.35 + room, sharey=False)
+    names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes] if named else []
+    height = side + 0.35 + 0.07 * max(map(len, names), default=0)
+    figure, panel = request.panels(len(counts), side, height, "predicted", "true", sharey=False)
     # where no number says so, a root makes the few per cent visible that most confusions are
     norm = PowerNorm(1 if named else 0.5, 0, 100)
     for i, (axes, (name, matrix)) in enumerate(zip(panel, counts.items(), strict=True)):
-        percent = 100 * shares(pooled(matrix, RESOLVED))
-        image = axes.imshow(percent, cmap="Blues", norm=norm, interpolation="nearest")
+        percent = 100 * shares(matrix)
+        image = axes.imshow(percent, cmap="Blues", norm=norm)
         bare(axes)
         axes.set_facecolor("0.85")  # shows through where a class has no recording
-        if named:
-            _name_cells(axes, percent, names)
-        axes.tick_params(length=0, labelleft=i % COLUMNS == 0)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), [""] * len(names) if i % COLUMNS else names, fontsize=7)
+        for row, column in np.argwhere(percent > 0) if named else ():
+            colour = "white" if percent[row, column] > 55 else "black"
+            text = f"{percent[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
         accuracy = 100 * np.trace(matrix) / matrix.sum()
-        axes.set(title=textwrap.fill(f"{name}: {accuracy:.1f} %", 34), xlabel="predicted")
-    for axes in panel[::COLUMNS]:
-        axes.set_ylabel("true")
+        axes.set_title(textwrap.fill(f"{name}: {accuracy:.1f} %", 34))
     figure.colorbar(image, ax=panel, label="share of the true class (%)", shrink=0.8, pad=0.01)
     return figure
-
-
-def _name_cells(axes: Axes, percent: np.ndarray, names: list[str]) -> None:
-    size, turned = 9 if len(names) <= 10 else 7, 90 if max(map(len, names)) > 2 else 0
-    axes.set_xticks(range(len(names)), names, rotation=turned, fontsize=size)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
-    for i, j in np.argwhere(percent > 0):
-        colour = "white" if percent[i, j] > 55 else "black"
-        axes.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)

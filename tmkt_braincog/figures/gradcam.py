@@ -1,54 +1,55 @@
-"""Where on its input a spiking network finds its class (Figure 3 of TMKT)."""
+"""Where on its input a spiking network finds its class (Figure 3 of TMKT), through time."""
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from braincog.base.node.node import BaseNode
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import NO_TWIN
 from ..engine.train import Trainer
+from ..errors import UserError
 from ..methods.event_only import EventOnly
+from ..models import TransferModel
 from ..plots import COLOURS
-from .base import FIGURES, Request, bare
-from .cam import Explained, class_maps
-from .features import as_pairs
+from .base import FIGURES, Request, bare, copied
+from .features import pairs_of
 
 CLASSES = 5  # most classes shown, one recording of each
-OBJECT = 0.1  # pixels of the object: those above this share of their picture's largest value
 # Hues, so that brightness is left for the picture, without turbo's dark ends.
 HEAT = ListedColormap(colormaps["turbo"](np.linspace(0.08, 0.9, 256)), name="heat")
 OPACITY = 0.7  # of a map over its picture
-PERCENTILE = 99  # of the events per pixel: what is drawn as white
+PERCENTILE = 99  # of the events per pixel: drawn as white; the fullest would darken the rest
 KINDS = {"event": "events", "static": "image"}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """A few test recordings, one per class, with their static images.
-
-    Attributes:
-        recordings, labels: ``[B]`` int64.
-        streams: by kind ``[B, T, 2, H, W]`` float32: counts, or one image in [0, 1] repeated.
-    """
+class Inputs(NamedTuple):
+    """Test recordings ``[B]``, one per class; by kind ``[B, T, 2, H, W]``: counts, or an image."""
 
     recordings: np.ndarray
     labels: Tensor
     streams: dict[str, Tensor]
 
-    def pictures(self, kind: str) -> Tensor:
-        """``[B, H, W]`` in 0..1, what is shown: events summed over time and polarity, or the static
-        image."""
-        return scaled(self.streams[kind].sum((1, 2)), (-2, -1))
+
+class Explained(NamedTuple):
+    """Maps ``[B, T, H, W]`` >= 0, not scaled; mean logits ``[B, N]``; ``[H, W]`` bool, the pixels
+    that the maps say something about; the head that decided. On the CPU."""
+
+    maps: Tensor
+    logits: Tensor
+    covered: Tensor
+    head: str
 
 
 @FIGURES.register("gradcam")
@@ -56,47 +57,41 @@ def draw(request: Request) -> list[Path]:
     """Grad-CAM++ on events and on static images, the runs beside each other.
 
     Of up to five classes one test recording each, and for every run the map of the true class, the
-    mean
-    over time of one map per time-step (Chattopadhyay et al., WACV 2018, through the package
-    ``grad-cam``). The static image, repeated over T, is the recording's twin, or where there is
-    none a
-    training image of its class; it goes through the static head, which ``event-only`` has never
-    trained: there through the event head. Evaluation mode, float32. Convolutions without padding
-    leave
-    a margin without a map; stretched over the whole input it would be out of place.
+    mean over time of one map per time-step (Chattopadhyay et al., WACV 2018). The static image is
+    the recording's twin, or where there is none a training image of its class; it goes through the
+    static head, which ``event-only`` has never trained: there through the event head. Convolutions
+    without padding leave a margin without a map.
 
-    ``gradcam_steps`` shows the first recording step by step. ``gradcam.csv``: per run, recording
-    and kind
-    the prediction, its confidence, the share of the map's sum on the object, and that of an even
-    map.
-    The object is where there are events, or where the image is bright: a rough measure for
-    photographs,
-    and the background for dark drawings on white paper (``N-OMNIGLOT``).
-
-    Raises:
-        UserError: the package is not installed, the runs share no test recording, or the model has
-        no feature map.
+    ``gradcam_steps`` shows the first recording step by step; ``gradcam.csv`` has the predictions
+    and their confidence.
     """
     inputs = choose(request)
-    seen = [{kind: explain(run, inputs, kind) for kind in KINDS} for run in request.runs]
-    kinds = dict(zip(request.runs, seen, strict=True))
-    table = request.table(lambda run: numbers(run, inputs, kinds[run]))
+    kinds = {run: {kind: explain(run, inputs, kind) for kind in KINDS} for run in request.runs}
+    table, seen = request.table(lambda run: numbers(run, inputs, kinds[run])), list(kinds.values())
+    labels, T = inputs.labels.tolist(), request.runs[0].options.step
+    names, steps = [request.runs[0].data.classes[c] for c in labels], range(1, T + 1)
+    summed = {kind: scaled(x.sum((1, 2)), (1, 2)) for kind, x in inputs.streams.items()}
+    frames = {kind: scaled(x[0].sum(1), (0, 1, 2)) for kind, x in inputs.streams.items()}
+
+    def mean(one: Explained) -> Tensor:
+        return scaled(one.maps.mean(1), (1, 2))
+
+    def first(one: Explained) -> Tensor:
+        return scaled(one.maps[0], (0, 1, 2))
+
     pictures = {
-        "gradcam": lambda: _figure(request, inputs, seen),
-        "gradcam_steps": lambda: _steps_figure(request, inputs, seen),
+        "gradcam": lambda: _figure(request, names, summed, seen, mean, labels),
+        "gradcam_steps": lambda: _figure(request, [f"t = {t}" for t in steps], frames, seen, first),
     }
     about = (
-        "Maps of the true class over its input; below each the predicted class, red where wrong."
+        "Maps of the true class over its input; below each the predicted class, red if wrong. The "
+        "image goes through the static head, with event-only through the event head."
     )
-    return request.publish("gradcam", pictures, table, about, digits=None)
+    return request.publish("gradcam", pictures, table, about)
 
 
 def choose(request: Request) -> Inputs:
-    """One test recording for each of up to five classes, and its static image.
-
-    Raises:
-        UserError: the runs share no test recording.
-    """
+    """One test recording for each of up to five classes, and its static image."""
     run, rng = request.runs[0], np.random.default_rng(request.seed)
     test, labels = request.common_test(), run.data.labels.numpy()
     classes = rng.permutation(np.unique(labels[test]))[: min(CLASSES, request.samples)]
@@ -104,44 +99,98 @@ def choose(request: Request) -> Inputs:
     images, pools = run.data.twins[chosen].copy(), run.data.pools(run.split.static)
     for i in np.flatnonzero(images == NO_TWIN):
         images[i] = rng.choice(pools[labels[chosen[i]]])
-    pairs = as_pairs(run, chosen, images, [np.unique(images)] * len(run.data.classes))
-    batch = pairs[range(len(chosen))]
-    static = batch.static[:, None].expand(-1, batch.events.shape[1], -1, -1, -1)
+    batch = pairs_of(run, chosen, images)[range(len(chosen))]
+    static = batch.static[:, None].expand_as(batch.events)
     return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
 
 
 def explain(run: Trainer, inputs: Inputs, kind: str) -> Explained:
-    """The maps of the true classes on the inputs of this kind."""
-    head = "static" if kind == "static" and not isinstance(run.method, EventOnly) else "event"
-    x = inputs.streams[kind].to(run.device)
-    return class_maps(run.model, x, inputs.labels.tolist(), head)
+    head = "event" if isinstance(run.method, EventOnly) else kind
+    return class_maps(run.model, inputs.streams[kind].to(run.device), inputs.labels, head)
+
+
+def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> Explained:
+    """Grad-CAM++ of the mean logit over time, one map per time-step, on a copy of the model.
+
+    Every time-step of the target layer counts as a layer of its own, so that the gradient at a step
+    holds what the step does to all later ones, and its channels' weights are its own (Eq. 19).
+
+    Args:
+        x: ``[B, T, 2, H, W]``, on the model's device.
+        classes: ``[B]`` int64, whose logits are explained.
+        head: ``event`` or ``static``.
+    """
+    model = copied(model).eval()
+    layer, margin = find_target(model)
+    held: list[Tensor] = []
+    layer.register_forward_hook(lambda _, __, output: held.append(output))
+    logits = model.run_stream(x, head).logits.mean(0)
+    of_class = logits.gather(1, classes.to(x.device)[:, None]).sum()
+    g = torch.stack(torch.autograd.grad(of_class, held), 1)  # [B, T, C, h, w]
+    a = torch.stack(held, 1).detach()
+    # alpha relu(g), alpha = g^2 / (2 g^2 + sum(a) g^3); 0 / 0 only where relu(g) is 0
+    positive = g.clamp(min=0) / (2 + a.sum((-2, -1), keepdim=True) * g)
+    weights = positive.nan_to_num().sum((-2, -1), keepdim=True)
+    maps = (weights * a).sum(2).clamp(min=0).cpu()
+    covered = enlarged(torch.ones(1, 1, 1, 1), x.shape[-1], margin)[0, 0] > 0
+    return Explained(enlarged(maps, x.shape[-1], margin), logits.detach().cpu(), covered, head)
+
+
+def enlarged(maps: Tensor, size: int, margin: float) -> Tensor:
+    """``[B, T, h, w]`` -> ``[B, T, size, size]``, bilinear, 0 in the margin on each side."""
+    inner, left = round(size - 2 * margin), round(margin)
+    inside = F.interpolate(maps, size=(inner, inner), mode="bilinear")
+    return F.pad(inside, (left, size - inner - left) * 2)
+
+
+@torch.no_grad()
+def find_target(model: TransferModel) -> tuple[nn.Module, float]:
+    """The layer that is explained, and the pixels of the input on each side outside its map.
+
+    The last neuron behind the last convolution with a map of more than one pixel (a UserError
+    without any); where none follows it, the last module with a map.
+    """
+    behind: list[nn.Module] = []
+    margin = 0.0
+
+    def note(module: nn.Module, inputs: tuple, output: object) -> None:
+        nonlocal margin
+        if not isinstance(output, Tensor) or output.ndim != 4 or output[0, 0].numel() == 1:
+            return
+        if isinstance(module, nn.Conv2d):
+            behind.clear()
+            lost = module.dilation[0] * (module.kernel_size[0] - 1) / 2
+            padding = {"same": (lost,), "valid": (0,)}.get(str(module.padding), module.padding)
+            lost -= float(padding[0])
+            margin += lost * (model.event_size - 2 * margin) / inputs[0].shape[-1]
+        behind.append(module)
+
+    handles = [module.register_forward_hook(note) for module in model.modules()]
+    model.reset()
+    model.features(next(model.parameters()).new_zeros(1, 2, model.event_size, model.event_size))
+    model.reset()
+    for handle in handles:
+        handle.remove()
+    if not any(isinstance(module, nn.Conv2d) for module in behind):
+        raise UserError(
+            f"{type(model).__name__} with --event-size {model.event_size} has no convolution with "
+            "a map of more than one pixel, so there is nothing to show on its input. Use a "
+            "convolutional model or a larger size."
+        )
+    neurons = [module for module in behind if isinstance(module, BaseNode)]
+    return (neurons or behind)[-1], margin
 
 
 def numbers(run: Trainer, inputs: Inputs, kinds: dict[str, Explained]) -> pd.DataFrame:
-    """The table behind the picture, one row per kind of input and recording."""
-    data, rows = run.data, []
+    """What the run takes the inputs for, one row per kind and recording."""
+    names, tables = np.array(run.data.classes), []
     for kind, seen in kinds.items():
-        on_object = object_pixels(inputs.pictures(kind)).cpu()
-        heat, (confidence, predicted) = _mean(seen), seen.logits.softmax(1).max(1)
-        for b, recording in enumerate(inputs.recordings):
-            row = {"seed": run.seed, "recording": data.names[recording], "input": kind}
-            row |= {"head": seen.head, "class": data.classes[inputs.labels[b]]}
-            row |= {"predicted": data.classes[predicted[b]], "confidence": confidence[b].item()}
-            row["energy_on_object"] = share_inside(heat[b], on_object[b])
-            row["energy_of_even_map"] = share_inside(seen.covered.float(), on_object[b])
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def object_pixels(pictures: Tensor) -> Tensor:
-    """Where ``[..., H, W]`` >= 0 is above OBJECT times its largest value, bool."""
-    return pictures > OBJECT * pictures.amax((-2, -1), keepdim=True)
-
-
-def share_inside(heat: Tensor, mask: Tensor) -> float:
-    """Share of the sum of ``heat`` (``[H, W]``, >= 0) that lies inside the mask; NaN where all of
-    it is 0."""
-    return (heat[mask].sum() / heat.sum()).item()
+        confidence, predicted = seen.logits.softmax(1).max(1)
+        columns = {"seed": run.seed, "recording": [run.data.names[i] for i in inputs.recordings]}
+        columns |= {"input": kind, "head": seen.head, "class": names[inputs.labels]}
+        columns |= {"predicted": names[predicted], "confidence": confidence}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables)
 
 
 def scaled(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -150,82 +199,45 @@ def scaled(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
     return maps / torch.where(largest > 0, largest, 1)
 
 
-def _mean(seen: Explained) -> Tensor:
-    """``[B, H, W]``, the mean over time, at most 1."""
-    return scaled(seen.maps.mean(1), (1, 2))
+def _figure(
+    request: Request,
+    names: Sequence[str],
+    pictures: dict[str, Tensor],
+    seen: Sequence[dict[str, Explained]],
+    maps: Callable[[Explained], Tensor],
+    labels: Sequence[int] = (),
+) -> Figure:
+    """A row per name; events and maps to the left, the static image and maps to the right.
 
-
-def _figure(request: Request, inputs: Inputs, seen: Sequence[dict[str, Explained]]) -> Figure:
-    """A row per class; events and maps to the left, the static image and maps to the right."""
-    classes, rows, n = request.runs[0].data.classes, len(inputs.labels), 1 + len(seen)
-    widths = [1] * n + [0.15] + [1] * n
-    figure = request.canvas(0.9 + 0.85 * sum(widths), 0.6 + 1.07 * rows)
-    panels = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
-    for gap in panels[:, n]:
-        gap.set_axis_off()
-    for kind, block in zip(KINDS, (panels[:, :n], panels[:, n + 1 :]), strict=True):
-        pictures = grey(inputs.pictures(kind))
-        for axes, heading in zip(block[0], _headings(request, seen, kind), strict=True):
-            axes.set_title(heading, size=8)
-        for b, (axes, *others) in enumerate(block):
-            _show(axes, pictures[b])
-            for one, on in zip(seen, others, strict=True):
-                _show(on, pictures[b], _mean(one[kind])[b], one[kind].covered)
-                _say(on, one[kind].logits[b], int(inputs.labels[b]), classes)
-    for label, axes in zip(inputs.labels, panels[:, 0], strict=True):
-        _name(axes, textwrap.fill(classes[label].replace("_", " "), 14))
-    _heat_bar(figure, panels)
+    ``pictures`` by kind, and ``maps``: ``[rows, H, W]`` in 0..1; ``labels``: to say predictions.
+    """
+    n, classes = 1 + len(seen), request.runs[0].data.classes
+    figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if labels else 0.85) * len(names))
+    panels = figure.subplots(len(names), 2 * n, squeeze=False)
+    for kind, block in zip(KINDS, np.split(panels, 2, axis=1), strict=True):
+        shown = pictures[kind].cpu().numpy()
+        white = np.percentile(shown[shown > 0], PERCENTILE) if shown.any() else 1
+        grey = np.repeat(np.clip(shown / white, 0, 1)[..., None], 3, axis=-1)
+        _column(block[:, 0], KINDS[kind], grey)
+        for column, name, one in zip(block.T[1:], request.names, seen, strict=True):
+            opacity = OPACITY * one[kind].covered.numpy()[..., None]
+            heat = HEAT(maps(one[kind]).numpy())[..., :3]
+            _column(column, name, (1 - opacity) * grey + opacity * heat)
+            for axes, logits, label in zip(column, one[kind].logits, labels, strict=False):
+                _say(axes, logits, label, classes)
+    for name, axes in zip(names, panels[:, 0], strict=True):
+        text = textwrap.fill(name.replace("_", " "), 14)
+        axes.set_ylabel(text, rotation=0, ha="right", va="center", parse_math=False)
+    bar = figure.colorbar(ScalarMappable(cmap=HEAT), ax=panels, shrink=0.7, aspect=35, pad=0.01)
+    bar.set_label("Grad-CAM++, share of the largest value", size=8)
     return figure
 
 
-def _steps_figure(request: Request, inputs: Inputs, seen: Sequence[dict[str, Explained]]) -> Figure:
-    """The first recording: a column per time-step, events and static image one above the other."""
-    T, rows = request.runs[0].options.step, 2 * (1 + len(seen))
-    figure = request.canvas(1.3 + 0.7 * T, 0.6 + 0.7 * rows)
-    panels = figure.subplots(rows, T, squeeze=False)
-    for kind, block in zip(KINDS, np.split(panels, 2), strict=True):
-        frames = grey(scaled(inputs.streams[kind][0].sum(1), (0, 1, 2)))
-        for row, label in zip(block, _headings(request, seen, kind), strict=True):
-            _name(row[0], label)
-        for t, (axes, *others) in enumerate(block.T):
-            _show(axes, frames[t])
-            for one, on in zip(seen, others, strict=True):
-                _show(on, frames[t], scaled(one[kind].maps[0], (0, 1, 2))[t], one[kind].covered)
-    for t, axes in enumerate(panels[0]):
-        axes.set_title(f"t = {t + 1}")
-    _heat_bar(figure, panels)
-    return figure
-
-
-def _headings(request: Request, seen: Sequence[dict[str, Explained]], kind: str) -> list[str]:
-    """The input, then the runs, with a remark where an image went through the event head."""
-    names = [textwrap.fill(name, 14) for name in request.names]
-    remarks = ["" if one[kind].head == kind else "\n(event head)" for one in seen]
-    return [KINDS[kind], *(name + remark for name, remark in zip(names, remarks, strict=True))]
-
-
-def _name(axes: Axes, text: str) -> None:
-    axes.set_ylabel(text, rotation=0, ha="right", va="center", parse_math=False)
-
-
-def grey(pictures: Tensor) -> np.ndarray:
-    """``[..., H, W]`` in 0..1 for the eye: a few pixels with very many events would darken the
-    rest."""
-    shown = pictures.cpu().numpy()
-    held = shown[shown > 0]
-    return np.clip(shown / (np.percentile(held, PERCENTILE) if held.size else 1), 0, 1)
-
-
-def _show(
-    axes: Axes, picture: np.ndarray, heat: Tensor | None = None, covered: Tensor | None = None
-) -> None:
-    """The picture in grey, with the map over the part of it that it covers."""
-    rgb = np.repeat(picture[..., None], 3, axis=-1)
-    if heat is not None and covered is not None:
-        opacity = OPACITY * covered.numpy()[..., None]
-        rgb = (1 - opacity) * rgb + opacity * HEAT(heat.numpy())[..., :3]
-    axes.imshow(rgb, interpolation="nearest", vmin=0, vmax=1)
-    bare(axes)
+def _column(column: np.ndarray, heading: str, images: np.ndarray) -> None:
+    for axes, image in zip(column, images, strict=True):
+        axes.imshow(image, interpolation="nearest")
+        bare(axes)
+    column[0].set_title(textwrap.fill(heading, 14), size=8)
 
 
 def _say(axes: Axes, logits: Tensor, label: int, classes: Sequence[str]) -> None:
@@ -235,9 +247,3 @@ def _say(axes: Axes, logits: Tensor, label: int, classes: Sequence[str]) -> None
     text = textwrap.fill(f"{name}, {100 * sure:.0f}\N{NO-BREAK SPACE}%", 14)
     colour = COLOURS[2] if predicted == label else COLOURS[1]
     axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)
-
-
-def _heat_bar(figure: Figure, panels: np.ndarray) -> None:
-    bar = figure.colorbar(ScalarMappable(cmap=HEAT), ax=panels, shrink=0.7, aspect=35, pad=0.01)
-    bar.set_label("Grad-CAM++, share of the largest value", size=8)
-    bar.ax.tick_params(labelsize=7)

@@ -1,31 +1,29 @@
-"""What the modality-aware heads of TMKT know of held-out mixed sequences, and which mixtures they
-were trained on.
+"""What TMKT's modality-aware heads know of held-out mixed sequences, and the mixtures of training.
 
-Mixed sequences are made as in training, by the run's own strategy, from test recordings and static
-images of their class. Schedules that move with training (sliding, dynamic) are taken at points
-spread
-evenly over it, so that the mixtures are those of training.
+Mixed sequences are made by the run's own strategy from test recordings and static images of their
+class. Schedules that move with training are taken at points spread evenly over it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from ..data import TSMDataset
-from ..data.pairs import Pair
+from ..data import Pair
 from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
-from ..mixing import Mixed, Mixing, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
+from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
 from ..plots import COLOURS, GREY, key, lines, looks
-from .base import COLUMNS, FIGURES, Request
+from .base import FIGURES, Request
 from .features import BATCH, collect, held_out_pairs
 
 MOST_DRAWS = 100_000  # of t*, per run
@@ -34,23 +32,14 @@ WANTED = {
     "mrp": "no MRP head: give a run of tmkt made without --no-mrp",
     "mixing": "no mixed stream: give a run of tmkt or baseline",
 }
-Look = Callable[[Mixed, Tensor, Pair], Sequence[Tensor]]
 
 
 @FIGURES.register("mag")
 def mag(request: Request) -> list[Path]:
-    """Accuracy of the MAG head at every time-step of held-out mixed sequences.
-
-    Dashed: always saying the modality that is more frequent at that time-step.
-
-    Raises:
-        UserError: no run has the head.
-    """
+    """Accuracy of the MAG head at every time-step of held-out mixed sequences."""
     request = having(request, "mag")
     table = request.table(lambda run: mag_of(run, request))
-    about = (
-        f"{request.counted}. Dashed: always the modality that is more frequent at that time-step."
-    )
+    about = f"{request.counted}. Dashed: always the modality that is the more frequent then."
     return request.publish("mag", lambda: _draw_mag(request, table), table, about)
 
 
@@ -72,19 +61,26 @@ def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
+    figure, (axes,) = request.panels(1, 5.0, 3.4, "time-step t", "modality told (%)")
+    found = lines(axes, table, "t", "accuracy")
+    for name, one in table.groupby("run"):
+        axes.plot(one["t"], one["majority"], color=found[str(name)]["color"], linestyle="--")
+    dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")
+    key(figure, found, more=[dashed])
+    return figure
+
+
 @FIGURES.register("mrp")
 def mrp(request: Request) -> list[Path]:
     """Mixup ratio that the MRP head perceives in held-out mixed sequences, against the true one.
 
     ``mrp-error.csv`` has the mean absolute error, and that of always saying the median ratio.
-
-    Raises:
-        UserError: no run has the head.
     """
     request = having(request, "mrp")
     table = request.table(lambda run: mrp_of(run, request))
-    by_run = dict(list(table.groupby("run")))
-    error = pd.DataFrame([{"run": name, **errors(by_run[name])} for name in request.names])
+    error = pd.DataFrame([errors(part) for _, part in table.groupby("run", sort=False)])
+    error.insert(0, "run", request.names)
     draw, tables = lambda: _draw_mrp(request, table, error), {"mrp": table, "mrp-error": error}
     about = f"{request.counted}; MAE: mean absolute error, and that of always saying the median."
     return request.publish("mrp", draw, tables, about)
@@ -104,39 +100,41 @@ def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
 
 
 def errors(table: pd.DataFrame) -> dict[str, float]:
-    """Number of sequences, mean absolute error, and the error of the best constant, the median
-    ratio."""
+    """Number of sequences, mean absolute error, and that of the best constant, the median ratio."""
     true = table["true"]
     mae, of_median = (table["predicted"] - true).abs(), (true.median() - true).abs()
     return {"sequences": len(table), "mae": mae.mean(), "mae_median": of_median.mean()}
 
 
+def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
+    x, y, found = "true ratio (t* - 1) / T", "perceived ratio", looks(request.names)
+    figure, panel = request.panels(len(error), max(3.0, 3.9 / len(error)), 3.4, x, y)
+    style = {"x": "true", "y": "predicted", "native_scale": True, "fill": False, "fliersize": 2}
+    for axes, (_, row) in zip(panel, error.iterrows(), strict=True):
+        axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=1)
+        of_run = table[table["run"] == row["run"]]
+        sns.boxplot(of_run, ax=axes, color=found[row["run"]]["color"], width=0.5, **style)
+        axes.set_title(f"{row['run']}\nMAE {row['mae']:.3f} (median: {row['mae_median']:.3f})")
+    return figure
+
+
 @FIGURES.register("t-star")
 def t_star(request: Request) -> list[Path]:
-    """Where the events take over: t* as the run draws it over its training, against the law it
-    should follow.
+    """Where the events take over: t* as the run draws it over its training, against its law.
 
-    t* = T+1: no event frame at all. The law is drawn for TSM; the others have none that does not
-    move.
-
-    Raises:
-        UserError: no run mixes.
+    t* = T+1: no event frame at all. The law is drawn for TSM; that of the others moves.
     """
     request = having(request, "mixing")
     table = request.table(t_star_of)
-    about = (
-        "First event frame t*, as drawn in training; above each panel the share of event frames."
-    )
+    about = "First event frame t* as drawn in training; above each panel the share of event frames."
     return request.publish("t-star", lambda: _draw_t_star(request, table), table, about)
 
 
 def t_star_of(run: Trainer) -> pd.DataFrame:
     """Columns t_star in 1..T+1, count, share, law (its probability; NaN where there is no law)."""
-    T: int = run.options.step
-    mixing: Any = run.method.mixing
-    drawn = [
-        T + 1 - mixing.event_frames(draws, progress) for draws, progress in training_draws(run)
-    ]
+    T, method = run.options.step, cast(Any, run.method)
+    mixing = method.mixing
+    drawn = [T + 1 - mixing.event_frames(*where) for where in training_draws(run)]
     count = torch.bincount(torch.cat(drawn), minlength=T + 2)[1:].numpy()
     law = np.full(T + 1, np.nan)
     if isinstance(mixing, TimeStepMixup):
@@ -147,18 +145,13 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and progress of the run's own training batches, at most 100,000
-    samples or one epoch.
+    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs.
 
-    Long trainings are thinned by epochs. Draws follow from seed, epoch and index: frames of one
-    pixel do.
+    Draws follow from seed, epoch and index: frames of one pixel do.
     """
-    o, data = run.options, run.data
-    frames = torch.zeros(len(data.labels), o.step, 2, 1, 1)
-    images = torch.zeros(len(data.image_labels), 1, 1)
-    split = {"recordings": run.split.train, "pools": run.split.pools, "seed": run.seed}
-    pairs = TSMDataset(frames, data.labels, images, data.image_labels, **split)
-    labels = data.labels[run.split.train].numpy()
+    o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
+    pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
+    pairs.size, pairs.augment = 1, "none"
     every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
         pairs.set_epoch(epoch)
@@ -167,89 +160,43 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
             yield pairs[batch].draws, Progress(epoch, o.epochs, i, len(batches))
 
 
-def having(request: Request, part: str) -> Request:
-    """Of the runs those whose method has this part (``mag``, ``mrp``, ``mixing``).
+def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
+    n, last = len(request.names), int(table["t_star"].max())
+    figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9, "t*", "share of samples")
+    for axes, name in zip(panel, request.names, strict=True):
+        one = table[table["run"] == name]
+        share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
+        axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
+        axes.plot(one["t_star"], one["law"], "k_", markersize=9, label="law of TSM")
+        axes.set_title(f"{name}\nevent frames {100 * share:.1f} %")
+        ticks = range(1, last - 1, 2) if last > 9 else range(1, last)  # room for the word
+        axes.set_xticks([*ticks, last], [*map(str, ticks), "none"])
+    figure.legend(*panel[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
 
-    Raises:
-        UserError: none has.
-    """
+
+def having(request: Request, part: str) -> Request:
+    """Of the runs those whose method has this part: ``mag``, ``mrp`` or ``mixing``."""
     found = request.only(lambda run: getattr(run.method, part, None) is not None)
     if not found.runs:
-        seen = ", ".join(request.names)
-        raise UserError(f"These runs have {WANTED[part]} (seen: {seen}).")
+        raise UserError(f"These runs have {WANTED[part]} (seen: {', '.join(request.names)}).")
     return found
 
 
-def through_training(run: Trainer, request: Request, look: Look) -> tuple[Tensor, ...]:
+def through_training(
+    run: Trainer, request: Request, look: Callable[[Mixed, Tensor, Pair], Sequence[Tensor]]
+) -> tuple[Tensor, ...]:
     """:func:`~.features.collect` of ``look(mixed, spikes, batch)`` on mixed test pairs.
 
     ``spikes`` is F_t of the mixed stream, ``[T, B, F]``. The progress goes evenly through training.
     """
-    pairs, mixing = held_out_pairs(run, request), cast(Mixing, run.method.mixing)
+    pairs, method = held_out_pairs(run, request), cast(Any, run.method)
     n, total = -(-len(pairs) // BATCH), run.options.epochs * run.steps
     middles = iter([(2 * i + 1) * total // (2 * n) for i in range(n)])
 
     def mixed_look(batch: Pair) -> Sequence[Tensor]:
         epoch, step = divmod(next(middles), run.steps)
-        mixed = mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
+        mixed = method.mixing(batch, Progress(epoch, run.options.epochs, step, run.steps))
         return look(mixed, run.model(batch.events, mixed.frames).static.spikes, batch)
 
     return collect(run, pairs, mixed_look)
-
-
-def _draw_mag(request: Request, table: pd.DataFrame) -> Figure:
-    figure = request.canvas(5.0, 3.4)
-    axes = figure.subplots()
-    found = lines(axes, table, "t", "accuracy")
-    for name, look in found.items():
-        one = table[table["run"] == name]
-        axes.plot(one["t"], one["majority"], color=look["color"], linestyle="--")
-    lowest = min(45.0, table[["accuracy", "majority"]].to_numpy().min() - 2)
-    axes.set(xlabel="time-step t", ylabel="modality told (%)", ylim=(lowest, 102))
-    dashed = Line2D([], [], color=GREY, linestyle="--", label="always the more frequent modality")
-    key(figure, found, more=[dashed])
-    return figure
-
-
-def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
-    figure, panel = request.panels(len(error), 3.9 if len(error) == 1 else 3.0, 3.4)
-    found = looks(request.names)
-    for axes, (_, row) in zip(panel, error.iterrows(), strict=True):
-        of_run, own = table[table["run"] == row["run"]], {"color": found[row["run"]]["color"]}
-        ratios = sorted(of_run["true"].unique())
-        axes.axline((0, 0), slope=1, color="0.6", linewidth=0.8, zorder=1)
-        axes.boxplot(
-            [of_run.loc[of_run["true"] == r, "predicted"] for r in ratios],
-            positions=ratios,
-            widths=0.04,
-            manage_ticks=False,
-            boxprops=own,
-            whiskerprops=own,
-            capprops=own,
-            medianprops={"color": "black"},
-            flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.4"},
-        )
-        axes.set_title(f"{row['run']}\nMAE {row['mae']:.3f} (median: {row['mae_median']:.3f})")
-        axes.set(xlabel="true ratio (t* - 1) / T", xlim=(-0.06, 1.06))
-    for axes in panel[::COLUMNS]:
-        axes.set_ylabel("perceived ratio")
-    return figure
-
-
-def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
-    n, last = len(request.names), int(table["t_star"].to_numpy().max())
-    figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9)
-    for axes, name in zip(panel, request.names, strict=True):
-        one = table[table["run"] == name]
-        share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
-        axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
-        marks: Any = {"linestyle": "", "marker": "_", "markersize": 9, "color": "black"}
-        axes.plot(one["t_star"], one["law"], label="law of TSM", **marks)
-        axes.set_title(f"{name}\nevent frames {100 * share:.1f} %")
-        axes.set(xlabel="t*", xlim=(0.3, last + 0.7))
-        ticks = range(1, last - 1, 2) if last > 9 else range(1, last)  # room for the word
-        axes.set_xticks([*ticks, last], [*map(str, ticks), "none"])
-    for axes in panel[::COLUMNS]:
-        axes.set_ylabel("share of samples")
-    figure.legend(*panel[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure

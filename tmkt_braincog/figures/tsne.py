@@ -2,72 +2,55 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..engine.train import Trainer
-from ..errors import UserError
-from ..plots import COLOURS
+from ..plots import COLOURS, key
 from .base import FIGURES, Request, bare
 from .features import PairedTaps, paired_taps
 
 FOLDS = 5  # of the cross-validation, so also the fewest recordings
-NAMED_CLASSES = 10  # with more, colours cannot be told apart and get no legend
-# Modality: its name in the legend, marker, size and colour.
-SHOWN = {
-    "event": ("test recording", "o", 7, COLOURS[0]),
-    "static": ("static image", "x", 9, COLOURS[1]),
+NAMED = 10  # most classes whose colours can be told apart in a legend
+LOOKS = {
+    "event": {"color": COLOURS[0], "marker": "o", "linestyle": ""},
+    "static": {"color": COLOURS[1], "marker": "X", "linestyle": ""},
 }
 
 
 @FIGURES.register("tsne")
 def tsne(request: Request) -> list[Path]:
-    """t-SNE of event and static features, by class and by modality, and how far they are aligned in
-    numbers.
+    """t-SNE of event and static features, by class and by modality, and alignment in numbers.
 
-    The features are the taps, averaged over time-steps as the logits are; both modalities are in
-    one
-    embedding, one per run. ``tsne-numbers.csv`` is computed from the features, see
-    :func:`alignment`.
-
-    Raises:
-        UserError: fewer than 5 test recordings.
+    The features are the taps, averaged over time-steps as the logits are, of both modalities in one
+    embedding per run. ``tsne-numbers.csv`` is :func:`alignment` of the features.
     """
-    taps = {run: paired_taps(run, request) for run in request.runs}
-    for found in taps.values():
-        if len(found.label) < FOLDS:
-            raise UserError(
-                f"t-SNE of {len(found.label)} test recordings shows nothing: give --samples of at "
-                f"least {FOLDS}, better 300."
-            )
+    taps = {run: paired_taps(run, request, FOLDS) for run in request.runs}
     points = request.table(lambda run: _embedded(run, taps[run], request.seed))
     numbers = request.table(lambda run: pd.DataFrame([alignment(taps[run], request.seed)]))
-    return request.publish(
-        "tsne",
-        lambda: _draw(request, points, numbers),
-        {"tsne": points, "tsne-numbers": numbers},
-        f"{request.counted} and as many static images of their classes; numbers from the features, "
-        "not from the picture: silhouettes, how often the modality is told (50 % is chance), and "
-        "the recordings whose nearest image is of their class.",
+    about = (
+        f"{request.counted} and as many static images of their classes. Of the features, not of "
+        "the picture: how often the modality is told (50 % is chance), and the recordings whose "
+        "nearest image is of their class."
     )
+    tables = {"tsne": points, "tsne-numbers": numbers}
+    return request.publish("tsne", lambda: _draw(request, points, numbers), tables, about)
 
 
 def _embedded(run: Trainer, taps: PairedTaps, seed: int) -> pd.DataFrame:
-    classes = taps.label.repeat(2).numpy()
     x, y = embed(torch.cat([taps.event.mean(1), taps.static.mean(1)]).numpy(), seed).T
+    classes = taps.label.repeat(2).numpy()
     columns = {
-        "modality": np.repeat(list(SHOWN), len(taps.label)),
+        "modality": np.repeat(list(LOOKS), len(taps.label)),
         "index": np.concatenate([taps.recordings, taps.images]),
         "class": classes,
         "class_name": [run.data.classes[c] for c in classes],
@@ -77,8 +60,7 @@ def _embedded(run: Trainer, taps: PairedTaps, seed: int) -> pd.DataFrame:
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
     """t-SNE (van der Maaten & Hinton, 2008) of ``[n, D]`` in the plane: ``[n, 2]``."""
-    # scikit-learn crashes on the principal components of features that are all equal (a silent
-    # network)
+    # scikit-learn crashes on the principal components of features that are all equal (no spikes)
     init = "pca" if np.ptp(features, axis=0).any() else "random"
     perplexity = min(30, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(features)
@@ -87,8 +69,6 @@ def embed(features: np.ndarray, seed: int) -> np.ndarray:
 def alignment(taps: PairedTaps, seed: int) -> dict[str, float]:
     """What "aligned" means, in numbers, of the taps averaged over time-steps.
 
-    - ``silhouette_class``, ``silhouette_modality``: in [-1, 1], Euclidean, over both modalities.
-      Aligned features have the first high and the second at 0 or below.
     - ``modality_accuracy``: percent of features whose modality a logistic regression tells, 5-fold;
       50 is chance. Copies of an image stay in one fold.
     - ``nearest_static``: percent of recordings whose nearest static image is of their class.
@@ -104,41 +84,32 @@ def alignment(taps: PairedTaps, seed: int) -> dict[str, float]:
     nearest = KNeighborsClassifier(1).fit(static, label)
     return {
         "pairs": len(label),
-        "silhouette_class": float(silhouette_score(features, np.tile(label, 2))),
-        "silhouette_modality": float(silhouette_score(features, modality)),
         "modality_accuracy": 100 * float(told.mean()),
         "nearest_static": 100 * float(nearest.score(event, label)),
     }
 
 
 def _draw(request: Request, points: pd.DataFrame, numbers: pd.DataFrame) -> Figure:
-    figure = request.canvas(max(2.5 * len(numbers), 4.5), 5.9)
+    width = max(2.5 * len(numbers), 4.5)
+    figure = request.canvas(width, 5.9)
     grid = figure.subplots(2, len(numbers), squeeze=False)
-    classes = points.drop_duplicates("class").set_index("class")["class_name"].sort_index()
-    named = len(classes) <= NAMED_CLASSES
-    shades = matplotlib.colormaps["tab10" if named else "turbo"]
-    colour = {c: shades(i if named else i / len(classes)) for i, c in enumerate(classes.index)}
-    for (by_class, by_modality), (_, row) in zip(grid.T, numbers.iterrows(), strict=True):
+    names = points.sort_values("class")["class_name"].unique()
+    palette = sns.color_palette("tab10" if len(names) <= NAMED else "turbo", len(names))
+    colour = dict(zip(names, palette, strict=True))
+    marks = {modality: look["marker"] for modality, look in LOOKS.items()}
+    hues = {"class_name": colour, "modality": {m: look["color"] for m, look in LOOKS.items()}}
+    for column, (_, row) in zip(grid.T, numbers.iterrows(), strict=True):
         of_run = points[points["run"] == row["run"]]
-        for modality, (_, marker, size, own) in SHOWN.items():
-            one = of_run[of_run["modality"] == modality]
-            look = {"s": size, "marker": marker, "linewidths": 0 if marker == "o" else 0.6}
-            by_class.scatter(one["x"], one["y"], color=[colour[c] for c in one["class"]], **look)
-            by_modality.scatter(one["x"], one["y"], color=own, alpha=0.8, **look)
-        by_class.set_title(row["run"], wrap=True)
-        by_class.set_xlabel(f"silhouette by class {row['silhouette_class']:.2f}")
-        by_modality.set_xlabel(
-            f"silhouette by modality {row['silhouette_modality']:.2f}\n"
-            f"modality told: {row['modality_accuracy']:.0f} %\n"
-            f"nearest image of own class: {row['nearest_static']:.0f} %"
-        )
-    for axes in grid.flat:
-        bare(axes)
-    grid[0, 0].set_ylabel("by class")
-    grid[1, 0].set_ylabel("by modality")
-    dots: list[tuple] = [(what, own, marker) for what, marker, _, own in SHOWN.values()]
+        look = {"x": "x", "y": "y", "style": "modality", "markers": marks, "s": 9, "linewidth": 0}
+        for axes, (hue, its) in zip(column, hues.items(), strict=True):
+            sns.scatterplot(of_run, ax=axes, hue=hue, palette=its, legend=False, **look)
+            bare(axes)
+            axes.set_ylabel(f"by {hue.removesuffix('_name')}" if axes in grid[:, 0] else "")
+        told, nearest = f"{row['modality_accuracy']:.0f} %", f"{row['nearest_static']:.0f} %"
+        column[0].set(title=row["run"], xlabel=f"nearest image of own class: {nearest}")
+        column[1].set_xlabel(f"modality told: {told}")
     # squares, since the colours of modalities are among those of classes
-    dots += [(classes[c], colour[c], "s") for c in classes.index if named]
-    key = [Line2D([], [], ls="", markersize=4, color=c, marker=m, label=n) for n, c, m in dots]
-    figure.legend(handles=key, loc="outside lower center", ncols=6, columnspacing=1.2)
+    square = {"marker": "s", "linestyle": ""}
+    of_class = {name: square | {"color": colour[name]} for name in names if len(names) <= NAMED}
+    key(figure, LOOKS | of_class, width)
     return figure
