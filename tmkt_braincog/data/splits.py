@@ -39,6 +39,10 @@ class Split:
         """Sorted indices of all images that may be drawn."""
         return np.unique(np.concatenate(self.pools))
 
+    def held_out(self) -> dict[str, np.ndarray]:
+        """What tests and what validates, as far as there is any, by ``test`` and ``val``."""
+        return {part: r for part in ("test", "val") if len(r := getattr(self, part))}
+
     def record(self, data: TransferData) -> dict[str, str | bool | list[str]]:
         """The audit and the recordings' names per part, as kept with a run."""
         parts = {"train": self.train, "val": self.val, "test": self.test}

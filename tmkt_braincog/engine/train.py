@@ -132,8 +132,7 @@ class Trainer:
                 self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
-        parts = {part: getattr(self.split, part) for part in ("val", "test")}
-        found = {part: self.predict(which) for part, which in parts.items() if len(which)}
+        found = {part: self.predict(which) for part, which in self.split.held_out().items()}
         write_predictions(self.folder, self.data.names, found)
         o, at = self.options, self.at
         best = at.best_test, at.last_test, at.best_epoch
@@ -153,8 +152,7 @@ class Trainer:
         self.teachers = given
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        o = self.options
-        labels = self.pairs.item_labels
+        o, labels = self.options, self.pairs.item_labels
         return epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, self.seed, epoch)
 
     def _train_epoch(self, bar: tqdm) -> None:
@@ -255,13 +253,11 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         row: dict[str, float] = {}
         score = math.nan
-        for part in ("test", "val"):
-            recordings = getattr(self.split, part)
-            if len(recordings):
-                found = self.predict(recordings)
-                row |= {f"{part}_{k}": v for k, v in asdict(found.metrics()).items()}
-                row |= {f"{part}_top1_{h}": found.top1(h) for h in found.heads if h != "event"}
-                score = row[f"{part}_top1"]
+        for part, recordings in self.split.held_out().items():
+            found = self.predict(recordings)
+            row |= {f"{part}_{k}": v for k, v in asdict(found.metrics()).items()}
+            row |= {f"{part}_top1_{h}": found.top1(h) for h in found.heads if h != "event"}
+            score = row[f"{part}_top1"]
         at, at.last_test = self.at, row["test_top1"]
         if score > at.best_score:
             at.best_score, at.best_test, at.best_epoch = score, at.last_test, epoch
