@@ -65,10 +65,11 @@ def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         row: dict[str, Any] = {k: v.removeprefix("-") for k, v in own.items()}
         row |= {"method": run.method, "seed": run.seed}
         row |= dict(of_job.loc[(run.method, run.seed), :]) | {"row": run.row}
-        if table.axis:  # without validation recordings the log has no such column
-            row["val_last"] = _log(run).get("val_top1", pd.Series([float("nan")])).iloc[-1]
+        # Without validation recordings the log has no such column.
+        row["val_last"] = _log(run).get("val_top1", pd.Series([float("nan")])).iloc[-1]
         found.append(row)
-    return pd.DataFrame(found)
+    frame = pd.DataFrame(found)
+    return frame if table.axis else frame.dropna(axis="columns", how="all")
 
 
 def _fact(
