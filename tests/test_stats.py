@@ -9,7 +9,16 @@ from scipy import stats
 
 from tmkt_braincog import comparison as table
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.stats import FAILS, HOLDS, ONE_SEED, UNDECIDED, checked, holm, verdicts
+from tmkt_braincog.stats import (
+    FAILS,
+    HOLDS,
+    ONE_SEED,
+    UNDECIDED,
+    bootstrap,
+    checked,
+    holm,
+    verdicts,
+)
 
 PROTOCOL = "toy events, 10 shots, 20 epochs"
 SELECTION = "best epoch on the test set"
@@ -178,3 +187,21 @@ def test_a_report_is_three_files_that_say_how_to_read_them(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 6 and len(set(map(len, lines))) == 1
     assert {line.replace("\\|", "").count("|") for line in lines} == {9}
+
+
+def test_the_bootstrap_draws_seeds_and_recordings():
+    rng = np.random.default_rng(1)
+    names = [f"r{i}" for i in range(300)]
+    # What a recording adds is common to all seeds: more seeds do not narrow the interval.
+    common = rng.choice([0.0, 100.0], 300, p=(0.9, 0.1))
+    made = {s: pd.Series(common, names).sample(200, random_state=s) for s in range(6)}
+    found = bootstrap(made)
+    assert found["diff"] == pytest.approx(np.concatenate([x for x in made.values()]).mean())
+    half = 1.96 * common.std() / 300**0.5
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.25)
+    assert found["p"] < 0.001
+    level = bootstrap({s: pd.Series(rng.choice([-100.0, 0, 100.0], 300), names) for s in (1, 2, 3)})
+    assert level["low"] < 0 < level["high"] and level["p"] > 0.05
+    # One seed better, one worse by far: recordings alone would be sure of the mean.
+    seeds = bootstrap({1: pd.Series([100.0] * 300), 2: pd.Series([-40.0] * 300)})
+    assert seeds["low"] == -40 and seeds["high"] == 100 and seeds["p"] > 0.4

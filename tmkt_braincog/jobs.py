@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .comparison import read_csv
 from .data import make_split
 from .data.parallel import JOBS_VARIABLE
-from .data.sampling import epoch_batches
+from .data.sampling import epoch_batches, item_labels
 from .engine.build import build_model, build_optimizer, build_scheduler
 from .engine.compare import DATA_OPTIONS, check_output, load_data
 from .engine.folder import owned
@@ -117,7 +117,8 @@ def check_data(jobs: Sequence[Job]) -> None:
             if key not in loaded:
                 loaded[key] = load_data(o)
             for seed in o.seed:
-                labels = loaded[key].labels[make_split(loaded[key], o, seed).train].numpy()
+                split = make_split(loaded[key], o, seed)
+                labels = item_labels(loaded[key].labels.numpy(), split.train, split.pools)
                 epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, seed, 0)
 
 

@@ -23,6 +23,8 @@ COLUMNS = {
     **{"method": NAME, "seed": WHOLE, "protocol": NAME, "top1_best": PERCENT},
     **{"top1_last": PERCENT, "epoch_best": WHOLE, "train_s": COST, "peak_mib": COST},
 }
+# By method and seed: 100 or 0 by test recording, whether it was classified rightly.
+Right = Mapping[tuple[str, int], pd.Series]
 # Accuracies are stored with 4 decimals; a smaller spread of differences is rounding, not variance.
 ZERO_SPREAD = 1e-6
 # A claim is decided by the 95 % interval of the paired difference.
@@ -73,7 +75,9 @@ def _column(cells: pd.Series, expected: str) -> pd.Series:
 
 
 def summarise(
-    df: pd.DataFrame, reference: str | Mapping[str, str | None] = "baseline"
+    df: pd.DataFrame,
+    reference: str | Mapping[str, str | None] = "baseline",
+    right: Right | None = None,
 ) -> pd.DataFrame:
     """One row per method, in order of first appearance.
 
@@ -89,6 +93,7 @@ def summarise(
     Args:
         df: rows that :func:`checked` accepts.
         reference: the method that all are compared with, or that of each method.
+        right: where given, interval and p of the last epoch are by :func:`bootstrap`.
     """
     groups = checked(df).groupby("method", sort=False)
     by_method = {str(name): rows.set_index("seed") for name, rows in groups}
@@ -102,6 +107,8 @@ def summarise(
             values = rows[f"top1_{kind}"]
             row |= {f"{kind}_mean": values.mean(), f"{kind}_std": values.std(ddof=1)}
             found = _paired(values[shared], theirs.loc[shared, f"top1_{kind}"])
+            if right and kind == "last" and len(shared):
+                found = bootstrap({s: right[name, s] - right[str(to), s] for s in shared})
             row |= {f"{kind}_{key}": value for key, value in found.items()}
         out.append(row | {"train_s": rows["train_s"].mean(), "peak_mib": rows["peak_mib"].max()})
     return pd.DataFrame(out)
@@ -117,6 +124,27 @@ def _paired(ours: pd.Series, theirs: pd.Series) -> dict[str, float]:
     return {"diff": mean, "low": low, "high": high, "p": test.pvalue}
 
 
+def bootstrap(differences: Mapping[int, pd.Series], draws: int = 10_000) -> dict[str, float]:
+    """Mean of paired differences over seeds and recordings, with its 95 % interval and p value.
+
+    Seeds and recordings are drawn with replacement, each on their own, so that the interval speaks
+    of other seeds and of other recordings (the pigeonhole bootstrap, Owen 2007: conservative). The
+    p value is two-sided, at least 1 / ``draws``.
+
+    Args:
+        differences: by seed, of the recordings that it tested (index): 100 where only ours was
+            right, -100 where only theirs, 0 else.
+    """
+    table = pd.DataFrame(dict(differences))
+    known, values = table.notna().to_numpy(float), table.fillna(0).to_numpy()
+    rng, (R, S) = np.random.default_rng(0), values.shape
+    of_r, of_s = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (R, S))
+    means = ((of_r @ values) * of_s).sum(1) / ((of_r @ known) * of_s).sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    p = max(2 * min((means <= 0).mean(), (means >= 0).mean()), 1 / draws)
+    return {"diff": values.sum() / known.sum(), "low": low, "high": high, "p": min(p, 1.0)}
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction of these p values; NaN stay, and count for nothing."""
     ordered = pd.Series(p, dtype=float).sort_values()
@@ -125,10 +153,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.sort_index().tolist()
 
 
-def verdicts(df: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+def verdicts(
+    df: pd.DataFrame, claims: Iterable[Mapping[str, str]], right: Right | None = None
+) -> list[dict[str, Any]]:
     """What the last epochs say of every claim ``{say, better, worse}``, methods by their names.
 
-    It holds where the 95 % t-interval of ``better - worse`` over common seeds is above 0, the
+    It holds where the 95 % interval of ``better - worse`` over common seeds is above 0, the
     reverse where it is below 0, and is undecided in between and where all differences are equal.
     Of say, verdict, difference, low, high, p and p_holm the last alone is corrected for the number
     of claims.
@@ -136,7 +166,7 @@ def verdicts(df: pd.DataFrame, claims: Iterable[Mapping[str, str]]) -> list[dict
     out = []
     for claim in claims:
         pair = df[df["method"].isin([claim["better"], claim["worse"]])]
-        row = summarise(pair, claim["worse"]).set_index("method").loc[claim["better"]]
+        row = summarise(pair, claim["worse"], right).set_index("method").loc[claim["better"]]
         difference, low, high, p = (row[f"last_{key}"] for key in ("diff", "low", "high", "p"))
         verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED  # also without interval
         found: dict[str, Any] = {"say": claim["say"]}
@@ -159,5 +189,8 @@ def texts(row: Mapping[Any, Any], kind: str) -> tuple[str, str, str]:
     )
     spread = "-" if pd.isna(std) else f"{std:.2f}"
     first = "-" if pd.isna(mean) else f"{mean:.2f} ± {spread}"
-    shown = "-" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-    return first, difference_text(diff, low, high), shown
+    return first, difference_text(diff, low, high), p_text(p)
+
+
+def p_text(p: float | None) -> str:
+    return "-" if pd.isna(p) else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -11,17 +11,20 @@ import pandas as pd
 from .comparison import aligned_table, read_csv
 from .engine.compare import run_folder
 from .engine.folder import PACKAGES
+from .engine.predictions import read_predictions
 from .files import replacing
 from .jobs import Job
 from .options import model_text
 from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
 from .runs import runs_of
-from .stats import difference_text, summarise, texts, verdicts
+from .stats import Right, difference_text, p_text, summarise, texts, verdicts
 from .table_plan import Run, jobs_of
 from .tables import SWEEP, Table
 
 TIMES = ["train_s", "peak_mib"]
 DIFFERENCE = "difference [95 % CI]"
+T_TEST = "paired over seeds, 95 % t-interval; p: two-sided paired t-test"
+BOOTSTRAP = "paired, 95 % interval and p by a bootstrap over seeds and recordings (10,000 draws)"
 
 
 def write(
@@ -56,6 +59,16 @@ def _log(run: Run) -> pd.DataFrame:
     return pd.read_csv(run_folder(run.job.folder, run.method, run.seed) / "log.csv")
 
 
+def _right(runs: Sequence[Run]) -> Right:
+    """Of every row and seed, which test recordings the last weights classify rightly."""
+    found = {}
+    for run in runs:
+        of = read_predictions(run_folder(run.job.folder, run.method, run.seed))
+        of = of[of["part"] == "test"].set_index("recording")
+        found[run.row, run.seed] = 100.0 * (of["event"] == of["label"])
+    return found
+
+
 def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
     """One row per run: what varies, the columns of ``comparison.csv``, and ``row``."""
     labels, found = {row.name: row.labels for row in table.rows}, []
@@ -79,7 +92,8 @@ def _fact(
     jobs, problems, references = jobs_of(runs), list[str](), table.references()
     kept = [one for job in jobs for one in runs_of(job.folder, job.options, problems)]
     dataset, protocol = jobs[0].options.target_dataset, frame["protocol"].iloc[0]
-    summary = summarise(frame, references).drop(columns=TIMES).set_index("method")
+    right = _right(runs) if table.bootstrap else None
+    summary = summarise(frame, references, right).drop(columns=TIMES).set_index("method")
     if "val_last" in frame and frame["val_last"].notna().any():
         summary["val_last"] = frame.groupby("method")["val_last"].mean()
     rows, seen = [], summary.to_dict("index")
@@ -105,7 +119,7 @@ def _fact(
     fact |= {"emulated": any(one.emulated for one in kept), "protocol": protocol}
     columns = [name for name in names if any(name in row["values"] for row in rows)]
     fact |= {"reference": table.reference, "columns": columns, "rows": rows}
-    fact["claims"] = [_plain(claim) for claim in verdicts(frame, table.claims)]
+    fact["claims"] = [_plain(claim) for claim in verdicts(frame, table.claims, right)]
     return fact | {"pictures": []}
 
 
@@ -127,12 +141,12 @@ def _caption(table: Table, jobs: Sequence[Job], about: str) -> str:
         to += " with the same values of the options that both take, if there is just one"
     elif len(references) > 1:
         to = "the row's reference"
+    how = BOOTSTRAP if table.bootstrap else T_TEST
     return (
         f"{table.title}. {data}, {models}, T = {each('step')}, {size} x {size}, {each('epochs')} "
         f"epochs; {about}. Top-1 (%) on the test recordings after the last epoch and at the best "
         "epoch (by validation where there is any, else by the test set), mean ± sample standard "
-        f"deviation. Difference: to {to}, paired over seeds, 95 % t-interval; p: two-sided paired "
-        "t-test, not corrected."
+        f"deviation. Difference: to {to}, {how}, not corrected."
     )
 
 
@@ -171,10 +185,10 @@ def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> str:
     lines = [f"# {fact['title']}", "", *aligned_table(cells), ""]
     lines += [line for note in (fact["caption"], *fact["notes"]) for line in (note, "")]
     if fact["claims"]:
-        claims = [["claim", "here", DIFFERENCE]]
+        claims = [["claim", "here", DIFFERENCE, "p (Holm)"]]
         for c in fact["claims"]:
             difference = difference_text(c["difference"], c["low"], c["high"])
-            claims.append([c["say"], c["verdict"], difference])
+            claims.append([c["say"], c["verdict"], difference, p_text(c["p_holm"])])
         lines += ["What was claimed or asked, and what the last epochs here say:", ""]
         lines += [*aligned_table(claims), ""]
     return "\n".join([*lines, f"Made by `{fact['command']}`"]) + "\n"

@@ -50,6 +50,8 @@ class Table:
         recipe: of all rows, instead of ``--data``.
         folder: where the rows of one axis value and seed, which differ in the method, are one run.
         output: where it is written without ``--output``.
+        bootstrap: intervals over seeds and recordings, from the runs' predictions, instead of
+            Student's over seeds.
         notes: sentences that go with the numbers.
         about: what it shows, in a line for lists.
         needs: options that it needs beside its data, for the help.
@@ -66,6 +68,7 @@ class Table:
     recipe: str | None = None
     folder: str | None = None
     output: str | None = None
+    bootstrap: bool = False
     notes: Sequence[str] = ()
     about: str = ""
     needs: str = ""

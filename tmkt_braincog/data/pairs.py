@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import UserError, unknown_name
 from .augment import AUGMENTATIONS, augment_events
 from .frames import resize_frames
+from .sampling import item_labels
 from .upload import upload
 
 PAIRINGS = ("class", "twin")
@@ -127,9 +128,7 @@ class TSMDataset(Dataset):
                 "Check that both data sets hold the same classes, and that not all of their "
                 "images are twins of validation or test recordings."
             )
-        self.item_labels = self.labels.numpy()[self.recordings]
-        if not len(self.recordings):
-            self.item_labels = np.flatnonzero([len(pool) for pool in pools])
+        self.item_labels = item_labels(self.labels.numpy(), self.recordings, pools)
         self.twins = None if twins is None else np.asarray(twins)
         if pairing == "twin":
             self._check_twins(np.concatenate(pools))

@@ -1,10 +1,21 @@
 """The order in which an epoch visits the recordings, a function of (seed, epoch) alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import UserError
 
 _STREAM = 1  # apart from the per-sample streams, whose keys have three parts
+
+
+def item_labels(
+    labels: np.ndarray, recordings: np.ndarray, pools: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Classes of what an epoch goes through: the recordings; without any, the classes in turn."""
+    if len(recordings):
+        return labels[recordings]
+    return np.flatnonzero([len(pool) for pool in pools])
 
 
 def epoch_batches(
