@@ -85,17 +85,6 @@ def test_evaluation_mode_and_its_gradients(name):
     assert_same(model.eval())
 
 
-def test_one_stream_and_an_empty_batch():
-    model = small().double().eval()
-    events, _ = inputs(model, 2)
-    expected, alone = model(events, events).event, model(events)
-    assert alone.static is None
-    torch.testing.assert_close(alone.event.logits, expected.logits, rtol=0, atol=1e-13)
-    assert model(events[:0], events[:0]).event.logits.shape == (3, 0, 5)
-    x = torch.arange(2 * 3 * 4 * 5).view(24, 5)
-    assert torch.equal(Plan(2, 3, 4).parts(x)[1][2], x[20:24])
-
-
 def test_it_keeps_little_for_the_backward_pass():
     """Of what autograd saves, each storage once, parameters apart."""
     model, sums = small("Transfer_VGG_SNN", step=4, width_divisor=4, event_size=32), {}
