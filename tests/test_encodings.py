@@ -15,10 +15,12 @@ from tmkt_braincog.encodings.saccade import source_camera
 from tmkt_braincog.engine.compare import compare
 from tmkt_braincog.engine.predictions import read_predictions
 from tmkt_braincog.errors import UserError
+from tmkt_braincog.figures.features import pairs_of
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.methods.names import refuse_idle
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.runs import reopen
 
 
 def slow_i2e(values, directions, ratio):
@@ -248,3 +250,14 @@ def test_the_validation_part_is_the_same_for_every_seed(data):
         assert len(set(every.tolist())) == len(every) == len(data.train) + len(data.test)
     with pytest.raises(UserError, match="--val-portion"):
         make_split(data, resolve(parse(words[:-2]))[0], 1)
+
+
+def test_figures_look_at_the_frames_that_the_run_was_trained_with(tmp_path):
+    words = "--method tmkt --shots 2 --epoch-size 16 --batch-size 8 --step 4 --warmup-epochs 0"
+    words += f" --epochs 1 --source-encoding saccade --no-tensorboard --output {tmp_path}/run"
+    compare(resolve(parse(words.split()))[0], say=lambda line: None)
+    (run,) = reopen([tmp_path / "run" / "runs" / "tmkt-seed42"])
+    test = run.split.test[:3]
+    pairs = pairs_of(run, test, run.data.twins[test])
+    # Their own images, which no pool of the training holds, and the camera of the recordings.
+    assert torch.equal(pairs[[0, 1, 2]].static_frames(), pairs[[0, 1, 2]].events)

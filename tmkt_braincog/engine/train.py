@@ -113,8 +113,7 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM, after saving.
         """
         self._give_teachers()
-        if (encoding := self.encoding) is not None:
-            distributed.main_first(lambda: encoding.prepare(self.data, self.split.static))
+        self.encode()
         self.folder.mkdir(parents=True, exist_ok=True)
         reset_peak(self.device)
         bar = tqdm(
@@ -134,12 +133,16 @@ class Trainer:
         self.log.close()
         found = {part: self.predict(which) for part, which in self.split.held_out().items()}
         write_predictions(self.folder, self.data.names, found)
-        o, at = self.options, self.at
+        at, one = self.at, (self.name, self.seed, self.options.protocol)
         best = at.best_test, at.last_test, at.best_epoch
-        cost = round(at.train_s, 3), round(at.peak_mib, 1)
-        result = Result(self.name, self.seed, o.protocol, *best, *cost)
+        result = Result(*one, *best, round(at.train_s, 3), round(at.peak_mib, 1))
         distributed.on_main(lambda: write_json(self.folder / "result.json", asdict(result)))
         return result
+
+    def encode(self) -> None:
+        """Make the static frames that can be made once; before the first batch."""
+        if (encoding := self.encoding) is not None:
+            distributed.main_first(lambda: encoding.prepare(self.data, self.split.static))
 
     def _give_teachers(self) -> None:
         """The outputs of its teachers for the method's parts; those that the run began with."""
@@ -176,8 +179,8 @@ class Trainer:
             self.at.batch += 1
             bar.update()
             if self.at.batch % self.options.log_interval == 0:
-                loss = f"{self._means()['loss']:.3f}"
-                bar.set_postfix(epoch=self.at.epoch, loss=loss, refresh=False)
+                loss = self._means()["loss"]
+                bar.set_postfix(epoch=self.at.epoch, loss=f"{loss:.3f}", refresh=False)
             if self.at.batch < self.steps:
                 self._stop_if_wanted(started)
         self._refuse(self.watch.flush())
@@ -190,8 +193,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = gradient_norm(self.modules)
-        bad = self.watch.add(progress.batch, norm)
-        if bad is not None:
+        if (bad := self.watch.add(progress.batch, norm)) is not None:
             return bad
         if self.options.clip_grad is not None:
             nn.utils.clip_grads_with_norm_(self.modules.parameters(), self.options.clip_grad, norm)
@@ -218,8 +220,8 @@ class Trainer:
         last, where = self.folder / "last.pt", first_not_finite(self.modules)
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
         batch = self._batches(self.at.epoch)[bad]
-        train = self.split.train
-        names = [self.data.names[train[i % len(train)]] if len(train) else "images" for i in batch]
+        of = [self.data.names[r] for r in self.split.train] or ["an image"]
+        names = [of[i % len(of)] for i in batch]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, "
             f"step {bad} of {self.steps}{f', first that of {where}' if where else ''}; the batch "
@@ -251,8 +253,7 @@ class Trainer:
             distribute_bn(self.model, distributed.count(), reduce=True)
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
-        row: dict[str, float] = {}
-        score = math.nan
+        row, score = dict[str, float](), math.nan
         for part, recordings in self.split.held_out().items():
             found = self.predict(recordings)
             row |= {f"{part}_{k}": v for k, v in asdict(found.metrics()).items()}
@@ -270,8 +271,7 @@ class Trainer:
 
     def _stop_if_wanted(self, started: float | None = None) -> None:
         """After a signal save, counting time from ``started``, and raise :class:`Interrupted`."""
-        signum = self.signal.wanted()
-        if signum is None:
+        if (signum := self.signal.wanted()) is None:
             return
         self._refuse(self.watch.flush())
         if started is not None:

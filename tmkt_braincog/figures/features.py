@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import NO_TWIN, Pair, TSMDataset
+from ..encodings import build_encoding
 from ..engine.train import Trainer
 from ..errors import UserError
 from .base import Request
@@ -25,6 +26,9 @@ def pairs_of(run: Trainer, recordings: np.ndarray, images: np.ndarray, seed: int
     data = run.data
     twins = np.full(len(data.labels), NO_TWIN)
     twins[recordings] = images
+    encoding = build_encoding(run.options) if run.method.needs_images else None
+    if encoding is not None:
+        encoding.prepare(data, np.unique(images))
     return TSMDataset(
         *(data.frames, data.labels, data.images, data.image_labels),
         recordings=recordings,
@@ -33,6 +37,7 @@ def pairs_of(run: Trainer, recordings: np.ndarray, images: np.ndarray, seed: int
         pools=[np.unique(images)] * len(data.classes),
         pairing="twin",
         twins=twins,
+        encoding=encoding,
     )
 
 
@@ -107,7 +112,7 @@ def paired_taps(run: Trainer, request: Request, least: int = 1) -> PairedTaps:
         raise UserError(f"{what}, better 300.")
 
     def look(batch: Pair) -> Sequence[Tensor]:
-        out = run.model(batch.events, batch.static.unsqueeze(1).expand_as(batch.events))
+        out = run.model(batch.events, batch.static_frames())
         return out.event.tap.transpose(0, 1), out.static.tap.transpose(0, 1), batch.label
 
     event, static, label = collect(run, pairs, look)

@@ -100,7 +100,7 @@ def choose(request: Request) -> Inputs:
     for i in np.flatnonzero(images == NO_TWIN):
         images[i] = rng.choice(pools[labels[chosen[i]]])
     batch = pairs_of(run, chosen, images)[range(len(chosen))]
-    static = batch.static[:, None].expand_as(batch.events)
+    static = batch.static_frames()
     return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
 
 

@@ -103,7 +103,7 @@ def progress_at(share: float | None) -> Progress:
 
 def mix_inputs(ratio: float, batch: Pair, progress: Progress) -> Mixed:
     """Mixup of the pixels at every time-step, ``ratio events + (1 - ratio) static``."""
-    frames = ratio * batch.events + (1 - ratio) * batch.static.unsqueeze(1)
+    frames = ratio * batch.events + (1 - ratio) * batch.static_frames()
     no_label: Any = None
     return Mixed(frames, no_label, no_label, frames.new_full((len(frames),), 1 - ratio))
 
@@ -162,7 +162,8 @@ def common_loss(trainer: Trainer) -> TMKT:
 
 def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
     """The first batch of ``count`` unseen epochs, each with ``draws`` draws of the mixing."""
-    o, labels = trainer.options, trainer.data.labels[trainer.split.train].numpy()
+    o, labels = trainer.options, trainer.pairs.item_labels
+    trainer.encode()
     for epoch in range(o.epochs, o.epochs + count):
         trainer.pairs.set_epoch(epoch)
         sampled = (labels, o.batch_size, o.epoch_size, o.sampling, trainer.seed, epoch)

@@ -151,7 +151,7 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
     """
     o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
     pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
-    pairs.size, pairs.augment = 1, "none"
+    pairs.size, pairs.augment, pairs.encoding = 1, "none", None
     every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
         pairs.set_epoch(epoch)
