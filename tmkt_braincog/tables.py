@@ -15,7 +15,8 @@ TABLES = files(__package__) / "tables"
 # --data -> the recipe that all rows share.
 RECIPES = {"ndigits": "quickstart", "nmnist": "nmnist", "nmnist-fewshot": "nmnist_fewshot"}
 RECIPES |= {"ncaltech101": "ncaltech", "cepdvs": "cepdvs", "nomniglot": "nomniglot"}
-RECIPES |= {"cifar10dvs": "cifar10dvs"}
+RECIPES |= {"cifar10dvs": "cifar10dvs", "ecaltech101": "ecaltech"}
+RECIPES |= {"nmnist-encodings": "nmnist_encodings"}
 SWEEP = {"sweep": "any options varied"}
 
 
