@@ -6,7 +6,7 @@ from tonic.io import read_mnist_file
 
 from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
 from tmkt_braincog.data.emulated import emulated_frames
-from tmkt_braincog.data.emulator import EventCamera, emulate
+from tmkt_braincog.data.emulator import EventCamera, emulate, zoomed
 from tmkt_braincog.data.events import columns, read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.encodings import I2E, Repeat, Saccade
@@ -123,7 +123,7 @@ def test_camera_of_any_size_and_border():
 
 
 def test_varied_cameras_differ_between_recordings_and_not_between_batches(data):
-    images = np.repeat(data.images[:1].numpy(), 6, 0)
+    images = np.repeat(data.images[:1].numpy(), 20, 0)
     camera = EventCamera(vary=1.0)
     together = emulate(images, camera=camera)
     assert np.array_equal(emulate(images[:1], [4], camera)[0], together[4])
@@ -261,3 +261,15 @@ def test_figures_look_at_the_frames_that_the_run_was_trained_with(tmp_path):
     pairs = pairs_of(run, test, run.data.twins[test])
     # Their own images, which no pool of the training holds, and the camera of the recordings.
     assert torch.equal(pairs[[0, 1, 2]].static_frames(), pairs[[0, 1, 2]].events)
+
+
+def test_a_varied_scene_is_zoomed_about_its_centre():
+    scene = np.zeros((2, 9, 9), np.float32)
+    scene[:, 4, 2:7] = 1  # five pixels across
+    wide = zoomed(scene, np.array([1.0, 2.0]), 2)
+    assert np.array_equal(wide[0], scene[0])
+    np.testing.assert_allclose(wide[1, 4], [1] * 9)
+    np.testing.assert_allclose(zoomed(scene, np.array([0.5, 1.0]), 2)[0, 4, 3:6], [1, 1, 1])
+    np.testing.assert_allclose(
+        zoomed(scene, np.array([2.0, 1.0]), 1)[0, :, 4], [0] * 3 + [0.5, 1, 0.5] + [0] * 3
+    )

@@ -31,9 +31,10 @@ EMULATOR_VERSION = 3  # raise it when the same camera gives other events
 
 _LOG_QUANTUM = 1e-6
 # How far a recording's parameters are drawn from the camera's at ``vary`` = 1, each uniformly:
-# factors 1 +- this, save for the offset of the path (pixels) and the share of rest (subtracted).
+# factors 1 +- this; then the offset of the path (pixels), the zoom of the image across and down (a
+# factor 1 +- this), the share of rest (at most), and the longest dead time (a factor 1 + this).
 _VARIED = {"threshold": 0.3, "balance": 0.15, "dark": 0.5, "path": 0.3, "noise": 0.9}
-_OFFSET, _REST, _DEAD = 1.5, 0.4, 1.0
+_OFFSET, _ZOOM, _REST, _DEAD = 1.5, 0.2, 0.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class EventCamera:
         flip: True: polarity 1 is OFF, as in the files of N-MNIST and N-Caltech101, where the
             leading edge of a bright stroke has polarity 0.
         vary: 0 for the same camera in all recordings, up to 1 for parameters (threshold, balance of
-            ON and OFF, contrast, path, rest, noise, dead time) drawn anew for each recording.
+            ON and OFF, contrast, path, zoom, rest, noise, dead time) drawn anew for each recording.
         seed: of the pixels' thresholds, which all recordings share, and of all else.
 
     Raises:
@@ -113,7 +114,7 @@ class EventCamera:
 
     def key(self) -> dict[str, Any]:
         """All numbers that the recordings depend on, for a cache."""
-        constants = [_LOG_QUANTUM, _VARIED, _OFFSET, _REST, _DEAD]
+        constants = [_LOG_QUANTUM, _VARIED, _OFFSET, _ZOOM, _REST, _DEAD]
         return {"version": EMULATOR_VERSION, "constants": constants, **asdict(self)}
 
     def changed(self, words: Iterable[str]) -> "EventCamera":
@@ -143,7 +144,7 @@ def _as(like: Any, value: Any, word: str) -> Any:
 
 
 class Drawn(NamedTuple):
-    """What varies between B recordings: ``[B]`` float32 each, offset ``[B, 2]``."""
+    """What varies between B recordings: ``[B]`` float32 each; offset and zoom ``[B, 2]``."""
 
     threshold: np.ndarray
     balance: np.ndarray
@@ -151,6 +152,7 @@ class Drawn(NamedTuple):
     path: np.ndarray
     noise: np.ndarray
     offset: np.ndarray
+    zoom: np.ndarray
     rest: np.ndarray
     dead: np.ndarray
 
@@ -179,6 +181,8 @@ def emulate(
     generators = [np.random.default_rng([camera.seed, 1, i]) for i in ids]
     drawn = draw(camera, ids)
     scene = log_scene(images, camera, drawn.dark)
+    if camera.vary:
+        scene = zoomed(zoomed(scene, drawn.zoom[:, 0], 2), drawn.zoom[:, 1], 1)
     thresholds = _thresholds(camera)
     off, on = (thresholds[i] * _column(drawn.threshold * f) for i, f in
                enumerate((2 - drawn.balance, drawn.balance)))  # fmt: skip
@@ -200,11 +204,12 @@ def emulate(
 
 def draw(camera: EventCamera, ids: Sequence[int]) -> Drawn:
     """The parameters of the recordings with these numbers."""
-    u = np.stack([np.random.default_rng([camera.seed, 2, i]).random(9) for i in ids]) * camera.vary
+    u = np.stack([np.random.default_rng([camera.seed, 2, i]).random(11) for i in ids]) * camera.vary
     centred = 2 * u - camera.vary
     factors = [1 + spread * centred[:, i] for i, spread in enumerate(_VARIED.values())]
-    shares = centred[:, 5:7] * _OFFSET, u[:, 7] * _REST, 1 + u[:, 8] * _DEAD
-    return Drawn(*(np.asarray(x, np.float32) for x in (*factors, *shares)))
+    pairs = centred[:, 5:7] * _OFFSET, 1 + centred[:, 9:] * _ZOOM
+    drawn = *factors, *pairs, u[:, 7] * _REST, 1 + u[:, 8] * _DEAD
+    return Drawn(*(np.asarray(x, np.float32) for x in drawn))
 
 
 def _column(x: np.ndarray) -> np.ndarray:
@@ -234,6 +239,17 @@ def log_scene(images: np.ndarray, camera: EventCamera, dark: np.ndarray | float 
     scene = np.broadcast_to(_column(levels[:, 0]), size).copy()
     scene[:, top : top + h, left : left + w] = inside
     return scene
+
+
+def zoomed(scene: np.ndarray, factors: np.ndarray, axis: int) -> np.ndarray:
+    """``[B, H, W]`` larger by ``[B]`` factors along an axis around its centre, bilinear."""
+    n = scene.shape[axis]
+    at = (np.arange(n) - (n - 1) / 2) / factors.astype(float)[:, None] + (n - 1) / 2
+    low = np.clip(np.floor(at).astype(int), 0, n - 2)
+    weight = np.clip(at - low, 0, 1).astype(np.float32)
+    low, weight = (np.expand_dims(x, 3 - axis) for x in (low, weight))
+    below, above = (np.take_along_axis(scene, i, axis) for i in (low, low + 1))
+    return below * (1 - weight) + above * weight
 
 
 def position(
