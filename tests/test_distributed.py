@@ -207,6 +207,7 @@ def test_torchrun_gives_the_table_of_one_process(tmp_path):
         pd.testing.assert_frame_equal(*logs, rtol=1e-4)
     runs = tmp_path / "two" / "runs" / "tmkt-seed3"
     files = {"best.pt", "last.pt", "log.csv", "result.json", "split.json", "environment.json"}
+    files |= {"predictions.csv"}
     assert {p.name for p in runs.iterdir()} == files
 
 

@@ -5,8 +5,9 @@ import torch
 from tonic.io import read_mnist_file
 
 from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
+from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulated import emulated_frames
-from tmkt_braincog.data.emulator import EventCamera, emulate, zoomed
+from tmkt_braincog.data.emulator import emulate, zoomed
 from tmkt_braincog.data.events import columns, read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.encodings import I2E, Repeat, Saccade

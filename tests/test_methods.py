@@ -233,7 +233,8 @@ def test_which_method_sees_the_static_images():
         method = build(name, model.num_features)
         with torch.no_grad():
             same[name] = values(method(model, batch)) == values(method(model, other))
-    assert same == {"event-only": True, "baseline": False, "tmkt": False}
+    images = {"finetune": False, "baseline": False, "tmkt": False}  # finetune: at first
+    assert same == {"event-only": True, **images}
 
 
 def test_heads_read_every_step_in_float32():

@@ -433,11 +433,12 @@ def test_options_that_concern_all_methods(tmp_path, vary, count):
 
 
 EVENTS, TEACHER = {"TET_loss", "smoothing"}, {"teacher_checkpoint"}
-ALIGNED = EVENTS | {"domain_loss_coefficient", "theta"}
+ALIGNED = EVENTS | {"domain_loss_coefficient", "theta", "source_encoding"}
 BASELINE = ALIGNED | {"domain_loss", "regularization", "sliding_training", "pow"}
 MIXUP = {"mixup_strategy", "mixup_ratio", "mixup_law"}
 OWN = {
     "event-only": EVENTS,
+    "finetune": EVENTS | {"source_encoding", "image_portion"},
     "baseline": BASELINE,
     "tmkt": ALIGNED | MIXUP | {"mag_weight", "mrp_weight", "rda_form"},
     "ckd": BASELINE | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
@@ -450,7 +451,8 @@ def test_what_every_method_takes(method):
     options, _ = resolve(parse(["--method", method]))
     all_options = {a.dest for a in build_parser()._actions} - {"help"}
     taken = {dest for dest in all_options if takes(options, dest)}
-    assert taken == all_options - (set().union(*OWN.values()) - OWN[method])
+    of_encodings = {"camera", "i2e_ratio"}  # of other encodings than the default
+    assert taken == all_options - of_encodings - (set().union(*OWN.values()) - OWN[method])
 
 
 def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
@@ -537,13 +539,13 @@ def test_the_table_of_a_sweep_against_sums_by_hand(output, capsys):
         if method == "baseline":
             assert rows[ratio, method][2:4] == ["-", "-"] and rows[ratio, method][5] == "-"
         else:
-            expected = ["3", *by_hand(last, base_last), *by_hand(best, base_best)[:2]]
+            expected = ["3", *by_hand(last, base_last), *by_hand(best, base_best)[:2], "77.25"]
             assert rows[ratio, method] == expected
     assert text.count("Two <files>.") == 1 and "does not take --mixup-ratio" in text
     assert "NOT COMPLETE" not in text
     assert f"Made by `tmkt table sweep --output {output} {shlex.join(VARY)}`" in text
     table = pd.read_csv(output / "sweep.csv")
-    columns = "mixup_ratio method seed protocol top1_best top1_last epoch_best"
+    columns = "mixup_ratio method seed protocol top1_best top1_last epoch_best val_last"
     assert list(table) == columns.split()
     tmkt = table[table.method == "tmkt"].set_index(["mixup_ratio", "seed"])
     assert len(table) == 12 and tmkt.loc[(0.5, 2), ["top1_last", "top1_best"]].tolist() == [75, 76]

@@ -10,7 +10,8 @@ import torch
 
 from . import inspect_picture
 from .data import TransferData
-from .data.emulator import EventCamera, emulate
+from .data.camera import EventCamera
+from .data.emulator import emulate
 from .data.events import columns, to_bin
 from .data.frames import to_frames
 from .data.images import load_images

@@ -78,8 +78,8 @@ def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         row: dict[str, Any] = {k: v.removeprefix("-") for k, v in own.items()}
         row |= {"method": run.method, "seed": run.seed}
         row |= dict(of_job.loc[(run.method, run.seed), :]) | {"row": run.row}
-        # Without validation recordings the log has no such column.
-        row["val_last"] = _log(run).get("val_top1", pd.Series([float("nan")])).iloc[-1]
+        if table.axis or table.bootstrap or table.name in SWEEP:  # where there is any validation
+            row["val_last"] = _log(run).get("val_top1", pd.Series([float("nan")])).iloc[-1]
         found.append(row)
     frame = pd.DataFrame(found)
     return frame if table.axis else frame.dropna(axis="columns", how="all")

@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tmkt_braincog.data import DATASETS, LoadSpec, cache, digits, emulated, emulator
+from tmkt_braincog.data import DATASETS, LoadSpec, cache, camera, digits, emulated
+from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.digits import digit_images, enlarge_thrice
-from tmkt_braincog.data.emulator import EventCamera, emulate, fire, position
+from tmkt_braincog.data.emulator import emulate, fire, position
 from tmkt_braincog.errors import UserError
 
 FIRST_FOUR = "0b3c600b1686d4371bc1dbffb3f7251ab05e589c08e936a3384bf145f7fe7ec9"
@@ -139,8 +140,8 @@ def test_split_with_an_empty_side(portion):
     "owner, name, value",
     [
         (EventCamera, "__init__", lambda self, real=EventCamera.__init__: real(self, dark=0.2)),
-        (emulator, "_LOG_QUANTUM", 1e-5),
-        (emulator, "EMULATOR_VERSION", 0),
+        (camera, "_ZOOM", 1e-5),
+        (camera, "EMULATOR_VERSION", 0),
         (digits, "enlarge_thrice", lambda images, real=enlarge_thrice: 8 * real(images) // 9),
     ],
 )

@@ -190,7 +190,7 @@ def test_fetch_runs_first_in_a_folder_that_is_made(tmp_path, root, capsys, regis
     words = ("prepare", "nmnist", "--data-root", tmp_path / "a" / "b")
     status, out, err = run(capsys, *words, "--no-download")
     assert status == 2 and not out and not (tmp_path / "a").exists() and err.count("error: ") == 1
-    assert "Cannot read MNIST" in err and "NMNIST/Train/<digit" in err
+    assert "There is no folder" in err and "NMNIST/Train/<digit" in err
     assert run(capsys, *words)[0] == 0 and run(capsys, *words, "--no-download")[0] == 0
     assert seen == [True]
 

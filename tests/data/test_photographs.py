@@ -9,8 +9,9 @@ from writers import random_events
 
 from tmkt_braincog.cli import main
 from tmkt_braincog.data import DATASETS, LoadSpec, make_split
+from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.ecaltech101 import target_camera
-from tmkt_braincog.data.emulator import EventCamera, emulate
+from tmkt_braincog.data.emulator import emulate
 from tmkt_braincog.data.events import columns
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.data.images import read_image

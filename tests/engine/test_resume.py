@@ -71,8 +71,8 @@ def whole(tmp_path_factory) -> Path:
         ("_step", 6, signal.SIGTERM, "epoch 1, step 2"),
         ("_step", 1, signal.SIGINT, "epoch 0, step 1"),
         ("_step", 8, signal.SIGINT, "epoch 1, step 4"),
-        ("evaluate_on", 1, signal.SIGTERM, "epoch 0, step 4"),
-        ("evaluate_on", 8, signal.SIGTERM, "epoch 3, step 4"),
+        ("predict", 1, signal.SIGTERM, "epoch 0, step 4"),
+        ("predict", 8, signal.SIGTERM, "epoch 3, step 4"),
     ],
 )
 def test_stopped_and_resumed(whole, tmp_path, monkeypatch, capsys, hook, call, signum, said):

@@ -15,7 +15,7 @@ def test_counts_against_a_loop_and_the_evaluation(runs, tmp_path):
         slow[label, (sum(of_steps) / len(of_steps)).argmax()] += 1
     counts = confusion.counts_of(run, request)
     assert np.array_equal(counts, slow)
-    top1 = run.evaluate_on(held_out_pairs(run, request).recordings).top1
+    top1 = run.predict(held_out_pairs(run, request).recordings).metrics().top1
     assert 100 * np.trace(counts) / 70 == pytest.approx(top1)
 
 

@@ -47,7 +47,7 @@ def test_points_are_evaluations_of_moved_weights(runs, small_grid):
     assert all(torch.equal(value, own[name]) for name, value in run.model.state_dict().items())
     loss = points.pivot(index="alpha", columns="beta", values="loss").to_numpy()
     assert len(np.unique(loss)) > 20
-    metrics = run.evaluate_on(recordings)
+    metrics = run.predict(recordings).metrics()
     assert loss[2, 2] == summary["loss"] == pytest.approx(metrics.loss, rel=1e-6)
     assert summary["top1"] == metrics.top1 and summary["recordings"] == 40
     noise = generator(3)
@@ -57,7 +57,7 @@ def test_points_are_evaluations_of_moved_weights(runs, small_grid):
     seen = []
     for move in moves:
         run.model.load_state_dict({n: v + move.get(n, 0) for n, v in own.items()})
-        seen.append(run.evaluate_on(recordings).loss)
+        seen.append(run.predict(recordings).metrics().loss)
     run.model.load_state_dict(own)
     assert loss[0, 3] == pytest.approx(seen[0], rel=1e-5)
     rises = np.array(seen[1:]) - metrics.loss

@@ -78,7 +78,7 @@ def test_accuracy_over_time_ends_at_the_evaluation(runs, draw, tmp_path):
     name, request = "accuracy-over-time", Request(runs, tmp_path, samples=50)
     table = draw(name, runs, samples=50)[name].set_index(["run", "t"])["top1"]
     for run in runs:
-        metrics = run.evaluate_on(held_out_pairs(run, request).recordings)
+        metrics = run.predict(held_out_pairs(run, request).recordings).metrics()
         assert table[run.name, 4] == pytest.approx(metrics.top1, abs=1e-4)
         pairs = list(zip(*event_logits(run, request), strict=True))
         for t in range(1, 5):

@@ -9,8 +9,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from .base import DATASETS, DataSet, LoadSpec, TransferData
+from .camera import EventCamera
 from .emulated import emulated_frames
-from .emulator import EventCamera
 from .frames import apply_mode
 from .splits import first_portion, portion_split
 

@@ -11,8 +11,8 @@ import torch
 
 from .assemble import photographs
 from .base import DATASETS, DataSet, LoadSpec, TransferData
+from .camera import EventCamera
 from .emulated import emulated_frames
-from .emulator import EventCamera
 from .frames import apply_mode
 from .ncaltech101 import (
     CLASSES,

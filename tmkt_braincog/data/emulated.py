@@ -7,7 +7,8 @@ import numpy as np
 
 from ..errors import UserError
 from .cache import Writer, cached
-from .emulator import EventCamera, emulate
+from .camera import EventCamera
+from .emulator import emulate
 from .events import columns
 from .frames import to_frames
 from .parallel import decode_files

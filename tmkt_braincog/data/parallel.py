@@ -52,7 +52,7 @@ def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[An
     """
     problems: list[str] = []
     with closing(_results(decode, files)) as results:
-        for result in tqdm(results, what, len(files), delay=1, disable=None, dynamic_ncols=True):
+        for result in tqdm(results, what, len(files), delay=1, dynamic_ncols=True, unit="file"):
             if isinstance(result, _Problem):
                 problems.append(result)
                 if len(problems) == MAX_PROBLEMS:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..data import TransferData
+from ..data.camera import CORNERS, EventCamera
 from ..data.emulated import emulated_frames
-from ..data.emulator import CORNERS, EventCamera
 from ..data.frames import resize_frames
 from ..data.resident import where_it_fits
 from ..data.upload import upload

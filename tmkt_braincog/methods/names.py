@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from ..arguments import GENERAL_GROUPS, build_parser, group_options, names_by_word
+from ..encodings import ENCODINGS
 from ..errors import UserError, unknown_name
 from .base import METHODS, PARTS, Method
 
@@ -97,7 +98,8 @@ def _taken(name: str, options: Namespace) -> set[str]:
 def _of_methods() -> set[str]:
     defaults = build_parser().parse_args([])
     some = set().union(*(_taken(name, defaults) for name in (*METHODS, *SYSTEMS)))
-    return some - group_options(GENERAL_GROUPS)
+    of_encodings = set().union(*(ENCODINGS[name].options.values() for name in ENCODINGS))
+    return (some | of_encodings) - group_options(GENERAL_GROUPS)
 
 
 def teachers_of(names: Iterable[str]) -> set[str]:
