@@ -60,7 +60,7 @@ def test_a_method_has_one_look_everywhere():
     alone, all_of = plots.looks(["tmkt"]), plots.looks([*reversed(plots.METHODS), "tmkt+seal"])
     assert alone["tmkt"] == all_of["tmkt"] == {"color": "#009E73", "marker": "D"}
     assert plots.looks(["TMKT"])["TMKT"] == alone["tmkt"]
-    assert [all_of[m]["color"] for m in plots.METHODS] == list(plots.COLOURS[:5])
+    assert [all_of[m]["color"] for m in plots.METHODS] == list(plots.COLOURS[:6])
     assert all_of["tmkt+seal"]["marker"] == all_of["seal"]["marker"]
     names = ["own", "baseline", *(f"other {i}" for i in range(20)), "baseline+ckd", "tmkt+ckd"]
     found = plots.looks(names)
@@ -193,3 +193,12 @@ def test_settings_of_the_caller_are_kept(tmp_path):
         assert matplotlib.rcParams["font.size"] == 31
     plots.plot_comparison(results(), tmp_path / "d.png")
     assert (tmp_path / "c.png").read_bytes() == (tmp_path / "d.png").read_bytes()
+
+
+def test_an_encoding_keeps_the_colour_of_its_method():
+    names = [f"{m}, {e}" for m in ("baseline", "tmkt") for e in plots.ENCODINGS]
+    found = plots.looks([*names, "baseline", "tmkt, large"])
+    assert found["baseline, saccade"]["color"].lower() == found["baseline"]["color"].lower()
+    assert len({look["color"].lower() for look in found.values()}) == 7
+    assert len({found[name]["marker"] for name in names}) == 3
+    assert found["tmkt, large"] == plots.looks(["another"])["another"]

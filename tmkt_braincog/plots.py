@@ -33,7 +33,9 @@ FEW = 20  # points of a line, up to which each has its marker
 # Okabe and Ito's colours, without the yellow that vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-METHODS = ("event-only", "baseline", "tmkt", "ckd", "seal")  # in the order of their colours
+METHODS = ("event-only", "baseline", "tmkt", "ckd", "seal", "finetune")  # in their colours' order
+# Encodings of the static stream, after a comma in a name: share of white in the colour, and marker.
+ENCODINGS = {"repeat": (0.6, "o"), "i2e": (0.3, "s"), "saccade": (0.0, "^")}
 
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
@@ -50,18 +52,25 @@ Look = dict[str, Any]  # color and marker, as matplotlib's keywords
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """Colour and marker of each name; those of a method are fixed.
 
-    A joined one (``tmkt+seal``) has both colours mixed and darkened, and the marker of its part.
+    A joined one (``tmkt+seal``) has both colours mixed and darkened, and the marker of its part;
+    with an encoding (``tmkt, saccade``) the colour is the lighter the less it is like events.
     Other names get in their order what the methods leave free.
     """
     found: dict[str, Look] = {}
     for name in dict.fromkeys(names):
-        first, *parts = name.lower().split("+")
+        method, _, encoding = name.lower().partition(", ")
+        first, *parts = (method if encoding in ENCODINGS else name.lower()).split("+")
         if first in METHODS and set(parts) <= set(METHODS):
             found[name] = _look(METHODS.index(first))
             for part in map(METHODS.index, parts):
                 both = np.add(to_rgb(found[name]["color"]), to_rgb(COLOURS[part]))
                 dark = to_hex(tuple(0.35 * both))  # type: ignore[arg-type]
                 found[name] = {"color": dark, "marker": MARKERS[part]}
+            if encoding in ENCODINGS:
+                white, marker = ENCODINGS[encoding]
+                own = np.array(to_rgb(found[name]["color"]))
+                light: Any = tuple(white + (1 - white) * own)
+                found[name] = {"color": to_hex(light), "marker": marker}
     free = (look for look in map(_look, count()) if look not in found.values())
     return {name: found[name] if name in found else next(free) for name in dict.fromkeys(names)}
 
