@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The learning rates (and TMKT's r_m) of `tmkt table encodings` and `zero-shot`: bash run_scripts/tune_encodings.sh DATA
-# Four settings for every row, one seed that no table reports, judged on the validation recordings alone.
+# Two learning rates for every row, one seed that no table reports, judged on the validation recordings alone.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-sweep() { python -m tmkt_braincog table sweep -c nmnist_encodings --data-root "$DATA" --seed 7 --no-tensorboard --jobs 2 --against lr=0.2 "$@"; }
+sweep() { python -m tmkt_braincog table sweep -c nmnist_encodings --data-root "$DATA" --seed 7 --no-tensorboard --jobs 2 --against lr=0.4 "$@"; }
 DATA="${1:?the folder of the data: bash run_scripts/tune_encodings.sh DATA}"
 out="results/tuning_encodings"
-rates="lr=0.1,0.2,0.4,0.8"
+rates="lr=0.4,0.8"
 encodings="source-encoding=repeat,i2e,saccade"
 sweep --shots 0 --method finetune --vary "$encodings" --vary "$rates" --output "$out/zero"
 sweep --shots 5 --method baseline finetune --vary "$encodings" --vary "$rates" --output "$out/five"
-sweep --shots 5 --method event-only --vary "$rates" --output "$out/event-only"
-sweep --shots 5 --method tmkt --mag-weight 0.1 --mrp-weight 0.1 --vary "$encodings" --vary mixup-ratio=0.1,0.4 \
-  --vary lr=0.2,0.4 --output "$out/tmkt"
+sweep --shots 5 --method event-only --vary lr=0.1,0.2,0.4,0.8 --output "$out/event-only"
+sweep --shots 5 --method tmkt --mag-weight 0.1 --mrp-weight 0.1 --vary "$encodings" --mixup-ratio 0.1 --vary "$rates" \
+  --output "$out/tmkt"

@@ -82,7 +82,7 @@ def test_options_scripts_and_commands_exist(page):
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", text)) <= known
     assert all((REPOSITORY / path).is_file() for path in re.findall(r"run_scripts/\w+\.sh", text))
     words = {
-        "data": {"list", "prepare", "inspect"},
+        "data": {"list", "prepare", "inspect", "emulate"},
         "teacher": {"train"},
         "table": {*tables.listed(), *tables.SWEEP, "--help"},
         "figure": {"all", *FIGURES, "--help"},
