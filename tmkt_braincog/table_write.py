@@ -43,7 +43,9 @@ def write(
     fact = _fact(table, runs, frame, command, missing)
     if table.name not in SWEEP:
         fact["pictures"] = _draw(table, runs, frame, fact, output)
-    hidden = [*TIMES, *(["row"] if any(row.labels for row in table.rows) else [])]
+    shown = {name.replace("-", "_") for row in table.rows for name in row.labels}
+    tell = [*(shown | {"method"}) & set(rows), "seed"]  # apart what the labels alone do not
+    hidden = [*TIMES, *(["row"] if shown and not rows.duplicated(tell).any() else [])]
     sheet = rows.drop(columns=hidden).to_csv(index=False, float_format="%.4f")
     cells = _cells(table, fact)
     text = _markdown(fact, cells)
