@@ -74,7 +74,9 @@ def _build(
         return np.stack(frames).astype(counts.dtype), np.array([list(map(len, made)), spans])
 
     firsts = range(0, S, at_once)
-    for first, (frames, values) in zip(firsts, decode_files(record, firsts, what), strict=True):
+    for first, (frames, values) in zip(
+        firsts, decode_files(record, firsts, what, delay=20), strict=True
+    ):
         part = slice(first, first + len(frames))
         counts[part] = frames
         for statistic, column in zip(STATISTICS, (*values, width, height, 0), strict=True):

@@ -40,8 +40,11 @@ class _Problem(str):
     """Why a file cannot be used."""
 
 
-def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[Any]:
-    """``decode(file)``, picklable, for every file, in the files' order; ``what`` is the bar's text.
+def decode_files(
+    decode: Decode, files: Sequence[Any], what: str, delay: float = 1
+) -> Iterator[Any]:
+    """``decode(file)``, picklable, for every file, in the files' order; ``what`` is the bar's text, which
+    shows after ``delay`` seconds.
 
     Only a few results are made ahead, in as many processes as there are cores, or ``$TMKT_JOBS``.
 
@@ -51,8 +54,10 @@ def decode_files(decode: Decode, files: Sequence[Any], what: str) -> Iterator[An
         RuntimeError: ``decode`` raised something else: what, and the file.
     """
     problems: list[str] = []
+    looks = {"delay": delay, "dynamic_ncols": True}
+    looks["unit"] = "file" if files and isinstance(files[0], Path) else "batch"
     with closing(_results(decode, files)) as results:
-        for result in tqdm(results, what, len(files), delay=1, dynamic_ncols=True, unit="file"):
+        for result in tqdm(results, what, len(files), **looks):
             if isinstance(result, _Problem):
                 problems.append(result)
                 if len(problems) == MAX_PROBLEMS:
