@@ -43,8 +43,9 @@ class _Problem(str):
 def decode_files(
     decode: Decode, files: Sequence[Any], what: str, delay: float = 1
 ) -> Iterator[Any]:
-    """``decode(file)``, picklable, for every file, in the files' order; ``what`` is the bar's text, which
-    shows after ``delay`` seconds.
+    """``decode(file)``, picklable, for every file, in the files' order.
+
+    ``what`` is the text of the bar, which shows after ``delay`` seconds.
 
     Only a few results are made ahead, in as many processes as there are cores, or ``$TMKT_JOBS``.
 
@@ -54,8 +55,8 @@ def decode_files(
         RuntimeError: ``decode`` raised something else: what, and the file.
     """
     problems: list[str] = []
-    looks = {"delay": delay, "dynamic_ncols": True}
-    looks["unit"] = "file" if files and isinstance(files[0], Path) else "batch"
+    unit = "file" if files and isinstance(files[0], Path) else "batch"
+    looks: dict[str, Any] = {"delay": delay, "dynamic_ncols": True, "unit": unit}
     with closing(_results(decode, files)) as results:
         for result in tqdm(results, what, len(files), **looks):
             if isinstance(result, _Problem):
