@@ -7,7 +7,7 @@ DATA="${1:?the folder of the data: bash run_scripts/tune_encodings.sh DATA}"
 out="results/tuning_encodings"
 rates="lr=0.4,0.8"
 encodings="source-encoding=repeat,i2e,saccade"
-sweep --shots 0 --method finetune --vary "$encodings" --vary "$rates" --output "$out/zero"
+sweep --shots 0 --method finetune --vary "$encodings" --vary lr=0.1,0.2,0.4,0.8 --output "$out/zero"
 sweep --shots 5 --method baseline finetune --vary "$encodings" --vary "$rates" --output "$out/five"
 sweep --shots 5 --method event-only --vary lr=0.1,0.2,0.4,0.8 --output "$out/event-only"
 sweep --shots 5 --method tmkt --mag-weight 0.1 --mrp-weight 0.1 --vary "$encodings" --mixup-ratio 0.1 --vary "$rates" \

@@ -199,7 +199,7 @@ def plot_rows(
         left.set_xlabel(f"{ACCURACY}, last epoch\n{SIZES}")
         to = "the hollow row" if len(set(references.values())) > 1 else references[names[0]]
         words = textwrap.fill(f"difference to {to} (points)", 44)
-        right.set_xlabel(f"{words}\npaired over seeds, 95 % interval")
+        right.set_xlabel(f"{words}\npaired, 95 % interval")
         return figure
 
     save(draw, path)

@@ -40,9 +40,10 @@ def write(
     rows = _rows(table, runs)
     # Rows differ in protocol only where the table is about that; settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=" and ".join(rows["protocol"].unique()))
-    fact = _fact(table, runs, frame, command, missing)
+    right = _right(runs) if table.bootstrap else None
+    fact = _fact(table, runs, frame, command, missing, right)
     if table.name not in SWEEP:
-        fact["pictures"] = _draw(table, runs, frame, fact, output)
+        fact["pictures"] = _draw(table, runs, frame, right, fact, output)
     shown = {name.replace("-", "_") for row in table.rows for name in row.labels}
     tell = [*(shown | {"method"}) & set(rows), "seed"]  # apart what the labels alone do not
     hidden = [*TIMES, *(["row"] if shown and not rows.duplicated(tell).any() else [])]
@@ -88,13 +89,17 @@ def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _fact(
-    table: Table, runs: Sequence[Run], frame: pd.DataFrame, command: str, missing: Sequence[str]
+    table: Table,
+    runs: Sequence[Run],
+    frame: pd.DataFrame,
+    command: str,
+    missing: Sequence[str],
+    right: Right | None,
 ) -> dict[str, Any]:
     """All that is known of the table, as it goes into the JSON."""
     jobs, problems, references = jobs_of(runs), list[str](), table.references()
     kept = [one for job in jobs for one in runs_of(job.folder, job.options, problems)]
     dataset, protocol = jobs[0].options.target_dataset, frame["protocol"].iloc[0]
-    right = _right(runs) if table.bootstrap else None
     summary = summarise(frame, references, right).drop(columns=TIMES).set_index("method")
     if "val_last" in frame and frame["val_last"].notna().any():
         summary["val_last"] = frame.groupby("method")["val_last"].mean()
@@ -213,7 +218,12 @@ def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
 
 
 def _draw(
-    table: Table, runs: Sequence[Run], frame: pd.DataFrame, fact: dict[str, Any], output: Path
+    table: Table,
+    runs: Sequence[Run],
+    frame: pd.DataFrame,
+    right: Right | None,
+    fact: dict[str, Any],
+    output: Path,
 ) -> list[str]:
     """The rows, or a line where they vary a number, and curves over epochs; names of the PNGs."""
     models = {model_text(run.job.options) for run in runs}
@@ -229,7 +239,7 @@ def _draw(
             _line(table, frame, title, path, emulated)
         else:
             to = table.references()
-            plot_rows(frame, summarise(frame, to), to, path, title, emulated)
+            plot_rows(frame, summarise(frame, to, right), to, path, title, emulated)
         if logs:
             path = output / f"{table.name}_curves.{suffix}"
             plot_curves(logs, path, title=title, emulated=emulated)
