@@ -233,9 +233,10 @@ def _draw(
     for run in runs if frame["method"].nunique() <= len(COLOURS) else ():
         log = _log(run)[["epoch", "test_top1"]].dropna()
         logs.setdefault(run.row, []).append(log.rename(columns={"test_top1": "top1"}))
+    along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else ()
     for suffix in ("png", "pdf"):
         path = output / f"{table.name}.{suffix}"
-        if table.axis or table.curve:
+        if len(along) > 1 or table.curve:
             _line(table, frame, title, path, emulated)
         else:
             to = table.references()
