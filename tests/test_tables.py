@@ -30,7 +30,7 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.jobs import Job
 from tmkt_braincog.methods import METHODS, SYSTEMS, build_method
 from tmkt_braincog.methods.names import takes
-from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.options import parse, resolve, without
 from tmkt_braincog.table_plan import Run
 from tmkt_braincog.tables import SWEEP, TABLES, Row, Table, listed, load_table
 from tmkt_braincog.teacher import Teacher, save_teacher
@@ -47,6 +47,8 @@ LOG = {"epoch": [0, 1], "val_top1": [np.nan, 77.25]}
 def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
     """Table and runs; without teachers unless ``extra`` gives them, or with all its rows."""
     loaded, words = load_table(table), ["-c", RECIPE, *SMALL, *extra]
+    if all("shots" in row.options for row in loaded.run_rows()):
+        words = without(words, {"shots"})
     if not every_row:
         loaded, _ = table_plan.leave_out(loaded, words, seeds[0])
     return loaded, table_plan.plan(loaded, tmp_path, words, seeds)

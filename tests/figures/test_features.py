@@ -44,7 +44,7 @@ def test_images_repeat_evenly_where_a_class_has_few(runs, tmp_path):
     run = runs[0]
     static = np.concatenate([pool[:2] for pool in run.split.pools])
     split = SimpleNamespace(test=run.split.test, static=static)
-    few = SimpleNamespace(data=run.data, options=run.options, split=split)
+    few = SimpleNamespace(data=run.data, options=run.options, split=split, method=run.method)
     pairs = held_out_pairs(few, Request(runs, tmp_path, samples=50))
     images = pairs.twins[pairs.recordings]
     labels, (_, counts) = run.data.labels[pairs.recordings], np.unique(images, return_counts=True)
