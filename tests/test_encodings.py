@@ -8,11 +8,11 @@ from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulated import emulated_frames
 from tmkt_braincog.data.emulator import emulate, zoomed
+from tmkt_braincog.data.encodings import I2E, Repeat, Saccade
+from tmkt_braincog.data.encodings.i2e import MOVEMENTS, ORDER, i2e
+from tmkt_braincog.data.encodings.saccade import source_camera
 from tmkt_braincog.data.events import columns, read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
-from tmkt_braincog.encodings import I2E, Repeat, Saccade
-from tmkt_braincog.encodings.i2e import MOVEMENTS, ORDER, i2e
-from tmkt_braincog.encodings.saccade import source_camera
 from tmkt_braincog.engine.compare import compare
 from tmkt_braincog.engine.predictions import read_predictions
 from tmkt_braincog.errors import UserError

@@ -207,13 +207,13 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
             assert facts[name]["last_diff"] is None
             continue
         mean, difference, p = by_hand(values, top1["none"])
-        assert rows[name] == [mean, difference, p, mean, difference]
+        assert rows[name] == [mean, difference, p, mean, difference, "77.25"]
         assert facts[name]["n"] == 3 and facts[name]["reference"] == "none"
         assert facts[name]["last_mean"] == pytest.approx(values.mean())
         assert facts[name]["best_p"] == pytest.approx(stats.ttest_rel(values, top1["none"]).pvalue)
     csv = pd.read_csv(tmp_path / "table2.csv")
     columns = ["method", "seed", "protocol", "top1_best", "top1_last", "epoch_best", "row"]
-    assert list(csv) == columns and len(csv) == 15
+    assert list(csv) == [*columns, "val_last"] and len(csv) == 15
     assert csv.set_index(["row", "seed"])["top1_last"]["TSM"].tolist() == top1["TSM"].tolist()
     latex = (tmp_path / "table2.tex").read_text()
     assert latex.count(r"\\") == 6 and r"95 \% CI" in latex and r"Two $<$files$>$." in latex
@@ -242,7 +242,7 @@ def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
     assert "Difference: to the row's reference" in text
     header, _, *rows = body(text).values()
     assert header[:3] == ["row", "reference", "last epoch"]
-    for name, reference, mean, last, p, _, best in rows:
+    for name, reference, mean, last, p, _, best, _ in rows:
         model, (method,) = models[name]
         if reference == "-":
             assert method == "baseline" and (last, p, best) == ("-",) * 3

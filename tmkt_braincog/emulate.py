@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from . import inspect_picture
-from .data import TransferData
+from .data import LoadSpec, TransferData
+from .data.assemble import Images
 from .data.camera import EventCamera
+from .data.emulated import emulated_set, images_at_once
 from .data.emulator import emulate
+from .data.encodings.saccade import source_camera
 from .data.events import columns, to_bin
-from .data.frames import to_frames
 from .data.images import load_images
 from .data.ncaltech101 import RECORDINGS
 from .data.parallel import decode_files
 from .data.tree import File, entries, labels_of, listed
-from .encodings.saccade import source_camera
 from .errors import UserError
 from .files import replacing
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-AT_ONCE = 16  # images in one message to a process
 SHOWN, STEPS = 5, 10  # rows and frames of the picture
 EXPECTED = """Expected: <images>/<class>/<name>.jpg (or .png, .bmp, .webp), a folder per class."""
 
@@ -51,17 +50,18 @@ def emulate_folder(args: Namespace) -> None:
             f"{len(there)} of the {len(targets)} recordings exist, the first is {there[0]}. Give "
             "--force to replace them, or another --output."
         )
+    at_once = images_at_once(camera)
     images = load_images([f.path for f in files], side, "emulate", args.images)
 
     def record(first: int) -> int:
-        part = range(first, min(first + AT_ONCE, len(files)))
+        part = range(first, min(first + at_once, len(files)))
         made = emulate(images[part.start : part.stop], part, camera)
         for i, events in zip(part, made, strict=True):
             with replacing(targets[i]) as temporary:
                 temporary.write_bytes(to_bin(columns(events)))
         return sum(map(len, made))
 
-    n_events = sum(decode_files(record, range(0, len(files), AT_ONCE), "emulating"))
+    n_events = sum(decode_files(record, range(0, len(files), at_once), "emulating"))
     inspect_picture.save(_shown(files, classes, images, camera), picture, SHOWN)
     print(
         f"{len(files):,} recordings of {len(classes)} classes, {n_events / len(files):,.0f} events "
@@ -91,27 +91,21 @@ def _find(images: Path) -> tuple[list[str], list[File]]:
 def _shown(
     files: Sequence[File], classes: Sequence[str], images: np.ndarray, camera: EventCamera
 ) -> TransferData:
-    """The first image of each class with its recording, for a picture."""
+    """The first images of some classes with recordings, for a picture."""
     labels = labels_of(files)
-    first = np.array([np.argmax(labels == c) for c in np.unique(labels)])
-    first = first[np.linspace(0, len(first) - 1, min(SHOWN, len(first))).round().astype(int)]
-    events = emulate(images[first], first.tolist(), camera)
-    frames = np.stack([to_frames(columns(e), STEPS, camera.sensor) for e in events])
+    first = np.unique(labels, return_index=True)[1]
+    first = inspect_picture.spread(first, SHOWN)
     every = np.arange(len(first))
-    return TransferData(
+    return emulated_set(
+        Images(images[first], labels[first]),
+        camera,
+        LoadSpec(steps=STEPS),
         source="images",
         target="Emulated recordings",
-        classes=tuple(classes),
-        frames=torch.from_numpy(frames),
-        labels=torch.from_numpy(labels[first]),
+        classes=classes,
         names=[files[i].path.name for i in first],
-        file_ids=every,
-        images=torch.from_numpy(images[first]),
-        image_labels=torch.from_numpy(labels[first]),
-        twins=every,
         train=every,
         test=every,
         static_train=every,
-        statistics={},
-        emulated=True,
+        ids=first,
     )

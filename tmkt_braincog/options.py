@@ -116,7 +116,7 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     """All options with their values, and remarks; a UserError for unknown or contradicting ones."""
     options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
-    from .encodings import build_encoding  # imports torch: after the cheap check
+    from .data.encodings import build_encoding  # imports torch: after the cheap check
     from .methods.names import canonical, teachers_of
 
     target = DATASETS[target_name]

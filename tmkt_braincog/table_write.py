@@ -81,11 +81,10 @@ def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         row: dict[str, Any] = {k: v.removeprefix("-") for k, v in own.items()}
         row |= {"method": run.method, "seed": run.seed}
         row |= dict(of_job.loc[(run.method, run.seed), :]) | {"row": run.row}
-        if table.axis or table.bootstrap or table.name in SWEEP:  # where there is any validation
-            row["val_last"] = _log(run).get("val_top1", pd.Series([float("nan")])).iloc[-1]
+        if "val_top1" in (log := _log(run)):  # where there are validation recordings
+            row["val_last"] = log["val_top1"].iloc[-1]
         found.append(row)
-    frame = pd.DataFrame(found)
-    return frame if table.axis else frame.dropna(axis="columns", how="all")
+    return pd.DataFrame(found)
 
 
 def _fact(

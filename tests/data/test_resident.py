@@ -25,7 +25,7 @@ def test_what_fits_moves_to_the_device(data, monkeypatch, spare, moves):
     placed = to_device(data, torch.device("cuda", 0))
     assert asked == [torch.device("cuda", 0)] * 2 * moves
     assert placed.labels is data.labels and placed.names is data.names
-    assert (placed is data) != moves
+    assert moves or placed is data
 
 
 @pytest.mark.gpu

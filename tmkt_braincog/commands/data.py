@@ -1,21 +1,25 @@
 """``tmkt data``: list data sets, get one ready, look at it."""
 
 from argparse import ArgumentParser, Namespace
+from importlib import import_module
 from pathlib import Path
 
 from ..arguments import Parser, fraction, positive_int
 from ..registry import DATASETS
 
-# Command -> what it does, as a function of :mod:`tmkt_braincog.inspect` and in words.
+# Command -> what it does, as a function of a module that is imported for it, and in words.
 COMMANDS = {
-    "list": ("list_known", "print the known data sets and what each needs"),
-    "prepare": ("prepare", "download what is missing, decode, check, and write the frame cache"),
+    "list": ("inspect.list_known", "print the known data sets and what each needs"),
+    "prepare": (
+        "inspect.prepare",
+        "download what is missing, decode, check, write the frame cache",
+    ),
     "emulate": (
-        "emulate_folder",
+        "emulate.emulate_folder",
         "record photographs with an emulated event camera: .bin files in "
         "N-Caltech101's layout, and a picture of some",
     ),
-    "inspect": ("inspect", "print what a data set holds, draw images and frames of some classes"),
+    "inspect": ("inspect.inspect", "print what a data set holds, draw some images and frames"),
 }
 DESCRIPTION = """\
 Data sets of tmkt_braincog: event recordings and the static images that go with them.
@@ -51,15 +55,13 @@ examples:
 
 def run(argv: list[str]) -> int:
     args = parse_words(argv)
-    from .. import emulate, inspect  # import torch
-
-    module = emulate if args.command == "emulate" else inspect
-    getattr(module, args.work)(args)
+    module, _, work = args.work.partition(".")
+    getattr(import_module(f"..{module}", __package__), work)(args)
     return 0
 
 
 def parse_words(argv: list[str]) -> Namespace:
-    """The command line, or a UserError; ``work`` names the function of ``inspect`` to call."""
+    """The command line, or a UserError; ``work`` names the function to call."""
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:  # the command's own parser knows the near misses
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

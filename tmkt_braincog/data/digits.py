@@ -5,13 +5,12 @@ For trying and testing the whole program without a download. The events come fro
 """
 
 import numpy as np
-import torch
 from sklearn.datasets import load_digits
 
+from .assemble import Images
 from .base import DATASETS, DataSet, LoadSpec, TransferData
 from .camera import EventCamera
-from .emulated import emulated_frames
-from .frames import apply_mode
+from .emulated import emulated_set
 from .splits import first_portion, portion_split
 
 TRAIN_PORTION = 0.5
@@ -29,25 +28,17 @@ def load(spec: LoadSpec) -> TransferData:
     images, labels = digit_images()
     train, test = portion_split(labels, spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     recorded, _ = first_portion(labels[train], RECORDED_PORTION)
-    arrays = emulated_frames(images, spec.steps, EventCamera(), "ndigits")
-    frames = apply_mode(arrays.pop("frames"), spec.mode)
-    every = np.arange(len(labels))
-    return TransferData(
+    return emulated_set(
+        Images(images, labels),
+        EventCamera(),
+        spec,
         source="digits",
         target="ndigits",
-        classes=tuple("0123456789"),
-        frames=torch.from_numpy(frames),
-        labels=torch.from_numpy(labels),
-        names=[f"digits/{i:04d}" for i in every],
-        file_ids=every,
-        images=torch.from_numpy(images),
-        image_labels=torch.from_numpy(labels.copy()),
-        twins=every.copy(),
+        classes="0123456789",
+        names=[f"digits/{i:04d}" for i in range(len(labels))],
         train=train[recorded],
         test=test,
         static_train=train.copy(),
-        statistics=arrays,
-        emulated=True,
     )
 
 

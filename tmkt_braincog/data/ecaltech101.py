@@ -7,13 +7,11 @@ results say nothing about N-Caltech101. The camera is another one than that of t
 """
 
 import numpy as np
-import torch
 
 from .assemble import photographs
 from .base import DATASETS, DataSet, LoadSpec, TransferData
 from .camera import EventCamera
-from .emulated import emulated_frames
-from .frames import apply_mode
+from .emulated import emulated_set
 from .ncaltech101 import (
     CLASSES,
     COUNTS,
@@ -24,7 +22,7 @@ from .ncaltech101 import (
     published_draw,
 )
 from .splits import portion_split
-from .tree import find_files, labels_of
+from .tree import find_files
 
 EXPECTED = """Expected:
   <data root>/caltech101/101_ObjectCategories/<class>/image_<number>.jpg   (8709 images, or some)
@@ -52,28 +50,21 @@ def load(spec: LoadSpec) -> TransferData:
     root = spec.folder("E-CALTECH101", EXPECTED)
     files = find_files(root / IMAGES, CLASSES, "image_0001.jpg", EXPECTED, (IGNORED,))
     images = photographs(files, spec, "E-CALTECH101", root)
-    arrays = emulated_frames(images.pixels, spec.steps, target_camera(spec.size), "E-CALTECH101")
-    frames = apply_mode(arrays.pop("frames"), spec.mode)
-    labels, every = labels_of(files), np.arange(len(files))
     portion = spec.portion(TRAIN_PORTION)
-    train, test = portion_split(labels, portion, TRAIN_PORTION)
-    return TransferData(
+    train, test = portion_split(images.labels, portion, TRAIN_PORTION)
+    return emulated_set(
+        images,
+        target_camera(spec.size),
+        spec,
         source="CALTECH101",
         target="E-CALTECH101",
         classes=CLASSES,
-        frames=torch.from_numpy(frames),
-        labels=torch.from_numpy(labels),
         names=[f.path.relative_to(root / IMAGES).as_posix() for f in files],
-        file_ids=np.array([f.number for f in files], np.int64),
-        images=torch.from_numpy(images.pixels),
-        image_labels=torch.from_numpy(labels.copy()),
-        twins=every,
         train=train,
         test=test,
         static_train=train.copy(),
-        statistics=arrays,
-        published=published_draw(files, labels, portion),
-        emulated=True,
+        file_ids=np.array([f.number for f in files], np.int64),
+        published=published_draw(files, images.labels, portion),
     )
 
 

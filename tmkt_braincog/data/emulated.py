@@ -4,17 +4,25 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from ..errors import UserError
+from .assemble import Images
+from .base import LoadSpec, PublishedDraw, TransferData
 from .cache import Writer, cached
 from .camera import EventCamera
 from .emulator import emulate
 from .events import columns
-from .frames import to_frames
+from .frames import apply_mode, to_frames
 from .parallel import decode_files
 
 PIXELS_AT_ONCE = 70_000  # simulated together: small enough for the processor's cache
 STATISTICS = ("n_events", "duration_us", "width", "height", "n_unsorted")
+
+
+def images_at_once(camera: EventCamera) -> int:
+    """How many images are best simulated together."""
+    return max(1, PIXELS_AT_ONCE // (camera.sensor[0] * camera.sensor[1]))
 
 
 def emulated_frames(
@@ -55,11 +63,50 @@ def emulated_frames(
     )
 
 
+def emulated_set(
+    images: Images,
+    camera: EventCamera,
+    spec: LoadSpec,
+    *,
+    source: str,
+    target: str,
+    classes: Sequence[str],
+    names: list[str],
+    train: np.ndarray,
+    test: np.ndarray,
+    static_train: np.ndarray,
+    file_ids: np.ndarray | None = None,
+    published: PublishedDraw | None = None,
+    ids: np.ndarray | None = None,
+) -> TransferData:
+    """A data set whose recording k is emulated from image k, which is its twin."""
+    arrays = emulated_frames(images.pixels, spec.steps, camera, target, ids)
+    frames, every = apply_mode(arrays.pop("frames"), spec.mode), np.arange(len(images.labels))
+    return TransferData(
+        source=source,
+        target=target,
+        classes=tuple(classes),
+        frames=torch.from_numpy(frames),
+        labels=torch.from_numpy(images.labels),
+        names=names,
+        file_ids=every if file_ids is None else file_ids,
+        images=torch.from_numpy(images.pixels),
+        image_labels=torch.from_numpy(images.labels.copy()),
+        twins=every.copy(),
+        train=train,
+        test=test,
+        static_train=static_train,
+        statistics=arrays,
+        published=published,
+        emulated=True,
+    )
+
+
 def _build(
     out: Writer, images: np.ndarray, ids: np.ndarray, steps: int, camera: EventCamera, what: str
 ) -> None:
     (width, height), S = camera.sensor, len(images)
-    at_once = max(1, PIXELS_AT_ONCE // (width * height))
+    at_once = images_at_once(camera)
     most = camera.duration_us / camera.refractory_us  # of a pixel, but for noise
     counts = out.create(
         "frames", (S, steps, 2, height, width), np.uint8 if most < 200 else np.int16

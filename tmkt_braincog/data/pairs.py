@@ -1,7 +1,7 @@
 """The TSM data-set wrapper: every event recording paired with a static image of its class."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ..errors import UserError, unknown_name
 from .augment import AUGMENTATIONS, augment_events
+from .encodings import Encoding, Repeat
 from .frames import resize_frames
 from .sampling import item_labels
 from .upload import upload
@@ -69,8 +70,7 @@ class TSMDataset(Dataset):
         pools: per class, the images (indices) to draw partners from; all of the class where None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the
             image that the recording was made from, by its index in ``twins`` ``[R]`` (or -1).
-        encoding: what the static frames are made of, prepared (:mod:`tmkt_braincog.encodings`);
-            None: the image at every time-step.
+        encoding: what the static frames are made of, prepared; None: the image at every time-step.
 
     Without any recording the items are the classes that have images, over and over, with events of
     zeros and -1 for the recording.
@@ -93,7 +93,7 @@ class TSMDataset(Dataset):
         augment: str = "none",
         pairing: str = "class",
         twins: np.ndarray | None = None,
-        encoding: Any = None,
+        encoding: Encoding | None = None,
     ):
         if len(frames) != len(labels) or len(images) != len(image_labels):
             raise UserError(
@@ -111,7 +111,7 @@ class TSMDataset(Dataset):
             )
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
-        self.encoding = encoding
+        self.encoding = encoding or Repeat(frames.shape[1])
         self.recordings = (
             np.arange(len(labels)) if recordings is None else np.asarray(recordings, np.int64)
         )
@@ -167,7 +167,7 @@ class TSMDataset(Dataset):
         T, device = self.frames.shape[1], self.frames.device
         # One generator per sample: T walk draws, one for the partner, four for the augmentation of
         # the events, and as many as an encoding takes, with four for the static frames.
-        more = self.encoding.draws + 4 if self.encoding else 0
+        more = self.encoding.draws + 4
         keys = [(self.seed, self.epoch, i) for i in indices]
         draws = np.stack([np.random.default_rng(key).random(T + 5 + more) for key in keys])
         items = [i % len(self) for i in indices]
@@ -208,8 +208,6 @@ class TSMDataset(Dataset):
             v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[
                 :, 0
             ].clamp(0, 1)
-        if self.encoding is None:
-            return v.unsqueeze(1).expand(-1, 2, -1, -1)
         static = self.encoding(v, images, draws[:, : self.encoding.draws])
         if not self.encoding.like_events:
             return static

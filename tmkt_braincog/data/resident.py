@@ -12,28 +12,25 @@ log = logging.getLogger(__name__)
 SHARE = 0.4  # of the free memory; the rest is for training
 
 
-def where_it_fits(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """``x`` on a GPU if it fits into 40 % of its free memory, else where it is."""
-    if device.type != "cuda" or x.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
-        return x
-    return x.to(device)
+def on_device(device: torch.device, what: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors on a GPU if all fit into 40 % of its free memory, else where they are.
+
+    A training step then waits for no transfer. On the CPU nothing is copied: a memory map is kept
+    in memory by the operating system while there is room.
+    """
+    if device.type != "cuda":
+        return [*tensors]
+    needed = sum(x.nbytes for x in tensors) / 2**30
+    free = torch.cuda.mem_get_info(device)[0] / 2**30
+    where = device if needed <= SHARE * free else "the host"
+    text = "%s: %.2f GiB stay on %s (%.1f GiB free on %s)"
+    log.info(text, what, needed, where, free, device)
+    return [x.to(device) for x in tensors] if where == device else [*tensors]
 
 
 def to_device(data: TransferData, device: torch.device) -> TransferData:
-    """The data with frames and images on a GPU if both fit into 40 % of its free memory.
-
-    A training step then waits for no transfer. On the CPU nothing is copied: the frames are a
-    memory map, which the operating system keeps in memory while there is room.
-    """
-    if device.type != "cuda":
-        return data
-    needed = (data.frames.nbytes + data.images.nbytes) / 2**30
-    free = torch.cuda.mem_get_info(device)[0] / 2**30
-    where = device if needed <= SHARE * free else "the host"
-    log.info(
-        "%s: %.2f GiB of frames and images stay on %s (%.1f GiB free on %s)",
-        data.target, needed, where, free, device,
-    )  # fmt: skip
-    if where != device:
-        return data
-    return replace(data, frames=data.frames.to(device), images=data.images.to(device))
+    """The data with frames and images where :func:`on_device` leaves them."""
+    what = f"{data.target}: frames and images"
+    frames, images = on_device(device, what, data.frames, data.images)
+    moved = frames is not data.frames
+    return replace(data, frames=frames, images=images) if moved else data

@@ -28,9 +28,9 @@ class Predictions(NamedTuple):
     """What a model says of the recordings of this process.
 
     Attributes:
-        heads: ``[n, N]`` class probabilities by the mean logits over time of the ``event`` head, by
+        heads: ``[n, N]`` scores of the classes: mean logits over time of the ``event`` head, by
             which all published accuracies are; where asked also of the ``static`` head on the same
-            event stream, and the mean of ``both``.
+            event stream, and the mean probabilities of ``both``.
         loss: ``[n]`` cross-entropy of the event head.
         labels: ``[n]`` int64.
         recordings: ``[n]`` int64.
@@ -43,8 +43,8 @@ class Predictions(NamedTuple):
 
     def metrics(self) -> Metrics:
         """Of the event head, over all processes."""
-        right = self.heads["event"].topk(min(5, self.heads["event"].shape[1])).indices
-        right = right == self.labels[:, None]
+        best = self.heads["event"].topk(min(5, self.heads["event"].shape[1])).indices
+        right = best == self.labels[:, None]
         return Metrics(*_means(100.0 * right[:, 0], 100.0 * right.any(1), self.loss))
 
     def top1(self, head: str) -> float:
@@ -54,9 +54,8 @@ class Predictions(NamedTuple):
 
 def _means(*columns: Tensor) -> list[float]:
     """Means of ``[n]`` columns over the recordings of all processes."""
-    sums = torch.stack([*(c.double().sum() for c in columns), columns[0].new_ones(()).double()])
-    sums[-1] = len(columns[0])
-    total = distributed.mean(sums)
+    ones = torch.ones_like(columns[0])
+    total = distributed.mean(torch.stack([column.double().sum() for column in (*columns, ones)]))
     return (total[:-1] / total[-1]).tolist()
 
 
@@ -100,11 +99,10 @@ def predict(
             if static_head:
                 logits["static"].append(_static(model, out.spikes))
     model.train(was_training)
-    y, joined = labels[own].to(device), {name: torch.cat(parts) for name, parts in logits.items()}
-    heads = {name: x.softmax(1) for name, x in joined.items()}
+    y, heads = labels[own].to(device), {name: torch.cat(parts) for name, parts in logits.items()}
     if static_head:
-        heads["both"] = (heads["event"] + heads["static"]) / 2
-    return Predictions(heads, F.cross_entropy(joined["event"], y, reduction="none"), y, own)
+        heads["both"] = (heads["event"].softmax(1) + heads["static"].softmax(1)) / 2
+    return Predictions(heads, F.cross_entropy(heads["event"], y, reduction="none"), y, own)
 
 
 def _static(model: TransferModel, spikes: Tensor) -> Tensor:

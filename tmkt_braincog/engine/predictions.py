@@ -1,4 +1,4 @@
-"""``predictions.csv``: what a run's last weights say of the recordings it did not train on."""
+"""``predictions.csv``: what a run says of the recordings that it did not train on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ FILE = "predictions.csv"
 def write_predictions(folder: Path, names: Sequence[str], found: Mapping[str, Predictions]) -> None:
     """Write a row per recording: part (val or test), recording, label, and the class by each head.
 
-    Every process must call it.
+    In place of those of earlier weights. Every process must call it.
     """
     tables: list[pd.DataFrame] = [
         pd.DataFrame(
@@ -50,6 +50,6 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         return pd.read_csv(folder / FILE)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"Cannot read {folder / FILE}: {error}. Runs of version 0.2 and later write it when "
-            "they end; run this one again."
+            f"Cannot read {folder / FILE}: {error}. Every evaluation writes it: a run of an "
+            "earlier version has to be run again."
         ) from error

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from .. import distributed
 from ..data import Split, TransferData, TSMDataset
+from ..data.encodings import build_encoding
 from ..data.sampling import epoch_batches
-from ..encodings import build_encoding
 from ..errors import Interrupted, UserError
 from ..methods import build_method
 from ..mixing import Progress
@@ -131,8 +131,6 @@ class Trainer:
                 self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
-        found = {part: self.predict(which) for part, which in self.split.held_out().items()}
-        write_predictions(self.folder, self.data.names, found)
         at, one = self.at, (self.name, self.seed, self.options.protocol)
         best = at.best_test, at.last_test, at.best_epoch
         result = Result(*one, *best, round(at.train_s, 3), round(at.peak_mib, 1))
@@ -254,10 +252,11 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         row, score = dict[str, float](), math.nan
-        for part, recordings in self.split.held_out().items():
-            found = self.predict(recordings)
-            row |= {f"{part}_{k}": v for k, v in asdict(found.metrics()).items()}
-            row |= {f"{part}_top1_{h}": found.top1(h) for h in found.heads if h != "event"}
+        found = {part: self.predict(which) for part, which in self.split.held_out().items()}
+        write_predictions(self.folder, self.data.names, found)
+        for part, of in found.items():
+            row |= {f"{part}_{k}": v for k, v in asdict(of.metrics()).items()}
+            row |= {f"{part}_top1_{h}": of.top1(h) for h in of.heads if h != "event"}
             score = row[f"{part}_top1"]
         at, at.last_test = self.at, row["test_top1"]
         if score > at.best_score:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import NO_TWIN, Pair, TSMDataset
-from ..encodings import build_encoding
+from ..data.encodings import build_encoding
 from ..engine.train import Trainer
 from ..errors import UserError
 from .base import Request

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..data import Pair
+from ..data.encodings import Repeat
 from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
 from ..errors import UserError
@@ -151,7 +152,7 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
     """
     o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
     pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
-    pairs.size, pairs.augment, pairs.encoding = 1, "none", None
+    pairs.size, pairs.augment, pairs.encoding = 1, "none", Repeat(o.step)
     every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
         pairs.set_epoch(epoch)

@@ -5,8 +5,8 @@ from argparse import Namespace
 
 from torch import Tensor, nn
 
+from ..data.encodings import ENCODINGS
 from ..data.pairs import Pair as Pair
-from ..encodings import ENCODINGS
 from ..mixing import Progress as Progress
 from ..models.transfer import TransferModel
 from ..models.transfer import TransferOutput as TransferOutput

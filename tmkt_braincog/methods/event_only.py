@@ -18,7 +18,7 @@ class EventOnly(Method):
     """
 
     has_static = needs_images = False
-    takes = ("TET_loss", "smoothing")
+    takes: tuple[str, ...] = ("TET_loss", "smoothing")
 
     def __init__(self, tet: bool = True, smoothing: float = 0.0):
         super().__init__()

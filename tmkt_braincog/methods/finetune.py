@@ -2,15 +2,13 @@
 
 from argparse import Namespace
 
-from torch import Tensor
-
 from ..errors import UserError
-from ..losses import classification_loss
-from .base import METHODS, Method, Pair, Progress, TransferOutput, total
+from .base import METHODS, Pair, Progress, TransferOutput
+from .event_only import EventOnly
 
 
 @METHODS.register("finetune")
-class Finetune(Method):
+class Finetune(EventOnly):
     """TET loss (Deng et al., ICLR 2022) on the encoded images, then on the recordings.
 
     The way of TMKT's Fig. 1a and of I2E (Ma et al., AAAI 2026). Both phases train the event head,
@@ -18,19 +16,17 @@ class Finetune(Method):
 
     Args:
         portion: share of the epochs, in [0, 1], that sees images; 1: no recording is seen.
-        tet: loss at every time-step; False: cross-entropy of the mean logits.
-        smoothing: label smoothing.
+        tet, smoothing: as of :class:`EventOnly`.
     """
 
-    has_static = False
-    needs_events = False
-    takes = ("TET_loss", "smoothing", "image_portion")
+    needs_images, needs_events = True, False
+    takes = (*EventOnly.takes, "image_portion")
 
     def __init__(self, portion: float = 0.5, tet: bool = True, smoothing: float = 0.0):
-        super().__init__()
+        super().__init__(tet, smoothing)
         if not 0 <= portion <= 1:
             raise UserError(f"--image-portion {portion:g} is outside [0, 1].")
-        self.portion, self.tet, self.smoothing = portion, tet, smoothing
+        self.portion = portion
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "Finetune":
@@ -40,7 +36,3 @@ class Finetune(Method):
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
         images = progress.epoch < self.portion * progress.epochs
         return (model(batch.static_frames() if images else batch.events),)
-
-    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        loss = classification_loss(out.event.logits, y, tet=self.tet, smoothing=self.smoothing)
-        return total({"cls_event": loss})

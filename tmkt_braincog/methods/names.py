@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from ..arguments import GENERAL_GROUPS, build_parser, group_options, names_by_word
-from ..encodings import ENCODINGS
+from ..data.encodings import ENCODINGS
 from ..errors import UserError, unknown_name
 from .base import METHODS, PARTS, Method
 

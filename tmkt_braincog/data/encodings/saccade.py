@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import TransferData
-from ..data.camera import CORNERS, EventCamera
-from ..data.emulated import emulated_frames
-from ..data.frames import resize_frames
-from ..data.resident import where_it_fits
-from ..data.upload import upload
+from ..base import TransferData
+from ..camera import CORNERS, EventCamera
+from ..emulated import emulated_frames
+from ..frames import resize_frames
+from ..resident import on_device
+from ..upload import upload
 from .base import ENCODINGS, Encoding
 
 # Sensor sides that the default path fits: N-MNIST's; and that at which a full-frame photograph of
@@ -58,7 +58,8 @@ class Saccade(Encoding):
         camera = source_camera(*sides, self.words)
         images = data.images.cpu().numpy()[which]
         made = emulated_frames(images, self.steps, camera, data.source, which)
-        self.frames = where_it_fits(torch.from_numpy(made["frames"]), data.frames.device)
+        frames, what = torch.from_numpy(made["frames"]), f"{data.source}: emulated frames"
+        (self.frames,) = on_device(data.frames.device, what, frames)
         self.row_of = np.full(len(data.images), -1)
         self.row_of[which] = np.arange(len(which))
 

@@ -1,12 +1,14 @@
 """The encoding ``i2e``: differences of the image and itself, shifted (Ma et al., AAAI 2026)."""
 
+from functools import cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.upload import upload
-from ..errors import UserError
+from ...errors import UserError
+from ..upload import upload
 from .base import ENCODINGS, Encoding
 
 # Micro-saccades (arXiv 2511.08065): row and column in a 3 x 3 window of what is subtracted and of
@@ -18,12 +20,13 @@ MOVEMENTS = (
 ORDER = (4, 5, 6, 7, 0, 1, 2, 3)
 
 
-def movement_kernels() -> Tensor:
-    """``[8, 1, 3, 3]`` float32, one -1 and one +1 each."""
+@cache
+def movement_kernels(device: torch.device) -> Tensor:
+    """``[8, 1, 3, 3]`` float32, one -1 and one +1 each; made once for a device."""
     kernels = torch.zeros(len(MOVEMENTS), 1, 3, 3)
     for kernel, (old, new) in zip(kernels, MOVEMENTS, strict=True):
         kernel[0][old], kernel[0][new] = -1, 1
-    return kernels
+    return kernels.to(device)
 
 
 def i2e(values: Tensor, directions: Tensor, ratio: float) -> Tensor:
@@ -42,7 +45,7 @@ def i2e(values: Tensor, directions: Tensor, ratio: float) -> Tensor:
         ``[B, T, 2, H, W]`` float32, 0 or 1, channel 0 OFF, 1 ON.
     """
     padded = F.pad(values.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    all_moves = F.conv2d(padded, movement_kernels().to(values))
+    all_moves = F.conv2d(padded, movement_kernels(values.device))
     index = directions[:, :, None, None].expand(-1, -1, *values.shape[1:])
     moved = all_moves.gather(1, index)
     contrast = values.amax((1, 2)) - values.amin((1, 2))

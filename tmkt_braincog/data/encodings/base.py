@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from ..data import TransferData
-from ..registry import Registry
+from ...registry import Registry
+from ..base import TransferData
 
 ENCODINGS: Registry[type["Encoding"]] = Registry("source encoding")
 
