@@ -179,7 +179,7 @@ def test_the_default_path_is_n_mnists_on_a_dark_ground():
     assert source_camera(28, 34) == EventCamera()
     photograph = source_camera(48, 48, ["vary=0.5"])
     assert photograph.border == "edge" and photograph.vary == 0.5
-    assert photograph.corners[1] == pytest.approx((0, 5 * 48 / 85))
+    assert photograph.corners[1] == pytest.approx((0, 5 * 48 / 55))
 
 
 FINETUNE = "--method finetune --shots 2 --epoch-size 32 --batch-size 8 --step 4 --warmup-epochs 0"

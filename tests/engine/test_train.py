@@ -127,7 +127,10 @@ def test_a_second_program_with_the_same_output_is_refused(tmp_path, capsys):
     assert not {folder.LOCK, folder.OWNER} & {p.name for p in out.iterdir()}
 
 
-@pytest.mark.parametrize("owner, name, calls", [(torch, "save", 2), (pd.DataFrame, "to_csv", 1)])
+@pytest.mark.parametrize(
+    "owner, name, calls",  # an epoch writes its predictions and its log
+    [(torch, "save", 2), (pd.DataFrame, "to_csv", 2), (pd.DataFrame, "to_csv", 3)],
+)
 def test_a_full_disk_keeps_the_previous_checkpoint(
     tmp_path, monkeypatch, capsys, owner, name, calls
 ):

@@ -14,9 +14,9 @@ from ..resident import on_device
 from ..upload import upload
 from .base import ENCODINGS, Encoding
 
-# Sensor sides that the default path fits: N-MNIST's; and that at which a full-frame photograph of
-# N-Caltech101 gives as many events per pixel and second as its real recording.
-DIGIT_SIDE, PHOTOGRAPH_SIDE = 34, 85
+# Sensor sides that the default path fits: N-MNIST's; and that at which a photograph of 64 pixels
+# gives as many events per pixel and second as its real recording (benchmarks/likeness.py).
+DIGIT_SIDE, PHOTOGRAPH_SIDE = 34, 55
 
 
 def source_camera(image_side: int, frame_side: int, words: Sequence[str] = ()) -> EventCamera:
