@@ -40,8 +40,8 @@ class EventCamera:
             least ``step_us``.
         step_us: simulation step; divides ``saccade_us``.
         noise_hz: background events per pixel and second, both polarities together.
-        flip: True: polarity 1 is OFF, as in the files of N-MNIST, where the leading edge of a bright
-            stroke has polarity 0 (N-Caltech101 is of the same camera; not checked there).
+        flip: True: polarity 1 is OFF, as in the files of N-MNIST: the leading edge of a bright
+            stroke is 0 there (N-Caltech101 is of the same camera; not checked there).
         vary: 0 for the same camera in all recordings, up to 1 for parameters (threshold, balance of
             ON and OFF, contrast, path, zoom, rest, noise, dead time) drawn anew for each recording.
         seed: of the pixels' thresholds, which all recordings share, and of all else.
