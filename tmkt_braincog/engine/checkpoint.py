@@ -64,7 +64,9 @@ def load_any(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises many types for a damaged file
-        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        reason = ": ".join(
+            [type(error).__name__, *str(error).strip().partition(". ")[0].splitlines()[:1]]
+        )
         raise UserError(
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than "
             "weights. Use another one, such as best.pt beside it, or train anew, without --resume."

@@ -77,6 +77,8 @@ def refuse_idle(options: Namespace, words: Iterable[str]) -> None:
             continue
         readers = [name for name in (*METHODS, *SYSTEMS) if dest in _taken(name, options)]
         those = f"It is an option of {', '.join(readers)}: name one with --method, or"
+        if of := [name for name in ENCODINGS if dest in ENCODINGS[name].options.values()]:
+            readers, those = of, f"It is an option of --source-encoding {of[0]}: give that, or"
         raise UserError(
             f"{word} changes nothing for {', '.join(options.method)}. "
             f"{those if readers else 'Please'} leave it away."
