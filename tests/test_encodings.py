@@ -238,7 +238,7 @@ def test_an_encoding_means_nothing_to_a_method_without_images():
     words = ["--method", "event-only", "--source-encoding", "i2e"]
     with pytest.raises(UserError, match="changes nothing for event-only"):
         refuse_idle(resolve(parse(words))[0], words)
-    words = "--method tmkt --camera vary=1".split()
+    words = ["--method", "tmkt", "--camera", "vary=1"]
     with pytest.raises(UserError, match="It is an option of --source-encoding saccade: give that"):
         refuse_idle(resolve(parse(words))[0], words)
 
