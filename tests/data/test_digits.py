@@ -130,6 +130,14 @@ def test_ideal_pixels_fire_once_per_threshold():
     np.testing.assert_allclose(times, [25_000, 52_500, 80_000], atol=2)
 
 
+def test_a_pixel_that_stands_at_its_threshold_fires_at_once():
+    still, threshold = np.zeros((1, 8, 8), np.float32), np.full((1, 8, 8), 0.25, np.float32)
+    dead = np.array([2_500], np.float32)
+    with np.errstate(all="raise"):
+        pixel, is_on, t = fire(still, [still], still + threshold, threshold, threshold, 2_500, dead)
+    assert pixel.tolist() == [*range(64)] and not is_on.any() and not t.any()
+
+
 @pytest.mark.parametrize("portion", [0, 1, -0.5, 1.5, 0.001, float("nan")])
 def test_split_with_an_empty_side(portion):
     with pytest.raises(UserError, match="training portion"):

@@ -14,7 +14,7 @@ from ..errors import UserError, unknown_name
 # (-7, 0). The vertical offset is where the digits of real N-MNIST recordings start.
 CORNERS = ((-3.5, -2.0), (0.0, 5.0), (3.5, -2.0), (-3.5, -2.0))
 BORDERS = ("dark", "edge")
-EMULATOR_VERSION = 3  # raise it when the same camera gives other events
+EMULATOR_VERSION = 4  # raise it when the same camera gives other events
 
 # How far a recording's parameters are drawn from the camera's at ``vary`` = 1, each uniformly:
 # factors 1 +- this; then the offset of the path (pixels), the zoom of the image across and down (a

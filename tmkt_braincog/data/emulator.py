@@ -201,7 +201,10 @@ def fire(
         at = np.flatnonzero(rises)
         is_on = change[at] > 0
         reached = level[at] + np.where(is_on, on[at], below[at])
-        within = np.clip((reached - light[at]) / ((after[at] - light[at]) / step), 0, step)
+        speed = (after[at] - light[at]) / step
+        # A pixel may stand at its threshold before anything moves.
+        within = np.divide(reached - light[at], speed, out=np.zeros_like(speed), where=speed != 0)
+        within = np.clip(within, 0, step)
         level[at] = reached
         found.append((at, is_on, k * step_us + within.astype(np.int64)))
         rest = ~rises[asleep]
