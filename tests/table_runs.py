@@ -62,7 +62,9 @@ def write_results(runs: list[Run], top1) -> dict[str, np.ndarray]:
         place.mkdir(parents=True)
         split = {"remarks": ["Two <files>."], "emulated": True}
         (place / "split.json").write_text(json.dumps(split))
-        pd.DataFrame(LOG | {"test_top1": [np.nan, last]}).to_csv(place / "log.csv")
+        log = {"test_top1": last, "test_top1_static": last + (run.method == "tmkt")}
+        log = LOG | {name: [np.nan, value] for name, value in log.items()}
+        pd.DataFrame(log).to_csv(place / "log.csv")
     return {name: np.array(values) for name, values in seen.items()}
 
 

@@ -49,12 +49,12 @@ Name = str | Path
 Look = dict[str, Any]  # color and marker, as matplotlib's keywords
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
+def looks(names: Iterable[str], other: Look | None = None) -> dict[str, Look]:
     """Colour and marker of each name; those of a method are fixed.
 
     A joined one (``tmkt+seal``) has both colours mixed and darkened, and the marker of its part;
     with an encoding (``tmkt, saccade``) the colour is the lighter the less it is like events.
-    Other names get in their order what the methods leave free.
+    Other names get ``other``, or in their order what the methods leave free.
     """
     found: dict[str, Look] = {}
     for name in dict.fromkeys(names):
@@ -72,7 +72,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
                 light: Any = tuple(white + (1 - white) * own)
                 found[name] = {"color": to_hex(light), "marker": marker}
     free = (look for look in map(_look, count()) if look not in found.values())
-    return {name: found[name] if name in found else next(free) for name in dict.fromkeys(names)}
+    return {name: found.get(name) or other or next(free) for name in dict.fromkeys(names)}
 
 
 def _look(i: int) -> Look:
@@ -184,9 +184,8 @@ def plot_rows(
     def draw() -> Figure:
         figure, (left, right) = _rows(names, 0.34, title, emulated)
         for y, name in enumerate(names):
-            row, is_method = by_name.loc[name], name.lower() in METHODS
-            look = looks([name])[name] if is_method else {"color": GREY, "marker": "o"}
-            look |= {"markerfacecolor": "white"} if name in references.values() else {}
+            row, look = by_name.loc[name], looks([name], {"color": GREY, "marker": "o"})[name]
+            look = look | ({"markerfacecolor": "white"} if name in references.values() else {})
             _seeds(left, y, df.loc[df["method"] == name, "top1_last"], look)
             at, low, high = row[["last_diff", "last_low", "last_high"]].astype(float)
             at = 0.0 if name == references[name] else at

@@ -23,6 +23,12 @@ from .tables import SWEEP, Table
 
 TIMES = ["train_s", "peak_mib"]
 DIFFERENCE = "difference [95 % CI]"
+# What else a table shows of its runs' last epoch: a column of their logs, and the header.
+ALSO = {
+    "static_last": ("test_top1_static", "static head, last"),
+    "both_last": ("test_top1_both", "both heads, last"),
+    "val_last": ("val_top1", "validation, last"),
+}
 T_TEST = "paired over seeds, 95 % t-interval; p: two-sided paired t-test"
 BOOTSTRAP = "paired, 95 % interval and p by a bootstrap over seeds and recordings (10,000 draws)"
 
@@ -81,8 +87,12 @@ def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
         row: dict[str, Any] = {k: v.removeprefix("-") for k, v in own.items()}
         row |= {"method": run.method, "seed": run.seed}
         row |= dict(of_job.loc[(run.method, run.seed), :]) | {"row": run.row}
-        if "val_top1" in (log := _log(run)):  # where there are validation recordings
-            row["val_last"] = log["val_top1"].iloc[-1]
+        log = _log(run)
+        # A network of one head has nothing to tell of others.
+        one = "test_top1_static" not in log or log["test_top1_static"].equals(log["test_top1"])
+        for name, (column, _) in ALSO.items():
+            if column in log and not (one and column.startswith("test")):
+                row[name] = log[column].iloc[-1]
         found.append(row)
     return pd.DataFrame(found)
 
@@ -100,8 +110,9 @@ def _fact(
     kept = [one for job in jobs for one in runs_of(job.folder, job.options, problems)]
     dataset, protocol = jobs[0].options.target_dataset, frame["protocol"].iloc[0]
     summary = summarise(frame, references, right).drop(columns=TIMES).set_index("method")
-    if "val_last" in frame and frame["val_last"].notna().any():
-        summary["val_last"] = frame.groupby("method")["val_last"].mean()
+    for name in ALSO:
+        if name in frame and frame[name].notna().any():
+            summary[name] = frame.groupby("method")[name].mean()
     rows, seen = [], summary.to_dict("index")
     for row in table.rows:
         values: dict[str, Any] = {}
@@ -171,19 +182,19 @@ def _cells(table: Table, fact: dict[str, Any]) -> list[list[str]]:
     labels = next((list(row.labels) for row in table.rows if row.labels), [])
     several = {r["values"].get("reference", r["name"]) for r in fact["rows"] if "n" in r["values"]}
     body = [[*(labels or ["row"]), "published", "reference", "seeds", "last epoch", DIFFERENCE]]
-    body[0] += ["p", "best epoch", DIFFERENCE, "validation, last"]
+    body[0] += ["p", "best epoch", DIFFERENCE, *(header for _, header in ALSO.values())]
     for row in fact["rows"]:
         its, name = dict.fromkeys(columns) | row["values"], row["name"]
         last, best = (list(texts(its, kind)) for kind in ("last", "best"))
         if its["n_paired"] not in (None, 0, its["n"]):
             last[1], best[1] = (f"{cell} ({its['n_paired']} seeds)" for cell in (last[1], best[1]))
-        numbers = (its.get(key) for key in ("published", "val_last"))
-        published, validation = ("-" if x is None else f"{x:.2f}" for x in numbers)
+        numbers = (its.get(key) for key in ("published", *ALSO))
+        published, *also = ("-" if x is None else f"{x:.2f}" for x in numbers)
         first = [rows[name].labels[label] for label in labels] or [name]
         first += [published, its.get("reference") or "-", str(its["n"] or "-")]
-        body.append([*first, *last, *best[:2], validation])
-    shown = [*[True] * (len(labels) or 1), "published" in columns]
-    shown += [len(several) > 1 and not labels, bool(labels), *[True] * 5, "val_last" in columns]
+        body.append([*first, *last, *best[:2], *also])
+    shown = [*[True] * (len(labels) or 1), "published" in columns, len(several) > 1 and not labels]
+    shown += [bool(labels), *[True] * 5, *(name in columns for name in ALSO)]
     return [list(compress(cells, shown)) for cells in body]
 
 

@@ -181,11 +181,7 @@ def fire(
     light, level = light.reshape(-1), level.reshape(-1)
     off, on = off.reshape(-1), on.reshape(-1)
     below = -off
-    change, rises, falls = (
-        np.empty_like(light),
-        np.empty(len(light), bool),
-        np.empty(len(light), bool),
-    )
+    change, (rises, falls) = np.empty_like(light), np.empty((2, len(light)), bool)
     # Pixels in their dead time, and when it ends, in us from the start of the present step.
     asleep, awake_at = np.empty(0, np.int64), np.empty(0, np.float32)
     found = []
