@@ -1,4 +1,4 @@
-"""CKD's and SeAl-KD's losses against loops over samples, and in their limits."""
+"""The losses of CKD, SeAl-KD, ETC and TKS against loops over samples, and in their limits."""
 
 import math
 
@@ -9,12 +9,14 @@ from torch.autograd import gradcheck
 
 from tmkt_braincog.losses import (
     ela_loss,
+    etc_loss,
     hint_loss,
     kd_loss,
     phase_weight,
     sta_loss,
     sta_targets,
     standardise,
+    tks_loss,
 )
 from tmkt_braincog.models.exact import WideLinear
 
@@ -165,12 +167,43 @@ def test_sta_of_one_step_of_equal_steps_or_of_one_class_is_zero(student):
     assert sta_loss(torch.randn(4, 3, 1), TAU) == 0
 
 
+def test_etc_draws_every_step_to_every_other(student):
+    z, pairs = student.tolist(), [(i, j) for i in range(T) for j in range(T) if i != j]
+    rows = [TAU**2 * kl(z[j][b], z[i][b], TAU) for b in range(B) for i, j in pairs]
+    loss = etc_loss(student, TAU)
+    assert loss.item() == pytest.approx(math.fsum(rows) / len(rows), **EXACT)
+    (gradient,) = torch.autograd.grad(loss, student)
+    p = (student / TAU).softmax(-1).detach()
+    mean_of_others = (p.sum(0) - p) / (T - 1)
+    soft = TAU * (p - mean_of_others) / (T * B)
+    torch.testing.assert_close(gradient, soft, rtol=1e-10, atol=1e-13)
+
+
+def test_tks_lets_the_right_steps_teach_all(student):
+    z, rows, numbers = student.tolist(), [], set()
+    for b, label in enumerate(Y.tolist()):
+        right = [t for t in range(T) if max(range(N), key=lambda n: z[t][b][n]) == label]
+        numbers.add(len(right))
+        target = softmax([math.fsum(z[t][b][n] for t in right) for n in range(N)], TAU)
+        for t in range(T):
+            q = softmax(z[t][b])
+            rows.append(
+                -(TAU**2) * math.fsum(p * math.log(v) for p, v in zip(target, q, strict=True))
+            )
+    assert min(numbers) == 0 < max(numbers)
+    loss = tks_loss(student, Y, TAU)
+    assert loss.item() == pytest.approx(math.fsum(rows) / len(rows), **EXACT)
+    assert gradcheck(lambda x: tks_loss(x, Y, TAU), student)
+
+
 def test_under_autocast_they_are_computed_in_float32(student):
     teacher, student, learned = TEACHER.float(), student.detach().float(), WideLinear(N, N)
     for loss in (
         lambda: kd_loss(teacher, student[0], TAU),
         lambda: ela_loss(teacher, student, Y, TAU),
         lambda: sta_loss(student, TAU),
+        lambda: etc_loss(student, TAU),
+        lambda: tks_loss(student, Y, TAU),
         lambda: hint_loss(teacher, learned(student[0])),
     ):
         with torch.autocast("cpu", torch.bfloat16):

@@ -6,7 +6,7 @@ import torch
 from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.engine.checkpoint import same_run
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.losses import ela_loss, hint_loss, kd_loss, sta_loss
+from tmkt_braincog.losses import ela_loss, etc_loss, hint_loss, kd_loss, sta_loss, tks_loss
 from tmkt_braincog.methods import CKD, METHODS, PARTS, SeAl, build_method, canonical, split_name
 from tmkt_braincog.methods.names import takes
 from tmkt_braincog.mixing import Progress, SlidingReplacement
@@ -73,6 +73,8 @@ def losses(name, epoch=1, line=""):
         "ckd = baseline ckd",
         "ckd+seal = baseline ckd seal",
         "seal = event-only seal",
+        "etc = event-only etc",
+        "tmkt+tks+etc = tmkt etc tks = tmkt+etc+tks",
     ],
 )
 def test_names(line):
@@ -104,6 +106,7 @@ def test_names(line):
         ("--method ckd --pow nan", "at least 0, or inf, seen nan"),
         ("--method ckd --pow -1", "at least 0, or inf, seen -1"),
         ("--method tmkt+seal --step 1", "--step 1 with seal"),
+        ("--method etc --step 1", "--step 1 with etc"),
     ],
 )  # fmt: skip
 def test_names_and_settings_that_are_refused(line, message):
@@ -142,6 +145,22 @@ def test_seal_adds_its_terms_on_the_event_stream(base):
     assert list(joined) == [*plain, "ela", "sta"]
     assert (joined["ela"].item(), joined["sta"].item()) == (ela, sta)
     expected = plain["loss"].item() + 0.6 * ela + 0.15 * sta
+    assert joined["loss"].item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("base", ["event-only", "tmkt", "baseline+seal"])
+@pytest.mark.parametrize("part", ["etc", "tks"])
+def test_etc_and_tks_add_their_terms_and_tks_takes_from_the_others(base, part):
+    mean = "--no-TET-loss" if base == "event-only" else ""  # as the systems of these names
+    plain = losses(base, 4, mean)
+    joined = losses(part if mean else f"{base}+{part}", 4)
+    logits, label = OUT.event.logits, BATCH.label
+    term = etc_loss(logits, 4.0) if part == "etc" else tks_loss(logits, label, 3.0)
+    assert {*joined} == {*plain, part} and joined[part].item() == term.item()
+    own = losses(base.removesuffix("+seal"), 4, mean)["loss"].item()
+    others = plain["loss"].item() - own
+    share = 1.0 if part == "etc" else 0.28  # 0.7 of epoch 4 of 10
+    expected = (own if part == "etc" else 0.72 * own) + others + share * term.item()
     assert joined["loss"].item() == pytest.approx(expected, rel=1e-9)
 
 

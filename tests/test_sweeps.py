@@ -69,6 +69,8 @@ OWN = {
     "tmkt": ALIGNED | MIXUP | {"mag_weight", "mrp_weight", "rda_form"},
     "ckd": BASELINE | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
     "seal": EVENTS | TEACHER,
+    "etc": {"smoothing"},
+    "tks": {"smoothing"},
 }
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import rotate
 
-from tmkt_braincog.data.augment import AUGMENTATIONS, MAX_ANGLE, PADDING, augment_events
+from tmkt_braincog.data.augment import AUGMENTATIONS, MAX_ANGLE, NDA, PADDING, augment_events
 
 CENTRE = 0.5  # the draw of a zero shift and of a zero angle
 NO_FLIP = 0.9
@@ -43,6 +43,10 @@ def one_by_one(x, u, kind):
     H, W = x.shape[-2:]
     out = []
     for sample, (up, left, flip, angle) in zip(x, u.tolist(), strict=True):
+        if kind in NDA:
+            flipped = sample.flip(-1) if flip < 0.5 else sample
+            out.append(one_of_three(flipped, up, left, int(3 * angle), *NDA[kind]))
+            continue
         top, first = int(9 * up), int(9 * left)
         if kind != "none":
             sample = F.pad(sample, (4, 4, 4, 4))[..., top : top + H, first : first + W]
@@ -53,7 +57,23 @@ def one_by_one(x, u, kind):
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("kind", ["none", "crop", "dvs-da"])
+def one_of_three(sample, up, left, which, roll, angle, shear):
+    """The sample rolled, rotated or sheared."""
+    H, W = sample.shape[-2:]
+    if which == 0:
+        moved = [int((2 * roll + 1) * u) - roll for u in (up, left)]
+        return sample.roll(moved, (-2, -1))
+    if which == 1:
+        return rotate(sample.flatten(0, 1), angle * (2 * up - 1)).view_as(sample)
+    out, slope = torch.zeros_like(sample), np.float32(math.tan(math.radians(shear * (2 * up - 1))))
+    for i, j in itertools.product(range(H), range(W)):
+        column = int(np.round(np.float32(j) + slope * np.float32(i - (H - 1) / 2)))
+        if 0 <= column < W:
+            out[..., i, j] = sample[..., i, column]
+    return out
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
 @pytest.mark.parametrize("size", [(28, 28), (34, 34), (48, 48), (128, 128), (13, 20), (21, 12)])
 def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
     edges = list(itertools.product((0, 0.5, 1 - 2**-53), repeat=4))
@@ -67,7 +87,9 @@ def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
 
 
 def test_kinds():
-    assert AUGMENTATIONS == ("none", "crop", "dvs-da") and (PADDING, MAX_ANGLE) == (4, 15.0)
+    assert AUGMENTATIONS == ("none", "crop", "dvs-da", "nda", "nda-wide")
+    assert (PADDING, MAX_ANGLE) == (4, 15.0)
+    assert NDA == {"nda": (3, 15, 15), "nda-wide": (5, 30, 30)}  # as published, by data set
 
 
 def test_every_shift_from_minus_4_to_4_is_reached():

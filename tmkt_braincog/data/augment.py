@@ -1,7 +1,9 @@
 """Augmentation of event frames, the same for all time-steps of a recording.
 
 The recipes of He et al. (AAAI 2024): ``crop`` shifts by up to 4 pixels (N-Caltech101), ``dvs-da``
-adds a flip and a rotation (CEP-DVS).
+adds a flip and a rotation (CEP-DVS). ``nda`` is neuromorphic data augmentation (Li et al., ECCV
+2022) as for N-Caltech101, ``nda-wide`` as for CIFAR10-DVS: one of roll, rotation and shear for each
+recording, and a flip.
 """
 
 import math
@@ -13,24 +15,28 @@ from torch import Tensor
 
 from .upload import upload
 
-AUGMENTATIONS = ("none", "crop", "dvs-da")
+NDA = {"nda": (3, 15.0, 15.0), "nda-wide": (5, 30.0, 30.0)}  # most of roll, rotation and shear
+AUGMENTATIONS = ("none", "crop", "dvs-da", *NDA)
 PADDING = 4
 MAX_ANGLE = 15.0
 
 
 def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     """Random crop after zero padding by 4; for ``dvs-da`` also a horizontal flip, then a rotation.
+    ``nda``: a third of the recordings each is rolled (what leaves at one side comes in at the
+    other), rotated or sheared along its rows, and half of all flipped before.
 
     The source of every pixel is worked out per sample, then all are looked up at once, on the
     device of the events, which is not waited for. The pixels are the same on every device.
 
     Args:
         events: ``[B, T, 2, H, W]`` float32.
-        draws: ``[B, 4]`` uniform in [0, 1), on the host: row shift, column shift, flip, angle.
+        draws: ``[B, 4]`` uniform in [0, 1), on the host: row shift, column shift, flip, angle; for
+            ``nda`` row shift or angle, column shift, flip, which of the three.
         kind: one of ``AUGMENTATIONS``.
 
     Returns:
-        Same shape and dtype; rotated by up to 15 degrees, nearest neighbour: counts stay counts.
+        Same shape and dtype; rotated and sheared to nearest neighbours: counts stay counts.
     """
     if kind == "none":
         return events
@@ -39,8 +45,12 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     column = torch.arange(W, dtype=torch.float32, device=events.device)
     shifts = np.floor(draws[:, :2] * (2 * PADDING + 1)) - PADDING
     sign = np.ones_like(shifts)
+    if kind in NDA:
+        row, column = _nda(row, column, draws, *NDA[kind])
+        shifts = np.zeros_like(shifts)
     if kind == "dvs-da":
-        row, column = _rotated(row, column, draws[:, 3])
+        row, column = _rotated(row, column, MAX_ANGLE * (2 * draws[:, 3] - 1))
+    if kind != "crop":
         flipped = draws[:, 2] < 0.5
         sign[flipped, 1] = -1
         shifts[flipped, 1] += W - 1
@@ -55,14 +65,30 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     return out.view(events.shape)
 
 
-def _rotated(row: Tensor, column: Tensor, draws: np.ndarray) -> tuple[Tensor, Tensor]:
+def _nda(
+    row: Tensor, column: Tensor, draws: np.ndarray, roll: int, angle: float, shear: float
+) -> tuple[Tensor, Tensor]:
+    """Pixels ``[B, H, W]`` that a roll, a rotation or a shear brings to these rows and columns."""
+    H, W = len(row), len(column)
+    which, signed = np.floor(3 * draws[:, 3]), 2 * draws[:, 0] - 1
+    row, column = _rotated(row, column, angle * signed * (which == 1))
+    slope = np.tan(np.radians(shear * signed)) * (which == 2)
+    shifts = np.floor(draws[:, :2] * (2 * roll + 1)) - roll
+    columns = [slope, *(shifts * (which == 0)[:, None]).T, which == 0]
+    slope, down, right, rolled = upload(np.float32(columns)[..., None, None], row.device)
+    column = (column + slope * (row - (H - 1) / 2)).round_()
+    row = torch.where(rolled > 0, (row - down) % H, row)
+    return row, torch.where(rolled > 0, (column - right) % W, column)
+
+
+def _rotated(row: Tensor, column: Tensor, degrees: np.ndarray) -> tuple[Tensor, Tensor]:
     """Pixels ``[B, H, W]`` that a rotation about the centre brings to these rows and columns.
 
     The roundings are those of torchvision's ``rotate``, one operation after the other: a product of
     matrices would round as the device likes.
     """
     H, W = len(row), len(column)
-    radians = [math.radians(MAX_ANGLE * (2 * u - 1)) for u in draws.tolist()]
+    radians = [math.radians(angle) for angle in degrees.tolist()]
     cos, sin = (np.array([f(r) for r in radians], np.float32) for f in (math.cos, math.sin))
     half_w, half_h = np.float32(W / 2), np.float32(H / 2)
     matrix = np.stack([cos / half_w, -sin / half_w, sin / half_h, cos / half_h])

@@ -65,7 +65,7 @@ class TSMDataset(Dataset):
         image_labels: ``[S]`` int64.
         size: side in pixels of what is delivered; the frames' own where None.
         seed: any integer >= 0.
-        augment: event augmentation: ``none``, ``crop`` or ``dvs-da``.
+        augment: event augmentation, of :data:`~tmkt_braincog.data.augment.AUGMENTATIONS`.
         recordings: indices of the recordings to deliver, all where None. R is the number of these.
         pools: per class, the images (indices) to draw partners from; all of the class where None.
         pairing: ``class``: a random image of the class, drawn anew in every epoch; ``twin``: the

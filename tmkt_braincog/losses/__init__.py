@@ -2,12 +2,14 @@
 
 from .cka import linear_cka as linear_cka
 from .distillation import ela_loss as ela_loss
+from .distillation import etc_loss as etc_loss
 from .distillation import hint_loss as hint_loss
 from .distillation import kd_loss as kd_loss
 from .distillation import phase_weight as phase_weight
 from .distillation import sta_loss as sta_loss
 from .distillation import sta_targets as sta_targets
 from .distillation import standardise as standardise
+from .distillation import tks_loss as tks_loss
 from .modality import mag_loss as mag_loss
 from .modality import mrp_loss as mrp_loss
 from .rda import RDALoss as RDALoss

@@ -1,8 +1,9 @@
 """Distillation from an ANN teacher and from a network's own time-steps, in float32 at least.
 
 Hinton et al., 2015; features: FitNets (Romero et al., ICLR 2015); phases: CKD (Ye et al., ICME
-2025, arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252). Logits
-are ``[..., N]``, temperatures tau > 0."""
+2025, arXiv 2507.09269); errors and time-steps: SeAl-KD (Sun et al., 2026, arXiv 2605.14252); among
+time-steps: ETC (Zhao et al., 2025) and TKS (Dong et al., 2024, arXiv 2304.06540). Logits are
+``[..., N]``, temperatures tau > 0."""
 
 import math
 
@@ -90,6 +91,28 @@ def sta_loss(logits: Tensor, temperature: float) -> Tensor:
     if len(logits) == 1:
         return 0 * _wide(logits).sum()
     return _divergence(sta_targets(logits), logits, temperature)
+
+
+def etc_loss(logits: Tensor, temperature: float) -> Tensor:
+    """``tau^2 KL(softmax(z_j / tau) || softmax(z_i / tau))``, the mean over all pairs i != j of
+    time-steps of ``[T, B, N]`` and over the batch; z_j takes no part in the gradient, T >= 2 (ETC).
+    """
+    log_p, T = (_wide(logits) / temperature).log_softmax(dim=-1), len(logits)
+    fixed = log_p.detach()
+    # The sum over all pairs, of which those with i = j are 0 and have no gradient.
+    pairs = T * (fixed.exp() * fixed).sum(dim=0) - fixed.exp().sum(dim=0) * log_p.sum(dim=0)
+    return temperature**2 * pairs.sum(dim=-1).mean() / (T * (T - 1))
+
+
+def tks_loss(logits: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """``tau^2 CE(z_t, softmax(s / tau))``, the mean over time-steps and batch of ``[T, B, N]``.
+
+    s is the sum of the logits of the steps that are right, uniform where none is; as in TKS's code
+    it is part of the gradient, and z_t is not divided by tau. ``y``: ``[B]`` int64."""
+    z = _wide(logits)
+    right = (z.argmax(dim=-1) == y).unsqueeze(-1)
+    target = ((z * right).sum(dim=0) / temperature).softmax(dim=-1)
+    return -(temperature**2) * (target * z.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:

@@ -7,6 +7,7 @@ from .base import Part as Part
 from .base import total as total
 from .baseline import Baseline as Baseline
 from .ckd import CKD as CKD
+from .etc import ETC as ETC
 from .event_only import EventOnly as EventOnly
 from .finetune import Finetune as Finetune
 from .names import SYSTEMS as SYSTEMS
@@ -15,4 +16,5 @@ from .names import canonical as canonical
 from .names import split_name as split_name
 from .names import teachers_of as teachers_of
 from .seal import SeAl as SeAl
+from .tks import TKS as TKS
 from .tmkt import TMKT as TMKT

@@ -1,12 +1,15 @@
 """A training method: what a batch and the training progress make of the model, as named losses."""
 
+import math
 from abc import abstractmethod
 from argparse import Namespace
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..data.encodings import ENCODINGS
 from ..data.pairs import Pair as Pair
+from ..errors import UserError
 from ..mixing import Progress as Progress
 from ..models.transfer import TransferModel
 from ..models.transfer import TransferOutput as TransferOutput
@@ -65,9 +68,11 @@ class Method(nn.Module):
         """Losses of the method and of its parts; ``loss`` is the sum of theirs."""
         out, *more = self.run(model, batch, progress)
         losses = self.losses(out, *more, batch.label)
-        for part in self.parts:
+        parts: Any = self.parts
+        loss = math.prod(part.leaves(progress) for part in parts) * losses["loss"]
+        for part in parts:
             added = part(out, batch, progress)
-            losses |= added | {"loss": losses["loss"] + added["loss"]}
+            losses |= added | {"loss": (loss := loss + added["loss"])}
         return losses
 
     def diagnostics(self) -> dict[str, float]:
@@ -78,10 +83,12 @@ class Method(nn.Module):
 class Part(nn.Module):
     """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``."""
 
-    teacher_on: str  # what its teacher was trained on: ``static`` images or recordings (``events``)
+    # What its teacher was trained on: ``static`` images or recordings (``events``), if it has one.
+    teacher_on: str | None = None
     teacher_gives = "logits"  # ``[n, N]``, or standardised ``features`` ``[n, D]``
     teacher: Tensor  # these outputs, one for each image or recording, set before the training
     needs_static = False  # whether it reads the static stream
+    on_mean = False  # whether the system of its name has cross-entropy of the mean logits, not TET
     takes: tuple[str, ...] = ()  # options that it reads, as of a :class:`Method`
 
     @classmethod
@@ -92,9 +99,22 @@ class Part(nn.Module):
     def set_teacher_width(self, width: int) -> None:
         """Called before training: make the parameters that depend on the teacher's width D."""
 
+    def leaves(self, progress: Progress) -> float:
+        """The factor of the method's own loss."""
+        return 1.0
+
     @abstractmethod
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
         """Named losses, unweighted, and ``loss``, of the streams that the method has run."""
+
+
+def several_steps(options: Namespace, part: str) -> None:
+    """A UserError for T = 1."""
+    if options.step < 2:
+        raise UserError(
+            f"--step 1 with {part}: it compares the time-steps of a recording. Take at least 2, or "
+            f"leave {part} away."
+        )
 
 
 def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:

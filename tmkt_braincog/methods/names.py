@@ -10,7 +10,10 @@ from ..errors import UserError, unknown_name
 from .base import METHODS, PARTS, Method
 
 # Published systems and what they are made of.
-SYSTEMS = {"ckd": ("baseline", "ckd"), "seal": ("event-only", "seal")}
+SYSTEMS = {
+    "ckd": ("baseline", "ckd"),
+    **{name: ("event-only", name) for name in ("seal", "etc", "tks")},
+}
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
@@ -50,6 +53,8 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
         UserError: an unknown name, or options that a part is not defined for.
     """
     base, parts = split_name(name)
+    if _on_mean(name):
+        options = Namespace(**vars(options) | {"TET_loss": False})
     method = METHODS[base].from_options(options, features)
     method.parts.extend(PARTS[part].from_options(options, features) for part in parts)
     lacking = [part for part in parts if PARTS[part].needs_static and not method.has_static]
@@ -92,8 +97,14 @@ def idle(options: Namespace) -> set[str]:
 
 def _taken(name: str, options: Namespace) -> set[str]:
     base, parts = split_name(name)
-    teacher = {"teacher_checkpoint"} if parts else set()
-    return METHODS[base].taken(options).union(teacher, *(PARTS[part].takes for part in parts))
+    teacher = {"teacher_checkpoint"} if teachers_of([name]) else set()
+    taken = METHODS[base].taken(options).union(teacher, *(PARTS[part].takes for part in parts))
+    return taken - ({"TET_loss"} if _on_mean(name) else set())
+
+
+def _on_mean(name: str) -> bool:
+    first = name.split("+")[0]
+    return first in SYSTEMS and PARTS[SYSTEMS[first][1]].on_mean
 
 
 @cache
@@ -106,4 +117,5 @@ def _of_methods() -> set[str]:
 
 def teachers_of(names: Iterable[str]) -> set[str]:
     """What the teachers of these methods were trained on: ``static``, ``events``, both or none."""
-    return {PARTS[part].teacher_on for name in names for part in split_name(name)[1]}
+    parts = {part for name in names for part in split_name(name)[1]}
+    return {on for part in parts if (on := PARTS[part].teacher_on)}

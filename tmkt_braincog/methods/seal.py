@@ -4,9 +4,8 @@ from argparse import Namespace
 
 from torch import Tensor
 
-from ..errors import UserError
 from ..losses import ela_loss, sta_loss
-from .base import PARTS, Pair, Part, Progress, TransferOutput, total
+from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, total
 
 
 @PARTS.register("seal")
@@ -28,11 +27,7 @@ class SeAl(Part):
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "SeAl":
-        if options.step < 2:
-            raise UserError(
-                "--step 1 with seal: it compares the time-steps of a recording. Take at least 2, "
-                "or leave seal away."
-            )
+        several_steps(options, "seal")
         return cls()
 
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:

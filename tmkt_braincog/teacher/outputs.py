@@ -58,7 +58,7 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
 def set_teacher_widths(method: Method, options: Namespace) -> None:
     """Give the parts that learn from features their teachers' widths: all parameters then exist."""
     for part in _parts(method):
-        if part.teacher_gives == "features":
+        if part.teacher_on and part.teacher_gives == "features":
             teachers = load_teachers(options, options.method, options.seed[0])
             part.set_teacher_width(teachers[part.teacher_on][1].width())
 
