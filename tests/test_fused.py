@@ -30,6 +30,7 @@ SMALL = {
     # 34, 17, 9, 5, 3, 2: overlapping max pool, odd maps
     "Transfer_SEWResNet18": {"width_divisor": 8, "event_size": 34},
     "Transfer_SCNN": {"event_size": 20},
+    "Transfer_Spikformer": {"width_divisor": 8, "event_size": 16},
 }
 
 

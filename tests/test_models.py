@@ -1,5 +1,6 @@
 """The transfer models: BrainCog's own results, slow references, published sizes, all neurons."""
 
+import itertools
 import math
 
 import pytest
@@ -20,6 +21,7 @@ from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import mix
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.networks import narrow
+from tmkt_braincog.models.spikformer import attend
 from tmkt_braincog.options import parse, resolve
 
 WIDE = ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"]
@@ -44,6 +46,8 @@ def small(name="Transfer_SCNN", step=2, executor="fused", **options):
         ("Transfer_ResNet18", 20, 2, 48, 512, 512, 11_187_880),
         # A 7x7 stem, 2 + 2 blocks per width, 1x1 shortcuts where the width changes, two heads.
         ("Transfer_SEWResNet18", 20, 6, 48, 512, 2048, 11_193_896),
+        # As published for CIFAR10-DVS, but for the two heads and the 6 x 6 tokens.
+        ("Transfer_Spikformer", 20, 2, 48, 256, 9216, 2_571_304),
         ("Transfer_SCNN", 1623, 12, 28, 300, 300, 696_573),
     ],
 )
@@ -147,6 +151,26 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
         create_model(name, step=2, width_divisor=48)
     assert narrowed(frames(2, 2, 32)).event.logits.shape == (2, 2, 7)
     assert 4 * narrowed.num_features == full.num_features
+
+
+def test_spikformer():
+    """Parameters and thresholds of 64 channels at 34 pixels; attention against sums by hand."""
+    model = create_model("Transfer_Spikformer", width_divisor=4, event_size=34, step=1)
+    assert sum(p.numel() for p in model.parameters()) == 163_514
+    sides = {16: 8, 20: 10, 28: 7, 34: 9, 48: 6, 64: 8, 128: 8}
+    for size, side in sides.items():
+        model = create_model("Transfer_Spikformer", width_divisor=16, event_size=size, step=1)
+        tap = model.eval()(torch.zeros(1, 1, 2, size, size)).event.tap
+        assert tap.shape == (1, 1, 16 * side**2)
+    with pytest.raises(UserError, match="--width-divisor 3: expected 1, 2, 4, 8 or 16"):
+        create_model("Transfer_Spikformer", width_divisor=3)
+    q, k, v = torch.randint(0, 2, (3, 2, 32, 3, 2)).double()
+    found = attend(q, k, v).flatten(2)
+    for b, head, n in itertools.product(range(2), range(2), range(6)):
+        own = slice(16 * head, 16 * (head + 1))
+        queries, keys, values = (x[b, own].flatten(1).T for x in (q, k, v))  # a row per token
+        row = sum((queries[n] @ keys[m]) * values[m] for m in range(6)) / 8
+        torch.testing.assert_close(found[b, own, n], row, rtol=0, atol=1e-12)
 
 
 def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():

@@ -199,7 +199,8 @@ def _data(add: Add) -> None:
 
 def _model(add: Add) -> None:
     add("--model", str, "Transfer_VGG_SNN", "Transfer_VGG_SNN, Transfer_ResNet18, "
-        "Transfer_SEWResNet18, Transfer_SCNN or a TransferModel of your own in timm's registry")
+        "Transfer_SEWResNet18, Transfer_SCNN, Transfer_Spikformer or a TransferModel of your own "
+        "in timm's registry")
     add("--width-divisor N", positive_int, 1, "divide all channels by N; not for Transfer_SCNN")
     add("--node-type", str, "LIFNode", "BrainCog neuron: LIFNode, IFNode, PLIFNode, ...")
     add("--act-fun", str, "QGateGrad", "BrainCog surrogate gradient: QGateGrad, AtanGrad, ...")

@@ -8,7 +8,8 @@ from types import ModuleType
 
 import wrapt
 
-MODELS = ("Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18", "Transfer_SCNN")
+OURS = ("VGG_SNN", "ResNet18", "SEWResNet18", "SCNN", "Spikformer")
+MODELS = tuple(f"Transfer_{name}" for name in OURS)
 # BrainCog's modules that register models, some under timm's names (``resnet18``, ...).
 BRAINCOG = ("backeinet", "convnet", "glsnn", "resnet", "resnet19_snn", "sew_resnet", "vgg_snn")
 PREFIX = "braincog_"

@@ -75,7 +75,8 @@ def _nda(
     slope = np.tan(np.radians(shear * signed)) * (which == 2)
     shifts = np.floor(draws[:, :2] * (2 * roll + 1)) - roll
     columns = [slope, *(shifts * (which == 0)[:, None]).T, which == 0]
-    slope, down, right, rolled = upload(np.float32(columns)[..., None, None], row.device)
+    stacked = np.array(columns, np.float32)[..., None, None]
+    slope, down, right, rolled = upload(stacked, row.device)
     column = (column + slope * (row - (H - 1) / 2)).round_()
     row = torch.where(rolled > 0, (row - down) % H, row)
     return row, torch.where(rolled > 0, (column - right) % W, column)

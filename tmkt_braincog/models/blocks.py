@@ -4,8 +4,10 @@ Step by step a backbone runs as the modules that it names in ``block_list()``. T
 composite module is read apart here, by its exact type; one that is not known, has been given hooks
 or a ``forward`` of its own, is not guessed at."""
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from braincog.base.node.node import BaseNode, BiasReLUNode, ReLUNode
@@ -34,10 +36,12 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Branches:
-    """Two ways from one input to one sum, by layers; an empty shortcut is the input itself."""
+    """Several ways from one input, by layers; an empty one is the input itself.
 
-    main: list
-    shortcut: list
+    ``join`` makes one tensor of their ends, every sample by itself: their sum, unless given."""
+
+    ways: Sequence[list]
+    join: Callable[..., Tensor] = operator.add
 
 
 Parts = list[Any]  # of nn.Module and Branches
@@ -45,7 +49,7 @@ _readers: dict[type, Callable[[Any], Parts]] = {
     nn.Sequential: list,
     BaseConvModule: lambda block: [block.conv, block.bn, block.node],
     BaseLinearModule: lambda block: [block.fc, block.node],
-    Residual: lambda block: [Branches([block.main], [block.shortcut])],
+    Residual: lambda block: [Branches([[block.main], [block.shortcut]])],
 }
 # Layers that treat every sample alike and alone, and remember nothing.
 _ALONE = {nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Conv2d}
@@ -71,11 +75,11 @@ def layers(blocks: Iterable[nn.Module]) -> Parts:
     return found
 
 
-def leaves(parts: Parts) -> list[nn.Module]:
-    """All single layers, those of the main branch before those of the shortcut."""
+def leaves(parts: Iterable) -> list[nn.Module]:
+    """All single layers, those of one branch before those of the next."""
     found: list[nn.Module] = []
     for part in parts:
-        found += leaves(part.main) + leaves(part.shortcut) if isinstance(part, Branches) else [part]
+        found += leaves(chain(*part.ways)) if isinstance(part, Branches) else [part]
     return found
 
 
@@ -93,7 +97,7 @@ def _read(modules: Iterable) -> Parts:
     found: Parts = []
     for module in modules:
         if isinstance(module, Branches):
-            found.append(Branches(_read(module.main), _read(module.shortcut)))
+            found.append(Branches([_read(way) for way in module.ways], module.join))
         elif why := _why_changed(module):
             raise NotFoldable(why)
         elif type(module) in _readers:
@@ -112,7 +116,8 @@ def _refuse_ties(parts: Parts, exact: bool) -> bool:
     rounding error; returned is the same of those that go out."""
     for part in parts:
         if isinstance(part, Branches):
-            exact = all([_refuse_ties(branch, exact) for branch in (part.main, part.shortcut)])
+            ends = [_refuse_ties(way, exact) for way in part.ways]
+            exact = all(ends) and part.join is operator.add
         elif isinstance(part, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
             if not exact:
                 raise NotFoldable(f"a {type(part).__name__} may meet ties that rounding decides")

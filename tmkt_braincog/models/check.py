@@ -97,7 +97,7 @@ def _first_layer(model: TransferModel, batch: Tensor) -> str:
 
     def search(parts: Parts, value: Folded) -> str:
         for part in parts:
-            branches = (part.main, part.shortcut) if isinstance(part, Branches) else ()
+            branches = part.ways if isinstance(part, Branches) else ()
             if name := next(filter(None, (search(branch, value) for branch in branches)), ""):
                 return name
             value = run([part], value, plan, model.tap_node)

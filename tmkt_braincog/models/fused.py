@@ -33,8 +33,8 @@ def run(parts: Parts, value: Folded, plan: Plan, tap_node: nn.Module | None = No
     while rest:
         layer = rest.popleft()
         if isinstance(layer, Branches):
-            main, shortcut = (run(b, value, plan, tap_node).x for b in (layer.main, layer.shortcut))
-            value = Folded(main + shortcut)
+            ends = [run(way, value, plan, tap_node).x for way in layer.ways]
+            value = Folded(layer.join(*ends))
         elif can_normalise(layer, value.x, plan) and rest and supports(rest[0]):
             node, pool = rest.popleft(), _pool_next(rest, value.x)
             value = _fire(node, value.x, layer, pool, plan, node is tap_node)

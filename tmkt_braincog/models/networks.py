@@ -1,4 +1,4 @@
-"""The four transfer models: three of BrainCog's networks, and the SCNN that its wheel lacks."""
+"""Transfer models: three of BrainCog's networks, and the SCNN that its wheel lacks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -146,7 +146,7 @@ Transfer_ResNet18, Transfer_SEWResNet18 = TransferResNet.create, TransferSEWResN
 @reads(resnet.BasicBlock)
 def _pre_activation(block: resnet.BasicBlock) -> Parts:
     main = [block.bn1, block.node1, block.conv1, block.bn2, block.node2, block.conv2]
-    return [Branches(main, [] if block.downsample is None else [block.downsample])]
+    return [Branches([main, [] if block.downsample is None else [block.downsample]])]
 
 
 @reads(sew_resnet.BasicBlock)
@@ -155,7 +155,7 @@ def _sum_of_spikes(block: sew_resnet.BasicBlock) -> Parts:
         raise NotFoldable(f"a BasicBlock joins its branches by {block.cnf}")
     main = [block.conv1, block.bn1, block.node1, block.conv2, block.bn2, block.node2]
     shortcut = [] if block.downsample is None else [block.downsample, block.downsample_sn]
-    return [Branches(main, shortcut)]
+    return [Branches([main, shortcut])]
 
 
 def _refuse_small(model: TransferModel) -> None:
