@@ -189,9 +189,10 @@ def _data(add: Add) -> None:
         "other images, to measure what twins give")
     add("--static-images N", positive_int, None,
         "train with N static images per class, chosen by the seed (default: all)")
-    add("--augment", ["none", "crop", "dvs-da", "nda", "nda-wide"], "none",
+    add("--augment", ["none", "crop", "dvs-da", "nda", "nda-wide", "eventmix"], "none",
         "event augmentation: crop (padding 4); dvs-da (crop, flip, 15 degrees); nda (flip, and a "
-        "roll, turn or shear, of up to 3 pixels or 15 degrees), nda-wide (5 pixels, 30 degrees)")
+        "roll, turn or shear, of up to 3 pixels or 15 degrees), nda-wide (5 pixels, 30 degrees); "
+        "eventmix (a part of the recording is that of another one of its class)")
     add("--DVS-DA", {"augment": "dvs-da"}, "none",
         "same as --augment dvs-da, as published command lines say it")
     add("--use-hsv", bool, True, "static images by the V channel of HSV; --no-use-hsv: by their "

@@ -48,7 +48,7 @@ def one_by_one(x, u, kind):
             out.append(one_of_three(flipped, up, left, int(3 * angle), *NDA[kind]))
             continue
         top, first = int(9 * up), int(9 * left)
-        if kind != "none":
+        if kind not in ("none", "eventmix"):
             sample = F.pad(sample, (4, 4, 4, 4))[..., top : top + H, first : first + W]
         if kind == "dvs-da":
             sample = sample.flip(-1) if flip < 0.5 else sample
@@ -87,7 +87,7 @@ def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
 
 
 def test_kinds():
-    assert AUGMENTATIONS == ("none", "crop", "dvs-da", "nda", "nda-wide")
+    assert AUGMENTATIONS == ("none", "crop", "dvs-da", "nda", "nda-wide", "eventmix")
     assert (PADDING, MAX_ANGLE) == (4, 15.0)
     assert NDA == {"nda": (3, 15, 15), "nda-wide": (5, 30, 30)}  # as published, by data set
 

@@ -255,7 +255,7 @@ def test_a_gpu_builds_the_same_batch_and_is_not_waited_for(augment, size):
         ({"image_labels": torch.zeros(S).long()}, r"Classes \[1, 2\]"),
         ({"labels": LABELS[:-1]}, f"{R} recordings with {R - 1} labels and {S} images with {S} l"),
         ({"image_labels": IMAGE_LABELS[:-2]}, f"{S} images with {S - 2} labels"),
-        ({"augment": "flip"}, "Unknown augment 'flip'. Known: crop, dvs-da, none"),
+        ({"augment": "flip"}, "Unknown augment 'flip'. Known: crop, dvs-da, eventmix, nda"),
         ({"pairing": "flip"}, "Unknown pairing 'flip'. Known: class, twin"),
     ],
 )

@@ -16,7 +16,7 @@ from torch import Tensor
 from .upload import upload
 
 NDA = {"nda": (3, 15.0, 15.0), "nda-wide": (5, 30.0, 30.0)}  # most of roll, rotation and shear
-AUGMENTATIONS = ("none", "crop", "dvs-da", *NDA)
+AUGMENTATIONS = ("none", "crop", "dvs-da", *NDA, "eventmix")
 PADDING = 4
 MAX_ANGLE = 15.0
 
@@ -38,7 +38,7 @@ def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
     Returns:
         Same shape and dtype; rotated and sheared to nearest neighbours: counts stay counts.
     """
-    if kind == "none":
+    if kind in ("none", "eventmix"):  # this one needs another recording
         return events
     B, T, P, H, W = events.shape
     row = torch.arange(H, dtype=torch.float32, device=events.device)[:, None]

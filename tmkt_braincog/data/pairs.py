@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UserError, unknown_name
+from . import eventmix
 from .augment import AUGMENTATIONS, augment_events
 from .encodings import Encoding, Repeat
 from .frames import resize_frames
@@ -166,8 +167,8 @@ class TSMDataset(Dataset):
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device
         # One generator per sample: T walk draws, one for the partner, four for the augmentation of
-        # the events, and as many as an encoding takes, with four for the static frames.
-        more = self.encoding.draws + 4
+        # the events, as many as an encoding takes, with four for the static frames, and EventMix's.
+        more = self.encoding.draws + 4 + (eventmix.DRAWS if self.augment == "eventmix" else 0)
         keys = [(self.seed, self.epoch, i) for i in indices]
         draws = np.stack([np.random.default_rng(key).random(T + 5 + more) for key in keys])
         items = [i % len(self) for i in indices]
@@ -176,6 +177,11 @@ class TSMDataset(Dataset):
             recordings = self.recordings[items]
         index = upload(recordings, device)
         events = self._events(index)
+        if self.augment == "eventmix" and len(self.recordings):
+            own = draws[:, -eventmix.DRAWS :]
+            of_class = [self.recordings[self.item_labels == c] for c in labels]
+            others = [each[int(u * len(each))] for each, u in zip(of_class, own[:, 0], strict=True)]
+            events = eventmix.mixed(events, self._events(upload(np.array(others), device)), own)
         images = self._partners(recordings, labels, draws[:, T])
         return Pair(
             events=augment_events(events, draws[:, T + 1 : T + 5], self.augment),
@@ -211,4 +217,5 @@ class TSMDataset(Dataset):
         static = self.encoding(v, images, draws[:, : self.encoding.draws])
         if not self.encoding.like_events:
             return static
-        return augment_events(static, draws[:, self.encoding.draws :], self.augment)
+        own = draws[:, self.encoding.draws : self.encoding.draws + 4]
+        return augment_events(static, own, self.augment)
