@@ -29,8 +29,8 @@ LOG = {"epoch": [0, 1], "val_top1": [np.nan, 77.25]}
 def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
     """Table and runs; without teachers unless ``extra`` gives them, or with all its rows."""
     loaded, words = load_table(table), ["-c", RECIPE, *SMALL, *extra]
-    if all("shots" in row.options for row in loaded.run_rows()):
-        words = without(words, {"shots"})
+    rows = loaded.run_rows()
+    words = without(words, {s for s in ("shots", "epochs") if all(s in r.options for r in rows)})
     if not every_row:
         loaded, _ = table_plan.leave_out(loaded, words, seeds[0])
     return loaded, table_plan.plan(loaded, tmp_path, words, seeds)

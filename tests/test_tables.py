@@ -60,7 +60,8 @@ def test_every_table_file_is_a_command_and_plans_its_runs(name, tmp_path):
     assert list(grid) == [row.name for row in table.run_rows()]
     for row in table.run_rows():
         for job, seed in zip(grid[row.name], (1, 2), strict=True):
-            assert job.options.seed == [seed] and job.options.epochs == 2
+            assert job.options.seed == [seed]
+            assert job.options.epochs == row.options.get("epochs", 2)
             for option, value in row.options.items():
                 got = getattr(job.options, option.replace("-", "_"))
                 assert (got[0] if isinstance(got, list) else got) == value
