@@ -179,8 +179,8 @@ class TSMDataset(Dataset):
         events = self._events(index)
         if self.augment == "eventmix" and len(self.recordings):
             own = draws[:, -eventmix.DRAWS :]
-            of_class = [self.recordings[self.item_labels == c] for c in labels]
-            others = [each[int(u * len(each))] for each, u in zip(of_class, own[:, 0], strict=True)]
+            of = {c: self.recordings[self.item_labels == c] for c in np.unique(labels)}
+            others = [of[c][int(u * len(of[c]))] for c, u in zip(labels, own[:, 0], strict=True)]
             events = eventmix.mixed(events, self._events(upload(np.array(others), device)), own)
         images = self._partners(recordings, labels, draws[:, T])
         return Pair(

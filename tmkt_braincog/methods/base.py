@@ -69,6 +69,8 @@ class Method(nn.Module):
         out, *more = self.run(model, batch, progress)
         losses = self.losses(out, *more, batch.label)
         parts: Any = self.parts
+        if not parts:
+            return losses
         loss = math.prod(part.leaves(progress) for part in parts) * losses["loss"]
         for part in parts:
             added = part(out, batch, progress)
