@@ -150,12 +150,14 @@ def test_sta_and_its_gradient_in_which_the_target_takes_no_part(student):
     slow, targets = slow_sta_targets(student), sta_targets(student)
     expected = torch.tensor(slow, dtype=torch.float64)
     torch.testing.assert_close(targets, expected, rtol=1e-11, atol=1e-11)
-    rows = [kl(slow[t][b], student[t, b].tolist(), TAU) for t in range(T) for b in range(B)]
+    rows = [
+        TAU**2 * kl(slow[t][b], student[t, b].tolist(), TAU) for t in range(T) for b in range(B)
+    ]
     loss = sta_loss(student, TAU)
     assert loss.item() == pytest.approx(math.fsum(rows) / len(rows), **EXACT)
     assert not targets.requires_grad
     (gradient,) = torch.autograd.grad(loss, student)
-    soft = ((student / TAU).softmax(-1) - (targets / TAU).softmax(-1)) / (TAU * T * B)
+    soft = ((student / TAU).softmax(-1) - (targets / TAU).softmax(-1)) * TAU / (T * B)
     torch.testing.assert_close(gradient, soft.detach(), rtol=1e-10, atol=1e-13)
 
 

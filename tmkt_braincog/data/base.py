@@ -98,6 +98,7 @@ class TransferData:
         published: the draw of the reference where it differs from these.
         remarks: sentences about the data that every result made from them must carry.
         emulated: True where the events come from a sensor model and not from a camera.
+        resized: reads the images anew, ``[S, size, size]`` uint8; None where they have one size.
     """
 
     source: str
@@ -117,6 +118,7 @@ class TransferData:
     published: PublishedDraw | None = None
     remarks: list[str] = field(default_factory=list)
     emulated: bool = False
+    resized: Callable[[int], np.ndarray] | None = None
 
     def pools(self, images: np.ndarray) -> list[np.ndarray]:
         """These images (indices) by class."""

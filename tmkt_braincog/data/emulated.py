@@ -92,6 +92,7 @@ def emulated_set(
         file_ids=every if file_ids is None else file_ids,
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels.copy()),
+        resized=images.resized,
         twins=every.copy(),
         train=train,
         test=test,

@@ -84,13 +84,13 @@ def sta_targets(logits: Tensor) -> Tensor:
 
 
 def sta_loss(logits: Tensor, temperature: float) -> Tensor:
-    """STA of SeAl-KD: ``KL(softmax(target_i / tau) || softmax(z_i / tau))``.
+    """STA of SeAl-KD: :func:`kd_loss` of every step of ``[T, B, N]`` to :func:`sta_targets`.
 
-    ``[T, B, N]`` to :func:`sta_targets`, mean over time-steps and batch; without the factor tau^2,
-    as published. 0 for T = 1."""
+    Mean over time-steps and batch, 0 for T = 1. The factor tau^2 is that of SeAl's code; its paper
+    writes none."""
     if len(logits) == 1:
         return 0 * _wide(logits).sum()
-    return _divergence(sta_targets(logits), logits, temperature)
+    return kd_loss(sta_targets(logits), logits, temperature)
 
 
 def etc_loss(logits: Tensor, temperature: float) -> Tensor:

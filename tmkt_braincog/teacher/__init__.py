@@ -6,6 +6,7 @@ from .network import load_teacher as load_teacher
 from .network import save_teacher as save_teacher
 from .network import teacher_input as teacher_input
 from .network import teacher_path as teacher_path
+from .network import views as views
 from .outputs import give_teachers as give_teachers
 from .outputs import load_teachers as load_teachers
 from .outputs import teacher_outputs as teacher_outputs

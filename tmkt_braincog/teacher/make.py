@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..data import Split, TransferData, make_split
 from ..errors import UserError
 from . import network
-from .network import WHAT, Teacher, build_teacher, teacher_input
+from .network import WHAT, Teacher, build_teacher, teacher_input, views
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 BATCH = 64  # of the evaluation
@@ -75,6 +75,7 @@ class _Pupil:
 
     def __init__(self, own: Namespace, data: TransferData, device: torch.device, size: int):
         self.own, self.data, self.device, self.size = own, data, device, size
+        self.seen = views(data, own.on, size)
 
     def learn(self, about: dict[str, Any], rest: np.ndarray, seed: int) -> Teacher:
         own, which = self.own, about["trained"].numpy()
@@ -87,8 +88,9 @@ class _Pupil:
     def _see(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
         """What it sees of these images or recordings, and their labels."""
         labels = self.data.image_labels if self.own.on == "static" else self.data.labels
-        x = teacher_input(self.data, self.own.on, which, self.size)
-        return x.to(self.device), labels.cpu()[which].to(self.device)
+        x = teacher_input(self.seen, which, self.size)
+        x = x.to(self.device, memory_format=torch.channels_last)
+        return x, labels.cpu()[which].to(self.device)
 
     def _fit(self, which: np.ndarray, seed: int) -> None:
         """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""

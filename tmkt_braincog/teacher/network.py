@@ -35,7 +35,7 @@ def build_teacher(
     Args:
         name: as timm has it, with a tag such as ``resnet50.a1_in1k`` or without.
         pretrained: load its published weights, with a new last layer; downloaded once.
-        weights: load them from this file instead.
+        weights: load them from this file instead, see :func:`_weights_in`.
 
     Raises:
         UserError: no model of timm, or weights that cannot be had or do not fit.
@@ -43,10 +43,10 @@ def build_teacher(
     cfg = weights_of(name)
     if weights and not weights.is_file():
         raise UserError(f"--teacher-weights {weights}: there is no such file.")
-    if weights:
-        cfg = replace(cfg, file=str(weights))
-    start: dict[str, Any] = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
     try:
+        if weights:
+            cfg = replace(cfg, state_dict=_weights_in(weights, name))
+        start: dict[str, Any] = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
         net = timm_models.create_model(name, num_classes=num_classes, **start)
     except Exception as error:  # timm, huggingface_hub and torch raise many types
         reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
@@ -57,6 +57,22 @@ def build_teacher(
         )
         raise UserError(f"--teacher {name} cannot be built{what}: {reason}. {hint}") from error
     return nn.Sequential(Normalize(cfg.mean, cfg.std), net)
+
+
+def _weights_in(file: Path, name: str) -> dict[str, Tensor]:
+    """The tensors in a checkpoint of this model, by timm's names.
+
+    Other implementations have other names: where all shapes, and the last words of all names, are
+    timm's in the same order, they are taken in that order."""
+    found = timm_models.load_state_dict(str(file))
+    own = timm_models.create_model(name).state_dict()
+
+    def kinds(state: dict[str, Tensor]) -> list:
+        return [(key.rpartition(".")[2], value.shape) for key, value in state.items()]
+
+    if found.keys() != own.keys() and kinds(found) == kinds(own):
+        return dict(zip(own, found.values(), strict=True))
+    return found
 
 
 def penultimate(network: Any, x: Tensor) -> Tensor:
@@ -87,11 +103,20 @@ def _is_timms(arch: str) -> bool:
     return timm_models.model_entrypoint(arch).__module__.startswith("timm.")
 
 
-def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> Tensor:
-    """Static images, or recordings in which time is averaged away, as a teacher takes them.
+def views(data: TransferData, on: str, size: int) -> Tensor:
+    """All that a teacher looks at: static images ``[S, h, w]`` or frames ``[R, T, 2, H, W]``.
 
-    ``static``: the V channel three times. ``events``: the mean of the frames over time, in the
-    channels OFF, ON and their sum, divided by the largest value of the recording.
+    Photographs are read at the teacher's own ``size``, others are as the run has them."""
+    if on == "events":
+        return data.frames
+    return data.images if data.resized is None else torch.from_numpy(data.resized(size))
+
+
+def teacher_input(seen: Tensor, which: np.ndarray, size: int) -> Tensor:
+    """Of these views, images or recordings in which time is averaged away, as a teacher takes them.
+
+    Images: the V channel three times. Recordings: the mean of the frames over time, in the channels
+    OFF, ON and their sum, divided by the largest value of the recording.
 
     Args:
         which: ``[n]`` indices of images or recordings.
@@ -100,11 +125,11 @@ def teacher_input(data: TransferData, on: str, which: np.ndarray, size: int) -> 
     Returns:
         ``[n, 3, size, size]`` float32 in [0, 1].
     """
-    if on == "static":
-        v = data.images[torch.from_numpy(which).to(data.images.device)]
-        x = (v.float() if v.is_floating_point() else v.float() / 255).unsqueeze(1)
+    x = seen[torch.from_numpy(which).to(seen.device)]
+    if x.ndim == 3:
+        x = (x.float() if x.is_floating_point() else x.float() / 255).unsqueeze(1)
     else:
-        x = data.frames[torch.from_numpy(which).to(data.frames.device)].float().mean(dim=1)
+        x = x.float().mean(dim=1)
         x = torch.cat([x, x.sum(dim=1, keepdim=True)], dim=1)
         x = x / x.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True).clamp(0, 1)

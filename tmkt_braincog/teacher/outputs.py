@@ -17,9 +17,17 @@ from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, Part, teachers_of
-from .network import Teacher, load_teacher, penultimate, teacher_input, teacher_path, trainable
+from .network import (
+    Teacher,
+    load_teacher,
+    penultimate,
+    teacher_input,
+    teacher_path,
+    trainable,
+    views,
+)
 
-OUTPUTS_VERSION = 1  # raise it when a teacher sees something else of the same data
+OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
 BATCH = 64
 
 
@@ -104,7 +112,7 @@ def teacher_outputs(
         gives: ``logits`` ``[n, N]``; or ``features`` ``[n, D]``, standardised over ``which``, so
             that the scale of what is learned from them does not depend on the teacher.
     """
-    of = data.images if teacher.on == "static" else data.frames
+    of = views(data, teacher.on, teacher.size)
     chunks = np.split(which, range(BATCH, len(which), BATCH))
     inputs = hashlib.sha256(which.tobytes())
     for chunk in chunks:
@@ -115,7 +123,7 @@ def teacher_outputs(
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
         bar = tqdm(chunks, desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
-        seen = (teacher_input(data, teacher.on, c, teacher.size).to(device) for c in bar)
+        seen = (teacher_input(of, c, teacher.size).to(device) for c in bar)
         out.add(**{gives: np.concatenate([forward(x).float().cpu().numpy() for x in seen])})
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
