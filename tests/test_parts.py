@@ -1,5 +1,7 @@
 """Parts that join methods: their names, their sums, and what they refuse."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -54,7 +56,7 @@ def built(name, line=""):
         part.teacher = TEACHER
         if part.teacher_gives == "features":
             assert not list(part.parameters())
-            part.set_teacher_width(N)
+            part.meet(SimpleNamespace(width=lambda: N))
             part.double()
     return method
 

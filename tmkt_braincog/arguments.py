@@ -252,11 +252,14 @@ def _tmkt(add: Add) -> None:
 
 def _distillation(add: Add) -> None:
     add("--teacher-checkpoint FILE", str, None, "of `tmkt teacher train`: one trained on static "
-        "images for ckd, one on events for seal; {seed} in a name stands for the run's seed",
-        nargs="+")
+        "images for ckd, one on events for seal; of `tmkt teacher embed` for vl2spike; {seed} in a "
+        "name stands for the run's seed", nargs="+")
     add("--ckd-k K", non_negative, 100.0, "how suddenly ckd ends, per epoch")
     add("--ckd-on", ["logits", "features"], "logits", "what ckd distils: the teacher's logits, or "
         "its pooled features by a learned linear map (FitNets)")
+    terms = ["image", "membrane", "rate", "prototype", "word"]
+    add("--vl2spike-terms", terms, terms, "terms of vl2spike that are used (default: all)",
+        nargs="+")
     add("--ckd-threshold EPOCH", epoch_or_share, None, "e_th, the epoch in which ckd ends, or a "
         "share of the epochs such as 25%% (default: half of them)")
 
@@ -285,7 +288,7 @@ GROUPS: dict[str, Callable[[Add], None]] = {
     "losses shared by the methods": _losses,
     "baseline (He et al.)": _baseline,
     "TMKT: mixing, heads, alignment": _tmkt,
-    "distillation from a teacher (CKD, SeAl-KD)": _distillation,
+    "distillation from a teacher (CKD, SeAl-KD, VL2Spike)": _distillation,
     "optimisation (timm)": _optimiser,
 }
 # Groups of options that concern every method, by the first word of their titles.

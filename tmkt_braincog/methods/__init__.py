@@ -18,3 +18,4 @@ from .names import teachers_of as teachers_of
 from .seal import SeAl as SeAl
 from .tks import TKS as TKS
 from .tmkt import TMKT as TMKT
+from .vl2spike import VL2Spike as VL2Spike

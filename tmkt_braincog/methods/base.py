@@ -85,9 +85,11 @@ class Method(nn.Module):
 class Part(nn.Module):
     """Losses of the streams' outputs that can join any method: ``--method tmkt+seal``."""
 
-    # What its teacher was trained on: ``static`` images or recordings (``events``), if it has one.
+    # What its teacher was trained on, if it has one: ``static`` images, recordings (``events``), or
+    # images and words (``vlm``).
     teacher_on: str | None = None
-    teacher_gives = "logits"  # ``[n, N]``, or standardised ``features`` ``[n, D]``
+    # ``logits`` ``[n, N]``, standardised ``features`` ``[n, D]``, or ``embeddings`` ``[n, E]``.
+    teacher_gives = "logits"
     teacher: Tensor  # these outputs, one for each image or recording, set before the training
     needs_static = False  # whether it reads the static stream
     on_mean = False  # whether the system of its name has cross-entropy of the mean logits, not TET
@@ -98,8 +100,8 @@ class Part(nn.Module):
     def from_options(cls, options: Namespace, features: int) -> "Part":
         """As of a :class:`Method`; a UserError for options that the part is not defined for."""
 
-    def set_teacher_width(self, width: int) -> None:
-        """Called before training: make the parameters that depend on the teacher's width D."""
+    def meet(self, teacher) -> None:
+        """Called before training, where it gives no logits: make what depends on the teacher."""
 
     def leaves(self, progress: Progress) -> float:
         """The factor of the method's own loss."""

@@ -48,8 +48,8 @@ class CKD(Part):
         threshold = _epoch(options.ckd_threshold, options.epochs)
         return cls(features, threshold, options.ckd_k, on=options.ckd_on)
 
-    def set_teacher_width(self, width: int) -> None:
-        self.map = WideLinear(self.features, width)
+    def meet(self, teacher) -> None:
+        self.map = WideLinear(self.features, teacher.width())
 
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
         teacher = self.teacher[batch.image]

@@ -11,7 +11,7 @@ from .base import METHODS, PARTS, Method
 
 # Published systems and what they are made of.
 SYSTEMS = {
-    "ckd": ("baseline", "ckd"),
+    **{name: ("baseline", name) for name in ("ckd", "vl2spike")},
     **{name: ("event-only", name) for name in ("seal", "etc", "tks")},
 }
 
@@ -116,6 +116,6 @@ def _of_methods() -> set[str]:
 
 
 def teachers_of(names: Iterable[str]) -> set[str]:
-    """What the teachers of these methods were trained on: ``static``, ``events``, both or none."""
+    """What the teachers of these methods were trained on: ``static``, ``events``, ``vlm``."""
     parts = {part for name in names for part in split_name(name)[1]}
     return {on for part in parts if (on := PARTS[part].teacher_on)}

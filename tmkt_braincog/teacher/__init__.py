@@ -1,11 +1,12 @@
-"""ANN teachers: ``tmkt teacher train`` makes them, the parts of methods learn from them."""
+"""Teachers: ``tmkt teacher`` makes them, the parts of methods learn from them."""
 
-from .network import Teacher as Teacher
+from .files import load_teacher as load_teacher
+from .files import save_teacher as save_teacher
+from .files import teacher_path as teacher_path
+from .kinds import Embeddings as Embeddings
+from .kinds import Teacher as Teacher
 from .network import build_teacher as build_teacher
-from .network import load_teacher as load_teacher
-from .network import save_teacher as save_teacher
 from .network import teacher_input as teacher_input
-from .network import teacher_path as teacher_path
 from .network import views as views
 from .outputs import give_teachers as give_teachers
 from .outputs import load_teachers as load_teachers

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from ..data import Split, TransferData, make_split
 from ..errors import UserError
-from . import network
-from .network import WHAT, Teacher, build_teacher, teacher_input, views
+from .files import load_teacher, save_teacher, teacher_path
+from .kinds import WHAT, Teacher, fingerprint, seen, trainable
+from .network import build_teacher, teacher_input, views, weights_of
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 BATCH = 64  # of the evaluation
@@ -29,22 +30,24 @@ def make_teachers(
     One that is there is kept, another one refused by a UserError."""
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = network.teacher_path(own.teacher_checkpoint, seed)
+        path = teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
         about = _about(own, options, data, split, seed)
         rest = np.concatenate([split.val, split.test])
         if own.on == "static":
             rest = np.setdiff1d(np.arange(len(data.image_labels)), split.static)
         if is_there := path.exists():
-            teacher = network.load_teacher(path)
-            if any(not np.array_equal(getattr(teacher, k), v) for k, v in about.items()):
+            teacher = load_teacher(path)
+            if not isinstance(teacher, Teacher) or any(
+                not np.array_equal(getattr(teacher, k), v) for k, v in about.items()
+            ):
                 raise UserError(
                     f"{path} holds another teacher (other options or training data). Choose "
                     "another --teacher-checkpoint, or move it away."
                 )
         else:
             teacher = _Pupil(own, data, device, about["size"]).learn(about, rest, seed)
-            network.save_teacher(path, teacher)
+            save_teacher(path, teacher)
         print(
             f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
             f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
@@ -61,11 +64,11 @@ def _about(
     return {
         "model": own.teacher,
         "on": own.on,
-        "size": own.teacher_size or network.weights_of(own.teacher).input_size[-1],
+        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
         "classes": list(data.classes),
-        "seen": network.seen(options, own.on),
-        "fingerprint": network.fingerprint(data, own.on),
-        "trained": torch.from_numpy(network.trainable(split, own.on).copy()),
+        "seen": seen(options, own.on),
+        "fingerprint": fingerprint(data, own.on),
+        "trained": torch.from_numpy(trainable(split, own.on).copy()),
         "recipe": recipe,
     }
 

@@ -1,9 +1,7 @@
-"""A teacher: an image model of timm, never a spiking one, what it sees and must not know."""
+"""The network of a teacher, an image model of timm and never a spiking one, and what it sees."""
 
 import difflib
-import hashlib
-from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,8 @@ from timm import models as timm_models
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
 
-from ..data import Split, TransferData
+from ..data import TransferData
 from ..errors import UserError
-from ..files import replacing
-
-FORMAT = "teacher-1"
-# The options that decide what a teacher sees of the data, and what messages call that.
-SEEN = {
-    "static": ("target_dataset", "event_size", "use_hsv"),
-    "events": ("target_dataset", "event_size", "step", "frame_mode"),
-}
-WHAT = {"static": "static images", "events": "recordings"}
 
 
 def build_teacher(
@@ -134,117 +123,3 @@ def teacher_input(seen: Tensor, which: np.ndarray, size: int) -> Tensor:
         x = x / x.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
     return x.expand(-1, 3, -1, -1)
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A trained teacher."""
-
-    model: str  # timm's name
-    on: str  # ``static`` or ``events``
-    size: int  # side in pixels of its input
-    classes: list[str]  # names, in the order of its outputs
-    seen: dict[str, Any]  # options that decide what it sees, by name
-    fingerprint: str  # of all images, or of the names of all recordings
-    trained: Tensor  # sorted int64 indices of the images or recordings that it was trained on
-    accuracy: float  # top-1 (%) on the others, NaN where there are none
-    recipe: dict[str, Any]  # how it was trained
-    weights: dict[str, Tensor]  # its state
-
-    def network(self) -> nn.Sequential:
-        """The network with its weights, in evaluation mode."""
-        with torch.random.fork_rng([]):  # weights that are not used draw no numbers from a run
-            net = build_teacher(self.model, len(self.classes))
-        net.load_state_dict(self.weights)
-        return net.eval()
-
-    @torch.no_grad()
-    def width(self) -> int:
-        """D of its penultimate features."""
-        return penultimate(self.network(), torch.zeros(1, 3, self.size, self.size)).shape[1]
-
-    def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
-        """A UserError for a teacher of other data, or that knows what a run must not train on."""
-        here = seen(options, self.on)
-        other = [
-            f"{n}: there {self.seen[n]!r}, here {v!r}" for n, v in here.items() if self.seen[n] != v
-        ]
-        leaked = np.setdiff1d(self.trained.numpy(), trainable(split, self.on))
-        if self.classes != list(data.classes):
-            why = f"has other classes: {_few(self.classes)}; here {_few(data.classes)}"
-        elif other:
-            why = f"saw other data ({'; '.join(other)})"
-        elif self.fingerprint != fingerprint(data, self.on):
-            why = f"was trained on other files of {options.target_dataset}"
-        elif len(leaked):
-            why = (
-                f"was trained on {len(leaked)} {WHAT[self.on]} (of {len(self.trained)}) that this "
-                "run may not train on, such as static twins of held-out recordings: they would "
-                "leak; {seed} in --teacher-checkpoint names one per seed"
-            )
-        else:
-            return
-        raise UserError(
-            f"The teacher {path} {why}. Train one for this run: tmkt teacher train --on "
-            f"{self.on}, with its options."
-        )
-
-
-def _few(names) -> str:
-    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-
-
-def trainable(split: Split, on: str) -> np.ndarray:
-    """The images or recordings that a run of this split, and so its teacher, may train on."""
-    return split.static if on == "static" else split.train
-
-
-def seen(options: Namespace, on: str) -> dict[str, Any]:
-    """The options that decide what a teacher sees."""
-    return {name: getattr(options, name) for name in SEEN[on]}
-
-
-def fingerprint(data: TransferData, on: str) -> str:
-    """SHA-256 of all images, or of the names of all recordings, with the labels."""
-    if on == "static":
-        content, labels = data.images.cpu().numpy().tobytes(), data.image_labels
-    else:
-        content, labels = "\n".join(data.names).encode(), data.labels
-    return hashlib.sha256(content + labels.cpu().numpy().tobytes()).hexdigest()
-
-
-def teacher_path(text: str, seed: int) -> Path:
-    """The file that ``text`` names for a run of this seed: ``{seed}`` stands for it."""
-    return Path(text.replace("{seed}", str(seed)))
-
-
-def save_teacher(path: Path, teacher: Teacher) -> None:
-    """Write atomically."""
-    try:
-        with replacing(path) as temporary:
-            torch.save({"format": FORMAT, **vars(teacher)}, temporary)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"Cannot write the teacher {path}: {error}.") from error
-
-
-def load_teacher(path: Path) -> Teacher:
-    """Read a teacher, with ``weights_only``; its weights stay on the disk until they are used.
-
-    Raises:
-        UserError: missing, damaged, or no teacher.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"There is no teacher checkpoint {path}. Train one: tmkt teacher train "
-            f"--teacher-checkpoint {path}, with the options of this run."
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if state.pop("format") != FORMAT:
-            raise KeyError(FORMAT)
-    except Exception as error:  # torch raises many types for a damaged file
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}): it is damaged or not a teacher "
-            "checkpoint, as `tmkt teacher train` writes it."
-        ) from error
-    return Teacher(**state)

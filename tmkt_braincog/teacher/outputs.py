@@ -17,15 +17,9 @@ from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, Part, teachers_of
-from .network import (
-    Teacher,
-    load_teacher,
-    penultimate,
-    teacher_input,
-    teacher_path,
-    trainable,
-    views,
-)
+from .files import load_teacher, teacher_path
+from .kinds import Embeddings, Teacher, trainable
+from .network import penultimate, teacher_input, views
 
 OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
 BATCH = 64
@@ -33,14 +27,14 @@ BATCH = 64
 
 def load_teachers(
     options: Namespace, methods: Sequence[str], seed: int
-) -> dict[str, tuple[Path, Teacher]]:
+) -> dict[str, tuple[Path, Teacher | Embeddings]]:
     """The teachers that these methods need in a run of this seed, by what they were trained on.
 
     Raises:
         UserError: one is lacking, two are of one kind, a file is missing or no teacher.
     """
     needed = teachers_of(methods)
-    found: dict[str, tuple[Path, Teacher]] = {}
+    found: dict[str, tuple[Path, Teacher | Embeddings]] = {}
     for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
         teacher = load_teacher(path)
         if teacher.on in found:
@@ -49,10 +43,11 @@ def load_teachers(
         found[teacher.on] = path, teacher
     for on in sorted(needed - found.keys()):
         have = "; ".join(f"{path} was trained on {other}" for other, (path, _) in found.items())
+        command = "embed" if on == "vlm" else f"train --on {on}"
         raise UserError(
             f"--method {' '.join(methods)} needs a teacher trained on {on}"
-            f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher train "
-            f"--on {on}` makes one, with the options of this run."
+            f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher "
+            f"{command}` makes one, with the options of this run."
         )
     return {on: found[on] for on in needed}
 
@@ -63,12 +58,12 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
         teacher.check(path, options, data, split)
 
 
-def set_teacher_widths(method: Method, options: Namespace) -> None:
-    """Give the parts that learn from features their teachers' widths: all parameters then exist."""
+def meet_teachers(method: Method, options: Namespace) -> None:
+    """Show their teachers to the parts that learn more than logits: all parameters then exist."""
     for part in _parts(method):
-        if part.teacher_on and part.teacher_gives == "features":
+        if part.teacher_on and part.teacher_gives != "logits":
             teachers = load_teachers(options, options.method, options.seed[0])
-            part.set_teacher_width(teachers[part.teacher_on][1].width())
+            part.meet(teachers[part.teacher_on][1])
 
 
 def _parts(method: Method) -> list[Part]:
@@ -97,7 +92,7 @@ def give_teachers(
 
 @torch.no_grad()
 def teacher_outputs(
-    teacher: Teacher,
+    teacher: Teacher | Embeddings,
     checksum: str,
     data: TransferData,
     which: np.ndarray,
@@ -110,8 +105,11 @@ def teacher_outputs(
         checksum: of the teacher's file.
         which: int64 indices of those that can be drawn.
         gives: ``logits`` ``[n, N]``; or ``features`` ``[n, D]``, standardised over ``which``, so
-            that the scale of what is learned from them does not depend on the teacher.
+            that the scale of what is learned from them does not depend on the teacher. Embeddings
+            are given as they are, ``[n, E]``.
     """
+    if isinstance(teacher, Embeddings):
+        return _table(teacher.images[which], which, len(teacher.images))
     of = views(data, teacher.on, teacher.size)
     chunks = np.split(which, range(BATCH, len(which), BATCH))
     inputs = hashlib.sha256(which.tobytes())
@@ -127,6 +125,11 @@ def teacher_outputs(
         out.add(**{gives: np.concatenate([forward(x).float().cpu().numpy() for x in seen])})
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
-    table = torch.full((len(of), rows.shape[1]), float("nan"))
-    table[torch.from_numpy(which)] = standardise(rows) if gives == "features" else rows
+    return _table(standardise(rows) if gives == "features" else rows, which, len(of))
+
+
+def _table(rows: Tensor, which: np.ndarray, n: int) -> Tensor:
+    """``[n, ...]`` with these rows, NaN elsewhere."""
+    table = torch.full((n, rows.shape[1]), float("nan"))
+    table[torch.from_numpy(which)] = rows
     return table

@@ -1,0 +1,121 @@
+"""The part ``vl2spike``: our reading of the abstract of VL2Spike (arXiv 2606.15898).
+
+No equation, weight or code of it is public. What is called VL2Spike here is what its abstract
+suggests to us, with weights of our own."""
+
+from argparse import Namespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import distributed
+from ..losses import contrastive_loss, membrane_consistency, rate_consistency, word_targets
+from ..models.exact import WideLinear
+from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, total
+
+WIDTH = 128  # P, of the space that the network and the vision-language model share
+MOMENTUM = 0.9  # of the prototypes
+WARM = 0.25  # share of the epochs in which the temporal terms' weight rises from 0
+TERMS = ("image", "membrane", "rate", "prototype", "word")
+
+
+@PARTS.register("vl2spike")
+class VL2Spike(Part):
+    """Images, class names and time-steps teach the network (SVS and SPL, as we read them).
+
+    SVS: ``image`` draws W_s of the static stream's mean F_t to W_v of its own image's embedding,
+    against the batch's other images; ``membrane`` and ``rate`` are the event stream's consistency
+    over time, with a weight that rises from 0. SPL: ``prototype`` draws each class's running mean
+    of W_s of the event stream's mean F_t to W_v of the class name's embedding, against the other
+    names; ``word`` is the cross-entropy of the mean event logits with the names' likeness to the
+    right one. W_s, W_v and the prototypes are not used at test time.
+
+    Args:
+        features: F.
+        terms: those of :data:`TERMS` that are used.
+        weight: of every term.
+        temperature: tau of ``image`` and ``prototype``.
+        word_temperature: tau of the names' likeness.
+    """
+
+    teacher_on = "vlm"
+    teacher_gives = "embeddings"
+    needs_static = True
+    takes = ("vl2spike_terms",)
+    of_words: WideLinear  # W_v
+    text: Tensor  # ``[N, E]``
+    prototypes: Tensor  # ``[N, P]``
+    seen: Tensor  # ``[N]`` bool, whether a class has a prototype
+
+    def __init__(
+        self,
+        features: int,
+        terms: tuple[str, ...] = TERMS,
+        weight: float = 0.1,
+        temperature: float = 0.07,
+        word_temperature: float = 0.1,
+    ):
+        super().__init__()
+        self.terms, self.weight = terms, weight
+        self.temperature, self.word_temperature = temperature, word_temperature
+        self.of_spikes = WideLinear(features, WIDTH, bias=False)
+
+    @classmethod
+    def from_options(cls, options: Namespace, features: int) -> "VL2Spike":
+        several_steps(options, "vl2spike")
+        return cls(features, tuple(options.vl2spike_terms))
+
+    def meet(self, teacher) -> None:
+        n_classes, width = teacher.text.shape
+        self.of_words = WideLinear(width, WIDTH, bias=False)
+        self.register_buffer("text", teacher.text.clone(), persistent=False)
+        self.register_buffer("prototypes", torch.zeros(n_classes, WIDTH))
+        self.register_buffer("seen", torch.zeros(n_classes, dtype=torch.bool))
+
+    def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
+        found = {name: getattr(self, f"_{name}")(out, batch) for name in self.terms}
+        warm = min(1.0, progress.epoch / (WARM * progress.epochs))
+        weights = {name: self.weight for name in found}
+        weights |= {name: warm * self.weight for name in ("membrane", "rate")}
+        names = {name: f"vl_{name}" for name in TERMS}
+        terms = {names[name]: term for name, term in found.items()}
+        return total(terms, **{names[name]: weight for name, weight in weights.items()})
+
+    def _image(self, out: TransferOutput, batch: Pair) -> Tensor:
+        same = (batch.image.unsqueeze(1) == batch.image).to(self.text.dtype)
+        images = self.of_words(self.teacher[batch.image])
+        spikes = self.of_spikes(out.static.spikes.mean(dim=0))
+        target = same / same.sum(dim=1, keepdim=True)
+        return contrastive_loss(spikes, images, target, self.temperature).mean()
+
+    def _membrane(self, out: TransferOutput, batch: Pair) -> Tensor:
+        return membrane_consistency(out.event.tap)
+
+    def _rate(self, out: TransferOutput, batch: Pair) -> Tensor:
+        return rate_consistency(out.event.spikes)
+
+    def _prototype(self, out: TransferOutput, batch: Pair) -> Tensor:
+        spikes = F.normalize(self.of_spikes(out.event.spikes.mean(dim=0)), dim=-1)
+        of_class = F.one_hot(batch.label, len(self.text)).to(spikes.dtype)  # [B, N]
+        sums, counts = of_class.mT @ spikes, of_class.sum(dim=0)
+        here = counts > 0
+        current = self._run_on(sums / counts.clamp(min=1).unsqueeze(1))
+        if self.training:
+            with torch.no_grad():
+                sums, counts = distributed.mean(sums), distributed.mean(counts).unsqueeze(1)
+                moved = self._run_on(sums / counts.clamp(min=1e-6))
+                self.prototypes.copy_(torch.where(counts > 0, moved, self.prototypes))
+                self.seen |= counts.squeeze(1) > 0
+        names, right = self.of_words(self.text), torch.eye(len(self.text)).to(self.text)
+        losses = contrastive_loss(current, names, right, self.temperature)
+        return (losses * here).sum() / here.sum()
+
+    def _run_on(self, means: Tensor) -> Tensor:
+        """The running means with these of a batch, which a class's first ones start."""
+        kept = MOMENTUM * self.seen.to(means.dtype).unsqueeze(1)
+        return kept * self.prototypes + (1 - kept) * means
+
+    def _word(self, out: TransferOutput, batch: Pair) -> Tensor:
+        target = word_targets(self.text, self.word_temperature)[batch.label]
+        return F.cross_entropy(out.event.logits.mean(dim=0), target)
