@@ -14,7 +14,8 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
 def outputs(out):
     """The fields of both streams by name."""
     streams = {"event": out.event} | ({"static": out.static} if out.static is not None else {})
-    return {f"{s} {f}": value for s, o in streams.items() for f, value in vars(o).items()}
+    found = {f"{s} {f}": value for s, o in streams.items() for f, value in vars(o).items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def leave(model, batch, loss, steps=2):

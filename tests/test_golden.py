@@ -53,7 +53,8 @@ def run(request):
     with torch.no_grad():
         eval_logits = model(events).event.logits.mean(0).cpu()
     model, method, y = model.cpu(), method.cpu(), y.cpu()
-    out = (StreamOutput(*map(Tensor.cpu, vars(s).values())) for s in (out.event, out.static))
+    streams = ((s.logits, s.tap, s.spikes) for s in (out.event, out.static))
+    out = (StreamOutput(*map(Tensor.cpu, values)) for values in streams)
     out, losses = TransferOutput(*out), {name: value.cpu() for name, value in losses.items()}
 
     def check(actual, name):

@@ -5,6 +5,8 @@ import os
 import traceback
 import warnings
 from argparse import Namespace
+from functools import partial
+from typing import Any
 
 import torch
 from timm.models import create_model, is_model, list_models
@@ -14,6 +16,7 @@ from torch import nn
 
 from .. import distributed
 from ..errors import UserError, unknown_name
+from ..methods import METHODS, split_name
 from ..models import TransferModel
 from ..models.batchnorm import synchronise
 from ..models.check import difference
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # As published, in every recipe: start of the warm-up and end of the cosine (the batch scales
 # neither), and factor of a step.
-WARMUP_LR, MIN_LR, DECAY_RATE = 1e-6, 1e-5, 0.1
+WARMUP_LR, MIN_LR = 1e-6, 1e-5
 MOMENTUM = 0.9  # of the optimisers that have one
 SCHEDULES = ("cosine", "step", "multistep", "tanh", "poly", "none")
 # The options that a model is built with.
@@ -72,7 +75,7 @@ def _own_gpu(name: str) -> tuple[torch.device, str]:
 def build_model(
     options: Namespace, num_classes: int, device: torch.device = torch.device("cpu")
 ) -> TransferModel:
-    """The model named by ``--model``, from timm's registry, on ``device``.
+    """The model named by ``--model``, from timm's registry, on ``device``, as the method wants it.
 
     Raises:
         UserError: unknown name, no transfer model, or a neuron that does not fit the model.
@@ -85,9 +88,8 @@ def build_model(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = create_model(options.model, num_classes=num_classes, **given)
-            if not isinstance(model, TransferModel):
-                raise unknown_name("transfer model", options.model, list_models("*ransfer_*"))
+            build = partial(_created, options.model, num_classes=num_classes, **given)
+            model = METHODS[split_name(options.method[0])[0]].network(build)
             if options.sync_bn:
                 synchronise(model)
             model.executor = "step"
@@ -105,6 +107,13 @@ def build_model(
             f"({last.filename}, line {last.lineno}). BrainCog's neurons do not all fit all models: "
             "LIFNode, IFNode and PLIFNode do. TMKT_DEBUG=1 shows the traceback."
         ) from error
+    return model
+
+
+def _created(name: str, **given: Any) -> TransferModel:
+    model = create_model(name, **given)
+    if not isinstance(model, TransferModel):
+        raise unknown_name("transfer model", name, list_models("*ransfer_*"))
     return model
 
 
@@ -163,7 +172,7 @@ def build_scheduler(options: Namespace, optimizer: torch.optim.Optimizer):
         sched=options.sched,
         num_epochs=options.epochs,
         decay_epochs=options.decay_epochs,
-        decay_rate=DECAY_RATE,
+        decay_rate=options.decay_rate,
         min_lr=MIN_LR,
         warmup_lr=WARMUP_LR,
         warmup_epochs=options.warmup_epochs,

@@ -167,7 +167,10 @@ def find_target(model: TransferModel) -> tuple[nn.Module, float]:
 
     handles = [module.register_forward_hook(note) for module in model.modules()]
     model.reset()
-    model.features(next(model.parameters()).new_zeros(1, 2, model.event_size, model.event_size))
+    x = next(model.parameters()).new_zeros(1, 2, model.event_size, model.event_size)
+    for block in model.stem_of("event"):
+        x = block(x)
+    model.features(x)
     model.reset()
     for handle in handles:
         handle.remove()

@@ -15,6 +15,7 @@ from .names import build_method as build_method
 from .names import canonical as canonical
 from .names import split_name as split_name
 from .names import teachers_of as teachers_of
+from .r2etl import R2ETL as R2ETL
 from .seal import SeAl as SeAl
 from .tks import TKS as TKS
 from .tmkt import TMKT as TMKT

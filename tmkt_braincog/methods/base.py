@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,6 +36,11 @@ class Method(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.parts = nn.ModuleList()
+
+    @staticmethod
+    def network(build: Callable[[], TransferModel]) -> TransferModel:
+        """The model that it trains, of those that ``build`` makes by the run's options."""
+        return build()
 
     @classmethod
     def taken(cls, options: Namespace) -> set[str]:

@@ -74,6 +74,7 @@ def _everything(model: TransferModel, executor: str, batch: Tensor) -> dict[str,
     out = model(*batch)
     streams = {"static": out.static, "event": out.event}
     found = {f"{f} of the {s} stream": v for s, o in streams.items() for f, v in vars(o).items()}
+    found = {name: value for name, value in found.items() if value is not None}  # of a stem
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(f.shape, generator=generator).to(f) for f in found.values()]
     torch.autograd.backward([*found.values()], weights)
@@ -85,7 +86,8 @@ def _everything(model: TransferModel, executor: str, batch: Tensor) -> dict[str,
 
 def _first_layer(model: TransferModel, batch: Tensor) -> str:
     """Name of the first layer whose folded output differs; empty if there is none."""
-    parts, names = layers(model.block_list()), {m: name for name, m in model.named_modules()}
+    names = {module: name for name, module in model.named_modules()}
+    parts = layers([*model.stem_of("static"), *model.block_list()])
     seen: dict[nn.Module, list[Tensor]] = {leaf: [] for leaf in leaves(parts)}
     keep = [
         leaf.register_forward_hook(lambda *call: seen[call[0]].append(call[2])) for leaf in seen

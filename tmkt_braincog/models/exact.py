@@ -64,7 +64,8 @@ def make_exact(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BaseNode):
             module.float()  # NoiseLIFNode's parameters come in float64 and would widen the membrane
-            module.register_forward_pre_hook(state_in_float32)
+            if state_in_float32 not in module._forward_pre_hooks.values():
+                module.register_forward_pre_hook(state_in_float32)
         if type(module) is nn.Linear:
             module.__class__ = WideLinear
         if type(module) in _EXACT:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from braincog.base.node.node import BaseNode, LIFNode
@@ -26,6 +27,8 @@ class StreamOutput:
     logits: Tensor  # ``[T, B, N]``
     tap: Tensor  # ``[T, B, D]``, the domain feature V[t] of the alignment loss, in NCHW order
     spikes: Tensor  # ``[T, B, F]``, the feature F_t that the final linear layer sees
+    # ``[B, D']``, the sum over time of what the stream's own layers give; None where it has none.
+    stem: Tensor | Any = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class TransferModel(BaseModule):
 
     Subclasses build their layers after ``super().__init__``, set ``num_features`` (F) and the heads
     ``rgb_fc`` and ``dvs_fc``, call :meth:`finish`, and say by :meth:`block_list` in which order a
-    frame passes the layers. A network that no such list describes overrides :meth:`features` and
-    runs step by step.
+    frame passes the layers, and by :meth:`stem_of` which a stream has of its own before them. A
+    network that no such list describes overrides :meth:`features` and runs step by step.
 
     Args:
         num_classes: N.
@@ -105,6 +108,10 @@ class TransferModel(BaseModule):
         """The modules that a frame passes, in order, up to F_t (flattened after the last one)."""
         raise NotFoldable("it has features() of its own and no block_list()")
 
+    def stem_of(self, stream: str) -> Sequence[nn.Module]:
+        """The modules that a frame of ``stream`` passes before those of :meth:`block_list`."""
+        return []
+
     def head_of(self, stream: str) -> nn.Module:
         """The linear head of ``stream`` (``static`` or ``event``)."""
         return self.rgb_fc if stream == "static" else self.dvs_fc
@@ -115,7 +122,8 @@ class TransferModel(BaseModule):
         return None
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One time-step ``[B, 2, H, W]`` -> (tap ``[B, D]``, spike feature ``[B, F]``)."""
+        """One time-step ``[B, 2, H, W]`` (or what the stem makes of it) -> (tap ``[B, D]``, spike
+        feature ``[B, F]``)."""
         for block in self.block_list():
             x = block(x)
         spikes = x.flatten(1)
@@ -128,11 +136,15 @@ class TransferModel(BaseModule):
     def run_stream(self, x: Tensor, stream: str) -> StreamOutput:
         """Reset all neurons and run ``[B, T, 2, H, W]`` step by step, head of ``stream`` last."""
         self.reset()
-        found = []
-        for t in range(self.step):
-            tap, spikes = self.features(x[:, t])
+        found, stems, stem = [], [], self.stem_of(stream)
+        for frame in x.unbind(dim=1):
+            for block in stem:
+                frame = block(frame)
+            stems += [frame] if stem else []
+            tap, spikes = self.features(frame)
             found.append((self.classify(spikes, stream), tap, spikes))
-        return StreamOutput(*(widen(torch.stack(steps)) for steps in zip(*found, strict=True)))
+        logits, taps, spikes = (widen(torch.stack(steps)) for steps in zip(*found, strict=True))
+        return StreamOutput(logits, taps, spikes, summed(torch.stack(stems)) if stem else None)
 
     def forward(self, events: Tensor, static: Tensor | None = None) -> TransferOutput:
         """Run ``static`` first where it is given, then ``events``, both ``[B, T, 2, H, W]``."""
@@ -164,32 +176,40 @@ class TransferModel(BaseModule):
             return str(reason)
         return ""
 
-    def _read(self, streams: Iterable[str]) -> tuple[Parts, dict[str, Parts]]:
-        """Layers of the backbone and of each stream's head."""
+    def _read(self, streams: Iterable[str]) -> tuple[Parts, dict[str, tuple[Parts, Parts]]]:
+        """Layers of the backbone, and of each stream's stem and head."""
         for name in ("features", "classify", "run_stream"):
             if getattr(getattr(self, name), "__func__", None) is not getattr(TransferModel, name):
                 raise NotFoldable(f"it has a {name}() of its own")
-        parts = layers(self.block_list())
-        heads = {name: layers([self.head_of(name)]) for name in streams}
-        for head in heads.values():
-            refuse_shared([*leaves(parts), *leaves(head)])
+        around = {name: (self.stem_of(name), [self.head_of(name)]) for name in streams}
+        ends = {name: (layers(stem), layers(head)) for name, (stem, head) in around.items()}
+        for stem, head in ends.values():
+            parts = layers(self.block_list(), behind=stem)
+            refuse_shared([*leaves(stem), *leaves(parts), *leaves(head)])
         if self.tap_node is not None and not any(node is self.tap_node for node in leaves(parts)):
             raise NotFoldable("its tap_node is in none of its block_list()")
-        return parts, heads
+        return parts, ends
 
     def _run_fused(
-        self, streams: dict[str, Tensor], backbone: Parts, heads: dict[str, Parts]
+        self, streams: dict[str, Tensor], backbone: Parts, ends: dict[str, tuple[Parts, Parts]]
     ) -> dict[str, StreamOutput]:
         x = torch.stack([x.transpose(0, 1) for x in streams.values()])
         S, T, B = x.shape[:3]
         x = x.flatten(0, 2).contiguous(memory_format=torch.channels_last)
         self.reset()
+        stems: dict[str, Any] = dict.fromkeys(streams)
+        if any(stem for stem, _ in ends.values()):
+            own = zip(streams, x.chunk(S), strict=True)
+            stems = {name: run(ends[name][0], Folded(part), Plan(1, T, B)).x for name, part in own}
+            x = torch.cat([*stems.values()])
+            stems = {name: summed(part.unflatten(0, (T, B))) for name, part in stems.items()}
         spikes = run(backbone, Folded(x), Plan(S, T, B), self.tap_node).x.flatten(1)
         taps = spikes if self.tap_node is None else membrane(self.tap_node)
         outputs = {}
         for name, tap, feature in zip(streams, taps.chunk(S), spikes.chunk(S), strict=True):
-            found = run(heads[name], Folded(feature), Plan(1, T, B)).x, tap, feature
-            outputs[name] = StreamOutput(*(widen(f.unflatten(0, (T, B))) for f in found))
+            logits = run(ends[name][1], Folded(feature), Plan(1, T, B)).x
+            logits, tap, feature = (widen(f.unflatten(0, (T, B))) for f in (logits, tap, feature))
+            outputs[name] = StreamOutput(logits, tap, feature, stems[name])
         return outputs
 
     def _rest(self) -> None:
@@ -199,6 +219,11 @@ class TransferModel(BaseModule):
                 collected = node.feature_map, node.mem_collect
                 node.n_reset()
                 node.feature_map, node.mem_collect = collected
+
+
+def summed(x: Tensor) -> Tensor:
+    """``[T, B, ...]`` -> its sum over time ``[B, D']``, in float32 or wider."""
+    return widen(x).sum(dim=0).flatten(1)
 
 
 def membrane(node: nn.Module) -> Tensor:

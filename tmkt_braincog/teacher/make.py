@@ -92,8 +92,7 @@ class _Pupil:
         """What it sees of these images or recordings, and their labels."""
         labels = self.data.image_labels if self.own.on == "static" else self.data.labels
         x = teacher_input(self.seen, which, self.size)
-        x = x.to(self.device, memory_format=torch.channels_last)
-        return x, labels.cpu()[which].to(self.device)
+        return x.to(self.device), labels.cpu()[which].to(self.device)
 
     def _fit(self, which: np.ndarray, seed: int) -> None:
         """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""

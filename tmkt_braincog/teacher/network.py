@@ -122,4 +122,5 @@ def teacher_input(seen: Tensor, which: np.ndarray, size: int) -> Tensor:
         x = torch.cat([x, x.sum(dim=1, keepdim=True)], dim=1)
         x = x / x.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
-    return x.expand(-1, 3, -1, -1)
+    # Depthwise convolutions are faster so.
+    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,67 @@
+"""The method ``r2etl``: R2ETL with TCKA (Zhan et al., IEEE TIP 2024)."""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..losses import classification_loss, linear_cka
+from ..models.transfer import TransferModel
+from ..models.two_stems import TwoStems
+from .base import METHODS, Method, Pair, Progress, TransferOutput, total
+
+
+@METHODS.register("r2etl")
+class R2ETL(Method):
+    """``TET(static) + TET(event) + 0.5 L_enc + 0.1 L_feat`` on images and recordings, never mixed.
+
+    The model is rebuilt with a first layer for each stream, a bottleneck and one head
+    (:class:`~tmkt_braincog.models.two_stems.TwoStems`). ``L_enc = 1 - CKA`` of the first layers'
+    spikes summed over time; ``L_feat = 1 - TCKA`` of the bottleneck's membranes, TCKA being the
+    mean over the time-steps of CKA.
+
+    Args:
+        enc_weight, feat_weight: 0.5 and 0.1 as published.
+        lamb, means: of TET's MSE term, 1e-3 and 1 as published.
+        smoothing: label smoothing.
+    """
+
+    takes = ("smoothing",)
+    least_batch = 2
+
+    def __init__(
+        self,
+        enc_weight: float = 0.5,
+        feat_weight: float = 0.1,
+        lamb: float = 1e-3,
+        means: float = 1.0,
+        smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.weights = {"enc": enc_weight, "feat": feat_weight}
+        self.lamb, self.means, self.smoothing = lamb, means, smoothing
+
+    @staticmethod
+    def network(build: Callable[[], TransferModel]) -> TransferModel:
+        return TwoStems(build)
+
+    @classmethod
+    def from_options(cls, options: Namespace, features: int) -> "R2ETL":
+        return cls(smoothing=options.smoothing)
+
+    def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
+        return (model(batch.events, batch.static_frames()),)
+
+    def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        terms = {
+            "cls_static": self._tet(out.static.logits, y),
+            "cls_event": self._tet(out.event.logits, y),
+            "enc": 1 - linear_cka(out.static.stem, out.event.stem),
+            "feat": 1 - linear_cka(out.static.tap, out.event.tap).mean(),
+        }
+        return total(terms, **self.weights)
+
+    def _tet(self, logits: Tensor, y: Tensor) -> Tensor:
+        return classification_loss(
+            logits, y, lamb=self.lamb, threshold=self.means, smoothing=self.smoothing
+        )
