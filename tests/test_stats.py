@@ -154,7 +154,7 @@ def test_only_common_seeds_are_paired():
     assert np.isnan(disjoint.loc["tmkt", "best_diff"])
 
 
-def test_claims_are_decided_by_the_interval_and_holm_corrects_their_p():
+def test_claims_are_decided_by_the_p_value_after_holms_correction():
     values = {"a": (70, 71, 72), "b": (75, 75.5, 77.5), "c": (74, 76, 78), "d": (71, 72, 73)}
     df = pd.DataFrame([row(m, s, last=v) for m, of in values.items() for s, v in enumerate(of)])
     pairs = [("b", "a"), ("a", "b"), ("b", "c"), ("d", "a")]  # the last differ by 1, each of them
@@ -164,8 +164,14 @@ def test_claims_are_decided_by_the_interval_and_holm_corrects_their_p():
     low, high = test.confidence_interval()
     assert [found[0][k] for k in ("low", "high", "p")] == pytest.approx([low, high, test.pvalue])
     assert found[0]["p_holm"] == pytest.approx(3 * test.pvalue) and np.isnan(found[3]["p_holm"])
-    (one,) = verdicts(df[df.seed == 0], [{"say": "x", "better": "b", "worse": "a"}])
-    assert one["verdict"] == ONE_SEED and one["difference"] == 5
+    values = {"a": (70, 71, 72), "e": (73, 75, 74.5)}
+    df = pd.DataFrame([row(m, s, last=v) for m, of in values.items() for s, v in enumerate(of)])
+    claim = {"say": "x", "better": "e", "worse": "a"}
+    alone, thrice = verdicts(df, [claim])[0], verdicts(df, [claim] * 3)[0]
+    assert (alone["verdict"], thrice["verdict"]) == (HOLDS, UNDECIDED)
+    assert alone["low"] == thrice["low"] > 0 and alone["p"] < 0.05 < thrice["p_holm"]
+    (one,) = verdicts(df[df.seed == 0], [{"say": "x", "better": "e", "worse": "a"}])
+    assert one["verdict"] == ONE_SEED and one["difference"] == 3
     assert holm([0.01, 0.04, 0.03, np.nan]) == pytest.approx(
         [0.03, 0.06, 0.06, np.nan], nan_ok=True
     )

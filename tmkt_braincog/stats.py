@@ -28,6 +28,7 @@ Right = Mapping[tuple[str, int], pd.Series]
 # Accuracies are stored with 4 decimals; a smaller spread of differences is rounding, not variance.
 ZERO_SPREAD = 1e-6
 # A claim is decided by the 95 % interval of the paired difference.
+LEVEL = 0.05  # of a verdict, after the correction
 HOLDS, FAILS, UNDECIDED = "holds", "fails: the reverse holds", "undecided"
 ONE_SEED = "needs more seeds"
 
@@ -158,22 +159,23 @@ def verdicts(
 ) -> list[dict[str, Any]]:
     """What the last epochs say of every claim ``{say, better, worse}``, methods by their names.
 
-    It holds where the 95 % interval of ``better - worse`` over common seeds is above 0, the
-    reverse where it is below 0, and is undecided in between and where all differences are equal.
-    Of say, verdict, difference, low, high, p and p_holm the last alone is corrected for the number
-    of claims.
+    It holds where ``better - worse`` over common seeds is above 0 with a p value below 0.05 after
+    Holm's correction for the number of claims, the reverse where it is below 0, and is undecided
+    else and where all differences are equal. Of say, verdict, difference, low, high, p and p_holm
+    the interval and p are not corrected.
     """
-    out = []
+    out: list[dict[str, Any]] = []
     for claim in claims:
         pair = df[df["method"].isin([claim["better"], claim["worse"]])]
         row = summarise(pair, claim["worse"], right).set_index("method").loc[claim["better"]]
-        difference, low, high, p = (row[f"last_{key}"] for key in ("diff", "low", "high", "p"))
-        verdict = HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED  # also without interval
-        found: dict[str, Any] = {"say": claim["say"]}
-        found["verdict"] = ONE_SEED if row["n_paired"] < 2 else verdict
-        out.append(found | {"difference": difference, "low": low, "high": high, "p": p})
-    corrected = holm([found["p"] for found in out])
-    return [found | {"p_holm": p} for found, p in zip(out, corrected, strict=True)]
+        found = {key: row[f"last_{key}"] for key in ("diff", "low", "high", "p")}
+        found["difference"] = found.pop("diff")
+        out.append({"say": claim["say"], "verdict": "", **found, "n": row["n_paired"]})
+    for found, p in zip(out, holm([found["p"] for found in out]), strict=True):
+        sign = HOLDS if found["difference"] > 0 else FAILS
+        verdict = sign if p < LEVEL else UNDECIDED  # also where there is no p
+        found |= {"verdict": ONE_SEED if found.pop("n") < 2 else verdict, "p_holm": p}
+    return out
 
 
 def difference_text(difference: float, low: float, high: float) -> str:

@@ -206,8 +206,8 @@ def _markdown(fact: dict[str, Any], cells: list[list[str]]) -> str:
         for c in fact["claims"]:
             difference = difference_text(c["difference"], c["low"], c["high"])
             claims.append([c["say"], c["verdict"], difference, p_text(c["p_holm"])])
-        lines += ["What was claimed or asked, and what the last epochs here say:", ""]
-        lines += [*aligned_table(claims), ""]
+        asked = "What was claimed or asked, and what the last epochs here say (5 % level, Holm):"
+        lines += [asked, "", *aligned_table(claims), ""]
     return "\n".join([*lines, f"Made by `{fact['command']}`"]) + "\n"
 
 

@@ -56,7 +56,7 @@ NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teach
 def run(argv: list[str]) -> int:
     name, *words = argv or ["--help"]
     if name in ("-h", "--help"):
-        lines = [f"  {name:12}{what}" for name, what in (listed() | SWEEP).items()]
+        lines = [f"  {name:14}{what}" for name, what in (listed() | SWEEP).items()]
         print("usage: tmkt table NAME [options]   (tmkt table NAME --help for its options)\n")
         print("\n".join(["tables, or a YAML file of your own:", *lines, "", EXAMPLES]))
         return 0 if argv else 2
