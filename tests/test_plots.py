@@ -109,6 +109,19 @@ def test_curves_are_mean_and_std_where_all_seeds_are(drawn):
     assert drawn[1].axes[0].lines[0].get_marker() == "D"
 
 
+def test_encodings_have_a_panel_each_in_which_other_methods_stand_too(drawn):
+    names = ["event-only", "tmkt, repeat", "tmkt, saccade", "baseline, saccade"]
+    plots.plot_curves({name: [log(3), log(3, 1.0)] for name in names}, "c.png")
+    left, right = drawn[0].axes
+    assert [axes.get_title() for axes in (left, right)] == ["repeat", "saccade"]
+    assert [len(axes.lines) for axes in (left, right)] == [2, 3]
+    assert left.lines[1].get_color() == right.lines[1].get_color() == plots.COLOURS[2]
+    labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert labels == [f"{name} (2 seeds)" for name in ("event-only", "tmkt", "baseline")]
+    near = left.transData.transform([(0, 90), (0, 99), (0, 99.9)])[:, 1]
+    assert near[1] - near[0] == pytest.approx(near[2] - near[1])
+
+
 @pytest.mark.parametrize("logs", [[], [log(3).head(1), log(3).tail(1)]])
 def test_no_epoch_in_common(logs, tmp_path):
     with pytest.raises(UserError, match="'tmkt' share no epoch"):

@@ -209,7 +209,7 @@ OTHERS = ["NDA", "EventMixer", "TET", "TKS", "ETC", "R2ETL with TCKA"]
 @pytest.mark.parametrize(
     "given, rows, said",
     [
-        ([], HERE, "CKD, SeAl-KD, VL2Spike, our reading: not run, they need teachers: --teacher-checkpoint (see"),
+        ([], HERE, "CKD, SeAl-KD, VL2Spike, our reading: not run, they need teachers: --teacher"),
         (["static"], ["CKD", *HERE], "SeAl-KD, VL2Spike, our reading: not run, they need teachers"),
         (["events", "static"], ["CKD", "SeAl-KD", *HERE], "VL2Spike, our reading: not run"),
     ],

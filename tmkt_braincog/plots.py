@@ -216,24 +216,59 @@ def plot_curves(
 ) -> None:
     """Mean of `y` with std over seeds against `x`, a line per method, up to its shortest run's end.
 
+    Methods with several encodings (``tmkt, saccade``) have a panel for each, in which those without
+    one stand too, and accuracies by the logarithm of the error.
+
     ``runs``: by method one log per seed, each with columns `x` and `y`; ``logx``: a logarithmic
     axis, its ticks at the `x` of the data.
     """
     table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
+    panels = _by_encoding(runs)
 
     def draw() -> Figure:
-        axes = (figure := canvas(5.0, 3.4, title, emulated)).subplots()
-        found, ticks = lines(axes, table, x, y, "method"), sorted(table[x].unique())
-        if logx:
-            axes.set_xscale("log")
-            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.xaxis.set_minor_locator(NullLocator())
-        axes.set(xlabel=x, ylabel=ylabel or (ACCURACY if y == "top1" else y))
-        n = {name: f"{name} ({len(s)} seed{'s' * (len(s) > 1)})" for name, s in runs.items()}
-        key(figure, {n[name]: look for name, look in found.items()})
+        figure = canvas(5.0 if len(panels) == 1 else 7.0, 3.4, title, emulated)
+        every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        found, ticks, n = dict[str, Look](), sorted(table[x].unique()), dict[str, int]()
+        for axes, (encoding, names) in zip(every, panels.items(), strict=True):
+            shown = table[table["method"].isin(names)].replace({"method": names})
+            found |= lines(axes, shown, x, y, "method")
+            n |= {short: len(runs[name]) for name, short in names.items()}
+            if logx:
+                axes.set_xscale("log")
+                axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+                axes.xaxis.set_minor_locator(NullLocator())
+            if encoding:
+                axes.set_title(encoding)
+                axes.set_yscale("function", functions=(_of_error, _from_error))
+                axes.set_yticks([0, 50, 80, 90, 95, 98, 99])
+            axes.set(xlabel=x, ylabel=ylabel or (ACCURACY if y == "top1" else y))
+            axes.label_outer()
+        seeds = {name: f"{name} ({s} seed{'s' * (s > 1)})" for name, s in n.items()}
+        key(figure, {seeds[name]: look for name, look in found.items()})
         return figure
 
     save(draw, path)
+
+
+def _by_encoding(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """By encoding the names that belong there, and what they are called there; one group, without a
+    name, where there are fewer than two."""
+    parted = {name: name.partition(", ") for name in names}
+    encodings = {end: 0 for _, _, end in parted.values() if end in ENCODINGS}
+    if len(encodings) < 2:
+        return {"": {name: name for name in parted}}
+    return {
+        one: {name: first for name, (first, _, end) in parted.items() if end in ("", one)}
+        for one in encodings
+    }
+
+
+def _of_error(top1: np.ndarray) -> np.ndarray:
+    return -np.log10(np.maximum(100 - top1, 0.1))
+
+
+def _from_error(value: np.ndarray) -> np.ndarray:
+    return 100 - 10.0**-value
 
 
 def common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
