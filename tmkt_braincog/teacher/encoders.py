@@ -46,7 +46,7 @@ class OpenCLIP(Encoder):
             self.tokenizer = clip.get_tokenizer(model)
         except Exception as error:  # open_clip, huggingface_hub and torch raise many types
             raise UserError(
-                f"--encoder {name} cannot be built ({type(error).__name__}: {error}). Expected "
+                f"--encoder {name} cannot be built ({str(error)[:99]}). Expected "
                 "conse, or MODEL:WEIGHTS as open_clip.list_pretrained() has them, or with a file."
             ) from error
         visual: Any = self.model.visual
