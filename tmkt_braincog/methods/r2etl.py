@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..errors import UserError
 from ..losses import classification_loss, linear_cka
 from ..models.transfer import TransferModel
 from ..models.two_stems import TwoStems
@@ -50,7 +51,10 @@ class R2ETL(Method):
         return cls(smoothing=options.smoothing)
 
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
-        return (model(batch.events, batch.static_frames()),)
+        out = model(batch.events, batch.static_frames())
+        if out.event.stem is None:
+            raise UserError("r2etl needs a model with two first layers: TwoStems(lambda: model).")
+        return (out,)
 
     def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         terms = {
