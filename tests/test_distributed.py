@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,10 +24,11 @@ from tmkt_braincog.data.sampling import epoch_batches
 from tmkt_braincog.engine.compare import check_share
 from tmkt_braincog.engine.evaluate import evaluate
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.methods import TMKT, Baseline, EventOnly
+from tmkt_braincog.methods import R2ETL, TMKT, Baseline, EventOnly, VL2Spike
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models import TransferModel
 from tmkt_braincog.models.batchnorm import synchronise
+from tmkt_braincog.models.two_stems import TwoStems
 
 B, T = 6, 3
 MODELS = {
@@ -35,6 +38,7 @@ MODELS = {
 }
 CASES = [(m, e, "TMKT") for m in MODELS for e in ("step", "fused")]
 CASES += [("Transfer_VGG_SNN", "fused", method) for method in ("Baseline", "EventOnly")]
+CASES += [("Transfer_SCNN", "fused", method) for method in ("R2ETL", "VL2Spike")]
 OWN = ("Transfer_VGG_SNN", "step", "TMKT", False)  # statistics of each process's part
 # Equal to one process with the whole batch: with --sync-bn, or without BatchNorm.
 EXACT = [(*case, True) for case in CASES] + [(*c, False) for c in CASES if "SCNN" in c[0]]
@@ -42,7 +46,18 @@ METHODS = {
     "TMKT": lambda model: TMKT(T, model.num_features),
     "Baseline": lambda model: Baseline(T),
     "EventOnly": lambda model: EventOnly(),
+    "R2ETL": lambda model: R2ETL(),
+    "VL2Spike": lambda model: taught(model.num_features),
 }
+
+
+def taught(features: int) -> Baseline:
+    method, part = Baseline(T), VL2Spike(features)
+    g = torch.Generator().manual_seed(4)
+    part.teacher, text = (torch.randn(n, 6, generator=g).double() for n in (B, 4))
+    part.meet(SimpleNamespace(text=text))
+    method.parts.append(part)
+    return method
 
 
 def batch() -> Pair:
@@ -60,7 +75,8 @@ def batch() -> Pair:
 def training_step(model_name: str, executor: str, method_name: str, sync: bool) -> dict:
     """Losses, gradients and buffers of this process's share of the batch."""
     torch.manual_seed(1)
-    model = create_model(model_name, num_classes=4, step=T, **MODELS[model_name]).double()
+    build = partial(create_model, model_name, num_classes=4, step=T, **MODELS[model_name])
+    model = (TwoStems(build) if method_name == "R2ETL" else build()).double()
     if model_name == "Transfer_SCNN":
         model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
     if sync:

@@ -325,9 +325,9 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
     torch.save({"format": 1}, tmp_path / "run.pt")
     give = "--teacher-checkpoint"
     cases = {
-        "baseline ckd": f"needs a teacher trained on static: give {give} FILE",
-        f"tmkt+seal {give} {static}": "needs a teacher trained on events (",
-        f"ckd {give} {static} {static}": "both trained on static.",
+        "baseline ckd": f"needs a teacher trained on static images: give {give} FILE",
+        f"tmkt+seal {give} {static}": "needs a teacher trained on recordings (",
+        f"ckd {give} {static} {static}": "both trained on static images.",
         f"ckd {give} {tmp_path}/none-{{seed}}.pt": f"no teacher checkpoint {tmp_path}/none-3.pt",
         f"ckd {give} {tmp_path}/torn.pt": "cannot be read",
         f"ckd {give} {tmp_path}/run.pt": "not a teacher",
@@ -340,7 +340,7 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
         assert run_train(f"{RUN} --method {line} --output {out}".split()) == 2
         assert message in capsys.readouterr().err and not out.exists(), line
     words = f"{RUN} --method tmkt+seal {give} {static}".split()
-    said = r"one: --method tmkt.seal needs a teacher trained on events"
+    said = r"one: --method tmkt.seal needs a teacher trained on recordings"
     with pytest.raises(UserError, match=said):
         check([Job.from_words("one", tmp_path / "job", words)])
 
@@ -354,7 +354,7 @@ def test_teachers_of_other_classes_sizes_or_files(teachers, data, split):
     for other, message in (
         (replace(teacher, classes=classes), "has other classes: 10 [(]0, 1, 2, ...[)]"),
         (replace(teacher, seen=seen), "event_size: there 48, here 28"),
-        (replace(teacher, fingerprint="0"), "trained on other files of ndigits"),
+        (replace(teacher, fingerprint="0"), "made from other files of ndigits"),
     ):
         with pytest.raises(UserError, match=message):
             other.check(path, o, data, split)

@@ -275,7 +275,7 @@ def _optimiser(add: Add) -> None:
     add("--clip-grad NORM", non_negative, None, "clip the gradient norm (default: no clipping)")
     add("--sched", str, "cosine", "timm scheduler, stepped once an epoch: cosine, step, ...")
     add("--warmup-epochs", natural, 5, "epochs of linear warm-up from a learning rate of 1e-6")
-    add("--decay-rate", positive, 0.1, "factor of the step scheduler")
+    add("--decay-rate", positive, 0.1, "factor of the step schedulers")
     add("--decay-epochs", positive, 30, "epochs between decays of the step scheduler")
     add("--eval-interval EPOCHS", positive_int, 1, "epochs between evaluations; the last always")
 # fmt: on

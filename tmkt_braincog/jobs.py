@@ -27,7 +27,8 @@ from .engine.compare import DATA_OPTIONS, check_output, load_data
 from .engine.folder import owned
 from .engine.stops import StopSignal
 from .errors import Interrupted, UserError
-from .methods.names import idle
+from .methods import METHODS
+from .methods.names import idle, split_name
 from .options import parse, resolve, without
 from .slurm import start, submit
 from .teacher import load_teachers
@@ -101,7 +102,8 @@ def check(jobs: Sequence[Job]) -> None:
             for seed in options.seed:
                 load_teachers(options, options.method, seed)
             build_scheduler(options, build_optimizer(options, nn.Linear(1, 1)))
-            model = tuple(getattr(options, name) for name in MODEL)
+            network = METHODS[split_name(options.method[0])[0]].network
+            model = (network, *(getattr(options, name) for name in MODEL))
             if model not in built:
                 build_model(options, num_classes=10)
             built.add(model)

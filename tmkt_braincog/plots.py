@@ -252,15 +252,17 @@ def plot_curves(
 
 def _by_encoding(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """By encoding the names that belong there, and what they are called there; one group, without a
-    name, where there are fewer than two."""
+    name, where there are fewer than two or names that do not fit."""
     parted = {name: name.partition(", ") for name in names}
-    encodings = {end: 0 for _, _, end in parted.values() if end in ENCODINGS}
-    if len(encodings) < 2:
-        return {"": {name: name for name in parted}}
-    return {
+    ends = dict.fromkeys(end for _, _, end in parted.values() if end)
+    found = {
         one: {name: first for name, (first, _, end) in parted.items() if end in ("", one)}
-        for one in encodings
+        for one in ends
     }
+    fit = len(ends) > 1 and set(ends) <= set(ENCODINGS)
+    if fit and all(len(set(of.values())) == len(of) for of in found.values()):
+        return found
+    return {"": {name: name for name in parted}}
 
 
 def _of_error(top1: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Results over seeds: means, paired differences with Student's interval, claims decided by them.
+"""Results over seeds: means, paired differences with Student's interval, and claims.
 
 Results are rows with :data:`COLUMNS`: method; seed; protocol (data set, split and schedule in
 words, the same in all rows, since others are not comparable); top1_best and top1_last in percent;
@@ -27,8 +27,8 @@ COLUMNS = {
 Right = Mapping[tuple[str, int], pd.Series]
 # Accuracies are stored with 4 decimals; a smaller spread of differences is rounding, not variance.
 ZERO_SPREAD = 1e-6
-# A claim is decided by the 95 % interval of the paired difference.
-LEVEL = 0.05  # of a verdict, after the correction
+# A claim is decided at this level by the p of the paired difference, after Holm's correction.
+LEVEL = 0.05
 HOLDS, FAILS, UNDECIDED = "holds", "fails: the reverse holds", "undecided"
 ONE_SEED = "needs more seeds"
 

@@ -50,7 +50,7 @@ examples:
   tmkt table sweep --output results/ratios --slurm partition=gpu time=720 array_parallelism=8 ...
       As a SLURM job array; needs pip install 'tmkt-braincog[slurm]'."""
 SEEDS = [1, 2, 3, 4, 5]
-NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher train --help)"
+NO_TEACHERS = "not run, they need teachers: --teacher-checkpoint (see tmkt teacher --help)"
 
 
 def run(argv: list[str]) -> int:

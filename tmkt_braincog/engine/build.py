@@ -23,8 +23,7 @@ from ..models.check import difference
 
 log = logging.getLogger(__name__)
 
-# As published, in every recipe: start of the warm-up and end of the cosine (the batch scales
-# neither), and factor of a step.
+# As published, in every recipe: start of the warm-up, end of the cosine; the batch scales neither.
 WARMUP_LR, MIN_LR = 1e-6, 1e-5
 MOMENTUM = 0.9  # of the optimisers that have one
 SCHEDULES = ("cosine", "step", "multistep", "tanh", "poly", "none")

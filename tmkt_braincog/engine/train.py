@@ -73,7 +73,7 @@ class Trainer:
         self.options, self.data, self.split = options, data, split
         self.folder, self.device = folder, device
         (self.name,), (self.seed,) = options.method, options.seed
-        # The model comes first: its initial weights are then the same for all methods.
+        # The model comes first: all methods that train it then begin with the same weights.
         torch.manual_seed(self.seed)
         self.model = build_model(options, len(data.classes), device)
         self.method = build_method(self.name, options, self.model.num_features)

@@ -55,10 +55,11 @@ def gradient_variance(request: Request) -> list[Path]:
         same_run(own, other, f"{run.folder}, compared with {first.folder},")
     tables: dict[tuple[str, int], pd.DataFrame] = {}
     for run in request.runs:
-        for weights in ("initial", f"{run.name}, last"):
-            if (weights, run.seed) not in tables:  # all methods have the same initial weights
+        same = type(run.model) is type(first.model)
+        for weights in ("initial" if same else f"{run.name}, initial", f"{run.name}, last"):
+            if (weights, run.seed) not in tables:  # methods of one network begin alike
                 print(f"{run.folder}, {weights} ...", file=sys.stderr)
-                trainer = untrained(run) if weights == "initial" else run
+                trainer = untrained(run) if weights.endswith("initial") else run
                 tables[weights, run.seed] = measure(trainer, request.ratios, request.batches)
     rows = pd.concat(tables, names=["weights", "seed"]).reset_index(level=[0, 1])
     summary = over_seeds(rows)

@@ -13,6 +13,7 @@ from .distillation import tks_loss as tks_loss
 from .language import contrastive_loss as contrastive_loss
 from .language import membrane_consistency as membrane_consistency
 from .language import rate_consistency as rate_consistency
+from .language import unit as unit
 from .language import word_targets as word_targets
 from .modality import mag_loss as mag_loss
 from .modality import mrp_loss as mrp_loss

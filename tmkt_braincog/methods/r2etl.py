@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..distributed import gather_batch
 from ..errors import UserError
 from ..losses import classification_loss, linear_cka
 from ..models.transfer import TransferModel
@@ -53,15 +54,17 @@ class R2ETL(Method):
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
         out = model(batch.events, batch.static_frames())
         if out.event.stem is None:
-            raise UserError("r2etl needs a model with two first layers: TwoStems(lambda: model).")
+            raise UserError("r2etl needs a model with two first layers: R2ETL.network(build).")
         return (out,)
 
     def losses(self, out: TransferOutput, y: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        stems = gather_batch(out.static.stem, 0), gather_batch(out.event.stem, 0)
+        taps = gather_batch(out.static.tap, 1), gather_batch(out.event.tap, 1)
         terms = {
             "cls_static": self._tet(out.static.logits, y),
             "cls_event": self._tet(out.event.logits, y),
-            "enc": 1 - linear_cka(out.static.stem, out.event.stem),
-            "feat": 1 - linear_cka(out.static.tap, out.event.tap).mean(),
+            "enc": 1 - linear_cka(*stems),
+            "feat": 1 - linear_cka(*taps).mean(),
         }
         return total(terms, **self.weights)
 

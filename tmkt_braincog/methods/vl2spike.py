@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import distributed
-from ..losses import contrastive_loss, membrane_consistency, rate_consistency, word_targets
+from ..distributed import gather_batch
+from ..losses import contrastive_loss, membrane_consistency, rate_consistency, unit, word_targets
 from ..models.exact import WideLinear
 from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, total
 
@@ -45,6 +45,7 @@ class VL2Spike(Part):
     takes = ("vl2spike_terms",)
     of_words: WideLinear  # W_v
     text: Tensor  # ``[N, E]``
+    word: Tensor  # ``[N, N]``, the target of each class
     prototypes: Tensor  # ``[N, P]``
     seen: Tensor  # ``[N]`` bool, whether a class has a prototype
 
@@ -70,6 +71,8 @@ class VL2Spike(Part):
         n_classes, width = teacher.text.shape
         self.of_words = WideLinear(width, WIDTH, bias=False)
         self.register_buffer("text", teacher.text.clone(), persistent=False)
+        words = word_targets(self.text, self.word_temperature)
+        self.register_buffer("word", words, persistent=False)
         self.register_buffer("prototypes", torch.zeros(n_classes, WIDTH))
         self.register_buffer("seen", torch.zeros(n_classes, dtype=torch.bool))
 
@@ -83,9 +86,10 @@ class VL2Spike(Part):
         return total(terms, **{names[name]: weight for name, weight in weights.items()})
 
     def _image(self, out: TransferOutput, batch: Pair) -> Tensor:
-        same = (batch.image.unsqueeze(1) == batch.image).to(self.text.dtype)
-        images = self.of_words(self.teacher[batch.image])
-        spikes = self.of_spikes(out.static.spikes.mean(dim=0))
+        which = gather_batch(batch.image, 0)
+        same = (which.unsqueeze(1) == which).to(self.text.dtype)
+        images = self.of_words(self.teacher[which])
+        spikes = self.of_spikes(gather_batch(out.static.spikes.mean(dim=0), 0))
         target = same / same.sum(dim=1, keepdim=True)
         return contrastive_loss(spikes, images, target, self.temperature).mean()
 
@@ -96,17 +100,18 @@ class VL2Spike(Part):
         return rate_consistency(out.event.spikes)
 
     def _prototype(self, out: TransferOutput, batch: Pair) -> Tensor:
-        spikes = F.normalize(self.of_spikes(out.event.spikes.mean(dim=0)), dim=-1)
-        of_class = F.one_hot(batch.label, len(self.text)).to(spikes.dtype)  # [B, N]
-        sums, counts = of_class.mT @ spikes, of_class.sum(dim=0)
-        here = counts > 0
-        current = self._run_on(sums / counts.clamp(min=1).unsqueeze(1))
+        spikes = unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
+        of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(
+            spikes.dtype
+        )  # [B, N]
+        here = of_class.sum(dim=0) > 0
+        with torch.autocast(spikes.device.type, enabled=False):
+            means = of_class.mT @ spikes / of_class.sum(dim=0).clamp(min=1).unsqueeze(1)
+        current = self._run_on(means)
         if self.training:
-            with torch.no_grad():
-                sums, counts = distributed.mean(sums), distributed.mean(counts).unsqueeze(1)
-                moved = self._run_on(sums / counts.clamp(min=1e-6))
-                self.prototypes.copy_(torch.where(counts > 0, moved, self.prototypes))
-                self.seen |= counts.squeeze(1) > 0
+            moved = torch.where(here.unsqueeze(1), current.detach(), self.prototypes)
+            self.prototypes.copy_(moved)
+            self.seen |= here
         names, right = self.of_words(self.text), torch.eye(len(self.text)).to(self.text)
         losses = contrastive_loss(current, names, right, self.temperature)
         return (losses * here).sum() / here.sum()
@@ -117,5 +122,4 @@ class VL2Spike(Part):
         return kept * self.prototypes + (1 - kept) * means
 
     def _word(self, out: TransferOutput, batch: Pair) -> Tensor:
-        target = word_targets(self.text, self.word_temperature)[batch.label]
-        return F.cross_entropy(out.event.logits.mean(dim=0), target)
+        return F.cross_entropy(out.event.logits.mean(dim=0), self.word[batch.label])

@@ -58,7 +58,7 @@ def let_fire(model: TransferModel, x: Tensor) -> None:
         if isinstance(node, BaseNode):
             hooks.append(node.register_forward_pre_hook(choose))
     with torch.no_grad():
-        model(x)  # step by step, as there are hooks
+        model(x, x)  # step by step, as there are hooks
     for hook in hooks:
         hook.remove()
     for norm in model.modules():
@@ -85,7 +85,8 @@ def _everything(model: TransferModel, executor: str, batch: Tensor) -> dict[str,
 
 
 def _first_layer(model: TransferModel, batch: Tensor) -> str:
-    """Name of the first layer whose folded output differs; empty if there is none."""
+    """Name of the first layer whose folded output differs; empty if there is none (of a stem, in
+    the static stream)."""
     names = {module: name for name, module in model.named_modules()}
     parts = layers([*model.stem_of("static"), *model.block_list()])
     seen: dict[nn.Module, list[Tensor]] = {leaf: [] for leaf in leaves(parts)}

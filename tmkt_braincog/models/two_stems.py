@@ -19,7 +19,7 @@ class TwoStems(TransferModel):
     The tap is the membrane of the bottleneck's node after its reset, F_t are that node's spikes.
 
     Args:
-        build: makes the transfer model; called twice, for the two first layers.
+        build: makes a new transfer model; called twice, for the two first layers.
 
     Raises:
         UserError: a model that does not say its layers.
@@ -27,6 +27,8 @@ class TwoStems(TransferModel):
 
     def __init__(self, build: Callable[[], TransferModel]):
         net, other = build(), build()
+        if net is other:
+            raise UserError("TwoStems: build must make a new model at every call.")
         options = {"num_classes": net.num_classes, "step": net.step, "event_size": net.event_size}
         super().__init__(node_type=net.node_class, **options, **net.node_options)
         (first, rest), (own, _) = _divided(net), _divided(other)

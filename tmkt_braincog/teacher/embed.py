@@ -21,12 +21,8 @@ ALIKE = 0.999  # cosine of two names that an encoder does not tell apart
 def make_embeddings(
     own: Namespace, options: Namespace, data: TransferData, device: torch.device
 ) -> None:
-    """Write them to ``--teacher-checkpoint``; a UserError for a file that is there."""
+    """Write them to ``--teacher-checkpoint``."""
     path = Path(own.teacher_checkpoint)
-    if path.exists():
-        raise UserError(f"{path} exists. Choose another --teacher-checkpoint, or move it away.")
-    if own.prompt.count("{}") != 1:
-        raise UserError(f"--prompt {own.prompt!r}: expected one {{}} for the class name.")
     encoder = ConSE(own, device) if own.encoder == "conse" else OpenCLIP(own.encoder, device)
     with torch.no_grad():
         text = _of_names(encoder, data.classes, own.prompt)

@@ -76,7 +76,14 @@ class ConSE(Encoder):
                 f"--text-encoder {own.text_encoder} cannot be loaded ({type(error).__name__}). "
                 "Expected a sentence model of Hugging Face by name, or its folder."
             ) from error
-        self.size = own.teacher_size or weights_of(own.teacher).input_size[-1]
+        known = weights_of(own.teacher)
+        if known.num_classes != 1000 or not (own.pretrained or own.teacher_weights):
+            raise UserError(
+                f"--teacher {own.teacher}: ConSE needs a trained classifier of ImageNet's 1,000 "
+                f"classes; timm's weights have {known.num_classes}. Choose another, or leave "
+                "--no-pretrained away."
+            )
+        self.size = own.teacher_size or known.input_size[-1]
         start = own.pretrained, own.teacher_weights
         self.network = build_teacher(own.teacher, 1000, *start).to(device).eval()
         about = ImageNetInfo()

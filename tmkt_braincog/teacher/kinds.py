@@ -20,7 +20,7 @@ SEEN = {
     "vlm": ("target_dataset", "event_size", "use_hsv"),
     "events": ("target_dataset", "event_size", "step", "frame_mode"),
 }
-WHAT = {"static": "static images", "events": "recordings"}
+WHAT = {"static": "static images", "events": "recordings", "vlm": "images and class names"}
 
 
 @dataclass(frozen=True)

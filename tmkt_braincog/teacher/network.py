@@ -1,6 +1,7 @@
 """The network of a teacher, an image model of timm and never a spiking one, and what it sees."""
 
 import difflib
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torchvision.transforms import Normalize
 
 from ..data import TransferData
 from ..errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def build_teacher(
@@ -33,7 +36,9 @@ def build_teacher(
     if weights and not weights.is_file():
         raise UserError(f"--teacher-weights {weights}: there is no such file.")
     try:
-        if weights:
+        if weights and cfg.custom_load:
+            cfg = replace(cfg, file=str(weights))
+        elif weights:
             cfg = replace(cfg, state_dict=_weights_in(weights, name))
         start: dict[str, Any] = {"pretrained": pretrained or bool(weights), "pretrained_cfg": cfg}
         net = timm_models.create_model(name, num_classes=num_classes, **start)
@@ -60,6 +65,7 @@ def _weights_in(file: Path, name: str) -> dict[str, Tensor]:
         return [(key.rpartition(".")[2], value.shape) for key, value in state.items()]
 
     if found.keys() != own.keys() and kinds(found) == kinds(own):
+        log.warning("%s: other names than timm's %s, taken in their order.", file, name)
         return dict(zip(own, found.values(), strict=True))
     return found
 

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, Part, teachers_of
 from .files import load_teacher, teacher_path
-from .kinds import Embeddings, Teacher, trainable
+from .kinds import WHAT, Embeddings, Teacher, trainable
 from .network import penultimate, teacher_input, views
 
 OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
@@ -39,13 +39,16 @@ def load_teachers(
         teacher = load_teacher(path)
         if teacher.on in found:
             paths = f"{found[teacher.on][0]} and {path}"
-            raise UserError(f"--teacher-checkpoint: {paths} were both trained on {teacher.on}.")
+            raise UserError(
+                f"--teacher-checkpoint: {paths} were both trained on {WHAT[teacher.on]}."
+            )
         found[teacher.on] = path, teacher
     for on in sorted(needed - found.keys()):
-        have = "; ".join(f"{path} was trained on {other}" for other, (path, _) in found.items())
+        made = (f"{path} was trained on {WHAT[other]}" for other, (path, _) in found.items())
+        have = "; ".join(made)
         command = "embed" if on == "vlm" else f"train --on {on}"
         raise UserError(
-            f"--method {' '.join(methods)} needs a teacher trained on {on}"
+            f"--method {' '.join(methods)} needs a teacher trained on {WHAT[on]}"
             f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher "
             f"{command}` makes one, with the options of this run."
         )
