@@ -249,8 +249,14 @@ def _draw(
         if len(along) > 1 or table.curve:
             _line(table, frame, title, path, emulated)
         else:
-            to = table.references()
-            plot_rows(frame, summarise(frame, to, right), to, path, title, emulated)
+            to, names = table.references(), {row.name: row.name for row in table.run_rows()}
+            summary, whole = summarise(frame, to, right), title
+            if table.axis:  # of one value, which is said once
+                names = {row.name: row.labels["method"] for row in table.run_rows()}
+                whole = f"{title}, {table.axis['option']} {', '.join(map(str, along))}"
+            to = {names[name]: names[other] for name, other in to.items()}
+            summary, shown = (each.replace({"method": names}) for each in (summary, frame))
+            plot_rows(shown, summary, to, path, whole, emulated)
         if logs:
             path = output / f"{table.name}_curves.{suffix}"
             plot_curves(logs, path, title=title, emulated=emulated)
