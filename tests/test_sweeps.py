@@ -68,6 +68,8 @@ OWN = {
     "baseline": BASELINE,
     "tmkt": ALIGNED | MIXUP | {"mag_weight", "mrp_weight", "rda_form"},
     "ckd": BASELINE | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
+    "vl2spike": BASELINE | TEACHER | {"vl2spike_terms"},
+    "r2etl": {"smoothing", "source_encoding"},
     "seal": EVENTS | TEACHER,
     "etc": {"smoothing"},
     "tks": {"smoothing"},
