@@ -161,7 +161,7 @@ def _data(add: Add) -> None:
     add("--source-dataset NAME", str, None,
         "static images (default: those that belong to the target)")
     add("--target-dataset NAME", str, "ndigits", "event recordings: ndigits (built in, emulated), "
-        "nmnist, NCALTECH101, CEP-DVS, N-OMNIGLOT, CIFAR10-DVS")
+        "nmnist, NCALTECH101, CEP-DVS, N-OMNIGLOT, CIFAR10-DVS, E-CALTECH101, folder (your own)")
     add("--data-root DIR", str, None, "folder that holds the data sets' own folders")
     add("--download", None, False, "fetch missing data into --data-root where a public link exists")
     add("--num-classes", positive_int, None, "checked against the data; not needed")

@@ -105,6 +105,7 @@ def overview(data: TransferData, splits: Mapping[str, Split]) -> str:
         ("frames", f"{list(data.frames.shape)} {kind}, {data.frames.nbytes / 1e6:,.1f} MB"),
         ("split", f"{len(data.train):,} train, {len(data.test):,} test, {unused:,} unused"),
         ("static pool", f"{pool} per class"),
+        *(("remark", remark) for remark in data.remarks),
         *((f"audit, {name}", split.audit) for name, split in splits.items()),
     ]
     emulated = ", events EMULATED from the images" if data.emulated else ""

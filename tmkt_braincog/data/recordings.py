@@ -27,7 +27,8 @@ class FrameSpec:
     """How the recordings of a data set become frames: all that shapes them, and so the cache's key.
 
     Attributes:
-        read: ``read(path)``: one (events, (W, H)) per recording in the file, in order.
+        read: ``read(path)``: one (events, (W, H)) per recording in the file, in order. The
+            arguments of a partial function are part of the key.
         steps: T.
         size: side in pixels after bilinear resizing; None: the sensor's, the same for all.
         mode: see :func:`~tmkt_braincog.data.frames.apply_mode`.
@@ -46,8 +47,10 @@ class FrameSpec:
 
     def key(self) -> dict[str, Any]:
         """As JSON values."""
-        rest = asdict(self)
-        read = rest.pop("read")
+        rest, read = asdict(self), self.read
+        del rest["read"]
+        if isinstance(read, partial):
+            rest, read = {**rest, **read.keywords}, read.func
         reader = f"{read.__module__}.{read.__qualname__}"
         return {"reader": reader, "frames_version": FRAMES_VERSION, **rest}
 

@@ -1,0 +1,141 @@
+"""Recordings of every format, told apart by content: what was written is what is read."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+from tonic.io import read_mnist_file
+from writers import random_events, structured, write_bin
+
+from tmkt_braincog.data.formats import read_any, unit_of
+from tmkt_braincog.errors import UserError
+
+h5py = pytest.importorskip("h5py")  # tonic brings it
+EVENTS = structured(random_events(400, seed=3, sensor_size=(40, 30)))
+EVENTS = EVENTS[np.argsort(EVENTS["t"], kind="stable")]
+
+
+def table(order="xytp", t=1.0):
+    columns = {name: EVENTS[name].astype(np.float64) for name in "xytp"}
+    columns["t"] *= t
+    return np.stack([columns[name] for name in order], 1)
+
+
+def write_h5(path, compound=False):
+    with h5py.File(path, "w") as file:
+        if compound:
+            file["events"] = EVENTS
+        else:
+            for name, column in zip(("xs", "ys", "ts", "ps"), "xytp", strict=True):
+                file[f"events/{name}"] = EVENTS[column]
+
+
+def columns(p=0):
+    return {name: EVENTS[name] for name in "xy"} | {
+        "ts": EVENTS["t"],
+        "p": EVENTS["p"] * (1 + p) - p,
+    }
+
+
+WRITERS = {
+    "ATIS": lambda path: write_bin(path, EVENTS),
+    "NumPy": lambda path: np.save(path.open("wb"), EVENTS),
+    "NumPy, a table": lambda path: np.save(path.open("wb"), table("txyp")),
+    "NumPy, arrays": lambda path: np.savez(path.open("wb"), **columns(1)),
+    "HDF5": write_h5,
+    "HDF5, a compound": lambda path: write_h5(path, True),
+    "MATLAB": lambda path: savemat(path, columns(1), appendmat=False),
+    "MATLAB, a struct": lambda path: savemat(path, {"TD": columns()}, appendmat=False),
+    "text": lambda path: np.savetxt(path, table(), "%d"),
+    "text, named": lambda path: np.savetxt(
+        path, table("tpxy"), "%d", ",", header="timestamp,polarity,x,y", comments=""
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_written_is_read_whatever_the_file_is_called(name, tmp_path):
+    WRITERS[name](path := tmp_path / "recording.any")
+    found = read_any(path)
+    assert found.format == name.split(",")[0] and found.sensor is None
+    assert found.unit == (None if name == "ATIS" else "us")
+    for column in "xytp":
+        np.testing.assert_array_equal(found.events[column], EVENTS[column], err_msg=column)
+
+
+@pytest.mark.parametrize("unit, us", [("s", 1e-6), ("ms", 1e-3), ("us", 1)])
+def test_the_unit_of_time_is_told_or_given(unit, us, tmp_path):
+    np.savetxt(path := tmp_path / "a.txt", table("txyp", us), "%.6f %d %d %d")
+    found = read_any(path)
+    assert found.unit == unit == unit_of(EVENTS["t"] * us)
+    np.testing.assert_array_equal(found.events["t"], EVENTS["t"])
+    given = read_any(path, "ms").events["t"]
+    np.testing.assert_array_equal(given, np.rint(table("txyp", us)[:, 0] * 1000))
+
+
+def test_whole_numbers_are_microseconds_unless_there_are_too_many_events_for_that():
+    times = np.sort(np.random.default_rng(0).integers(0, 400_000, 5000))
+    assert [unit_of(times // k) for k in (1, 1000)] == ["us", "ms"]
+    assert unit_of(times[:1]) == "us"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "is empty"),
+        (bytes(range(200, 256)) * 5, r"of no format that is known here \(tried: AEDAT 4, .*ATIS\)"),
+        (b"hello world, this is no recording\n" * 9, r"Cannot read .* as text: .*'hello'"),
+        (b"1 2 3 5\n2 2 1 7\n3 1 1 9\n", "no column that never falls|p"),
+        (b"x,y,t,p\n1,1,5,1\n1,1,nan,1\n", "not finite"),
+        (b"x,y,t,p\n1,1,5,1\n1,1,6,2\n", r"polarities \[1.0, 2.0\], 0 and 1 or -1 and 1 expected"),
+        (b"\x89HDF\r\n\x1a\n" + b"0" * 90, "Cannot read .* as HDF5"),
+        (b"#!AER-DAT4.0\r\n", "missing, truncated or damaged"),
+        (b"% evt 2.1\n" + b"0" * 64, "EVT 2.1; DAT, EVT2 and EVT3 can be read"),
+        (b"\x93NUMPY\x01\x00", "Cannot read .* as NumPy"),
+    ],
+)
+def test_what_is_no_recording_is_one_clear_error(content, message, tmp_path):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_any(tmp_path / "a.bin")
+    assert "a.bin" in str(error.value)
+
+
+def test_arrays_that_are_no_events(tmp_path):
+    np.savez(tmp_path / "a.npz", x=EVENTS["x"], y=EVENTS["y"][:9], t=EVENTS["t"], p=EVENTS["p"])
+    with pytest.raises(UserError, match=re.escape("{'x': 400, 'y': 9, 't': 400, 'p': 400}")):
+        read_any(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", frames=np.zeros((3, 4, 5)))
+    with pytest.raises(UserError, match="the arrays frames; x, y, t and p"):
+        read_any(tmp_path / "a.npz")
+    with pytest.raises(UserError, match="Cannot read"):
+        read_any(tmp_path / "nothing.npy")
+
+
+REAL = {
+    "sample_nmnist.bin": ("ATIS", None, 4325, (33, 33)),
+    "sample_ncars.dat": ("Prophesee", None, 2009, (77, 41)),
+    "evt3_sample.raw": ("Prophesee", None, 219596, (1279, 719)),
+    "dvs128_scissors.aedat": ("AEDAT 2 or 3", (128, 128), 143655, (127, 127)),
+    "sample.aedat4": ("AEDAT 4", (320, 240), 111954, (319, 239)),
+    "sample_stmnist.mat": ("MATLAB", (10, 10), 2346, (9, 8)),
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(name, real_data):
+    found = read_any(real_data / "formats" / name)
+    events, extent = found.events, tuple(int(found.events[axis].max()) for axis in "xy")
+    assert (found.format, found.sensor, len(events["t"]), extent) == REAL[name]
+    assert (np.diff(events["t"]) >= 0).all() and set(np.unique(events["p"])) == {0, 1}
+    assert 4e4 < np.ptp(events["t"]) < 2e7  # 50 ms to 20 s
+
+
+@pytest.mark.realdata
+def test_a_real_file_is_as_tonic_reads_it(real_data):
+    path = real_data / "formats" / "sample_nmnist.bin"
+    theirs = read_mnist_file(str(path), np.dtype([(name, np.int64) for name in "xytp"]))
+    for name in "xytp":
+        np.testing.assert_array_equal(read_any(path).events[name], theirs[name])
