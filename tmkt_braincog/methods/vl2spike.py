@@ -112,7 +112,7 @@ class VL2Spike(Part):
             moved = torch.where(here.unsqueeze(1), current.detach(), self.prototypes)
             self.prototypes.copy_(moved)
             self.seen |= here
-        names, right = self.of_words(self.text), torch.eye(len(self.text)).to(self.text)
+        names, right = self.of_words(self.text), torch.eye(len(self.text), device=means.device)
         losses = contrastive_loss(current, names, right, self.temperature)
         return (losses * here).sum() / here.sum()
 
