@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from writers import random_events, structured, write_bin
 
@@ -47,18 +48,13 @@ def test_folders_are_classes_and_names_are_twins(root):
     assert (data.train.tolist(), data.test.tolist()) == ([0, 1, 2, 3, 5, 6, 7, 8], [4, 9])
     assert data.twins.tolist() == [NO_TWIN] * 3 + [0, 1] + [NO_TWIN] * 3 + [5, 6]
     assert data.static_train.tolist() == [0, 2, 3, 4, 5, 7, 8, 9]  # none of a test recording
-    expected = resize_frames(torch_of(to_frames(recording(2), 3, SIZE)), 16)
+    expected = resize_frames(torch.from_numpy(to_frames(recording(2), 3, SIZE)), 16)
     np.testing.assert_allclose(data.frames[2].numpy(), expected.numpy())
-    files, sensor, times = data.remarks
+    files, *sensors, times = data.remarks
     assert files == "Recordings: 8 ATIS, 2 NumPy."
-    assert sensor.startswith("The sensor is taken for 24 x 20 pixels") and "10 of 10" in sensor
-    assert times == "Times are taken for s in .npz, by the usual rates of events."
-
-
-def torch_of(frames):
-    import torch
-
-    return torch.from_numpy(frames)
+    for sensor, what in zip(sensors, ("8 .bin", "2 .npz"), strict=True):
+        assert sensor.startswith(f"The sensor of {what} files is taken for 24 x 20 pixels")
+    assert times == "Times are taken for s in .npz files, by the usual rates of events."
 
 
 def test_train_and_test_folders_split(root):
@@ -88,6 +84,20 @@ def test_what_cannot_be_used_is_said(root, caplog):
     write_bin(root / "events" / "mug" / "a.bin", recording(50))
     load(LoadSpec(root, 3, 16))
     assert "left out, as they have no images: mug" in caplog.text
+    (root / "events" / "cup" / "Thumbs.db").write_bytes(b"of no interest")
+    (root / "images" / "cup" / "A4.jpg").write_bytes((root / "images/cup/a4.png").read_bytes())
+    with pytest.raises(UserError, match=r"A4\.jpg and .*a4\.png have one name"):
+        load(LoadSpec(root, 3, 16))
+    (root / "images" / "cup" / "A4.jpg").unlink()
+    (root / "events" / "cup" / "more").mkdir()
+    with pytest.raises(UserError, match="holds the folders more; files alone expected"):
+        load(LoadSpec(root, 3, 16))
+    (root / "events" / "cup" / "more").rmdir()
+    times = {n: recording(12)[n] for n in "xyp"}
+    np.savez(root / "events" / "key" / "a2.npz", **times, t=recording(12)["t"] / 1e3 + 0.5)
+    with pytest.raises(UserError, match=r"times of \.npz files could be s in 1, ms in 1 of them"):
+        load(LoadSpec(root, 3, 16))
+    (root / "events" / "key" / "a2.npz").unlink()
     (root / "events" / "cup" / "a0.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r"a0\.bin is empty"):
         load(LoadSpec(root, 3, 16))
@@ -105,7 +115,7 @@ def test_it_is_inspected_and_trained_on_without_code(root, tmp_path, capsys, mon
     words = ["data", "inspect", "folder", "--data-root", str(root), "--event-size", "16"]
     assert main(words) == 0
     assert "2 of 2 have recordings: cup, key" in (said := capsys.readouterr().out)
-    assert "Times are taken for s in .npz" in said
+    assert "Times are taken for s in .npz" in " ".join(said.split())
     line = (
         "--target-dataset folder --model Transfer_SCNN --width-divisor 1 --event-size 16 --step 3"
     )

@@ -8,7 +8,8 @@ from scipy.io import savemat
 from tonic.io import read_mnist_file
 from writers import random_events, structured, write_bin
 
-from tmkt_braincog.data.formats import read_any, unit_of
+from tmkt_braincog.data.columns import unit_of
+from tmkt_braincog.data.formats import read_any
 from tmkt_braincog.errors import UserError
 
 h5py = pytest.importorskip("h5py")  # tonic brings it
@@ -85,13 +86,15 @@ def test_whole_numbers_are_microseconds_unless_there_are_too_many_events_for_tha
     [
         (b"", "is empty"),
         (bytes(range(200, 256)) * 5, r"of no format that is known here \(tried: AEDAT 4, .*ATIS\)"),
-        (b"hello world, this is no recording\n" * 9, r"Cannot read .* as text: .*'hello'"),
-        (b"1 2 3 5\n2 2 1 7\n3 1 1 9\n", "no column that never falls|p"),
+        (b"hello world, this is no recording\n" * 9, "as text: .*the columns hello, world"),
+        (b"1 2 3 5\n2 2 1 7\n3 1 1 9\n", "2 columns that could be t .* and 0 that could be p"),
         (b"x,y,t,p\n1,1,5,1\n1,1,nan,1\n", "not finite"),
         (b"x,y,t,p\n1,1,5,1\n1,1,6,2\n", r"polarities \[1.0, 2.0\], 0 and 1 or -1 and 1 expected"),
         (b"\x89HDF\r\n\x1a\n" + b"0" * 90, "Cannot read .* as HDF5"),
         (b"#!AER-DAT4.0\r\n", "missing, truncated or damaged"),
         (b"% evt 2.1\n" + b"0" * 64, "EVT 2.1; DAT, EVT2 and EVT3 can be read"),
+        (b"% format EVT21;height=9\n" + b"0" * 64, "EVT 2.1; DAT, EVT2 and EVT3 can be read"),
+        (bytes(5000), "of no format that is known"),
         (b"\x93NUMPY\x01\x00", "Cannot read .* as NumPy"),
     ],
 )
@@ -102,12 +105,71 @@ def test_what_is_no_recording_is_one_clear_error(content, message, tmp_path):
     assert "a.bin" in str(error.value)
 
 
+def test_columns_are_named_in_a_comment_too_and_unsigned_numbers_do_not_wrap(tmp_path):
+    np.savetxt(path := tmp_path / "a.txt", table("tyxp"), "%d", header="t y x p")
+    np.testing.assert_array_equal(read_any(path).events["x"], EVENTS["x"])
+    np.save(tmp_path / "a.npy", table("xytp").astype(np.uint32))
+    np.testing.assert_array_equal(read_any(tmp_path / "a.npy").events["t"], EVENTS["t"])
+
+
+@pytest.mark.parametrize("x", [-1, 0.5, 70_000])
+def test_coordinates_are_whole_numbers_of_a_sensor(x, tmp_path):
+    np.savez(tmp_path / "a.npz", **columns() | {"x": EVENTS["x"].astype(np.float64) + x})
+    with pytest.raises(UserError, match=r"x from .*, whole numbers from 0 to 2047 expected"):
+        read_any(tmp_path / "a.npz")
+
+
+def test_of_several_arrays_the_one_is_taken_that_is_called_so(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["EXT_TRIGGER/events"], file["CD/events"] = EVENTS[:9], EVENTS
+    assert len(read_any(tmp_path / "a.h5").events["t"]) == 400
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["left/events"], file["right/events"] = EVENTS[:9], EVENTS
+    with pytest.raises(UserError, match="2 groups or arrays with x, y, t and p"):
+        read_any(tmp_path / "b.h5")
+
+
+def aedat2(header, address):
+    return header + np.stack([address, 100 * np.arange(len(address))], 1).astype(">u4").tobytes()
+
+
+def test_addresses_of_aedat_2_are_those_of_the_camera_in_its_header(tmp_path):
+    x, y, p = (EVENTS[name].astype(np.int64) for name in "xyp")
+    head, chip = b"#!AER-DAT2.0\r\n", b"# AEChip: DAVIS240C\r\n"
+    davis = (179 - y) << 22 | (239 - x) << 12 | p << 11
+    davis[3] |= 1 << 31  # a sample of a frame
+    davis[5] |= 1 << 10  # a trigger
+    (tmp_path / "a.aedat").write_bytes(aedat2(head + chip, davis))
+    found, kept = read_any(tmp_path / "a.aedat"), np.delete(np.arange(400), [3, 5])
+    assert found.sensor == (240, 180)
+    for name in "xyp":
+        np.testing.assert_array_equal(found.events[name], EVENTS[name][kept])
+    (tmp_path / "a.aedat").write_bytes(aedat2(head, davis))
+    with pytest.raises(UserError, match="addresses of no DVS128"):
+        read_any(tmp_path / "a.aedat")
+    dvs = (127 - y) << 8 | (127 - x) << 1 | (1 - p)
+    dvs[7] |= 0x8000  # a special event
+    (tmp_path / "a.aedat").write_bytes(aedat2(head, dvs))
+    found = read_any(tmp_path / "a.aedat")
+    np.testing.assert_array_equal(found.events["x"], np.delete(EVENTS["x"], 7))
+    (tmp_path / "a.aedat").write_bytes(aedat2(b"#!AER-DAT3.1\r\n", dvs))
+    with pytest.raises(UserError, match=r"AEDAT 3.1; 2.0 and 4.0 can be read"):
+        read_any(tmp_path / "a.aedat")
+
+
+@pytest.mark.realdata
+def test_the_name_of_a_prophesee_file_does_not_matter(real_data, tmp_path):
+    for name in ("sample_ncars.dat", "evt3_sample.raw"):
+        (tmp_path / "a.BIN").write_bytes((real_data / "formats" / name).read_bytes())
+        assert len(read_any(tmp_path / "a.BIN").events["t"]) == REAL[name][2]
+
+
 def test_arrays_that_are_no_events(tmp_path):
     np.savez(tmp_path / "a.npz", x=EVENTS["x"], y=EVENTS["y"][:9], t=EVENTS["t"], p=EVENTS["p"])
     with pytest.raises(UserError, match=re.escape("{'x': 400, 'y': 9, 't': 400, 'p': 400}")):
         read_any(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", frames=np.zeros((3, 4, 5)))
-    with pytest.raises(UserError, match="the arrays frames; x, y, t and p"):
+    with pytest.raises(UserError, match="0 arrays with x, y, t and p"):
         read_any(tmp_path / "a.npz")
     with pytest.raises(UserError, match="Cannot read"):
         read_any(tmp_path / "nothing.npy")
@@ -117,7 +179,7 @@ REAL = {
     "sample_nmnist.bin": ("ATIS", None, 4325, (33, 33)),
     "sample_ncars.dat": ("Prophesee", None, 2009, (77, 41)),
     "evt3_sample.raw": ("Prophesee", None, 219596, (1279, 719)),
-    "dvs128_scissors.aedat": ("AEDAT 2 or 3", (128, 128), 143655, (127, 127)),
+    "dvs128_scissors.aedat": ("AEDAT 2", (128, 128), 143655, (127, 127)),
     "sample.aedat4": ("AEDAT 4", (320, 240), 111954, (319, 239)),
     "sample_stmnist.mat": ("MATLAB", (10, 10), 2346, (9, 8)),
 }

@@ -20,13 +20,15 @@ from .formats import Size, read_any
 from .parallel import decode_files
 from .recordings import FrameSpec
 from .splits import portion_split
-from .tree import File, entries, labels_of, listed
+from .tree import File, entries, labels_of, listed, natural
 
 log = logging.getLogger(__name__)
 
 TRAIN_PORTION = 0.8
+# What lies in folders beside recordings, and is none.
+OTHERS = {".db", ".ini", ".json", ".yaml", ".md", ".log", ".md5", ".sha256", ".pdf", ".avi", ".mp4"}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-FACTS_VERSION = 1
+FACTS_VERSION = 1  # raise it when a format is read in another way
 
 EXPECTED = """Expected:
   <data root>/events/<class>/*   recordings, of any format
@@ -35,12 +37,14 @@ or the same below <data root>/train and <data root>/test. An image with the name
 for the ending, is its static twin: what it was made from."""
 
 
-def read(path: Path, sensor: Size | None, units: dict[str, str]) -> Iterable[tuple[Events, Size]]:
-    """The recording of one file; sensor and units are those of all files that do not say theirs."""
-    found = read_any(path, units.get(path.suffix.lower()))
-    size = found.sensor or sensor
-    assert size is not None  # _facts has seen all files
-    return [(found.events, size)]
+def read(
+    path: Path, sensors: dict[str, Size], units: dict[str, str]
+) -> Iterable[tuple[Events, Size]]:
+    """The recording of one file; sensor and unit are those of all that do not say theirs, by the
+    ending of their names."""
+    end = path.suffix.lower()
+    found = read_any(path, units.get(end))
+    return [(found.events, found.sensor or sensors[end])]
 
 
 def load(spec: LoadSpec) -> TransferData:
@@ -57,11 +61,12 @@ def load(spec: LoadSpec) -> TransferData:
         raise UserError(f"{root} has the folder {parts[0].name} alone; train and test expected.")
     events, images = _find(parts, "events"), _find(parts, "images")
     classes = _classes(events, images)
-    recordings = _labelled(events, classes, lambda path: True)
+    recordings = _labelled(events, classes, lambda path: path.suffix.lower() not in IMAGE_SUFFIXES)
     pictures = _labelled(images, classes, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
     _check_images(classes, pictures, root)
     frames, remarks = _facts([file.path for file in recordings], spec, root)
     train, test = _split(recordings, parts, spec)
+    _check_split(classes, labels_of(recordings), train, test)
     twins, trains = _twins(recordings, pictures), _in_first(pictures, parts)
     return assemble(
         "images",
@@ -88,12 +93,19 @@ def _find(parts: Sequence[Path], what: str) -> dict[str, list[Path]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return entries(folder, EXPECTED, {p.suffix.lower() for p in folder.iterdir() if p.is_file()})
+    try:
+        found = [p for p in folder.iterdir() if p.name[0] != "." and p.suffix.lower() not in OTHERS]
+    except OSError as error:
+        text = f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
+        raise UserError(text) from error
+    if nested := [p.name for p in found if p.is_dir()]:
+        raise UserError(f"{folder} holds the folders {listed(nested)}; files alone expected.")
+    return sorted(found, key=lambda path: (natural(path.name), path.name))
 
 
 def _classes(events: dict[str, list[Path]], images: dict[str, list[Path]]) -> tuple[str, ...]:
     """Classes that both have, in natural order; a UserError if there is none."""
-    both = [name for name in events if name in images]
+    both = sorted((name for name in events if name in images), key=natural)
     if not both:
         raise UserError(
             f"No class has recordings and images: events has {listed(list(events)) or 'none'}; "
@@ -102,6 +114,8 @@ def _classes(events: dict[str, list[Path]], images: dict[str, list[Path]]) -> tu
     for what, found in (("images", events), ("recordings", images)):
         if only := [name for name in found if name not in both]:
             log.warning("folder: left out, as they have no %s: %s", what, listed(only))
+    if len(both) < 2:
+        raise UserError(f"{both[0]} alone is a class of recordings and images: two are needed.")
     return tuple(both)
 
 
@@ -126,11 +140,19 @@ def _check_images(classes: tuple[str, ...], pictures: Sequence[File], root: Path
 def _twins(recordings: Sequence[File], pictures: Sequence[File]) -> np.ndarray:
     """``[R]``, the image of the same class and name, or NO_TWIN."""
 
-    def name(file: File) -> tuple[Path, int, str]:
-        return file.path.parents[2], file.label, file.path.stem
+    def names(files: Sequence[File]) -> list[tuple[int, str]]:
+        return [(file.label, file.path.stem.casefold()) for file in files]
 
-    at = {name(picture): i for i, picture in enumerate(pictures)}
-    return np.array([at.get(name(r), NO_TWIN) for r in recordings], np.int64)
+    for files in (recordings, pictures):
+        first = dict(zip(reversed(names(files)), reversed(files), strict=True))
+        for name, file in zip(names(files), files, strict=True):
+            if first[name] is not file:
+                raise UserError(
+                    f"{first[name].path} and {file.path} have one name: whether they show the same "
+                    "cannot be known. Rename one, or remove it."
+                )
+    at = {name: i for i, name in enumerate(names(pictures))}
+    return np.array([at.get(name, NO_TWIN) for name in names(recordings)], np.int64)
 
 
 def _split(
@@ -143,6 +165,19 @@ def _split(
         raise UserError("--train-portion: the folders train and test split the recordings already.")
     trains = _in_first(recordings, parts)
     return np.flatnonzero(trains), np.flatnonzero(~trains)
+
+
+def _check_split(
+    classes: tuple[str, ...], labels: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> None:
+    """Every class must train; what is not tested is said."""
+    lacking = [
+        [name for c, name in enumerate(classes) if c not in labels[part]] for part in (train, test)
+    ]
+    if lacking[0]:
+        raise UserError(f"No recording trains of {listed(lacking[0])}. Add some.")
+    if lacking[1]:
+        log.warning("folder: no recording tests of %s", listed(lacking[1]))
 
 
 def _in_first(files: Sequence[File], parts: Sequence[Path]) -> np.ndarray:
@@ -160,25 +195,33 @@ def _facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> tuple[FrameSpec
     formats, units = arrays["format"].tolist(), arrays["unit"].tolist()
     kinds = ", ".join(f"{n} {name}" for name, n in Counter(formats).most_common())
     remarks = [f"Recordings: {kinds}."]
-    sizes, known = arrays["size"], arrays["known"]
-    sensor = None
-    if not known.all():
-        width, height = sizes.max(axis=0).tolist()
-        sensor = (int(width), int(height))
-        remarks.append(
-            f"The sensor is taken for {width} x {height} pixels, by the events of all recordings: "
-            f"{np.count_nonzero(~known)} of {len(known)} files do not say its size."
-        )
-    told: dict[str, Counter] = {}
-    for path, unit in zip(files, units, strict=True):
-        if unit:
-            told.setdefault(path.suffix.lower(), Counter())[unit] += 1
-    chosen = {suffix: of.most_common(1)[0][0] for suffix, of in told.items()}
+    ends = np.array([path.suffix.lower() for path in files])
+    sensors, chosen = dict[str, Size](), dict[str, str]()
+    for end in dict.fromkeys(ends.tolist()):
+        own = np.flatnonzero((ends == end) & ~arrays["known"])
+        if len(own):
+            sizes = arrays["size"][own]
+            width, height = map(int, sizes.max(axis=0))
+            sensors[end] = width, height
+            widest = files[own[int(sizes.sum(axis=1).argmax())]].name
+            remarks.append(
+                f"The sensor of {len(own)} {end or 'other'} files is taken for {width} x {height} "
+                f"pixels, by where their events are (such as in {widest})."
+            )
+        if told := Counter(unit for unit, e in zip(units, ends, strict=True) if unit and e == end):
+            if len(told) > 1:
+                seen = ", ".join(f"{unit} in {n}" for unit, n in told.items())
+                raise UserError(
+                    f"{root}: times of {end} files could be {seen} of them, by their rates of "
+                    "events. Store t in microseconds."
+                )
+            chosen[end] = next(iter(told))
     if chosen:
-        each = ", ".join(f"{unit} in {end or 'names without end'}" for end, unit in chosen.items())
+        each = ", ".join(f"{unit} in {end or 'other'} files" for end, unit in chosen.items())
         remarks.append(f"Times are taken for {each}, by the usual rates of events.")
-    reader = partial(read, sensor=sensor, units=chosen)
-    return FrameSpec(reader, spec.steps, spec.size, spec.mode), remarks
+    reader = partial(read, sensors=sensors, units=chosen)
+    spec_of = FrameSpec(reader, spec.steps, spec.size, spec.mode, version=FACTS_VERSION)
+    return spec_of, remarks
 
 
 def _scan(out: Writer, files: Sequence[Path]) -> None:

@@ -34,10 +34,10 @@ def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list
     except OSError as error:
         text = f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
         raise UserError(text) from error
-    return sorted(found, key=lambda path: (_natural(path.name), path.name))
+    return sorted(found, key=lambda path: (natural(path.name), path.name))
 
 
-def _natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | int]:
     """``a2`` before ``a10``."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
