@@ -11,6 +11,7 @@ import torch
 
 from tests.program import run_teacher, run_train
 from tests.test_parts import BATCH, OUT, B, N, T, losses, model, options, rand
+from tmkt_braincog.arguments import VL2SPIKE_TERMS as TERMS
 from tmkt_braincog.data import make_split
 from tmkt_braincog.engine.compare import load_data
 from tmkt_braincog.errors import UserError
@@ -23,7 +24,7 @@ from tmkt_braincog.losses import (
 )
 from tmkt_braincog.losses.language import SILENT
 from tmkt_braincog.methods import build_method
-from tmkt_braincog.methods.vl2spike import MOMENTUM, TERMS
+from tmkt_braincog.methods.vl2spike import MOMENTUM
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.teacher import Embeddings, load_teacher, save_teacher
 

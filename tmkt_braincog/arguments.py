@@ -136,6 +136,9 @@ def _adder(group: argparse._ArgumentGroup) -> Add:
     return add
 
 
+VL2SPIKE_TERMS = ["image", "membrane", "rate", "prototype", "word"]
+
+
 # A line or two for each option: words and metavar, type or choices, default, help.
 # fmt: off
 def _run(add: Add) -> None:
@@ -257,9 +260,8 @@ def _distillation(add: Add) -> None:
     add("--ckd-k K", non_negative, 100.0, "how suddenly ckd ends, per epoch")
     add("--ckd-on", ["logits", "features"], "logits", "what ckd distils: the teacher's logits, or "
         "its pooled features by a learned linear map (FitNets)")
-    terms = ["image", "membrane", "rate", "prototype", "word"]
-    add("--vl2spike-terms", terms, terms, "terms of vl2spike that are used (default: all)",
-        nargs="+")
+    add("--vl2spike-terms", VL2SPIKE_TERMS, VL2SPIKE_TERMS, "terms of vl2spike that are used "
+        "(default: all)", nargs="+")
     add("--ckd-threshold EPOCH", epoch_or_share, None, "e_th, the epoch in which ckd ends, or a "
         "share of the epochs such as 25%% (default: half of them)")
 

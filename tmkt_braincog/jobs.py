@@ -27,8 +27,7 @@ from .engine.compare import DATA_OPTIONS, check_output, load_data
 from .engine.folder import owned
 from .engine.stops import StopSignal
 from .errors import Interrupted, UserError
-from .methods import METHODS
-from .methods.names import idle, split_name
+from .methods.names import idle, method_class
 from .options import parse, resolve, without
 from .slurm import start, submit
 from .teacher import load_teachers
@@ -102,7 +101,7 @@ def check(jobs: Sequence[Job]) -> None:
             for seed in options.seed:
                 load_teachers(options, options.method, seed)
             build_scheduler(options, build_optimizer(options, nn.Linear(1, 1)))
-            network = METHODS[split_name(options.method[0])[0]].network
+            network = method_class(options.method[0]).network
             model = (network, *(getattr(options, name) for name in MODEL))
             if model not in built:
                 build_model(options, num_classes=10)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain, compress
 from pathlib import Path
 from typing import Any
@@ -244,19 +245,19 @@ def _draw(
         log = _log(run)[["epoch", "test_top1"]].dropna()
         logs.setdefault(run.row, []).append(log.rename(columns={"test_top1": "top1"}))
     along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else ()
+    if len(along) > 1 or table.curve:
+        draw = partial(_line, table, frame, title)
+    else:
+        to, names = table.references(), {row.name: row.name for row in table.run_rows()}
+        summary, whole = summarise(frame, to, right), title
+        if table.axis:  # of one value, which is said once
+            names = {row.name: row.labels["method"] for row in table.run_rows()}
+            whole = f"{title}, {table.axis['option']} {', '.join(map(str, along))}"
+        summary, shown = (each.replace({"method": names}) for each in (summary, frame))
+        to = {names[name]: names[other] for name, other in to.items()}
+        draw = partial(plot_rows, shown, summary, to, title=whole)
     for suffix in ("png", "pdf"):
-        path = output / f"{table.name}.{suffix}"
-        if len(along) > 1 or table.curve:
-            _line(table, frame, title, path, emulated)
-        else:
-            to, names = table.references(), {row.name: row.name for row in table.run_rows()}
-            summary, whole = summarise(frame, to, right), title
-            if table.axis:  # of one value, which is said once
-                names = {row.name: row.labels["method"] for row in table.run_rows()}
-                whole = f"{title}, {table.axis['option']} {', '.join(map(str, along))}"
-            to = {names[name]: names[other] for name, other in to.items()}
-            summary, shown = (each.replace({"method": names}) for each in (summary, frame))
-            plot_rows(shown, summary, to, path, whole, emulated)
+        draw(path=output / f"{table.name}.{suffix}", emulated=emulated)
         if logs:
             path = output / f"{table.name}_curves.{suffix}"
             plot_curves(logs, path, title=title, emulated=emulated)

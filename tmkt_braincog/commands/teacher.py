@@ -112,21 +112,28 @@ def _file(command: str, own: Namespace, options: Namespace) -> str:
 
 
 # fmt: off
+def _parser(command: str, model: str, of: str, description: str, epilog: str) -> Parser:
+    """With what both commands ask of an image model; ``of``: whose options these are."""
+    usage = "%(prog)s [options] [options of tmkt train]"
+    prog = f"tmkt teacher {command}"
+    parser = Parser(prog=prog, usage=usage, description=description, epilog=epilog)
+    add = parser.add_argument
+    add("--teacher", default=model, metavar="MODEL", help=f"{of}timm's name (default: %(default)s)")
+    add("--teacher-size", type=positive_int, metavar="PIXELS",
+        help=f"{of}side of its input (default: the model's own)")
+    add("--pretrained", action=BooleanOptionalAction, default=True,
+        help=f"{of}start from timm's weights, of ImageNet for most (default)")
+    add("--teacher-weights", type=Path, metavar="FILE",
+        help=f"{of}start from the weights in this file instead; other names in the same order fit")
+    return parser
+
+
 def teacher_parser() -> Parser:
     """The teacher's own options."""
-    usage = "%(prog)s [options] [options of tmkt train]"
-    parser = Parser(prog="tmkt teacher train", usage=usage, description=DESCRIPTION, epilog=EPILOG)
+    parser = _parser("train", "wide_resnet101_2", "", DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("--teacher", default="wide_resnet101_2", metavar="MODEL",
-        help="timm's name (default: %(default)s)")
     add("--on", choices=("static", "events"), default="static",
         help="static images, for ckd (default); or events, for seal")
-    add("--teacher-size", type=positive_int, metavar="PIXELS",
-        help="side of its input (default: the model's own)")
-    add("--pretrained", action=BooleanOptionalAction, default=True,
-        help="start from timm's weights (default)")
-    add("--teacher-weights", type=Path, metavar="FILE",
-        help="start from the weights in this file instead; other names in the same order fit too")
     add("--teacher-epochs", type=positive_int, default=20, metavar="N", help="epochs (default: 20)")
     add("--teacher-batch-size", type=positive_int, default=64, metavar="B",
         help="images per step (default: 64)")
@@ -139,22 +146,13 @@ def teacher_parser() -> Parser:
 
 def embed_parser() -> Parser:
     """The options of the embeddings."""
-    usage = "%(prog)s [options] [options of tmkt train]"
-    parser = Parser(prog="tmkt teacher embed", usage=usage, description=EMBED_DESCRIPTION,
-                    epilog=EMBED_EPILOG)
+    about = EMBED_DESCRIPTION, EMBED_EPILOG
+    parser = _parser("embed", "tf_efficientnet_lite0", "of conse: ", *about)
     add = parser.add_argument
     add("--encoder", default="conse", metavar="NAME",
         help="conse (default), or an open_clip model as MODEL:WEIGHTS")
     add("--prompt", default="a photo of a {}", metavar="TEXT",
         help="of a class, {} standing for its name (default: %(default)s)")
-    add("--teacher", default="tf_efficientnet_lite0", metavar="MODEL",
-        help="of conse: timm's name of a classifier of ImageNet (default: %(default)s)")
-    add("--teacher-size", type=positive_int, metavar="PIXELS",
-        help="of conse: side of its input (default: the model's own)")
-    add("--pretrained", action=BooleanOptionalAction, default=True,
-        help="of conse: with timm's weights (default)")
-    add("--teacher-weights", type=Path, metavar="FILE",
-        help="of conse: with the weights in this file instead")
     add("--text-encoder", default="sentence-transformers/all-MiniLM-L6-v2", metavar="NAME",
         help="of conse: a sentence model by name, or its folder (default: %(default)s)")
     add("--teacher-checkpoint", metavar="FILE",

@@ -20,7 +20,7 @@ from .formats import Size, read_any
 from .parallel import decode_files
 from .recordings import FrameSpec
 from .splits import portion_split
-from .tree import File, entries, labels_of, listed, natural
+from .tree import File, entries, labels_of, listed, natural, visible
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +93,10 @@ def _find(parts: Sequence[Path], what: str) -> dict[str, list[Path]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
-        found = [p for p in folder.iterdir() if p.name[0] != "." and p.suffix.lower() not in OTHERS]
-    except OSError as error:
-        text = f"Cannot read the folder {folder}: {error.strerror}. Make it readable, or remove it."
-        raise UserError(text) from error
+    found = visible(folder, EXPECTED, lambda p: p.suffix.lower() not in OTHERS)
     if nested := [p.name for p in found if p.is_dir()]:
         raise UserError(f"{folder} holds the folders {listed(nested)}; files alone expected.")
-    return sorted(found, key=lambda path: (natural(path.name), path.name))
+    return found
 
 
 def _classes(events: dict[str, list[Path]], images: dict[str, list[Path]]) -> tuple[str, ...]:
@@ -139,20 +135,20 @@ def _check_images(classes: tuple[str, ...], pictures: Sequence[File], root: Path
 
 def _twins(recordings: Sequence[File], pictures: Sequence[File]) -> np.ndarray:
     """``[R]``, the image of the same class and name, or NO_TWIN."""
+    at = _numbers(pictures)
+    return np.array([at.get(name, NO_TWIN) for name in _numbers(recordings)], np.int64)
 
-    def names(files: Sequence[File]) -> list[tuple[int, str]]:
-        return [(file.label, file.path.stem.casefold()) for file in files]
 
-    for files in (recordings, pictures):
-        first = dict(zip(reversed(names(files)), reversed(files), strict=True))
-        for name, file in zip(names(files), files, strict=True):
-            if first[name] is not file:
-                raise UserError(
-                    f"{first[name].path} and {file.path} have one name: whether they show the same "
-                    "cannot be known. Rename one, or remove it."
-                )
-    at = {name: i for i, name in enumerate(names(pictures))}
-    return np.array([at.get(name, NO_TWIN) for name in names(recordings)], np.int64)
+def _numbers(files: Sequence[File]) -> dict[tuple[int, str], int]:
+    """Where each file is, by class and name; a UserError for two of one name."""
+    at: dict[tuple[int, str], int] = {}
+    for i, file in enumerate(files):
+        if (first := at.setdefault((file.label, file.path.stem.casefold()), i)) != i:
+            raise UserError(
+                f"{files[first].path} and {file.path} have one name: whether they show the same "
+                "cannot be known. Rename one, or remove it."
+            )
+    return at
 
 
 def _split(
@@ -192,11 +188,10 @@ def _facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> tuple[FrameSpec
         {"files": files_digest(files, root), "version": FACTS_VERSION},
         lambda out: _scan(out, files),
     )
-    formats, units = arrays["format"].tolist(), arrays["unit"].tolist()
-    kinds = ", ".join(f"{n} {name}" for name, n in Counter(formats).most_common())
-    remarks = [f"Recordings: {kinds}."]
+    kinds = Counter(arrays["format"].tolist()).most_common()
+    remarks = [f"Recordings: {', '.join(f'{n} {name}' for name, n in kinds)}."]
     ends = np.array([path.suffix.lower() for path in files])
-    sensors, chosen = dict[str, Size](), dict[str, str]()
+    sensors, units = dict[str, Size](), dict[str, str]()
     for end in dict.fromkeys(ends.tolist()):
         own = np.flatnonzero((ends == end) & ~arrays["known"])
         if len(own):
@@ -208,20 +203,24 @@ def _facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> tuple[FrameSpec
                 f"The sensor of {len(own)} {end or 'other'} files is taken for {width} x {height} "
                 f"pixels, by where their events are (such as in {widest})."
             )
-        if told := Counter(unit for unit, e in zip(units, ends, strict=True) if unit and e == end):
-            if len(told) > 1:
-                seen = ", ".join(f"{unit} in {n}" for unit, n in told.items())
-                raise UserError(
-                    f"{root}: times of {end} files could be {seen} of them, by their rates of "
-                    "events. Store t in microseconds."
-                )
-            chosen[end] = next(iter(told))
-    if chosen:
-        each = ", ".join(f"{unit} in {end or 'other'} files" for end, unit in chosen.items())
+        if told := Counter(filter(None, arrays["unit"][ends == end].tolist())):
+            units[end] = _agreed(told, end, root)
+    if units:
+        each = ", ".join(f"{unit} in {end or 'other'} files" for end, unit in units.items())
         remarks.append(f"Times are taken for {each}, by the usual rates of events.")
-    reader = partial(read, sensors=sensors, units=chosen)
-    spec_of = FrameSpec(reader, spec.steps, spec.size, spec.mode, version=FACTS_VERSION)
-    return spec_of, remarks
+    reader = partial(read, sensors=sensors, units=units)
+    return FrameSpec(reader, spec.steps, spec.size, spec.mode, version=FACTS_VERSION), remarks
+
+
+def _agreed(told: Counter, end: str, root: Path) -> str:
+    """The unit of time that the files with this ending have by their rates of events."""
+    if len(told) > 1:
+        seen = ", ".join(f"{unit} in {n}" for unit, n in told.items())
+        raise UserError(
+            f"{root}: times of {end} files could be {seen} of them, by their rates of events. "
+            "Store t in microseconds."
+        )
+    return next(iter(told))
 
 
 def _scan(out: Writer, files: Sequence[Path]) -> None:

@@ -1,9 +1,8 @@
 """Recordings in any common format, told apart by what is in the file and not by its name.
 
-Decoded by tonic, expelliarmus, aedat, h5py, SciPy and NumPy; what is ours is to find the four
-columns and their unit of time."""
+Decoded by expelliarmus, aedat, h5py, SciPy and NumPy where these can; columns are then found and
+checked by :mod:`~tmkt_braincog.data.columns`."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from .events import Events, read_aedat4, read_bin
 
 Size = tuple[int, int]  # (W, H)
 Raw = tuple[Mapping[str, Any], Size | None]  # columns as they are, and the sensor by the file
-
 
 DISORDER = 0.01  # share of times that run backwards, or of events twice, in unmarked records
 
@@ -91,31 +89,20 @@ def _hdf5(path: Path) -> Raw:
 
     found: dict[str, dict[str, Any]] = {}
     with h5py.File(path) as file:
-        datasets: dict[str, Any] = {}
-        file.visititems(lambda name, item: datasets.update({name: item}))
-        datasets = {k: v for k, v in datasets.items() if isinstance(v, h5py.Dataset)}
-        for group in {name.rpartition("/")[0] for name in datasets}:
-            own = {k.rpartition("/")[2]: v for k, v in datasets.items() if _group(k) == group}
-            own = {
-                k: v
-                for k, v in own.items()
-                if not v.dtype.names and v.size == max(v.shape, default=0)
-            }
-            if columns := by_name(own):
-                found[group or "/"] = columns
-        for name, v in datasets.items():
-            fields = v.dtype.names and by_name(dict.fromkeys(v.dtype.names, 0))
-            if fields or (v.ndim == 2 and v.shape[1] == 4):
-                found[name] = _array(v[:])
+        every: dict[str, Any] = {}
+        file.visititems(lambda name, item: every.update({name: item}))
+        groups: dict[str, dict[str, Any]] = {}
+        for name, item in every.items():
+            if not isinstance(item, h5py.Dataset):
+                continue
+            group, _, last = name.rpartition("/")
+            if item.dtype.names or (item.ndim == 2 and item.shape[1] == 4):
+                if not item.dtype.names or by_name(dict.fromkeys(item.dtype.names)):
+                    found[name] = _array(item[:])
+            elif item.size == max(item.shape, default=0):
+                groups.setdefault(group or "/", {})[last] = item
+        found |= {g: columns for g, own in groups.items() if (columns := by_name(own))}
     return _only(found, "groups or arrays"), None
-
-
-def _is_column(shape: tuple[int, ...]) -> bool:
-    return math.prod(shape) == max(shape, default=0)
-
-
-def _group(name: str) -> str:
-    return name.rpartition("/")[0]
 
 
 def _only(found: Mapping[str, dict[str, Any]], what: str) -> dict[str, Any]:
@@ -185,8 +172,8 @@ def _aedat(path: Path) -> Raw:
     if not head.startswith(b"#!AER-DAT2.0"):
         version = head[9:12].decode() or "1.0"
         raise ValueError(f"AEDAT {version}; 2.0 and 4.0 can be read: convert it with dv-processing")
-    records = raw[len(head) : len(raw) - (len(raw) - len(head)) % 8]
-    events = np.frombuffer(records, [("address", ">u4"), ("t", ">u4")])
+    n = (len(raw) - len(head)) // 8
+    events = np.frombuffer(raw, [("address", ">u4"), ("t", ">u4")], n, len(head))
     address, t = events["address"].astype(np.int64), events["t"]
     side = (240, 180) if b"DAVIS240" in head else (346, 260) if b"DAVIS346" in head else None
     if side is None and len(address) and (address < 2**16).mean() < 0.9:
@@ -230,7 +217,7 @@ def _atis(path: Path) -> Raw:
     except UserError:
         events = {"t": np.zeros(1)}
     t = events["t"]
-    same = len(t) - len(np.unique(np.stack([*map(np.asarray, events.values())]), axis=1).T)
+    same = len(t) - np.unique(np.stack([*events.values()]), axis=1).shape[1]
     if not np.ptp(t) or max((np.diff(t) < 0).mean(), same / len(t)) > DISORDER:
         tried = ", ".join(FORMATS)
         raise UserError(

@@ -1,7 +1,7 @@
 """Folders of numbered files, as most data sets are distributed: one way to list them."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +21,20 @@ class File(NamedTuple):
 
 
 def entries(folder: Path, expected: str, suffixes: Collection[str] = ()) -> list[Path]:
-    """The folders in ``folder``, or its files with these suffixes (lower case), in natural order.
+    """The folders in ``folder``, or its files with these suffixes (lower case): :func:`visible`."""
+    return visible(
+        folder, expected, lambda p: p.suffix.lower() in suffixes if suffixes else p.is_dir()
+    )
 
-    Hidden ones, which operating systems leave behind, do not count. A folder that is missing (then
-    the ``expected`` tree is shown) or cannot be read is a :class:`UserError`.
+
+def visible(folder: Path, expected: str, wanted: Callable[[Path], bool]) -> list[Path]:
+    """What is wanted in ``folder``, in natural order, and not hidden, as some systems leave behind.
+
+    A folder that is missing (then the ``expected`` tree is shown) or cannot be read is a
+    :class:`UserError`.
     """
     try:
-        found = [p for p in folder.iterdir() if not p.name.startswith(".")]
-        found = [p for p in found if (p.suffix.lower() in suffixes if suffixes else p.is_dir())]
+        found = [p for p in folder.iterdir() if not p.name.startswith(".") and wanted(p)]
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"There is no folder {folder}.\n{expected}") from None
     except OSError as error:

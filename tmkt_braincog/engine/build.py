@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import distributed
 from ..errors import UserError, unknown_name
-from ..methods import METHODS, split_name
+from ..methods import method_class
 from ..models import TransferModel
 from ..models.batchnorm import synchronise
 from ..models.check import difference
@@ -88,7 +88,7 @@ def build_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             build = partial(_created, options.model, num_classes=num_classes, **given)
-            model = METHODS[split_name(options.method[0])[0]].network(build)
+            model = method_class(options.method[0]).network(build)
             if options.sync_bn:
                 synchronise(model)
             model.executor = "step"

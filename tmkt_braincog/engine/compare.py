@@ -18,7 +18,7 @@ from ..data import DATASETS, LoadSpec, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
 from ..files import replacing
-from ..methods import METHODS, SYSTEMS, split_name
+from ..methods import METHODS, SYSTEMS, method_class
 from ..options import identity, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
 from .build import choose_device
@@ -73,7 +73,7 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
     for seed, split in splits.items():
         check_teachers(options, data, split, seed)
     first = options.seed[0]
-    for name in {split_name(name)[0]: name for name in reversed(options.method)}.values():
+    for name in {method_class(name).network: name for name in reversed(options.method)}.values():
         Trainer(single(options, name, first), data, splits[first], folder, device)
     with ExitStack() as held:
         distributed.on_main(lambda: held.enter_context(owned(folder)))

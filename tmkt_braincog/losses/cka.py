@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .distillation import wide
 
 # Keeps 0/0 at 0 for constant features; the value of the reference code.
 EPSILON = 1e-7
@@ -49,7 +50,7 @@ def linear_cka(x: Tensor, y: Tensor, debiased: bool = False) -> Tensor:
             "off (--no-rda for tmkt, --no-domain-loss for the baseline)."
         )
     with torch.autocast(x.device.type, enabled=False):
-        x, y = (v if v.dtype == torch.float64 else v.float() for v in (x, y))
+        x, y = wide(x), wide(y)
         centre = _u_centre if debiased else _centre
         gram_x, gram_y = centre(x @ x.transpose(-1, -2)), centre(y @ y.transpose(-1, -2))
         hsic = (gram_x * gram_y).sum(dim=(-2, -1))

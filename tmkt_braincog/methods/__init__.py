@@ -13,6 +13,7 @@ from .finetune import Finetune as Finetune
 from .names import SYSTEMS as SYSTEMS
 from .names import build_method as build_method
 from .names import canonical as canonical
+from .names import method_class as method_class
 from .names import split_name as split_name
 from .names import teachers_of as teachers_of
 from .r2etl import R2ETL as R2ETL

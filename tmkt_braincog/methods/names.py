@@ -46,6 +46,11 @@ def canonical(name: str) -> str:
     return "+".join([first if own else base, *(part for part in parts if part not in own)])
 
 
+def method_class(name: str) -> type[Method]:
+    """The method of this name without its parts."""
+    return METHODS[split_name(name)[0]]
+
+
 def build_method(name: str, options: Namespace, features: int) -> Method:
     """The method of this name with its parts; ``features`` is the width F of the model's F_t.
 

@@ -4,11 +4,13 @@ No equation, weight or code of it is public. What is called VL2Spike here is wha
 suggests to us, with weights of our own."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments import VL2SPIKE_TERMS as TERMS
 from ..distributed import gather_batch
 from ..losses import contrastive_loss, membrane_consistency, rate_consistency, unit, word_targets
 from ..models.exact import WideLinear
@@ -17,7 +19,6 @@ from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, to
 WIDTH = 128  # P, of the space that the network and the vision-language model share
 MOMENTUM = 0.9  # of the prototypes
 WARM = 0.25  # share of the epochs in which the temporal terms' weight rises from 0
-TERMS = ("image", "membrane", "rate", "prototype", "word")
 
 
 @PARTS.register("vl2spike")
@@ -33,7 +34,7 @@ class VL2Spike(Part):
 
     Args:
         features: F.
-        terms: those of :data:`TERMS` that are used.
+        terms: those of ``--vl2spike-terms``.
         weight: of every term.
         temperature: tau of ``image`` and ``prototype``.
         word_temperature: tau of the names' likeness.
@@ -52,7 +53,7 @@ class VL2Spike(Part):
     def __init__(
         self,
         features: int,
-        terms: tuple[str, ...] = TERMS,
+        terms: Sequence[str] = TERMS,
         weight: float = 0.1,
         temperature: float = 0.07,
         word_temperature: float = 0.1,
@@ -65,7 +66,7 @@ class VL2Spike(Part):
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "VL2Spike":
         several_steps(options, "vl2spike")
-        return cls(features, tuple(options.vl2spike_terms))
+        return cls(features, options.vl2spike_terms)
 
     def meet(self, teacher) -> None:
         n_classes, width = teacher.text.shape
@@ -77,13 +78,11 @@ class VL2Spike(Part):
         self.register_buffer("seen", torch.zeros(n_classes, dtype=torch.bool))
 
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
-        found = {name: getattr(self, f"_{name}")(out, batch) for name in self.terms}
+        terms = {f"vl_{name}": getattr(self, f"_{name}")(out, batch) for name in self.terms}
         warm = min(1.0, progress.epoch / (WARM * progress.epochs))
-        weights = {name: self.weight for name in found}
-        weights |= {name: warm * self.weight for name in ("membrane", "rate")}
-        names = {name: f"vl_{name}" for name in TERMS}
-        terms = {names[name]: term for name, term in found.items()}
-        return total(terms, **{names[name]: weight for name, weight in weights.items()})
+        weights = dict.fromkeys(terms, self.weight)
+        weights |= dict.fromkeys(("vl_membrane", "vl_rate"), warm * self.weight)
+        return total(terms, **weights)
 
     def _image(self, out: TransferOutput, batch: Pair) -> Tensor:
         which = gather_batch(batch.image, 0)

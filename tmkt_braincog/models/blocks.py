@@ -61,10 +61,10 @@ def reads(kind: type) -> Callable:
     return lambda reader: _readers.setdefault(kind, reader)
 
 
-def layers(blocks: Iterable[nn.Module], behind: Parts | None = None) -> Parts:
+def layers(blocks: Iterable[nn.Module], behind: Sequence[Parts] = ()) -> Parts:
     """The single layers of ``blocks`` in the order in which they run, and the branches.
 
-    ``behind``: the layers that they follow, where they are not the first.
+    ``behind``: the layers that they follow in each of the streams, where they are not the first.
 
     Raises:
         NotFoldable: a module whose effect on folded tensors is not known, named.
@@ -72,7 +72,7 @@ def layers(blocks: Iterable[nn.Module], behind: Parts | None = None) -> Parts:
     if has_any_global_hook():
         raise NotFoldable("hooks on all modules are set, which see one time-step after another")
     found = _read(blocks)
-    _refuse_ties(found, _refuse_ties(behind or [], False))
+    _refuse_ties(found, bool(behind) and all(_refuse_ties(stem, False) for stem in behind))
     refuse_shared(leaves(found))
     return found
 

@@ -183,8 +183,8 @@ class TransferModel(BaseModule):
                 raise NotFoldable(f"it has a {name}() of its own")
         around = {name: (self.stem_of(name), [self.head_of(name)]) for name in streams}
         ends = {name: (layers(stem), layers(head)) for name, (stem, head) in around.items()}
+        parts = layers(self.block_list(), behind=[stem for stem, _ in ends.values()])
         for stem, head in ends.values():
-            parts = layers(self.block_list(), behind=stem)
             refuse_shared([*leaves(stem), *leaves(parts), *leaves(head)])
         if self.tap_node is not None and not any(node is self.tap_node for node in leaves(parts)):
             raise NotFoldable("its tap_node is in none of its block_list()")
