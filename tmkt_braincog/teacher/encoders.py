@@ -69,13 +69,6 @@ class ConSE(Encoder):
 
     def __init__(self, own: Namespace, device: torch.device):
         sentences = _need("sentence_transformers", "tmkt-braincog[conse]")
-        try:
-            self.sentences = sentences.SentenceTransformer(own.text_encoder, device="cpu")
-        except Exception as error:  # of many types, for a path or a name that is none
-            raise UserError(
-                f"--text-encoder {own.text_encoder} cannot be loaded ({type(error).__name__}). "
-                "Expected a sentence model of Hugging Face by name, or its folder."
-            ) from error
         known = weights_of(own.teacher)
         if known.num_classes != 1000 or not (own.pretrained or own.teacher_weights):
             raise UserError(
@@ -86,6 +79,13 @@ class ConSE(Encoder):
         self.size = own.teacher_size or known.input_size[-1]
         start = own.pretrained, own.teacher_weights
         self.network = build_teacher(own.teacher, 1000, *start).to(device).eval()
+        try:
+            self.sentences = sentences.SentenceTransformer(own.text_encoder, device="cpu")
+        except Exception as error:  # of many types, for a path or a name that is none
+            raise UserError(
+                f"--text-encoder {own.text_encoder} cannot be loaded ({type(error).__name__}). "
+                "Expected a sentence model of Hugging Face by name, or its folder."
+            ) from error
         about = ImageNetInfo()
         words = map(about.label_name_to_description, map(about.index_to_label_name, range(1000)))
         self.of_classes = self.texts([str(each).split(",")[0] for each in words]).to(device)
