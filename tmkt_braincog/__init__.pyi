@@ -1,4 +1,6 @@
 from .data import TSMDataset as TSMDataset
+from .deploy.network import Network as Network
+from .deploy.network import load as load
 from .losses import RDALoss as RDALoss
 from .losses import classification_loss as classification_loss
 from .losses import linear_cka as linear_cka

@@ -153,7 +153,7 @@ def _run(add: Add) -> None:
     add("--resume CHECKPOINT", str, None, "go on with the runs in --output (finished ones are "
         "kept); with a file: continue from that checkpoint", nargs="?", const="auto")
     add("--eval", None, False, "only evaluate --eval_checkpoint on the test recordings")
-    add("--eval_checkpoint --eval-checkpoint FILE", str, None, "checkpoint for --eval")
+    add("--eval_checkpoint --eval-checkpoint FILE", str, None, "for --eval; also hf:user/name")
     add("--device", str, "auto", "auto, cpu, cuda, cuda:1, or the number of a GPU")
     add("--amp", ["none", "bf16"], "none", "bf16: convolutions in bfloat16, all else in float32")
     add("-j --workers", natural, 0, "data-loading processes; changes no result")

@@ -21,7 +21,9 @@ COMMANDS = {
     "teacher": "train ANN teachers for the methods that distil",
     "table": "the paper's tables, others like them, and sweeps of any options",
     "figure": "figures and measurements from finished runs",
-    "report": "one page about everything in output folders",
+    "predict": "what a trained network says of recordings",
+    "push": "a checkpoint and its model card to the Hugging Face Hub",
+    "report": "one page about everything in output folders, or a checkpoint's model card",
 }
 HELP = """\
 usage: tmkt COMMAND [options]   (tmkt COMMAND --help; tmkt --version)

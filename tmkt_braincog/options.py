@@ -24,6 +24,7 @@ RECIPES = files(__package__) / "recipes"
 BASELINE_SWITCHES = ("domain_loss", "regularization", "sliding_training", "pow")
 # In such a line a switch that is absent is off.
 BASELINE_FLAGS = ("TET_loss", "domain_loss", "regularization")
+NAMED = ("method", "target_dataset")  # in every command line that is printed
 # What does not change a result; two runs that differ only here are the same run.
 NOT_IDENTITY = (
     *("config", "output", "resume", "eval", "eval_checkpoint", "device", "workers", "tensorboard"),
@@ -65,15 +66,18 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = recipe if isinstance(recipe, str) else "recipe"
     parser, words = _sparse_parser(), list[str]()
-    actions = {
-        o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings
-    }
+    actions = _by_option(parser)
     for key, value in mapping.items():
         name = str(key).replace("-", "_")
         if name not in actions or actions[name].dest in ("help", "config"):
             parser.error(f"unrecognized arguments: --{key} in {where}")
         words += _words(actions[name], value, f"{where}: {key}")
     return parser.parse_args(words)
+
+
+def _by_option(parser: ArgumentParser) -> dict[str, argparse.Action]:
+    """Actions by the names that recipes have for them; several may set one option."""
+    return {o.lstrip("-").replace("-", "_"): a for a in parser._actions for o in a.option_strings}
 
 
 def load_recipe(name: str) -> dict[str, Any]:
@@ -170,6 +174,19 @@ def _methods(given: Namespace, options: Namespace) -> tuple[list[str], list[str]
     flags = [f"{f.replace('_', '-')} {'on' if vars(options)[f] else 'off'}" for f in BASELINE_FLAGS]
     remark = "No --method, but switches of the published baseline: running --method baseline, with"
     return ["baseline"], [f"{remark} {', '.join(flags)}."]
+
+
+def words_of(options: Namespace) -> list[str]:
+    """The fewest words of ``tmkt train`` that resolve to these options, which are resolved."""
+    mapping = {k: v for k, v in identity(options).items() if v is not None}
+    parser = build_parser()
+    usual, plain = _by_option(parser), {a.dest: a.default for a in parser._actions}
+    target = DATASETS[options.target_dataset]
+    # The recipe of the data set gives the rest.
+    plain |= vars(_recipe(target.recipe)) | {"source_dataset": target.sources[0]}
+    given = [n for n in mapping if n in usual and (n in NAMED or mapping[n] != plain[n])]
+    words = [word for n in given for word in _words(usual[n], mapping[n], n)]
+    return words + (["--data-root", "DATA"] if target.get != "built in" else [])
 
 
 def identity(options: Namespace) -> dict[str, Any]:

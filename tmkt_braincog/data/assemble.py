@@ -1,7 +1,9 @@
 """Recordings, images, twins and a split to one :class:`TransferData`: what data sets do alike."""
 
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ import torch
 
 from .base import LoadSpec, PublishedDraw, TransferData
 from .images import load_images
+from .preparation import Preparation
 from .recordings import FrameSpec, load_recordings
 from .tree import File, labels_of
 
@@ -60,6 +63,7 @@ def assemble(
     also: Sequence[Path] = (),
     published: PublishedDraw | None = None,
     remarks: Sequence[str] = (),
+    sensor_by: str = "file",
 ) -> TransferData:
     """Read the recordings (from the cache where nothing has changed) and put all together.
 
@@ -70,10 +74,12 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
+        sensor_by: see :class:`~tmkt_braincog.data.preparation.Preparation`.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
     """
+    labels = labels_of(recordings)
     files = [recording.path for recording in recordings[:: frames.per_file]]
     counted, statistics = load_recordings(files, frames, target, root, also)
     if not isinstance(names, list):
@@ -86,7 +92,7 @@ def assemble(
         target=target,
         classes=tuple(classes),
         frames=torch.from_numpy(counted),
-        labels=torch.from_numpy(labels_of(recordings)),
+        labels=torch.from_numpy(labels),
         names=names,
         file_ids=np.array([r.number for r in recordings], np.int64),
         images=torch.from_numpy(images.pixels),
@@ -99,4 +105,31 @@ def assemble(
         statistics=statistics,
         published=published,
         remarks=list(remarks),
+        preparation=_preparation(
+            frames, statistics, sensor_by, fingerprint(counted, labels, images)
+        ),
     )
+
+
+def _preparation(
+    frames: FrameSpec, statistics: Mapping[str, np.ndarray], sensor_by: str, mark: str
+) -> Preparation:
+    sizes = {
+        (int(w), int(h)) for w, h in zip(statistics["width"], statistics["height"], strict=True)
+    }
+    known = {f.name for f in fields(Preparation)}
+    return Preparation(
+        **{name: value for name, value in frames.key().items() if name in known},
+        sensor=next(iter(sizes)) if len(sizes) == 1 else None,
+        sensor_by=sensor_by,
+        fingerprint=mark,
+    )
+
+
+def fingerprint(frames: np.ndarray, labels: np.ndarray, images: Images) -> str:
+    """Sixteen hexadecimal digits that tell data from others: frames, images and their labels."""
+    digest = hashlib.sha256()
+    for array in (frames, labels, images.pixels, images.labels):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ import torch
 from ..errors import UserError, unknown_name
 from ..registry import DATASETS
 from .frames import MODES
+from .preparation import Preparation
 
 __all__ = ["DATASETS", "NO_TWIN", "DataSet", "LoadSpec", "PublishedDraw", "TransferData"]
 
@@ -99,6 +100,8 @@ class TransferData:
         remarks: sentences about the data that every result made from them must carry.
         emulated: True where the events come from a sensor model and not from a camera.
         resized: reads the images anew, ``[S, size, size]`` uint8; None where they have one size.
+        preparation: how a recording becomes frames; None: not said, and a network trained on them
+            cannot be asked about other recordings.
     """
 
     source: str
@@ -119,6 +122,7 @@ class TransferData:
     remarks: list[str] = field(default_factory=list)
     emulated: bool = False
     resized: Callable[[int], np.ndarray] | None = None
+    preparation: Preparation | None = None
 
     def pools(self, images: np.ndarray) -> list[np.ndarray]:
         """These images (indices) by class."""

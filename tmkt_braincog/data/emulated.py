@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .assemble import Images
+from .assemble import Images, fingerprint
 from .base import LoadSpec, PublishedDraw, TransferData
 from .cache import Writer, cached
 from .camera import EventCamera
@@ -15,6 +15,7 @@ from .emulator import emulate
 from .events import columns
 from .frames import apply_mode, to_frames
 from .parallel import decode_files
+from .preparation import Preparation
 
 PIXELS_AT_ONCE = 70_000  # simulated together: small enough for the processor's cache
 STATISTICS = ("n_events", "duration_us", "width", "height", "n_unsorted")
@@ -100,6 +101,12 @@ def emulated_set(
         statistics=arrays,
         published=published,
         emulated=True,
+        preparation=Preparation(
+            spec.steps,
+            mode=spec.mode,
+            sensor=camera.sensor,
+            fingerprint=fingerprint(frames, images.labels, images),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from .cache import Writer, cached, files_digest
 from .events import Events
 from .formats import Size, read_any
 from .parallel import decode_files
+from .preparation import extent
 from .recordings import FrameSpec
 from .splits import portion_split
 from .tree import File, entries, labels_of, listed, natural, visible
@@ -233,8 +234,8 @@ def _scan(out: Writer, files: Sequence[Path]) -> None:
 def _fact(path: Path) -> tuple[str, str, Size, bool]:
     """Format, unit where it was told by the times, size of the sensor or of what has events."""
     found = read_any(path)
-    extent = int(found.events["x"].max()) + 1, int(found.events["y"].max()) + 1
-    return found.format, found.unit or "", found.sensor or extent, found.sensor is not None
+    size = found.sensor or extent(found.events)
+    return found.format, found.unit or "", size, found.sensor is not None
 
 
 NEEDS = "your own recordings and images in folders: events/<class>/*, images/<class>/*"

@@ -36,7 +36,7 @@ Decode = Callable[[Any], Any]
 _decode: Decode  # of a worker process
 
 
-class _Problem(str):
+class Problem(str):
     """Why a file cannot be used."""
 
 
@@ -55,11 +55,9 @@ def decode_files(
         RuntimeError: ``decode`` raised something else: what, and the file.
     """
     problems: list[str] = []
-    unit = "file" if files and isinstance(files[0], Path) else "batch"
-    looks: dict[str, Any] = {"delay": delay, "dynamic_ncols": True, "unit": unit}
-    with closing(_results(decode, files)) as results:
-        for result in tqdm(results, what, len(files), **looks):
-            if isinstance(result, _Problem):
+    with closing(decode_each(decode, files, what, delay)) as results:
+        for result in results:
+            if isinstance(result, Problem):
                 problems.append(result)
                 if len(problems) == MAX_PROBLEMS:
                     break
@@ -67,6 +65,16 @@ def decode_files(
                 yield result
     if problems:
         raise listed(problems, len(files))
+
+
+def decode_each(
+    decode: Decode, files: Sequence[Any], what: str, delay: float = 1
+) -> Generator[Any, None, None]:
+    """As :func:`decode_files`, but of a file that cannot be used its :class:`Problem` is given."""
+    unit = "file" if files and isinstance(files[0], Path) else "batch"
+    looks: dict[str, Any] = {"delay": delay, "dynamic_ncols": True, "unit": unit}
+    with closing(_results(decode, files)) as results:
+        yield from tqdm(results, what, len(files), **looks)
 
 
 def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None]:
@@ -92,7 +100,7 @@ def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None
 def _alone(decode: Decode, path: Path) -> Any:
     with suppress(BrokenProcessPool), _pool(decode, 1) as pool:
         return pool.submit(_read, [path]).result()[0]
-    return _Problem(
+    return Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again."
     )
@@ -140,9 +148,9 @@ def _read_one(path: Path) -> Any:
     try:
         return _decode(path)
     except UserError as error:
-        return _Problem(error)
+        return Problem(error)
     except MemoryError:
-        return _Problem(f"{path}: reading it takes more than {MAX_BYTES >> 30} GiB. Get it again.")
+        return Problem(f"{path}: reading it takes more than {MAX_BYTES >> 30} GiB. Get it again.")
     except Exception as error:  # as it is it might not survive the way to the program
         raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from error
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ..errors import UserError
 from .cache import Writer, cached, files_digest
 from .events import Events, check_events
-from .frames import apply_mode, narrow, resize_frames, to_frames
+from .frames import narrow
 from .parallel import decode_files
+from .preparation import framed
 
 log = logging.getLogger(__name__)
 
@@ -114,19 +114,11 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
-    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64.
-
-    Mode, crop and size in this order, as published.
-    """
+    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64."""
     found, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
-        frames = apply_mode(to_frames(events, spec.steps, sensor_size), spec.mode)
-        if spec.crop is not None:
-            top, bottom, left, right = spec.crop
-            frames = frames[..., top:bottom, left:right]
-        if spec.size is not None:
-            frames = resize_frames(torch.from_numpy(frames), spec.size).numpy()
+        frames = framed(events, sensor_size, spec.steps, spec.size, spec.mode, spec.crop)
         t = events["t"]
         statistics.append((len(t), int(t[-1]) - int(t[0]), *sensor_size, n_unsorted))
         found.append(frames)

@@ -15,6 +15,7 @@ from ..arguments import build_parser
 from ..errors import UserError
 from ..files import replacing
 from ..options import NOT_IDENTITY, identity
+from .about import about
 
 if TYPE_CHECKING:
     from .train import Trainer
@@ -114,6 +115,7 @@ def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
     scheduler = trainer.scheduler
     return {
         "identity": identity(trainer.options),
+        "about": about(trainer),
         "model": trainer.model.state_dict(),
         "method": trainer.method.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),

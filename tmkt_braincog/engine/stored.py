@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import distributed
 from ..data import DATASETS, make_split
 from ..errors import UserError
+from ..hub import local
 from ..options import resolve
 from . import checkpoint
 from .build import NEURON_OPTIONS, build_model, choose_device
@@ -78,7 +79,7 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     """
     if not getattr(given, "eval_checkpoint", None):
         raise UserError("--eval needs --eval-checkpoint FILE.")
-    path = Path(given.eval_checkpoint)
+    path = local(given.eval_checkpoint)
     weights, kept, is_own, said = read(path)
     said += _changes(given, kept, is_own, path)
     options, _ = resolve(Namespace(**{**kept, **vars(given)}))

@@ -1,0 +1,31 @@
+"""``tmkt push``: a checkpoint and its model card to the Hugging Face Hub."""
+
+from pathlib import Path
+
+from ..arguments import Parser
+
+DESCRIPTION = """\
+Put a checkpoint and its model card into a repository of the Hugging Face Hub, which is made where
+there is none. Wherever a checkpoint is named, hf:user/name then fetches it. Log in first with
+`hf auth login`, or set HF_TOKEN."""
+EPILOG = """\
+examples:
+  tmkt push results/compare/runs/tmkt-seed42/best.pt hf:user/tmkt-digits
+  tmkt push best.pt hf:user/tmkt-digits --private
+  tmkt push best.pt hf:user/tmkt-digits@next
+      On a branch that exists; hf:user/tmkt-digits@next fetches it."""
+
+
+def run(argv: list[str]) -> int:
+    parser = Parser("tmkt push", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt of a run")
+    parser.add_argument("name", metavar="hf:USER/NAME", help="the repository")
+    parser.add_argument("--private", action="store_true", help="make it a private one")
+    options = parser.parse_args(argv)
+    from ..deploy.card import card
+    from ..deploy.network import load
+    from ..hub import push
+
+    text = card(load(options.checkpoint), options.name)
+    print(f"Pushed: {push(options.checkpoint, options.name, text, options.private)}")
+    return 0

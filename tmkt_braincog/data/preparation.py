@@ -1,0 +1,90 @@
+"""How the events of a recording become the frames that a network is trained with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .events import Events, check_events, shift_to_origin
+from .formats import Size, read_any
+from .frames import apply_mode, resize_frames, to_frames
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """JSON values alone: checkpoints keep it.
+
+    Attributes:
+        steps: T.
+        size, mode, crop: see :func:`framed`.
+        sensor_by: what says a recording's sensor: its ``file``; the data ``set``, whatever the file
+            says; or its ``events``, which are moved to x, y >= 0 and span it.
+        sensor: (W, H) of all recordings that were trained with; None: they differ.
+        sensors, units: (W, H), and the unit of t, by the ending of a file that does not say them.
+        fingerprint: of the frames, the images and their labels.
+    """
+
+    steps: int
+    size: int | None = None
+    mode: str = "count"
+    crop: Sequence[int] | None = None
+    sensor: Sequence[int] | None = None
+    sensor_by: str = "file"
+    sensors: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def read(self, path: Path) -> tuple[Events, Sequence[int] | None]:
+        """The events of a file in any format of :mod:`~tmkt_braincog.data.formats`, and (W, H) of
+        its sensor, None where nothing says it."""
+        end = path.suffix.lower()
+        found = read_any(path, self.units.get(end))
+        own = None if self.sensor_by == "set" else found.sensor
+        return found.events, own or self.sensors.get(end) or self.sensor
+
+    def frames(
+        self, events: Events, sensor: Sequence[int] | None, size: int, name: str
+    ) -> np.ndarray:
+        """``[T, 2, size, size]`` float32 of events (x, y in pixels, t in us, p 1 for ON).
+
+        Args:
+            sensor: (W, H) in pixels; None: as in training, or else what has events.
+            name: of the recording, for messages.
+
+        Raises:
+            UserError: no event, or one outside the sensor.
+        """
+        if self.sensor_by == "events" and len(events["t"]):
+            events, sensor = shift_to_origin(events)
+        width, height = sensor or self.sensor or extent(events)
+        events, _ = check_events(events, (width, height), name)
+        frames = framed(events, (width, height), self.steps, self.size, self.mode, self.crop)
+        return resize_frames(torch.from_numpy(frames), size).numpy()
+
+
+def extent(events: Events) -> Size:
+    """(W, H) of the smallest sensor that has these events."""
+    return int(max(events["x"], default=0)) + 1, int(max(events["y"], default=0)) + 1
+
+
+def framed(
+    events: Events,
+    sensor_size: Size,
+    steps: int,
+    size: int | None = None,
+    mode: str = "count",
+    crop: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Frames ``[T, 2, H, W]`` of checked events; mode, crop and size in this order, as published.
+
+    The arguments are the fields of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
+    """
+    frames = apply_mode(to_frames(events, steps, sensor_size), mode)
+    if crop is not None:
+        top, bottom, left, right = crop
+        frames = frames[..., top:bottom, left:right]
+    if size is not None:
+        frames = resize_frames(torch.from_numpy(frames), size).numpy()
+    return frames

@@ -1,0 +1,125 @@
+"""``tmkt report best.pt``: the model card of a checkpoint, from what it says of itself."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from ..errors import UserError
+from ..files import replacing
+from ..options import model_text, words_of
+from .network import Network, load
+
+TAGS = ["spiking-neural-network", "event-camera", "image-classification", "braincog"]
+MOST_CLASSES = 20
+USE = """\
+```bash
+pip install tmkt-braincog
+tmkt predict {path} RECORDING...
+```
+
+```python
+import tmkt_braincog
+
+network = tmkt_braincog.load("{path}")
+prediction = network.predict("recording.bin")  # or events with the fields x, y, t (us) and p
+print(prediction.label, dict(zip(network.classes, prediction.probabilities)))
+```
+"""
+
+
+def write_card(checkpoint: str, output: Path | None) -> str:
+    """Write the card, by default ``best.md`` beside ``best.pt``; returns what is to be said."""
+    if output is None and checkpoint.startswith("hf:"):
+        raise UserError(f"{checkpoint} is on the Hub: give --output FILE.md.")
+    path = output or Path(checkpoint).with_suffix(".md")
+    if path.suffix != ".md":
+        raise UserError(f"The card of {checkpoint} is Markdown: give --output FILE.md, not {path}.")
+    text = card(load(checkpoint), Path(checkpoint).name)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return f"Written: {path}"
+
+
+def card(network: Network, path: str) -> str:
+    """The card; ``path`` is what it calls the checkpoint: a file's name or ``hf:user/name``."""
+    o, about = network.options, network.about
+    (method,), target = o.method, about["target"]
+    emulated = " (events emulated from the images)" if about["emulated"] else ""
+    head = yaml.safe_dump({"library_name": "tmkt_braincog", "tags": TAGS}, sort_keys=False)
+    title = f"# {model_text(o)}, {method}, on {target}"
+    what = (
+        f"A spiking neural network for event recordings, trained with the help of static images by "
+        f"[tmkt_braincog](https://github.com/tmkt-braincog/tmkt_braincog): method `{method}`, "
+        f"{about['source']} -> {target}{emulated}."
+    )
+    rows = [*_network(network), *_data(network), *_versions(about["environment"])]
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    command = shlex.join(["tmkt", "train", *words_of(o)])
+    sections = {
+        "": f"{what}\n\n{table}",
+        "Use": USE.format(path=path),
+        "Accuracy": _accuracy(network),
+        "Training": f"```bash\n{command}\n```\n\n{about['audit']}",
+        "Limitations": _limits(about["remarks"], about["emulated"]),
+    }
+    parts = [f"## {heading}\n\n{text}" if heading else text for heading, text in sections.items()]
+    return "\n\n".join([f"---\n{head}---", title, *(part.strip() for part in parts)]) + "\n"
+
+
+def _network(network: Network) -> list[tuple[str, str]]:
+    o, n = network.options, sum(p.numel() for p in network.model.parameters())
+    names = list(network.classes[:MOST_CLASSES])
+    more = f", and {len(network.classes) - len(names)} more" if len(network.classes) > 20 else ""
+    return [
+        ("network", f"{model_text(o)}, {o.node_type}, {n:,} parameters"),
+        ("input", f"T = {o.step} frames of 2 x {o.event_size} x {o.event_size}, {o.frame_mode}s"),
+        ("classes", f"{len(network.classes)}: {', '.join(names)}{more}"),
+        ("seed, epoch", f"{o.seed[0]}, {network.reached.get('epoch', 'in the middle of one')}"),
+    ]
+
+
+def _data(network: Network) -> list[tuple[str, str]]:
+    about, how = network.about, network.preparation
+    parts = ", ".join(f"{n:,} {part}" for part, n in about["recordings"].items())
+    sensor = "{} x {}".format(*how.sensor) if how.sensor else "as the files say"
+    sensor = "each its own" if how.sensor_by == "events" else sensor
+    return [
+        ("recordings", f"{parts}; protocol `{network.options.protocol}`"),
+        ("sensor", sensor),
+        ("data fingerprint", f"`{how.fingerprint}`"),
+    ]
+
+
+def _versions(environment: dict) -> list[tuple[str, str]]:
+    names = ("tmkt_braincog", "python", "torch", "timm", "braincog")
+    return [
+        ("versions", ", ".join(f"{name} {environment[name]}" for name in names)),
+        ("trained on", f"{environment['device']}"),
+    ]
+
+
+def _accuracy(network: Network) -> str:
+    """Top-1 of the recordings held out, by head."""
+    row = network.reached
+    parts = [part for part in ("val", "test") if f"{part}_top1" in row]
+    if not parts:
+        return "Not evaluated at the moment at which it was saved."
+    heads = {"event head": "top1", "static head": "top1_static", "mean of both": "top1_both"}
+    held = {head: name for head, name in heads.items() if f"{parts[0]}_{name}" in row}
+    names = {"val": "validation", "test": "test"}
+    lines = [f"| top-1 in percent | {' | '.join(held)} |", "|---" * (len(held) + 1) + "|"]
+    for part in parts:
+        values = " | ".join(f"{row[f'{part}_{name}']:.2f}" for name in held.values())
+        lines.append(f"| {names[part]} recordings | {values} |")
+    chosen = "" if "val" in parts else " Without validation recordings the best epoch is chosen on"
+    chosen += " the test ones." if chosen else ""
+    return "\n".join(lines) + f"\n\nOne seed; predictions are the event head's.{chosen}"
+
+
+def _limits(remarks: Sequence[str], emulated: bool) -> str:
+    said = ["One run: another seed gives another network and another accuracy.", *remarks]
+    if emulated:
+        said.append("The events are emulated from images; on a camera it was not tested.")
+    return "\n".join(f"- {line}" for line in said)

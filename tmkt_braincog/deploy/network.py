@@ -1,0 +1,99 @@
+"""A trained network by itself: events in, probabilities of the classes out."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.events import Events
+from ..data.preparation import Preparation
+from ..engine import checkpoint
+from ..engine.build import build_model, choose_device
+from ..errors import UserError
+from ..hub import local
+from ..models import TransferModel
+
+
+class Prediction(NamedTuple):
+    """What a network says of one recording.
+
+    Attributes:
+        label: the class of the highest probability, after all time-steps.
+        probabilities: ``[N]`` float64, softmax of the mean logits over time.
+        over_time: ``[T, N]``, the same of the logits of the first t time-steps, t = 1 .. T.
+    """
+
+    label: str
+    probabilities: np.ndarray
+    over_time: np.ndarray
+
+
+class Network:
+    """A trained network with the preparation that its recordings had.
+
+    Attributes:
+        model: in evaluation mode, with the executor that it was trained with.
+        classes: names, in the order of the logits.
+        options: those that it was trained with.
+        reached: the row of ``log.csv`` of the epoch after which it was saved, such as ``test_top1``
+            in percent; empty if that was in the middle of one.
+        about: what its checkpoint says of it, see :func:`~tmkt_braincog.engine.about.about`.
+    """
+
+    def __init__(self, state: dict[str, Any], path: str, device: torch.device):
+        self.about = state.get("about") or {}
+        self.path = path
+        if not self.about.get("preparation"):
+            raise UserError(
+                f"{path} does not say how recordings become its frames: it was trained with an "
+                "older version, or on a data set of your own without TransferData.preparation. "
+                "Train again; --eval needs no more than the data."
+            )
+        self.preparation = Preparation(**self.about["preparation"])
+        self.classes: tuple[str, ...] = tuple(self.about["classes"])
+        self.options = Namespace(**state["identity"])
+        at, rows = state["position"], state["rows"]
+        self.reached = dict(rows[-1]) if rows and not at["batch"] else {}
+        self.model: TransferModel = build_model(self.options, len(self.classes), device)
+        name = f"--model {self.options.model}"
+        checkpoint.load_weights(self.model, state["model"], Path(path), name)
+        self.model.eval()
+        self.device = device
+
+    @torch.no_grad()
+    def over_time(self, frames: Tensor) -> Tensor:
+        """Probabilities ``[B, T, N]`` float64 of frames ``[B, T, 2, h, h]``, after t = 1 .. T of
+        their time-steps."""
+        logits = self.model(frames.to(self.device)).event.logits.double().transpose(0, 1)
+        steps = torch.arange(1, logits.shape[1] + 1, device=logits.device)
+        return (logits.cumsum(1) / steps[:, None]).softmax(-1).cpu()
+
+    def predict(
+        self, recording: str | Path | Events, sensor: Sequence[int] | None = None
+    ) -> Prediction:
+        """What the network says of a file, or of events (x, y, t in us, p) and their sensor."""
+        name = "the recording"
+        if isinstance(recording, (str, Path)):
+            name = str(recording)
+            recording, own = self.preparation.read(Path(recording))
+            sensor = sensor or own
+        frames = self.preparation.frames(recording, sensor, self.model.event_size, name)
+        over_time = self.over_time(torch.from_numpy(frames)[None])[0].numpy()
+        return Prediction(self.classes[int(over_time[-1].argmax())], over_time[-1], over_time)
+
+
+def load(path: str | Path, device: str = "cpu") -> Network:
+    """The network in a checkpoint of ``tmkt train`` (``best.pt``), or ``hf:user/name`` on the Hub.
+
+    Args:
+        device: as of ``--device``.
+
+    Raises:
+        UserError: no checkpoint of this program, or one that does not say how recordings become
+            frames.
+    """
+    return Network(checkpoint.load(local(path)), str(path), choose_device(device)[0])

@@ -1,0 +1,183 @@
+"""``tmkt predict``: many files through one network, and what it says of them."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..data.folder import OTHERS
+from ..data.parallel import Problem, decode_each
+from ..data.preparation import Preparation
+from ..data.tree import natural
+from ..errors import UserError
+from ..files import replacing
+from .network import Network, load
+
+AT_ONCE = 32  # recordings in a batch
+SHOWN = 40  # rows on the screen; all are in --output
+
+
+class Answer(NamedTuple):
+    """A file, its frames ``[T, 2, h, w]`` where they are to be drawn, and the probabilities
+    ``[T, N]``, see :class:`~tmkt_braincog.deploy.network.Prediction`."""
+
+    file: Path
+    frames: np.ndarray | None
+    over_time: np.ndarray
+
+
+def predict(options: Namespace) -> int:
+    """Print a table and write the files asked for; 1 where a recording could not be read.
+
+    Raises:
+        UserError: no file, none that can be read, or an output that exists.
+    """
+    files = _files(options.files)
+    _check_output(options.output, (".csv", ".json"), options.force)
+    _check_output(options.picture, (".png", ".pdf", ".svg"), options.force)
+    network = load(options.checkpoint, options.device)
+    problems: list[str] = []
+    drawn = options.rows if options.picture else 0
+    answers = list(answers_of(network, files, problems, drawn))
+    if not answers:
+        raise UserError("\n".join(problems))
+    print(_table(answers, network.classes))
+    if options.output:
+        with replacing(options.output) as temporary:
+            temporary.write_text(_text(answers, network, options))
+        print(f"Written: {options.output}")
+    if options.picture:
+        from .picture import save  # matplotlib
+
+        save(answers[:drawn], network, options.picture)
+        print(f"Written: {options.picture}")
+    for problem in problems:
+        print(f"not read: {problem}", file=sys.stderr)
+    if problems:
+        print(f"{len(problems)} of {len(files)} files could not be read.", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def answers_of(
+    network: Network, files: Sequence[Path], problems: list[str], drawn: int = 0
+) -> Iterator[Answer]:
+    """Answers in the order of the files; what is wrong with those left out goes to ``problems``.
+
+    ``drawn``: so many answers keep their frames.
+    """
+    with closing(
+        decode_each(
+            partial(_frames, network.preparation, network.model.event_size),
+            files,
+            "recordings",
+            0.5,
+        )
+    ) as found:
+        pairs = zip(files, found, strict=True)
+        while some := list(islice(pairs, AT_ONCE)):
+            problems += [made for _, made in some if isinstance(made, Problem)]
+            good = [(file, made) for file, made in some if not isinstance(made, Problem)]
+            if not good:
+                continue
+            stack = torch.from_numpy(np.stack([frames for _, frames in good]))
+            probabilities = network.over_time(stack).numpy()
+            for (file, frames), over_time in zip(good, probabilities, strict=True):
+                drawn -= 1
+                yield Answer(file, frames if drawn >= 0 else None, over_time)
+
+
+def _frames(preparation: Preparation, size: int, path: Path) -> np.ndarray:
+    events, sensor = preparation.read(path)
+    return preparation.frames(events, sensor, size, str(path))
+
+
+def _files(given: Sequence[Path]) -> list[Path]:
+    """All files, those of a folder in natural order; a UserError for one that is not there."""
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            below = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() not in OTHERS]
+            below = [p for p in below if not p.name.startswith(".")]
+            found += sorted(below, key=lambda p: natural(p.as_posix()))
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"There is no file {path}.")
+    if not found:
+        raise UserError(f"No file below {', '.join(map(str, given))}.")
+    return found
+
+
+def _check_output(path: Path | None, endings: Sequence[str], force: bool) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise UserError(f"Cannot write {str(path)!r}: expected a name in {', '.join(endings)}.")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists. Give --force to replace it, or another name.")
+
+
+def settled(over_time: np.ndarray) -> int:
+    """The time-step t, 1 .. T, from which on the likeliest class of ``[T, N]`` is the last one."""
+    other = np.flatnonzero(over_time.argmax(1) != over_time[-1].argmax())
+    return int(other[-1]) + 2 if len(other) else 1
+
+
+def _table(answers: Sequence[Answer], classes: Sequence[str]) -> str:
+    rows = []
+    for answer in answers[:SHOWN]:
+        first, *rest = np.argsort(-answer.over_time[-1], kind="stable")[:2]
+        row = {"file": str(answer.file), **_likely(answer, int(first), classes, "class", "p")}
+        row |= _likely(answer, int(rest[0]), classes, "next", "p ") if rest else {}
+        rows.append(row | {"settled at t": settled(answer.over_time)})
+    said = [pd.DataFrame(rows).to_string(index=False)]
+    if len(answers) > SHOWN:
+        said.append(f"... and {len(answers) - SHOWN:,} more.")
+    known = [(a.file.parent.name, a) for a in answers if a.file.parent.name in classes]
+    if known:
+        right = sum(name == classes[a.over_time[-1].argmax()] for name, a in known)
+        share = f"{right:,} of {len(known):,} right ({100 * right / len(known):.2f} %)"
+        said.append(f"Files in folders named as a class: {share}.")
+    return "\n".join(said)
+
+
+def _likely(
+    answer: Answer, c: int, classes: Sequence[str], name: str, share: str
+) -> dict[str, str]:
+    return {name: classes[c], share: f"{answer.over_time[-1][c]:.3f}"}
+
+
+def _text(answers: Sequence[Answer], network: Network, options: Namespace) -> str:
+    """The content of ``--output``: CSV, a row per file or per file and step; JSON, all of it."""
+    if options.output.suffix.lower() == ".csv":
+        rows = [row for a in answers for row in _rows(a, network.classes, options.over_time)]
+        return pd.DataFrame(rows).to_csv(index=False)
+    of = {"checkpoint": network.path, "classes": network.classes}
+    files = [
+        {
+            "file": str(a.file),
+            "class": network.classes[a.over_time[-1].argmax()],
+            "settled": settled(a.over_time),
+            "probabilities": a.over_time[-1].tolist(),
+            "over_time": a.over_time.tolist(),
+        }
+        for a in answers
+    ]
+    return json.dumps({**of, "files": files}, indent=1) + "\n"
+
+
+def _rows(answer: Answer, classes: Sequence[str], over_time: bool) -> Iterator[dict[str, Any]]:
+    T = len(answer.over_time)
+    for t in range(1, T + 1) if over_time else [T]:
+        values = answer.over_time[t - 1]
+        row = {"file": str(answer.file), "t": t, "class": classes[values.argmax()]}
+        yield row | dict(zip(classes, values.tolist(), strict=True))
