@@ -3,15 +3,13 @@
 import base64
 import hashlib
 import json
-import os
 import shlex
-import subprocess
-import sys
 import threading
 from argparse import Namespace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,7 +102,7 @@ def test_predict_many_files_one_of_them_broken(trained, tmp_path, capsys):
         assert same[f["settled"] - 1 :].all() and (f["settled"] == 1 or not same[f["settled"] - 2])
 
 
-def test_predict_refuses(trained, tmp_path, capsys, comparison):
+def test_predict_refuses(trained, tmp_path, capsys):
     root, checkpoint = trained
     torch.save({"weights": 1}, tmp_path / "other.pt")
     state = torch.load(checkpoint, weights_only=True)
@@ -205,27 +203,27 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path):
-    """Runs a command against the stand-in of the Hub, in a process of its own."""
+def hub(tmp_path, monkeypatch):
+    """The Hub of this test: the stand-in, and an empty cache."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    env = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
-    env |= {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    program = [sys.executable, "-m", "tmkt_braincog"]
-    how = {"env": env, "capture_output": True, "text": True}
-    yield lambda *words: subprocess.run([*program, *map(str, words)], **how)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    yield Hub.repositories
     server.shutdown()
 
 
-def test_push_and_pull(hub, trained):
+def test_push_and_pull(hub, trained, capsys):
     root, checkpoint = trained
-    pushed = hub("push", checkpoint, "hf:user/it", "--private")
-    assert pushed.returncode == 0, pushed.stderr
-    files = Hub.repositories["user/it"]
-    assert files["best.pt"] == checkpoint.read_bytes()
-    assert b"tmkt predict hf:user/it RECORDING..." in files["README.md"]
-    recording = root / "data/events/cup/a0.bin"
-    here, there = (hub("predict", name, recording) for name in (checkpoint, "hf:user/it"))
-    assert here.returncode == 0 and here.stdout == there.stdout, there.stderr
-    missing = hub("predict", "hf:user/other", recording)
-    assert missing.returncode == 2 and "Cannot get best.pt of hf:user/other" in missing.stderr
+    assert command("push", [str(checkpoint), "hf:user/it", "--private"]) == 0
+    assert hub["user/it"]["best.pt"] == checkpoint.read_bytes()
+    assert b"tmkt predict hf:user/it RECORDING..." in hub["user/it"]["README.md"]
+    said = []
+    for name in (checkpoint, "hf:user/it"):
+        capsys.readouterr()
+        assert run_predict(name, root / "data/events/cup/a0.bin") == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert run_predict("hf:user/other", root / "data/events/cup/a0.bin") == 2
+    assert "Cannot get best.pt of hf:user/other" in capsys.readouterr().err

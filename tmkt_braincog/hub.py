@@ -3,6 +3,7 @@
 The client comes with timm; it takes the token of ``hf auth login`` or ``$HF_TOKEN``.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def local(path: str | Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(found["repo"], CHECKPOINT, revision=found["revision"]))
+        how = {"revision": found["revision"], "endpoint": os.environ.get("HF_ENDPOINT")}
+        return Path(hf_hub_download(found["repo"], CHECKPOINT, **how))
     except Exception as error:  # the client's, its transport's and the system's
         raise UserError(
             f"Cannot get {CHECKPOINT} of {path} from the Hugging Face Hub: {_said(error)} Check "
@@ -45,7 +47,7 @@ def push(checkpoint: Path, name: str, card: str, private: bool) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     try:
-        api = HfApi()
+        api = HfApi(os.environ.get("HF_ENDPOINT"))
         url = api.create_repo(found["repo"], private=private, exist_ok=True)
         files = {CHECKPOINT: checkpoint.read_bytes(), "README.md": card.encode()}
         api.create_commit(
