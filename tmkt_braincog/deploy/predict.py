@@ -1,6 +1,7 @@
 """``tmkt predict``: many files through one network, and what it says of them."""
 
 import json
+import logging
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -22,15 +23,18 @@ from ..errors import UserError
 from ..files import replacing
 from .network import Network, load
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 32  # recordings in a batch
 SHOWN = 40  # rows on the screen; all are in --output
 
 
 class Answer(NamedTuple):
-    """A file, its frames ``[T, 2, h, w]`` where they are to be drawn, and the probabilities
-    ``[T, N]``, see :class:`~tmkt_braincog.deploy.network.Prediction`."""
+    """A file, (W, H) of its sensor where that is known, its frames ``[T, 2, h, w]`` where they are
+    to be drawn, and the probabilities ``[T, N]`` after t = 1 .. T time-steps."""
 
     file: Path
+    sensor: tuple[int, ...]
     frames: np.ndarray | None
     over_time: np.ndarray
 
@@ -50,6 +54,7 @@ def predict(options: Namespace) -> int:
     answers = list(answers_of(network, files, problems, drawn))
     if not answers:
         raise UserError("\n".join(problems))
+    _warn_of_sensors(answers, network)
     print(_table(answers, network.classes))
     if options.output:
         with replacing(options.output) as temporary:
@@ -85,19 +90,31 @@ def answers_of(
         pairs = zip(files, found, strict=True)
         while some := list(islice(pairs, AT_ONCE)):
             problems += [made for _, made in some if isinstance(made, Problem)]
-            good = [(file, made) for file, made in some if not isinstance(made, Problem)]
+            good = [(file, *made) for file, made in some if not isinstance(made, Problem)]
             if not good:
                 continue
-            stack = torch.from_numpy(np.stack([frames for _, frames in good]))
+            stack = torch.from_numpy(np.stack([frames for _, frames, _ in good]))
             probabilities = network.over_time(stack).numpy()
-            for (file, frames), over_time in zip(good, probabilities, strict=True):
+            for (file, frames, sensor), over_time in zip(good, probabilities, strict=True):
                 drawn -= 1
-                yield Answer(file, frames if drawn >= 0 else None, over_time)
+                yield Answer(file, sensor, frames if drawn >= 0 else None, over_time)
 
 
-def _frames(preparation: Preparation, size: int, path: Path) -> np.ndarray:
+def _frames(preparation: Preparation, size: int, path: Path) -> tuple[np.ndarray, tuple]:
+    """The frames, and the sensor's (W, H), empty where it was taken from the events."""
     events, sensor = preparation.read(path)
-    return preparation.frames(events, sensor, size, str(path))
+    return preparation.frames(events, sensor, size, str(path)), tuple(sensor or ())
+
+
+def _warn_of_sensors(answers: Sequence[Answer], network: Network) -> None:
+    usual = tuple(network.preparation.sensor or ())
+    others = [a for a in answers if usual and a.sensor and a.sensor != usual]
+    if others:
+        log.warning(
+            "%d of %d files are not of the %d x %d sensor of the training recordings, such as %s "
+            "(%d x %d): their frames are resized, and what is seen has another size in pixels.",
+            *(len(others), len(answers), *usual, others[0].file, *others[0].sensor),
+        )
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
