@@ -77,7 +77,7 @@ def test_tables_share_the_runs_that_they_have_in_common(tmp_path):
     same = (("table2", "TSM + MAG + MRP"), ("table3", "0.4"), ("table4", "TSM"))
     assert {folders[name][row] for name, row in same} == {tmkt}
     assert folders["table2"]["none"] == folders["table3"]["baseline"] == baseline
-    assert len(set(chain(*(f.values() for f in folders.values())))) == 3 + 3 + 4 + 4
+    assert len(set(chain(*(f.values() for f in folders.values())))) == 8 + 3 + 4 + 4
     # Another ratio in the data set's recipe: other folders are the plain ones then.
     grid = jobs_by_row(planned("table3", tmp_path, seeds=(1,), extra=["--mixup-ratio=0.7"])[1])
     assert grid["0.7"][0].folder == tmp_path / "jobs" / tmkt
@@ -203,6 +203,7 @@ def test_published_values_stand_beside_their_own_data_set_alone(tmp_path, monkey
 
 
 HERE = ["event-only", "baseline", "TMKT"]
+OTHERS = ["NDA", "EventMixer", "TET", "TKS", "ETC", "R2ETL with TCKA"]
 
 
 @pytest.mark.parametrize(
@@ -217,12 +218,13 @@ def test_rows_that_need_teachers(tmp_path, teachers, capsys, given, rows, said):
     extra = [f"{teachers}/{on}-{{seed}}.pt" for on in given]
     extra = ["--teacher-checkpoint", *extra] if given else []
     table, runs = planned("table1", tmp_path, seeds=(1,), extra=extra)
-    assert [run.row for run in runs] == rows
-    assert {claim[side] for claim in table.claims for side in ("better", "worse")} == set(rows)
+    assert [run.row for run in runs] == [*OTHERS, *rows]
+    claimed = {claim[side] for claim in table.claims for side in ("better", "worse")}
+    assert claimed == {*OTHERS, *rows} - {"TET"}
     words = ["--data", "ndigits", "--output", str(tmp_path), *SMALL, "--seed", "1", "--dry-run"]
     assert run_table(["table1", *words, *extra]) == 0
     out = capsys.readouterr().out
-    assert f"{len(rows)} jobs: 0 finished" in out
+    assert f"{len(OTHERS) - 1 + len(rows)} jobs: 0 finished" in out  # TET is event-only
     assert out.splitlines()[-1].startswith(said)
     # Tables about teachers need them, one without such rows has the same runs, by the same names.
     assert run_table(["ckd", *words, *extra]) == (0 if "static" in given else 2)
@@ -241,7 +243,7 @@ def test_a_missing_run_is_refused_by_name_and_other_settings_with_the_difference
     shutil.rmtree(grid["TMKT"][1].folder)
     words = ["table1", "--data", "ndigits", "--output", str(tmp_path), "--collect", *SMALL]
     assert run_table([*words, "--seed", "1", "2"]) == 2
-    assert "table1 lacks 1 of 6 runs: seed-2_method-tmkt." in capsys.readouterr().err
+    assert "table1 lacks 1 of 16 runs: seed-2_method-tmkt." in capsys.readouterr().err
     assert not (tmp_path / "table1.md").exists()
     assert run_table([*words, "--seed", "1"]) == 0
     out = capsys.readouterr().out
