@@ -36,7 +36,7 @@ def local(path: str | Path) -> Path:
         ) from error
 
 
-def push(checkpoint: Path, name: str, card: str, private: bool) -> str:
+def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
     """Put a checkpoint and its card into the repository ``hf:user/name``, made where there is none;
     returns its address.
 
@@ -49,7 +49,7 @@ def push(checkpoint: Path, name: str, card: str, private: bool) -> str:
     try:
         api = HfApi(os.environ.get("HF_ENDPOINT"))
         url = api.create_repo(found["repo"], private=private, exist_ok=True)
-        files = {CHECKPOINT: checkpoint.read_bytes(), "README.md": card.encode()}
+        files = {CHECKPOINT: checkpoint, "README.md": card.encode()}
         api.create_commit(
             found["repo"],
             [

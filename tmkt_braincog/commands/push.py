@@ -1,6 +1,7 @@
 """``tmkt push``: a checkpoint and its model card to the Hugging Face Hub."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..arguments import Parser
 
@@ -24,8 +25,13 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     from ..deploy.card import card
     from ..deploy.network import load
+    from ..engine import checkpoint
     from ..hub import push
 
     text = card(load(options.checkpoint), options.name)
-    print(f"Pushed: {push(options.checkpoint, options.name, text, options.private)}")
+    with TemporaryDirectory() as folder:
+        small = Path(folder, "best.pt")
+        checkpoint.save(small, checkpoint.slim(checkpoint.load(options.checkpoint)))
+        where = push(small.read_bytes(), options.name, text, options.private)
+    print(f"Pushed: {where}")
     return 0
