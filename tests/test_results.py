@@ -54,11 +54,12 @@ def test_every_committed_table_follows_from_its_runs(path):
             assert difference == f"{(values - reference).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+EXAMPLE = REPOSITORY / "results/tables/readme-example/comparison.md"
 CLAIM = r"^\| (?:r_m = )?(.*?) \(Table (\d).*?\) \| (.*?) \| (.*?) \|$"
 
 
-def test_the_readme_cites_verdicts_as_they_stand_in_the_tables():
-    claims = re.findall(CLAIM, (REPOSITORY / "README.md").read_text(), re.M)
+def test_verdicts_are_cited_as_they_stand_in_the_tables():
+    claims = re.findall(CLAIM, (REPOSITORY / "docs/results.md").read_text(), re.M)
     assert len(claims) > 5
     for say, number, *cited in claims:
         for folder, cell in zip(("nmnist-fewshot", "ndigits"), cited, strict=True):
@@ -71,7 +72,7 @@ def test_the_readme_cites_verdicts_as_they_stand_in_the_tables():
 def test_differences_that_are_named_stand_in_a_table(page):
     """Every ``+1.23 [-0.45, +2.91]`` of the page is, up to its sign, in some table."""
     pattern = r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]"
-    tables = "".join(path.with_suffix(".md").read_text() for path in TABLES)
+    tables = "".join(p.read_text() for p in (*(p.with_suffix(".md") for p in TABLES), EXAMPLE))
     named = set(re.findall(pattern, (REPOSITORY / page).read_text()))
     found = re.findall(pattern, tables)
     assert named and named <= {*found, *map(_reversed, found)}

@@ -56,7 +56,7 @@ class Mixed:
 
 
 def mix(static: Tensor, events: Tensor, n_event: Tensor) -> Mixed:
-    """Replace the last ``n_event`` time-steps of the static sequence by event frames (Eq. 7).
+    """Replace the last ``n_event`` time-steps of the static sequence by event frames (Eq. 10).
 
     Args:
         static: ``[B, 2, H, W]`` image, the same at every time-step, or ``[B, T, 2, H, W]``.
@@ -208,7 +208,7 @@ class FixedRatio(Mixing):
 
 @STRATEGIES.register("linear")
 class DynamicLinear(Mixing):
-    """``r = e_c / e_m`` (Eq. 18); ``round(T r)`` event frames for every sample, half to even."""
+    """``r = e_c / e_m`` (Eq. 19); ``round(T r)`` event frames for every sample, half to even."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.epoch / progress.epochs))
@@ -216,7 +216,7 @@ class DynamicLinear(Mixing):
 
 @STRATEGIES.register("nonlinear")
 class DynamicNonLinear(Mixing):
-    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames."""
+    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 18); ``round(T r)`` event frames."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.fraction**3))
