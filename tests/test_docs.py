@@ -64,7 +64,7 @@ def code(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda p: p.name)
 def test_links_to_files_and_headings_lead_there(page):
-    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    links = re.findall(r"(?:\]\(|src=\")([^)\"\s]+)[)\"]", prose(page))
     for link in links:
         if link.startswith(("http://", "https://")):
             continue
