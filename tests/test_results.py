@@ -78,6 +78,37 @@ def test_differences_that_are_named_stand_in_a_table(page):
     assert named and named <= {*found, *map(_reversed, found)}
 
 
+NUMBER = r"(?<![\w.-])\d[\d,]*\.\d+(?!\w)|(?<![\w.-])\d+(?= (?:to \d+ |and \d+ )?%)"
+# What is no result: code, links, versions, papers, settings, and the FLOPs that other tests hold.
+NO_RESULT = (
+    r"^```.*?^```|`[^`\n]*`|\]\([^)]*\)|(?:Python|arXiv|torch|SpikingJelly|on) \d[\d.]*"
+    r"(?: (?:to|and) [\d.]+)?|r_m = [\d.]+|is below 0.05|95 %|[\d.]+\s+(?:GMAC|TFLOP)"
+)
+UNITS = (1, 100, 1000, 1 / 1024)  # shares as percent, s as ms, MiB as GiB
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/performance.md"])
+def test_numbers_of_a_section_stand_in_the_files_that_it_links(page):
+    """Decimals, and whole numbers of percent, up to sign and rounding."""
+    path = REPOSITORY / page
+    for section in re.split(r"^(?=## )", path.read_text(), flags=re.M):
+        linked = re.findall(r"\]\(((?:\.\./)?results/[^)]+?)\)", section)
+        files = [f for name in linked for f in _files((path.parent / name).resolve())]
+        text = " ".join(file.read_text() for file in files)
+        known = {float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]\d+)?", text)}
+        for number in re.findall(NUMBER, re.sub(NO_RESULT, "", section, flags=re.S | re.M)):
+            given, digits = float(number.replace(",", "")), len(number.partition(".")[2])
+            near = (abs(k * unit - given) <= 0.5001 * 10**-digits for k in known for unit in UNITS)
+            assert any(near), f"{number} in {section.splitlines()[0]}"
+
+
+def _files(path: Path) -> list[Path]:
+    """The table, CSV or JSON itself; of a folder of figures the short CSVs; of a picture none."""
+    if path.is_dir():
+        return [p for p in path.glob("*.csv") if p.stat().st_size < 10_000]
+    return [path] if path.suffix in (".md", ".csv", ".json") else []
+
+
 def _reversed(difference: str) -> str:
     mean, low, high = (-float(number) + 0.0 for number in re.findall(r"[+-][\d.]+", difference))
     return f"{mean:+.2f} [{high:+.2f}, {low:+.2f}]"
