@@ -14,7 +14,7 @@ from tmkt_braincog import __version__
 project, author = "tmkt_braincog", "The tmkt_braincog authors"
 copyright = "2026, the tmkt_braincog authors"
 version = release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build", "examples"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -37,6 +37,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 # Other packages' names, and short names in signatures, have no page here.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!tmkt_braincog\b).*"),

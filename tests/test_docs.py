@@ -198,7 +198,7 @@ def test_notebook_its_stored_outputs():
     assert not [o for o in outputs if o["output_type"] == "error" or "Warning" in str(o)]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
     for name in ("event-only", "baseline", "tmkt"):
-        assert any(f"\n{name} " in "".join(o.get("text", "")) for o in outputs)
+        assert any(f"\n| {name} " in "".join(o.get("text", "")) for o in outputs)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_differences_that_are_named_stand_in_a_table(page):
     assert named and named <= {*found, *map(_reversed, found)}
 
 
-NUMBER = r"(?<![\w.-])\d[\d,]*\.\d+(?!\w)|(?<![\w.-])\d+(?= (?:to \d+ |and \d+ )?%)"
+NUMBER = r"(?<![\w.])(?<!\w-)(?:\d[\d,]*\.\d+(?!\w)|\d+(?= (?:to \d+ |and \d+ )?%))"
 # What is no result: code, links, versions, papers, settings, and the FLOPs that other tests hold.
 NO_RESULT = (
     r"^```.*?^```|`[^`\n]*`|\]\([^)]*\)|(?:Python|arXiv|torch|SpikingJelly|on) \d[\d.]*"
