@@ -1,7 +1,10 @@
 """The documentation site, built by `bash run_scripts/docs.sh`."""
 
+import inspect
 import re
 import sys
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -14,7 +17,7 @@ from tmkt_braincog import __version__
 project, author = "tmkt_braincog", "The tmkt_braincog authors"
 copyright = "2026, the tmkt_braincog authors"
 version = release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
 exclude_patterns = ["_build", "examples"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,11 +25,6 @@ SOURCE = "https://github.com/tmkt-braincog/tmkt_braincog/blob/main"
 
 html_theme = "furo"
 html_title = f"tmkt_braincog {version}"
-html_theme_options = {
-    "source_repository": "https://github.com/tmkt-braincog/tmkt_braincog",
-    "source_branch": "main",
-    "source_directory": "docs/",
-}
 
 myst_enable_extensions = ["dollarmath"]
 myst_fence_as_directive = ["math"]
@@ -51,14 +49,21 @@ def links(app, name: str, source: list[str]) -> None:
     def target(match: re.Match) -> str:
         text, path, anchor = match[1], match[2], match[3] or ""
         page = {"CHANGELOG.md": "changelog"}.get(path, result_pages.page_of(path))
-        return (
-            f"[{text}](/{page}.md{anchor})"
-            if page in pages
-            else f"[{text}]({SOURCE}/{path}{anchor})"
-        )
+        where = f"/{page}.md" if page in pages else f"{SOURCE}/{path}"
+        return f"[{text}]({where}{anchor})"
 
     link = r"(?<!!)\[([^\[\]]*)\]\(\.\./([^)#\s]+)(#[^)\s]+)?\)"
     source[0] = re.sub(link, target, source[0])
+
+
+def linkcode_resolve(domain: str, info: dict) -> str | None:
+    """The line on GitHub where a name of the API is defined; None for what has none."""
+    try:
+        thing = attrgetter(info["fullname"])(import_module(info["module"]))
+        path = Path(inspect.getsourcefile(thing) or "").relative_to(REPOSITORY)
+        return f"{SOURCE}/{path}#L{inspect.getsourcelines(thing)[1]}"
+    except (AttributeError, TypeError, ValueError):  # data, attributes, other packages
+        return None
 
 
 pages = {"changelog", *result_pages.write(REPOSITORY)}
