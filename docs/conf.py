@@ -21,6 +21,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 exclude_patterns = ["_build", "examples"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+OWN_PAGES = {"CHANGELOG.md": "changelog", "tmkt_braincog/tables/table1.yaml": "generated/published"}
 SOURCE = "https://github.com/tmkt-braincog/tmkt_braincog/blob/main"
 
 html_theme = "furo"
@@ -48,7 +49,7 @@ def links(app, name: str, source: list[str]) -> None:
 
     def target(match: re.Match) -> str:
         text, path, anchor = match[1], match[2], match[3] or ""
-        page = {"CHANGELOG.md": "changelog"}.get(path, result_pages.page_of(path))
+        page = OWN_PAGES.get(path) or result_pages.page_of(path)
         where = f"/{page}.md" if page in pages else f"{SOURCE}/{path}"
         return f"[{text}]({where}{anchor})"
 

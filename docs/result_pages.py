@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import yaml
+
 FEW = 40  # rows; a longer CSV is linked and not shown
 TITLES = {
     "backbones": "Built-in digits, four backbones",
@@ -40,6 +42,7 @@ def write(repository: Path) -> set[str]:
         if text := text_of(path):
             pages[page_of(path.relative_to(repository).as_posix())] = text
     pages["generated/index"] = index(sorted(pages))
+    pages["generated/published"] = published(repository / "tmkt_braincog" / "tables")
     for page, text in pages.items():
         file = docs / f"{page}.md"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +84,23 @@ def table(path: Path) -> str:
     files = [p for p in (path.with_suffix(s) for s in (".csv", ".json")) if p.exists()]
     if files:
         lines.append("Files: " + ", ".join(f"{{download}}`{p.name} <{up(p)}>`" for p in files))
+    return "\n\n".join(lines) + "\n"
+
+
+def published(tables: Path) -> str:
+    """The published values of the rows of the paper's tables, by data set."""
+    lines = [
+        "# Published numbers",
+        "Top-1 in percent, from the papers' tables; none was made here.",
+    ]
+    for path in sorted(tables.glob("table*.yaml")):
+        facts = yaml.safe_load(path.read_text())
+        rows = {row["name"]: row.get("published", {}) for row in facts["rows"]}
+        sets = list(dict.fromkeys(name for values in rows.values() for name in values))
+        cells = [[name, *(v.get(s, "") for s in sets)] for name, v in rows.items() if v]
+        lines.append(
+            f"## Table {path.stem[-1]}: {facts['title']}\n\n{as_table([['', *sets], *cells])}"
+        )
     return "\n\n".join(lines) + "\n"
 
 
