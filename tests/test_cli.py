@@ -188,11 +188,11 @@ def test_training_on_files_in_the_real_format(nmnist, tmp_path, capsys):
     out = capsys.readouterr().out
     # 10 of the 20 training images are twins of recordings that validate.
     assert "10 training, 10 validation and 20 test recordings; 10 static images" in out
-    assert "Audit: 0 static twins" in out
+    assert "Audit: 0 images" in out
     assert run_train([*words[:-1], str(tmp_path / "leaky"), "--protocol", "he2024"]) == 0
     # All 20 training images, 10 of them twins of recordings that validate.
     out = capsys.readouterr().out
-    assert "20 static images" in out and "Audit: 10 static twins" in out
+    assert "20 static images" in out and "Audit: 10 images" in out
 
 
 def test_damaged_data(nmnist, tmp_path, capsys):

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+import tmkt_braincog
 from tmkt_braincog import tables
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.cli import COMMANDS
 from tmkt_braincog.commands import data as data_command
 from tmkt_braincog.commands import table as table_command
+from tmkt_braincog.commands.teacher import teacher_parser
 from tmkt_braincog.data import DATASETS, LoadSpec, make_split
 from tmkt_braincog.losses import linear_cka
 from tmkt_braincog.mixing import LAWS, STRATEGIES, solve_p
@@ -22,10 +24,11 @@ from tmkt_braincog.registry import FIGURES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS, README = REPOSITORY / "docs", REPOSITORY / "README.md"
-NOTEBOOK = DOCS / "quickstart.ipynb"
+NOTEBOOK, LIBRARY = DOCS / "quickstart.ipynb", DOCS / "library.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 LOGGED = {"epoch", "lr", "loss", "train_s"}  # whatever the method
-OURS = [README, *(DOCS / f"{name}.md" for name in ("method", "data", "extending", "faq"))]
+OWN = ("start", "use", "data", "method", "encodings", "reproducing", "extending", "braincog", "faq")
+OURS = [README, *(DOCS / f"{name}.md" for name in OWN)]
 
 
 def prose(path: Path) -> str:
@@ -61,7 +64,7 @@ def code(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda p: p.name)
 def test_links_to_files_and_headings_lead_there(page):
-    links = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    links = re.findall(r"(?:\]\(|src=\")([^)\"\s]+)[)\"]", prose(page))
     for link in links:
         if link.startswith(("http://", "https://")):
             continue
@@ -76,33 +79,61 @@ def test_options_scripts_and_commands_exist(page):
     text = page.read_text()
     parsers = [build_parser(), data_command.build_parser(), table_command.sweep_parser()]
     parsers += next(a.choices for a in parsers[1]._actions if a.choices).values()
-    parsers.append(table_command.table_parser(tables.load_table("table2")))
+    parsers += [table_command.table_parser(tables.load_table("table2")), teacher_parser()]
     known = {o for p in parsers for a in p._actions for o in a.option_strings}
-    known |= {"--nproc_per_node", "--slurm", "--logdir", "--no-deps", "--help"}
+    known |= {"--nproc_per_node", "--slurm", "--logdir", "--help", "--to"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", text)) <= known
     assert all((REPOSITORY / path).is_file() for path in re.findall(r"run_scripts/\w+\.sh", text))
     words = {
         "data": {"list", "prepare", "inspect", "emulate"},
-        "teacher": {"train"},
+        "teacher": {"train", "embed"},
         "table": {*tables.listed(), *tables.SWEEP, "--help"},
         "figure": {"all", *FIGURES, "--help"},
     }
     for command, named in re.findall(r"\btmkt (\w+) ([\w,-]+)", "\n".join(code(text))):
-        assert command in COMMANDS and named in words.get(command, {named})
+        assert command in {*COMMANDS, "predict", "export"} and named in words.get(command, {named})
 
 
-def test_readme_the_loop_of_your_own():
-    lines = re.search(r"```python\n(.*?)```", README.read_text(), re.S)[1]
+def run_blocks(page: Path) -> dict:
+    """The names after the Python blocks of a page, run in order on 40 recordings and images."""
     g, labels = torch.Generator().manual_seed(0), torch.arange(40) % 10
     given = {"labels": labels, "image_labels": labels}
     given["frames"] = torch.randint(0, 4, (40, 10, 2, 34, 34), generator=g, dtype=torch.uint8)
     given["images"] = torch.randint(0, 256, (40, 28, 28), generator=g, dtype=torch.uint8)
-    exec(compile(lines, "README.md", "exec"), given)
+    for lines in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+        exec(compile(lines, page.name, "exec"), given)
+    return given
+
+
+def test_readme_the_loop_of_your_own():
+    blocks = [re.findall(r"```python\n.*?```", p.read_text(), re.S) for p in (README, LIBRARY)]
+    assert blocks[0] == blocks[1] and len(blocks[0]) == 1
+    given = run_blocks(README)
     parameters = (*given["model"].named_parameters(), *given["method"].named_parameters())
     trained = {n: p.grad for n, p in parameters if p.requires_grad}
     assert all(g is not None and torch.isfinite(g).all() for g in trained.values())
     assert {"fc2.weight", "mag.weight", "mrp.weight", "rda.theta"} <= set(trained)
     assert trained["fc2.weight"].abs().sum() > 0 and trained["mag.weight"].abs().sum() > 0
+
+
+def test_braincog_its_edits_train_and_evaluate():
+    given = run_blocks(DOCS / "braincog.md")
+    assert given["output"].shape == (20, 10) and given["output"].isfinite().all()
+    assert set(given["losses"]) == {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp"}
+    trained = [p for group in given["optimizer"].param_groups for p in group["params"]]
+    assert any(p is given["method"].rda.theta for p in trained)
+
+
+def test_readme_is_short_and_shows_what_the_example_printed():
+    text = README.read_text()
+    assert len(text.splitlines()) <= 150
+    shown = re.search(r"```text\n(.*?)```", text, re.S)[1]
+    assert shown in (REPOSITORY / "results/tables/readme-example/comparison.md").read_text()
+
+
+def test_api_has_every_public_name():
+    page = (DOCS / "api.md").read_text()
+    assert set(tmkt_braincog.__all__) <= set(re.findall(r":: tmkt_braincog\.(\w+)$", page, re.M))
 
 
 @pytest.mark.slow
@@ -167,7 +198,7 @@ def test_notebook_its_stored_outputs():
     assert not [o for o in outputs if o["output_type"] == "error" or "Warning" in str(o)]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
     for name in ("event-only", "baseline", "tmkt"):
-        assert any(f"\n{name} " in "".join(o.get("text", "")) for o in outputs)
+        assert any(f"\n| {name} " in "".join(o.get("text", "")) for o in outputs)
 
 
 @pytest.mark.slow

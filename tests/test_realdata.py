@@ -17,5 +17,5 @@ def test_few_shots_of_real_nmnist(real_data, tmp_path, capsys):
     assert "740 recordings, 70000 images, 10 classes" in out
     # 600 of the 700 recordings of Train are left over; only their twins go.
     assert "100 training, " in out and "; 59400 static images. 640 of all 70000" in out
-    assert "Audit: 0 static twins" in out
+    assert "Audit: 0 images" in out
     assert pd.read_csv(tmp_path / "o/comparison.csv").top1_last.item() > 40

@@ -54,11 +54,12 @@ def test_every_committed_table_follows_from_its_runs(path):
             assert difference == f"{(values - reference).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
+EXAMPLE = REPOSITORY / "results/tables/readme-example/comparison.md"
 CLAIM = r"^\| (?:r_m = )?(.*?) \(Table (\d).*?\) \| (.*?) \| (.*?) \|$"
 
 
-def test_the_readme_cites_verdicts_as_they_stand_in_the_tables():
-    claims = re.findall(CLAIM, (REPOSITORY / "README.md").read_text(), re.M)
+def test_verdicts_are_cited_as_they_stand_in_the_tables():
+    claims = re.findall(CLAIM, (REPOSITORY / "docs/results.md").read_text(), re.M)
     assert len(claims) > 5
     for say, number, *cited in claims:
         for folder, cell in zip(("nmnist-fewshot", "ndigits"), cited, strict=True):
@@ -71,10 +72,41 @@ def test_the_readme_cites_verdicts_as_they_stand_in_the_tables():
 def test_differences_that_are_named_stand_in_a_table(page):
     """Every ``+1.23 [-0.45, +2.91]`` of the page is, up to its sign, in some table."""
     pattern = r"[+-]\d+\.\d\d \[[+-]\d+\.\d\d, [+-]\d+\.\d\d\]"
-    tables = "".join(path.with_suffix(".md").read_text() for path in TABLES)
+    tables = "".join(p.read_text() for p in (*(p.with_suffix(".md") for p in TABLES), EXAMPLE))
     named = set(re.findall(pattern, (REPOSITORY / page).read_text()))
     found = re.findall(pattern, tables)
     assert named and named <= {*found, *map(_reversed, found)}
+
+
+NUMBER = r"(?<![\w.])(?<!\w-)(?:\d[\d,]*\.\d+(?!\w)|\d+(?= (?:to \d+ |and \d+ )?%))"
+# What is no result: code, links, versions, papers, settings, and the FLOPs that other tests hold.
+NO_RESULT = (
+    r"^```.*?^```|`[^`\n]*`|\]\([^)]*\)|(?:Python|arXiv|torch|SpikingJelly|on) \d[\d.]*"
+    r"(?: (?:to|and) [\d.]+)?|r_m = [\d.]+|is below 0.05|95 %|[\d.]+\s+(?:GMAC|TFLOP)"
+)
+UNITS = (1, 100, 1000, 1 / 1024)  # shares as percent, s as ms, MiB as GiB
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/performance.md"])
+def test_numbers_of_a_section_stand_in_the_files_that_it_links(page):
+    """Decimals, and whole numbers of percent, up to sign and rounding."""
+    path = REPOSITORY / page
+    for section in re.split(r"^(?=## )", path.read_text(), flags=re.M):
+        linked = re.findall(r"\]\(((?:\.\./)?results/[^)]+?)\)", section)
+        files = [f for name in linked for f in _files((path.parent / name).resolve())]
+        text = " ".join(file.read_text() for file in files)
+        known = {float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]\d+)?", text)}
+        for number in re.findall(NUMBER, re.sub(NO_RESULT, "", section, flags=re.S | re.M)):
+            given, digits = float(number.replace(",", "")), len(number.partition(".")[2])
+            near = (abs(k * unit - given) <= 0.5001 * 10**-digits for k in known for unit in UNITS)
+            assert any(near), f"{number} in {section.splitlines()[0]}"
+
+
+def _files(path: Path) -> list[Path]:
+    """The table, CSV or JSON itself; of a folder of figures the short CSVs; of a picture none."""
+    if path.is_dir():
+        return [p for p in path.glob("*.csv") if p.stat().st_size < 10_000]
+    return [path] if path.suffix in (".md", ".csv", ".json") else []
 
 
 def _reversed(difference: str) -> str:

@@ -124,7 +124,7 @@ TREES = {
 }
 SAID = {
     "ncaltech": "1010 recordings, 1010 images, 101 classes|909 training, 0 validation and 101 test"
-    "|101 of all 1010 images are static twins",
+    "|101 of all 1010 images are those",
     "cepdvs": "400 recordings, 400 images, 20 classes|200 training, 0 validation and 80 test"
     "|80 of them excluded",
     "cifar10dvs": "200 recordings, 300 images, 10 classes|180 training, 0 validation and 20 test"
@@ -156,7 +156,7 @@ def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch
     seen = capsys.readouterr()
     kept = sorted((tmp_path / "cache").glob("*-frames-*"))
     assert kept and first == (kept if name == "ncaltech" else [])
-    assert all(text in seen.out for text in [*SAID[name].split("|"), "Audit: 0 static twins"])
+    assert all(text in seen.out for text in [*SAID[name].split("|"), "Audit: 0 images"])
     (row,) = csv.DictReader((out / "comparison.csv").open())
     assert row["method"] == "tmkt" and 0 <= float(row["top1_last"]) <= 100
     folder = out / "runs" / "tmkt-seed42"

@@ -186,10 +186,10 @@ def _data(add: Add) -> None:
         "small test folder)")
     add("--val-portion", fraction, 0.0,
         "carve this share of every class out of the training recordings to choose the best epoch")
-    add("--protocol", ["clean", "he2024", "leak"], "clean", "clean: static twins of validation and "
-        "test recordings are never trained on; he2024: the static draw of the reference, leaks "
-        "included; leak: clean, but with the twins of the test recordings in place of as many "
-        "other images, to measure what twins give")
+    add("--protocol", ["clean", "he2024", "leak"], "clean", "clean: images that validation and "
+        "test recordings were made from are never trained on; he2024: the static draw of the "
+        "reference, leaks included; leak: clean, but with the images of the test recordings in "
+        "place of as many others, to measure what that gives")
     add("--static-images N", positive_int, None,
         "train with N static images per class, chosen by the seed (default: all)")
     add("--augment", ["none", "crop", "dvs-da", "nda", "nda-wide", "eventmix"], "none",
@@ -243,7 +243,8 @@ def _tmkt(add: Add) -> None:
     add("--mixup-strategy NAME", str, "tsm", "tsm, fixed, linear, nonlinear or sliding")
     add("--mixup-ratio R_M", float, 0.4, "expected share of event frames, inside (0, 1)")
     add("--mixup-law", ["geometric", "truncated"], "geometric",
-        "law of t*: the walk as described, or Eq. 8 (given that a replacement happens)")
+        "distribution of t*: as described, where a sample may stay all image, or Eq. 8 (given that "
+        "a replacement happens)")
     add("--mag-weight", non_negative, 1.0, "weight of L_MAG; 0: no such head")
     add("--mrp-weight", non_negative, 1.0, "weight of L_MRP; 0: no such head")
     add("--rda-form", ["equation", "reference", "off"], "equation", "lambda acts on alignment and "

@@ -133,7 +133,7 @@ def checks(data: TransferData, counts: Sequence[int]) -> list[Check]:
         _none(data, f"recordings of {OUTLIER} times fewer or more events than the median's", off),
         _none(data, "recordings with timestamps out of order (sorted)", unsorted > 0),
         (not without, f"{held}; classes without image: {listed(without, 10) or 'none'}"),
-        (n_twins == len(data.twins), f"{known} (static twin)"),
+        (n_twins == len(data.twins), known),
         *((False, remark) for remark in data.remarks),
     ]
 

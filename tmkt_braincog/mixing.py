@@ -56,7 +56,7 @@ class Mixed:
 
 
 def mix(static: Tensor, events: Tensor, n_event: Tensor) -> Mixed:
-    """Replace the last ``n_event`` time-steps of the static sequence by event frames (Eq. 7).
+    """Replace the last ``n_event`` time-steps of the static sequence by event frames (Eq. 10).
 
     Args:
         static: ``[B, 2, H, W]`` image, the same at every time-step, or ``[B, T, 2, H, W]``.
@@ -79,7 +79,7 @@ def expected_event_share(pmf: np.ndarray, steps: int) -> float:
 
 
 def geometric_pmf(p: float, steps: int) -> np.ndarray:
-    """Law of t* over 1..T+1 for the walk of Eq. 7: first ``u_t < p``; T+1 if there is none."""
+    """Law of t* over 1..T+1 for the draws of Eq. 7: first ``u_t < p``; T+1 if there is none."""
     t = np.arange(steps)
     return np.append(p * (1 - p) ** t, (1 - p) ** steps)
 
@@ -100,8 +100,8 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
     """The p whose expected share of event frames is ``ratio``: ``E[T + 1 - t*] = T r_m`` (Eq. 9).
 
     Eq. 8 conditions on t* <= T; a p in (0, 1) then exists only for r_m > (T+1)/(2T), which leaves
-    out three of the paper's five ratios. The walk as described (t* = T+1 allowed) reaches all and
-    is the default law, ``geometric``; ``truncated`` solves Eq. 8 for a real p, maybe negative.
+    out three of the paper's five ratios. The procedure as described (t* = T+1 allowed) reaches
+    all and is the default law, ``geometric``; ``truncated`` solves Eq. 8 for a real p.
 
     Raises:
         UserError: the law cannot reach the ratio; the message says what it can reach.
@@ -163,11 +163,11 @@ STRATEGIES: Registry[type[Mixing]] = Registry("mixing strategy")
 
 @STRATEGIES.register("tsm")
 class TimeStepMixup(Mixing):
-    """TSM, Eq. 7-10: a random walk per sample decides at which step the events take over.
+    """TSM, Eq. 7-10: every sample changes from image to events at a random step t*.
 
     Args:
         ratio: r_m in (0, 1), the expected share of event frames.
-        law: ``geometric`` (the walk, default) or ``truncated`` (Eq. 8, given that t* <= T).
+        law: ``geometric`` (as described, default) or ``truncated`` (Eq. 8, given that t* <= T).
     """
 
     options = {"ratio": "mixup_ratio", "law": "mixup_law"}
@@ -208,7 +208,7 @@ class FixedRatio(Mixing):
 
 @STRATEGIES.register("linear")
 class DynamicLinear(Mixing):
-    """``r = e_c / e_m`` (Eq. 18); ``round(T r)`` event frames for every sample, half to even."""
+    """``r = e_c / e_m`` (Eq. 19); ``round(T r)`` event frames for every sample, half to even."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.epoch / progress.epochs))
@@ -216,7 +216,7 @@ class DynamicLinear(Mixing):
 
 @STRATEGIES.register("nonlinear")
 class DynamicNonLinear(Mixing):
-    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 19); ``round(T r)`` event frames."""
+    """``r = ((b_i + e_c b_l) / (e_m b_l))^3`` (Eq. 18); ``round(T r)`` event frames."""
 
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:
         return self.constant(draws, round(self.steps * progress.fraction**3))

@@ -124,7 +124,7 @@ def test_prepare_says_what_is_there_and_what_is_missing(root, capsys):
         "look recordings with timestamps out of order (sorted): 1 (Train/1/00002.bin)",
         "look 14 images, 4 to 6 per class; classes without image: 2, 4, 5, 6, 7, 8, 9 ok",
         "ok 7 of 7 recordings have the image that they show",
-        "Audit: 0 static twins of validation or test recordings can be trained on.",
+        "Audit: 0 images of validation or test recordings can be trained on.",
     ):
         assert words in flat(out)
     cache, *last = out.splitlines()[-3:]
@@ -165,7 +165,7 @@ UNSORTED = "recordings with timestamps out of order (sorted): 2 (r0.bin, r3.bin)
 def test_odd_recordings_are_named(name, values, said):
     data = small_data()
     sound = [c for c in report.checks(data, ()) if not c[0]]
-    assert len(sound) == 1 and "static twin" in sound[0][1]
+    assert len(sound) == 1 and "the image that they show" in sound[0][1]
     data.statistics[name] = np.array(values)
     odd = [c[1] for c in report.checks(data, ()) if not c[0] and c not in sound]
     assert odd == ([said] if said else [])

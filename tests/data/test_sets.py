@@ -217,11 +217,13 @@ def test_missing_parts_print_the_expected_tree(case, copy_of, tmp_path):
 def test_no_twin_of_a_test_recording_is_drawn_under_clean(case, trees):
     data = case.load(trees(case.name))
     split = case.split(data)
-    assert "Audit: 0 static twins" in split.audit and "another class" not in split.audit
+    assert "Audit: 0 images" in split.audit and "another class" not in split.audit
     assert split.train.tolist() == case.train and split.test.tolist() == data.test.tolist()
     assert split.static.tolist() == case.static_train
     if case is CIFAR:
-        assert "10 of these recordings have no known twin" in split.audit and len(data.remarks) == 1
+        assert (
+            "10 of these recordings have no known image" in split.audit and len(data.remarks) == 1
+        )
 
 
 def test_the_source_is_the_published_name(case):

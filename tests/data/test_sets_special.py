@@ -102,7 +102,7 @@ def test_faults_1_and_2_n_caltech101(tmp_path):
     order = [i for i in directory_order([Path(name).name for name in data.names]) if i >= 10]
     assert sorted(order[36:]) == published.test[published.test >= 10].tolist()
     assert leaked(data, published) > 0 == leaked(data, clean)
-    assert f"Audit: {leaked(data, published)} static twins" in published.audit
+    assert f"Audit: {leaked(data, published)} images" in published.audit
 
 
 def test_faults_3_and_4_cep_dvs(tmp_path):
@@ -119,7 +119,7 @@ def test_faults_3_and_4_cep_dvs(tmp_path):
     shown = data.image_labels.numpy()[drawn]
     np.testing.assert_array_equal(shown, of_class // 2)
     assert np.isin(drawn, data.twins[data.test]).mean() == 0.2
-    assert "20 static twins of validation or test recordings can be trained on" in made.audit
+    assert "20 images of validation or test recordings can be trained on" in made.audit
     assert "95 of 100 images that can be drawn are of another class" in made.audit
 
 
@@ -135,7 +135,7 @@ def test_fault_9_n_omniglot_draws_the_character_at_the_same_place_of_the_directo
             wrong += 15 * (members[i] != c)
     assert wrong > 0
     assert f"{wrong} of 105 images that can be drawn are of another class" in split.audit
-    assert "Audit: 0 static twins" in split.audit
+    assert "Audit: 0 images" in split.audit
 
 
 def test_fault_9_at_full_size():

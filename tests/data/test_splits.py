@@ -249,6 +249,6 @@ def test_leak_puts_the_twins_of_the_test_in_place_of_as_many_others(n):
             assert len(twins & with_) == min(len(twins), len(without))
             assert with_ - twins <= without
             assert not without & (val | test) and not with_ & (val - test)
-        leaked = int(re.search(r"Audit: (\d+) static twins", leak.audit)[1])
+        leaked = int(re.search(r"Audit: (\d+) images", leak.audit)[1])
         assert leaked == len(test & set(leak.static.tolist())) > 0
-        assert "Audit: 0 static twins" in clean.audit
+        assert "Audit: 0 images" in clean.audit

@@ -68,7 +68,7 @@ def test_files_of_a_comparison(comparison):
     assert rows.protocol.eq("clean").all() and rows.top1_best.between(0, 100).all()
     assert (rows.train_s > 0).all() and (rows.peak_mib > 100).all()
     out = (comparison.parent / "printed.txt").read_text()
-    assert "Audit: 0 static twins" in out and "protocol: clean" in out and "tmkt" in out
+    assert "Audit: 0 images" in out and "protocol: clean" in out and "tmkt" in out
     assert (comparison / "comparison.png").stat().st_size > 5000
     log = pd.read_csv(comparison / "runs/tmkt-seed1/log.csv")
     assert set(log) >= LOGGED

@@ -371,5 +371,5 @@ def test_a_real_run_with_real_curves(tmp_path, monkeypatch):
     check_over_seeds(page, read_csv(tmp_path / "run" / "comparison.csv"))
     ((run,), problems) = find_runs(tmp_path / "run")
     assert page.warnings == problems == [] and run.emulated is run.split["emulated"] is True
-    assert run.environments and "Audit: 0 static twins" in page.text
+    assert run.environments and "Audit: 0 images" in page.text
     assert {"top-1, test (%)", "sigma(theta_t), mean over t"} <= set(page.captions())

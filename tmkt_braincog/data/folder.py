@@ -35,7 +35,7 @@ EXPECTED = """Expected:
   <data root>/events/<class>/*   recordings, of any format
   <data root>/images/<class>/*   photographs of the same classes (.png, .jpg, ...)
 or the same below <data root>/train and <data root>/test. An image with the name of a recording, but
-for the ending, is its static twin: what it was made from."""
+for the ending, is taken for the one that it was made from (a same-image pair)."""
 
 
 def read(

@@ -28,7 +28,7 @@ class Pair(NamedTuple):
         static: ``[B, 2, H, W]`` float32 in [0, 1], V channel on both polarity channels; from an
             encoding of its own ``[B, T, 2, H, W]``, counts as of events, augmented.
         label: ``[B]`` int64.
-        draws: ``[B, T]`` float64, the uniform numbers of the TSM walk.
+        draws: ``[B, T]`` float64, the uniform random numbers of TSM.
         index: ``[B]`` int64, recording.
         image: ``[B]`` int64, its static partner.
     """
@@ -53,10 +53,11 @@ class Pair(NamedTuple):
 class TSMDataset(Dataset):
     """Recordings and class-matched static images, ready for time-step mixup.
 
-    All chance (partner, walk, augmentation) of item ``i`` comes from ``(seed, epoch, i)`` alone,
-    not from workers, order or device. An index counts on past the number of recordings: ``i % R``
-    is the recording and the quotient tells repeats apart, which get a new partner and a new walk. A
-    list of indices gives a whole batch (``DataLoader(..., sampler=batches, batch_size=None)``).
+    All chance (image, switch time, augmentation) of item ``i`` comes from ``(seed, epoch, i)``
+    alone, not from workers, order or device. An index counts on past the number of recordings:
+    ``i % R`` is the recording and the quotient tells repeats apart, which get a new image and
+    a new t*. A list of indices gives a whole batch (``DataLoader(..., sampler=batches,
+    batch_size=None)``).
     Frames and images may live on a GPU: batches are put together there, and nothing is read back.
 
     Args:
@@ -77,7 +78,7 @@ class TSMDataset(Dataset):
     zeros and -1 for the recording.
 
     Raises:
-        UserError: a class with recordings but no image, lengths that do not match, a missing twin.
+        UserError: a class with recordings but no image, lengths that do not match, a missing image.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class TSMDataset(Dataset):
             raise UserError(
                 f"Classes {empty} have event recordings but no static image to pair them with. "
                 "Check that both data sets hold the same classes, and that not all of their "
-                "images are twins of validation or test recordings."
+                "images are those of validation or test recordings."
             )
         self.item_labels = item_labels(self.labels.numpy(), self.recordings, pools)
         self.twins = None if twins is None else np.asarray(twins)
@@ -153,7 +154,7 @@ class TSMDataset(Dataset):
         return len(self.item_labels)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose partners, walks and augmentations are delivered."""
+        """Choose the epoch whose partners, switch times and augmentations are delivered."""
         self.epoch = epoch
 
     def __getitem__(self, index: int | Sequence[int]) -> Pair:
@@ -166,7 +167,7 @@ class TSMDataset(Dataset):
 
     def _batch(self, indices: list[int]) -> Pair:
         T, device = self.frames.shape[1], self.frames.device
-        # One generator per sample: T walk draws, one for the partner, four for the augmentation of
+        # One generator per sample: T draws of TSM, one for the image, four for the augmentation of
         # the events, as many as an encoding takes, with four for the static frames, and EventMix's.
         more = self.encoding.draws + 4 + (eventmix.DRAWS if self.augment == "eventmix" else 0)
         keys = [(self.seed, self.epoch, i) for i in indices]

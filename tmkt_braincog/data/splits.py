@@ -1,6 +1,7 @@
 """Which recordings train, validate and test, which images may be drawn, and the audit of twins.
 
-A recording's *static twin* is the image it was made from. Under the ``clean`` protocol the twin of
+A recording and the image it was made from are a same-image pair; the image is the recording's
+*twin*. Under the ``clean`` protocol the twin of
 a recording that validates or tests is never trained on; ``he2024`` draws as the reference does;
 ``leak`` puts the twins of the test recordings among the images, in place of as many others.
 """
@@ -195,12 +196,12 @@ def _audit(data: TransferData, protocol: str, split: Split) -> str:
     audit = (
         f"Split ({protocol}): {len(split.train)} training, {len(split.val)} validation and "
         f"{len(split.test)} test recordings; {len(split.static)} static images. {len(twins)} of "
-        f"all {len(data.image_labels)} images are static twins of validation or test recordings, "
-        f"{len(twins) - leaked} of them excluded. Audit: {leaked} static twins of validation or "
-        "test recordings can be trained on."
+        f"all {len(data.image_labels)} images are those of validation or test recordings, "
+        f"{len(twins) - leaked} of them excluded. Audit: {leaked} images of validation or test "
+        "recordings can be trained on."
     )
     if unknown := int((data.twins[held_out] == NO_TWIN).sum()):
-        audit += f" {unknown} of these recordings have no known twin among the images."
+        audit += f" {unknown} of these recordings have no known image."
     labels = data.image_labels.numpy()
     if wrong := sum(int((labels[pool] != c).sum()) for c, pool in enumerate(split.pools)):
         of = sum(map(len, split.pools))

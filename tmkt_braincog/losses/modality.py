@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def mag_loss(logits: Tensor, y_s: Tensor) -> Tensor:
-    """``L_MAG = 1/T sum_t CE(g_s(F_t), y_s[t])``, mean over the batch (Eq. 14).
+    """``L_MAG = 1/T sum_t CE(g_s(F_t), y_s[t])``, mean over the batch (Eq. 15).
 
     Args:
         logits: ``[T, B, 2]``, the MAG head's output.
@@ -15,7 +15,7 @@ def mag_loss(logits: Tensor, y_s: Tensor) -> Tensor:
 
 
 def mrp_loss(ratio: Tensor, y_m: Tensor) -> Tensor:
-    """``L_MRP = MSE(1/T sum_t g_m(F_t), y_m)`` (Eq. 15-16).
+    """``L_MRP = MSE(1/T sum_t g_m(F_t), y_m)`` (Eq. 16).
 
     Args:
         ratio: ``[T, B]``, the MRP head's linear output.

@@ -57,7 +57,7 @@ class Teacher:
         if not why and len(leaked):
             why = (
                 f"was trained on {len(leaked)} {WHAT[self.on]} (of {len(self.trained)}) that this "
-                "run may not train on, such as static twins of held-out recordings: they would "
+                "run may not train on, such as images of held-out recordings: they would "
                 "leak; {seed} in --teacher-checkpoint names one per seed"
             )
         if why:
