@@ -198,6 +198,8 @@ def test_the_unit_of_time_can_be_said(root):
     data = DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="ms"))
     assert data.remarks[-1] == "Times are taken for ms in .npz files, as --time-unit says."
     first = data.names.index("events/cup/b0.npz")
+    with pytest.raises(UserError, match="all recordings would be shorter than 999999 us"):
+        DATASETS["folder"].load(LoadSpec(root, 999_999, 16, time_unit="us"))
     assert data.statistics["duration_us"][first] == 1000 * np.ptp(recording(0)["t"])
     with pytest.raises(UserError, match=r"29\d,\d+ s long; at most an hour .*--time-unit"):
         DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="s"))

@@ -80,6 +80,7 @@ def test_whole_numbers_are_microseconds_unless_there_are_too_many_events_for_tha
     times = np.sort(np.random.default_rng(0).integers(0, 400_000, 5000))
     assert [unit_of(times // k) for k in (1, 1000)] == ["us", "ms"]
     assert unit_of(times[:1]) == "us"
+    assert unit_of(times[:400] // 1000) == "ms"  # else the whole recording would last 30 us
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,15 @@ def test_matlab_may_count_from_one(tmp_path):
     found = [read_any(tmp_path / "a.mat", Told(up_to_two=two)).events["p"] for two in (False, True)]
     assert found[0].all() and not found[1].any()
     savemat(tmp_path / "a.mat", {"TD": td | {"p": np.arange(400) % 3}})
+    with h5py.File(tmp_path / "b.mat", "w", userblock_size=512) as file:  # version 7.3
+        for name, column in td.items():
+            file[f"TD/{name}"] = column[None]
+    with open(tmp_path / "b.mat", "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    found = read_any(tmp_path / "b.mat", Told(None, True))
+    assert found.format == "MATLAB 7.3" and found.up_to_two
+    np.testing.assert_array_equal(found.events["x"], EVENTS["x"])
+    np.testing.assert_array_equal(found.events["p"], EVENTS["p"])
     with pytest.raises(UserError, match=r"polarities \[0, 1, 2\], 0 and 1 or -1 and 1, or 1 and 2"):
         read_any(tmp_path / "a.mat")
 

@@ -17,16 +17,20 @@ NAMES = {
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
 UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}  # in us
-SLOWEST, FASTEST = 100, 1e7  # events a second of a recording, by which a unit is told
+# Events a second, and the length in us, of a recording, by which a unit is told.
+SLOWEST, FASTEST, SHORTEST = 100, 1e7, 1000
 
 
 def unit_of(t: np.ndarray) -> str:
-    """The unit in which times ``[E]`` make a usual rate of events, 100 to 10 million a second: of
-    whole numbers us, if that is one, else ns or ms; of others s, if that is one, else ms or us."""
+    """The unit in which times ``[E]`` make a usual rate of events, 100 to 10 million a second, over
+    at least 1 ms: of whole numbers us, if that is so, else ns or ms; of others s, else ms or us."""
     span, whole = float(np.ptp(t)), bool((t == np.floor(t)).all())
-    rates = {u: len(t) * 1e6 / (span * us) if span else SLOWEST for u, us in UNITS.items()}
     order = ("us", "ns", "ms") if whole else ("s", "ms", "us")
-    return next((unit for unit in order if SLOWEST <= rates[unit] <= FASTEST), order[0])
+    for unit in order:
+        length = span * UNITS[unit]
+        if length >= SHORTEST and SLOWEST <= len(t) * 1e6 / length <= FASTEST:
+            return unit
+    return order[0]
 
 
 class Raw(NamedTuple):

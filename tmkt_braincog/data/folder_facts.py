@@ -64,6 +64,11 @@ def facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> Facts:
     remarks = [f"Recordings: {', '.join(f'{n} {name}' for name, n in kinds)}."]
     if spec.time_unit and not arrays["unit"].any():
         raise UserError("--time-unit: all files say their unit of time. Leave it away.")
+    if spec.time_unit and (arrays["span"][arrays["unit"] != ""] < spec.steps).all():
+        raise UserError(
+            f"--time-unit {spec.time_unit}: all recordings would be shorter than {spec.steps} us, "
+            f"and their {spec.steps} frames empty. Give another unit."
+        )
     told, sensors = dict[str, Told](), dict[str, Size]()
     ends = np.array([path.suffix.lower() for path in files])
     for end in dict.fromkeys(ends.tolist()):
@@ -170,6 +175,7 @@ def _fact(path: Path, unit: str | None, window_us: int | None) -> tuple[dict[str
         "unit": found.unit or "",
         "known": found.sensor is not None,
         "size": found.sensor or tuple(int(events[axis].max()) + 1 for axis in "xy"),
+        "span": int(np.ptp(events["t"])),
         "least": min(int(events[axis].min()) for axis in "xy"),
         "matlab": matlab,
         "polarity": ("12" if found.up_to_two else "01" if off else "") if matlab else "",

@@ -17,7 +17,7 @@ EXPECTED = f"""Expected:
   <data root>/events/<class>/*   recordings, of any format
   <data root>/images/<class>/*   photographs of the same classes (.png, .jpg, ...)
 or the same below <data root>/train and <data root>/test; or, in place of events,
-  <data root>/{TABLE}     a table with the columns path, class and, if you like, split and image
+  <data root>/{TABLE}     with the columns path, class and, if you like, split and image
 An image with the name of a recording, but for the ending, is its static twin: what it was made
 from."""
 

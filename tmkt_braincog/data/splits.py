@@ -63,14 +63,14 @@ def portion_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
-    Nothing left on one side is a UserError; it names the published portion, ``default``.
+    Nothing left on one side is a UserError; it names the data set's own portion, ``default``.
     """
     train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
     if not len(train) or not len(test):
         raise UserError(
             f"Got a training portion of {portion} for {len(labels)} recordings, which leaves none "
-            "to train or none to test on. Choose --train-portion between 0 and 1 (published: "
-            f"{default}), or add recordings."
+            f"to train or none to test on: of n in a class, round({portion} n) train. Choose "
+            f"--train-portion between 0 and 1 (default: {default}), or add recordings."
         )
     return train, test
 
