@@ -51,6 +51,7 @@ def test_the_published_line_means_the_baseline_as_it_was():
     remark = holds(line, method=["baseline"], **expected)[0]
     assert "TET-loss off" in remark and "domain-loss on" in remark
     holds("--method baseline", TET_loss=True, domain_loss=True, regularization=True)
+    holds("--target-dataset folder --window 0.25s --time-unit ms", window="250ms", time_unit="ms")
     line = "--DVS-DA --no-use-hsv --train-portion 0.8 --event-size 32 --eval-interval 3"
     holds(line, augment="dvs-da", use_hsv=False, train_portion=0.8, event_size=32, method=["tmkt"])
 

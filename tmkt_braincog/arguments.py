@@ -4,13 +4,20 @@ import argparse
 import difflib
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable, Sequence
-from math import inf
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
+from .argument_types import (
+    duration,
+    epoch_or_share,
+    fraction,
+    natural,
+    non_negative,
+    positive,
+    positive_int,
+    power,
+)
 from .errors import UserError
 from .terminal import launch_words
-
-N = TypeVar("N", int, float)
 
 DESCRIPTION = """\
 Static-to-event transfer for spiking networks: event-only training, the baseline of
@@ -55,36 +62,6 @@ class Parser(ArgumentParser):
                 message += f". Did you mean {' or '.join(close)}?"
                 break
         raise UserError(f"{message}\nRun with --help for all options.")
-
-
-def _number(name: str, kind: type[N], fits: Callable[[N], bool], what: str) -> Callable[[str], N]:
-    """A type of numbers for a parser; argparse calls it by its name where the text is no number."""
-
-    def read(text: str) -> N:
-        value = kind(text)
-        if not fits(value):
-            raise argparse.ArgumentTypeError(f"expected {what}, seen {text}")
-        return value
-
-    read.__name__ = name
-    return read
-
-
-natural = _number("natural", int, lambda n: n >= 0, "an integer of at least 0")
-positive_int = _number("positive_int", int, lambda n: n >= 1, "an integer of at least 1")
-fraction = _number("fraction", float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
-positive = _number("positive", float, lambda x: 0 < x < inf, "a number above 0")
-non_negative = _number("non_negative", float, lambda x: 0 <= x < inf, "a number of at least 0")
-power = _number("power", float, lambda x: x >= 0, "a number of at least 0, or inf")
-
-
-def epoch_or_share(text: str) -> float | str:
-    """An epoch, or a share of them in percent, which stays text."""
-    if not text.endswith("%"):
-        return non_negative(text)
-    if not 0 <= float(text[:-1]) <= 100:
-        raise argparse.ArgumentTypeError(f"expected 0% to 100%, seen {text}")
-    return text
 
 
 def build_parser() -> ArgumentParser:
@@ -175,6 +152,10 @@ def _data(add: Add) -> None:
         "(default for N-OMNIGLOT)")
     add("--train-portion", fraction, None, "share of every class that trains, where the data set "
         "has no split of its own (default: the data set's)")
+    add("--window LENGTH", duration, None, "folder: cut recordings that are longer than this, such "
+        "as 100ms, into windows of this length (default: none is cut)")
+    add("--time-unit", ["ns", "us", "ms", "s"], None, "folder: unit of the times in files that do "
+        "not say it (default: told by the rate of events)")
     add("--traindata-ratio", fraction, 1.0,
         "share of the training recordings of every class to use")
     add("--shots K", natural, None, "train on K recordings per class (seeded choice) and all "

@@ -72,7 +72,7 @@ def inspect(args: Namespace) -> None:
 def _options(args: Namespace) -> tuple[Namespace, list[str]]:
     """What training with the data set's own recipe resolves to, and its words."""
     words = ["--target-dataset", args.name]
-    for option in ("data_root", "step", "event_size", "train_portion"):
+    for option in ("data_root", "step", "event_size", "train_portion", "window", "time_unit"):
         if (value := getattr(args, option)) is not None:
             words += [f"--{option.replace('_', '-')}", str(value)]
     return resolve(parse(words))[0], words

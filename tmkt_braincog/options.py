@@ -25,6 +25,8 @@ BASELINE_SWITCHES = ("domain_loss", "regularization", "sliding_training", "pow")
 # In such a line a switch that is absent is off.
 BASELINE_FLAGS = ("TET_loss", "domain_loss", "regularization")
 NAMED = ("method", "target_dataset")  # in every command line that is printed
+# Of some data sets alone: what they do, for the message of the others.
+OF_SOME_DATA = {"window": "cuts recordings", "time_unit": "is for files that do not say it"}
 # What does not change a result; two runs that differ only here are the same run.
 NOT_IDENTITY = (
     *("config", "output", "resume", "eval", "eval_checkpoint", "device", "workers", "tensorboard"),
@@ -138,6 +140,12 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
             f"{target_name!r}: expected {' or '.join(target.sources)}."
         )
     options.source_dataset = target.sources[0]
+    for name, does in OF_SOME_DATA.items():
+        if getattr(options, name) is not None and name not in target.takes:
+            raise UserError(
+                f"--{name.replace('_', '-')} {does}, and {target_name} has no use for it: it is an "
+                "option of --target-dataset folder. Leave it away."
+            )
     for name, values in (("method", options.method), ("seed", options.seed)):
         if len(set(values)) < len(values):
             raise UserError(f"--{name} names the same value twice: {values}.")

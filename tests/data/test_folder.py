@@ -1,9 +1,13 @@
 """A user's own folders of recordings and photographs, without a line of code."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 from writers import random_events, structured, write_bin
 
 from tests.program import run_train
@@ -76,6 +80,159 @@ def test_train_and_test_folders_split(root):
     (root / "test").rename(root / "else")
     with pytest.raises(UserError, match="has the folder train alone"):
         DATASETS["folder"].load(LoadSpec(root, 3, 16))
+
+
+def test_a_table_in_place_of_folders(root, tmp_path, caplog):
+    for name in ("cup", "key"):
+        (root / "events" / name).rename(root / f"of_{name}")
+        (root / "images" / name / "a7.png").rename(tmp_path / f"{name}.png")
+    rows = [
+        *("of_cup/a0.bin;cup;train;../cup.png;x", "of_cup/a1.bin;cup;train;;x"),
+        *(f"{root}/of_cup/a2.npz;cup;test;images/cup/a4.png;", "of_key/a2.npz;key;TRAIN"),
+        *("", "of_key/a3.bin;key;test;../key.png"),
+    ]
+    (root / "recordings.csv").write_text("\n".join(["Path;class;split;image;note", *rows]))
+    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    assert "columns that are not read: note" in caplog.text
+    assert data.names[:2] == ["own/of_cup/a0.bin", "own/of_cup/a1.bin"]  # an image is outside
+    assert data.labels.tolist() == [0, 0, 0, 1, 1] and data.images.shape == (10, 16, 16)
+    assert (data.train.tolist(), data.test.tolist()) == ([0, 1, 3], [2, 4])
+    assert data.twins.tolist() == [4, NO_TWIN, 1, NO_TWIN, 9]
+    assert data.static_train.tolist() == [0, 2, 3, 4, 5, 6, 7, 8]
+    with pytest.raises(UserError, match=r"column split of recordings\.csv, split the recordings"):
+        DATASETS["folder"].load(LoadSpec(root, 3, 16, train_portion=0.5))
+    (root / "recordings.csv").write_text(
+        "path,class\n"
+        + "".join(f"of_{c}/a{k}.bin,{c}\n" for c in ("cup", "key") for k in (0, 1, 3))
+    )
+    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    assert data.names[0] == "of_cup/a0.bin" and data.test.tolist() == [2, 5]
+    assert data.twins.tolist() == [NO_TWIN, NO_TWIN, 0, NO_TWIN, NO_TWIN, 4]  # by name
+
+
+ROWS = """path,class,split,image
+events/cup/a0.bin,cup,train,
+events/cup/a0.bin,cup,train,
+events/cup/a9.bin,cup,train,
+events/cup/a1.bin,,train,
+,cup,train,
+
+events/cup/a1.bin,cup,val,
+images/cup/a3.png,cup,train,
+events/cup/a2.npz,cup,train,events/cup/a2.npz
+events/cup/a3.bin,cup,train,images/cup/a3.png
+events/key/a0.bin,key,train,images/cup/a3.png
+events/key/a1.bin,key,train,,and more
+"""
+
+
+def test_every_bad_row_is_named_by_its_line(root):
+    (root / "recordings.csv").write_text(ROWS)
+    with pytest.raises(UserError, match=r"recordings.csv: 9 of 11 rows cannot be used") as error:
+        DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    expected = {
+        **{3: "events/cup/a0.bin is in line 2 already", 4: "there is no file .*a9.bin"},
+        **{5: "no class", 6: "no path", 8: "split val; train, test or nothing expected"},
+        **{9: "images/cup/a3.png is an image", 10: "events/cup/a2.npz is no image"},
+        **{12: "the image images/cup/a3.png is of class cup", 13: "more cells .*: and more"},
+    }
+    for line, message in expected.items():
+        assert re.search(rf"\n  line {line}: {message}", str(error.value))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "columns none; path and class expected"),
+        ("file,class\na,b", "columns file, class; path and class expected"),
+        ("path,class\n", "no row below its header"),
+        ("path,class,split\nevents/cup/a0.bin,cup,test\nevents/cup/a1.bin,cup,", "1 of 2 rows"),
+        ('path,class\n"events', "Cannot use .*: unexpected end of data"),
+        ("path,class,image\nevents/cup/a0.bin,cup,images/key/a3.png", "lies in images/key"),
+    ],
+)
+def test_a_table_that_cannot_be_used(text, message, root):
+    (root / "recordings.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        DATASETS["folder"].load(LoadSpec(root, 3, 16))
+
+
+def test_long_recordings_are_cut_and_their_windows_stay_together(root):
+    long = np.concatenate([recording(k) for k in range(3)])
+    long["t"] += np.repeat([0, 290_000, 900_000], 300)  # to 1.2 s, nothing from 0.6 to 0.9
+    write_bin(root / "events" / "cup" / "a4.bin", long)
+    short = recording(7)
+    write_bin(root / "events" / "key" / "a1.bin", short[short["t"] < short["t"][0] + 199_000])
+    spec = LoadSpec(root, 3, 16, window="200ms")
+    data = DATASETS["folder"].load(spec)
+    cup4 = [f"events/cup/a4.bin@{k}ms" for k in (0, 200, 400, 800, 1000)]
+    assert [name for name in data.names if "cup/a4" in name] == cup4
+    assert "events/key/a1.bin" in data.names and "events/cup/a2.npz@200ms" not in data.names
+    assert "events/cup/a2.npz@0ms" in data.names
+    part = long[(long["t"] >= long["t"][0] + 200_000) & (long["t"] < long["t"][0] + 400_000)]
+    expected = resize_frames(torch.from_numpy(to_frames(part, 3, SIZE)), 16)
+    np.testing.assert_allclose(data.frames[data.names.index(cup4[1])].numpy(), expected.numpy())
+    tested = [name for name in data.names if re.search("a4", name)]
+    assert [data.names[i] for i in data.test] == tested
+    assert set(data.twins[data.test].tolist()) == {1, 6} and len(data.static_train) == 8
+    assert data.cut_from is not None and len(set(data.cut_from.tolist())) == 10
+    assert re.search(
+        r"9 of 10 recordings were cut into \d+ windows of 200ms; left out: \d+ ends of recordings "
+        r"that are shorter than half a window and 1 windows without event\.",
+        data.remarks[-1],
+    )
+    whole = DATASETS["folder"].load(replace(spec, window="5s"))
+    assert len(whole.names) == 10 and whole.remarks[-1].endswith("window of 5s: none was cut.")
+
+
+def test_the_unit_of_time_can_be_said(root):
+    for name in ("cup", "key"):
+        (root / "events" / name / "a2.npz").unlink()
+    with pytest.raises(UserError, match="all files say their unit of time"):
+        DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="s"))
+    for k, us in enumerate((1, 1000)):
+        columns = {n: recording(k)[n] for n in "xyp"} | {"t": recording(k)["t"] // us + 0.5}
+        np.savez(root / "events" / "cup" / f"b{k}.npz", **columns)
+    with pytest.raises(UserError, match=r"us in 1, ms in 1 of them.* Say it with --time-unit"):
+        DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    data = DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="ms"))
+    assert data.remarks[-1] == "Times are taken for ms in .npz files, as --time-unit says."
+    first = data.names.index("events/cup/b0.npz")
+    with pytest.raises(UserError, match="all recordings would be shorter than 999999 us"):
+        DATASETS["folder"].load(LoadSpec(root, 999_999, 16, time_unit="us"))
+    assert data.statistics["duration_us"][first] == 1000 * np.ptp(recording(0)["t"])
+    with pytest.raises(UserError, match=r"29\d,\d+ s long; at most an hour .*--time-unit"):
+        DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="s"))
+
+
+def test_matlab_files_that_count_from_one_are_recognised_together(root):
+    def write(name, k, one, p):
+        events = recording(k)
+        td = {
+            "x": events["x"] + one,
+            "y": events["y"] + one,
+            "ts": events["t"],
+            "p": p(events["p"]),
+        }
+        savemat(root / "events" / name / f"m{k}.mat", {"TD": td})
+
+    write("cup", 1, 1, lambda p: p + 1)
+    write("key", 2, 1, lambda p: p * 0 + 1)  # alone it would be ON
+    data = DATASETS["folder"].load(LoadSpec(root, 3, 24))
+    i = data.names.index("events/key/m2.mat")
+    assert data.frames[i, :, 0].sum() > 0 == data.frames[i, :, 1].sum()
+    assert (data.statistics["width"][i], data.statistics["height"][i]) == SIZE
+    assert data.remarks[-2:] == [
+        "x and y of .mat files are taken to count from 1: none is 0.",
+        "Polarity 1 of .mat files is taken for OFF, 2 for ON.",
+    ]
+    write("key", 3, 0, lambda p: p + 1)
+    assert "count from 1" not in " ".join(DATASETS["folder"].load(LoadSpec(root, 3, 24)).remarks)
+    write("key", 3, 0, lambda p: p)
+    with pytest.raises(
+        UserError, match=r"\.mat files are 1 and 2 in 1; 0 and 1, or -1 and 1, in 1"
+    ):
+        DATASETS["folder"].load(LoadSpec(root, 3, 24))
 
 
 def test_what_cannot_be_used_is_said(root, caplog):

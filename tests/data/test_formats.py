@@ -1,6 +1,7 @@
 """Recordings of every format, told apart by content: what was written is what is read."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy.io import savemat
 from tonic.io import read_mnist_file
 from writers import random_events, structured, write_bin
 
-from tmkt_braincog.data.columns import unit_of
+from tmkt_braincog.data.columns import Told, unit_of
 from tmkt_braincog.data.formats import read_any
 from tmkt_braincog.errors import UserError
 
@@ -71,7 +72,7 @@ def test_the_unit_of_time_is_told_or_given(unit, us, tmp_path):
     found = read_any(path)
     assert found.unit == unit == unit_of(EVENTS["t"] * us)
     np.testing.assert_array_equal(found.events["t"], EVENTS["t"])
-    given = read_any(path, "ms").events["t"]
+    given = read_any(path, Told("ms")).events["t"]
     np.testing.assert_array_equal(given, np.rint(table("txyp", us)[:, 0] * 1000))
 
 
@@ -79,6 +80,7 @@ def test_whole_numbers_are_microseconds_unless_there_are_too_many_events_for_tha
     times = np.sort(np.random.default_rng(0).integers(0, 400_000, 5000))
     assert [unit_of(times // k) for k in (1, 1000)] == ["us", "ms"]
     assert unit_of(times[:1]) == "us"
+    assert unit_of(times[:400] // 1000) == "ms"  # else the whole recording would last 30 us
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,74 @@ def test_of_several_arrays_the_one_is_taken_that_is_called_so(tmp_path):
         file["left/events"], file["right/events"] = EVENTS[:9], EVENTS
     with pytest.raises(UserError, match="2 groups or arrays with x, y, t and p"):
         read_any(tmp_path / "b.h5")
+
+
+def test_layouts_of_cameras_in_hdf5_fix_the_unit_and_may_name_the_sensor(tmp_path):
+    fast = structured(EVENTS)
+    fast["t"] //= 30_000  # 40 million a second, as no other layout would have them in us
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["CD/events"], file["CD/indexes"] = fast, np.zeros(9, [("id", "u8"), ("ts", "i8")])
+        file["EXT_TRIGGER/events"] = np.zeros(9, [("p", "i2"), ("t", "i8"), ("id", "i2")])
+        file.attrs["geometry"] = "40x30"
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["t_offset"], file["ms_to_idx"] = 49_599_300_523, np.arange(9)
+        for name in "xytp":
+            file[f"events/{name}"] = fast[name]
+    for name, sensor in (("a.hdf5", (40, 30)), ("b.h5", None)):
+        found = read_any(tmp_path / name)
+        assert (found.sensor, found.unit) == (sensor, None)
+        for column in "xytp":
+            np.testing.assert_array_equal(found.events[column], fast[column])
+
+
+@pytest.mark.parametrize("number, what", [(32001, "pip install hdf5plugin"), (0x8ECF, "hdf5_ecf")])
+def test_a_filter_that_is_not_there_is_named_with_what_to_install(
+    number, what, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        how = {"chunks": (9,), "compression": number, "allow_unknown_filter": True}
+        file.create_dataset("CD/events", (9,), EVENTS.dtype, **how).id.write_direct_chunk(
+            (0,), b"1"
+        )
+    with pytest.raises(UserError, match=f"compressed by the filter {number} .*{what}"):
+        read_any(tmp_path / "a.h5")
+
+
+def test_matlab_may_count_from_one(tmp_path):
+    td = {"x": EVENTS["x"] + 1, "y": EVENTS["y"] + 1, "ts": EVENTS["t"], "p": EVENTS["p"] + 1}
+    savemat(tmp_path / "a.mat", {"TD": td})
+    alone, told = (read_any(tmp_path / "a.mat", t) for t in (Told(), Told(None, True, True)))
+    assert alone.up_to_two and (alone.events["x"] == EVENTS["x"] + 1).all()
+    for column in "xytp":
+        np.testing.assert_array_equal(told.events[column], EVENTS[column])
+    savemat(tmp_path / "a.mat", {"TD": td | {"p": np.ones(400)}})
+    found = [read_any(tmp_path / "a.mat", Told(up_to_two=two)).events["p"] for two in (False, True)]
+    assert found[0].all() and not found[1].any()
+    savemat(tmp_path / "a.mat", {"TD": td | {"p": np.arange(400) % 3}})
+    with h5py.File(tmp_path / "b.mat", "w", userblock_size=512) as file:  # version 7.3
+        for name, column in td.items():
+            file[f"TD/{name}"] = column[None]
+    with open(tmp_path / "b.mat", "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    found = read_any(tmp_path / "b.mat", Told(None, True))
+    assert found.format == "MATLAB 7.3" and found.up_to_two
+    np.testing.assert_array_equal(found.events["x"], EVENTS["x"])
+    np.testing.assert_array_equal(found.events["p"], EVENTS["p"])
+    with pytest.raises(UserError, match=r"polarities \[0, 1, 2\], 0 and 1 or -1 and 1, or 1 and 2"):
+        read_any(tmp_path / "a.mat")
+
+
+def test_lines_of_text_may_be_separated_in_any_way(tmp_path):
+    text = "# by hand\n% t, x, y, p\n0.001, 3;4\t1\n\n0.003,5;  6 0 \n1.5e-2 7 8 1"
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    events = read_any(tmp_path / "a.csv").events
+    assert {name: events[name].tolist() for name in "xytp"} == {
+        **{"x": [3, 5, 7], "y": [4, 6, 8], "t": [1000, 3000, 15000], "p": [1, 0, 1]}
+    }
+    (tmp_path / "a.csv").write_text(text + "\n9 9 9")
+    with pytest.raises(UserError, match="the number of columns changed from 4 to 3"):
+        read_any(tmp_path / "a.csv")
 
 
 def aedat2(header, address):

@@ -372,6 +372,10 @@ inspect ndigits --outputt x.png | unrecognized arguments: --outputt x.png. Did y
 prepare ndigits --step 0 | expected an integer of at least 1, seen 0
 prepare ndigits --train-portion 2 | expected a number from 0 to 1, seen 2
 prepare nmnist --train-portion 0.5 --data-root x --no-download | has its own split
+inspect nmnist --window 50ms | --window cuts recordings, and nmnist has no use for it: it is an
+inspect nmnist --time-unit ms | --time-unit is for files that do not say it, and nmnist has no use
+inspect folder --window 50 | expected a length with its unit, such as 100ms, 0.5s or 500us
+inspect folder --window 0ms | seen 0ms
 prepared ndigits | prepared
 prepare | NAME
  | COMMAND

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from sets import CASES
+from writers import write_bin
 
+from tests.data.test_folder import picture, recording
 from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.frames import resize_frames
 
@@ -28,3 +30,19 @@ def test_every_real_recording_by_itself(real_data):
     data = DATASETS["nmnist"].load(LoadSpec(real_data, 5))
     for r, name in enumerate(data.names):
         check(data, real_data / "NMNIST" / name, r)
+
+
+def test_windows_of_a_file_by_itself(tmp_path):
+    for c, name in enumerate(("cup", "key")):
+        (tmp_path / "events" / name).mkdir(parents=True)
+        for k in range(3):
+            write_bin(tmp_path / "events" / name / f"a{k}.bin", recording(10 * c + k))
+        picture(tmp_path / "images" / name / "b.png", 0)
+    span = int(np.ptp(recording(0)["t"]))
+    data = DATASETS["folder"].load(LoadSpec(tmp_path, 3, 16, window=f"{span // 4}us"))
+    how = data.preparation
+    events, sensor = how.read(tmp_path / "events/cup/a0.bin")
+    parts = how.windows(events)
+    assert len(parts) == 4 and [f"events/cup/a0.bin{mark}" for mark in parts] == data.names[:4]
+    for r, part in enumerate(parts.values()):
+        np.testing.assert_array_equal(how.frames(part, sensor, 16, "it"), data.frames[r].numpy())

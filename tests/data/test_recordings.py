@@ -34,6 +34,10 @@ def read_halves(path):
     return [({c: events[c][part] for c in "xytp"}, SENSOR) for part in (slice(n), slice(n, None))]
 
 
+def read_the_first_whole(path):
+    return read(path) if path.stem == "0" else read_halves(path)
+
+
 @pytest.fixture
 def files(tmp_path):
     return [write_bin(tmp_path / f"{i}.bin", random_events(200 + i, seed=i)) for i in range(6)]
@@ -77,6 +81,9 @@ def test_several_recordings_per_file(files):
     halves = [events for path in files for events, _ in read_halves(path)]
     np.testing.assert_array_equal(frames, np.stack([counts(events) for events in halves]))
     assert statistics["n_events"].tolist() == [len(events["t"]) for events in halves]
+    varying = load(files, read_the_first_whole, per_file=(1, 2, 2, 2, 2, 2))
+    np.testing.assert_array_equal(varying.frames[0], counts(read_bin(files[0])))
+    np.testing.assert_array_equal(varying.frames[1:], frames[2:])
 
 
 def test_everything_that_shapes_frames_is_in_the_key():

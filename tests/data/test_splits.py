@@ -2,6 +2,7 @@
 
 import re
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,23 @@ def test_twins_shared_by_several_recordings_are_removed_once():
     made = split(data)
     assert image not in made.static and len(made.static) == len(data.static_train) - 1
     assert numbers(made.audit)[4:8] == [1, len(data.images), 1, 0]
+
+
+@EVERY
+def test_windows_of_one_recording_are_never_on_two_sides(given):
+    whole = random_data(1, least=16)
+    times = np.random.default_rng(2).integers(1, 4, len(whole.labels))
+    of = np.repeat(np.arange(len(times)), times)
+    train, test = (np.flatnonzero(np.isin(of, part)) for part in (whole.train, whole.test))
+    same = {name: getattr(whole, name)[of] for name in ("labels", "file_ids", "twins")}
+    names = [f"{i}@{k}" for k, i in enumerate(of)]
+    made = split(replace(whole, train=train, test=test, names=names, cut_from=of, **same), **given)
+    sides = [set(of[part].tolist()) for part in (made.train, made.val, made.test)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    if "traindata_ratio" not in given:  # then it counts windows
+        expected = split(whole, **given)
+        assert sides == [set(getattr(expected, p).tolist()) for p in ("train", "val", "test")]
+        assert made.static.tolist() == expected.static.tolist()
 
 
 def test_record_of_a_run():

@@ -4,7 +4,8 @@ from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from pathlib import Path
 
-from ..arguments import Parser, fraction, positive_int
+from ..argument_types import duration, fraction, positive_int
+from ..arguments import Parser
 from ..registry import DATASETS
 
 # Command -> what it does, as a function of a module that is imported for it, and in words.
@@ -50,7 +51,9 @@ examples:
   tmkt data prepare NCALTECH101 --data-root DATA --no-download
       The same with the files that are there; a part of the data set is enough.
   tmkt data inspect ndigits --output digits.pdf
-      Sizes, event counts, split, leakage audit, and a figure; needs no data root."""
+      Sizes, event counts, split, leakage audit, and a figure; needs no data root.
+  tmkt data inspect folder --data-root DIR --window 100ms
+      Recordings and images of your own (docs/data.md); long recordings are cut."""
 
 
 def run(argv: list[str]) -> int:
@@ -87,6 +90,10 @@ def build_parser() -> ArgumentParser:
             add("--event-size", metavar="PIXELS", type=positive_int, help=size)
             share = f"share of every class that trains {own}"
             add("--train-portion", metavar="P", type=fraction, help=share)
+            window = "folder: cut recordings into windows of this length, such as 100ms"
+            add("--window", metavar="LENGTH", type=duration, help=window)
+            unit = "folder: of times in files that do not say it"
+            add("--time-unit", choices=["ns", "us", "ms", "s"], help=unit)
         if name == "prepare":
             add("--no-download", action="store_true", help="use only what is there")
         if name == "inspect":

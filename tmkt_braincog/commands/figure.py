@@ -6,7 +6,8 @@ import sys
 from itertools import chain, combinations
 from pathlib import Path
 
-from ..arguments import Parser, positive_int
+from ..argument_types import positive_int
+from ..arguments import Parser
 from ..errors import UserError
 from ..registry import FIGURES, caption
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Parser, natural, positive_int
+from ..argument_types import natural, positive_int
+from ..arguments import Parser
 from ..errors import UserError, unknown_name
 from ..tables import RECIPES, SWEEP, Row, Table, listed, load_table
 

@@ -3,7 +3,8 @@
 from argparse import BooleanOptionalAction, Namespace
 from pathlib import Path
 
-from ..arguments import Parser, positive, positive_int
+from ..argument_types import positive, positive_int
+from ..arguments import Parser
 from ..errors import UserError, unknown_name
 from ..options import parse, resolve
 

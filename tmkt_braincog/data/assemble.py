@@ -64,6 +64,7 @@ def assemble(
     published: PublishedDraw | None = None,
     remarks: Sequence[str] = (),
     sensor_by: str = "file",
+    cut_from: np.ndarray | None = None,
 ) -> TransferData:
     """Read the recordings (from the cache where nothing has changed) and put all together.
 
@@ -74,13 +75,14 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
+        published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
         sensor_by: see :class:`~tmkt_braincog.data.preparation.Preparation`.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
     """
     labels = labels_of(recordings)
-    files = [recording.path for recording in recordings[:: frames.per_file]]
+    files = list(dict.fromkeys(recording.path for recording in recordings))
     counted, statistics = load_recordings(files, frames, target, root, also)
     if not isinstance(names, list):
         names = [r.path.relative_to(names or root).as_posix() for r in recordings]
@@ -108,6 +110,7 @@ def assemble(
         preparation=_preparation(
             frames, statistics, sensor_by, fingerprint(counted, labels, images)
         ),
+        cut_from=cut_from,
     )
 
 

@@ -31,6 +31,8 @@ class LoadSpec:
             None: the data set's own split.
         use_hsv: images by the V channel of HSV; False: their blue channel, as in the reference.
         mode: what a frame holds, see :func:`~tmkt_braincog.data.frames.apply_mode`.
+        window: length such as ``100ms`` that longer recordings are cut into; ``folder`` alone.
+        time_unit: of times in files that do not say it, ns, us, ms or s; ``folder`` alone.
 
     Raises:
         UserError: an unknown mode.
@@ -42,6 +44,8 @@ class LoadSpec:
     train_portion: float | None = None
     use_hsv: bool = True
     mode: str = "count"
+    window: str | None = None
+    time_unit: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -102,6 +106,8 @@ class TransferData:
         resized: reads the images anew, ``[S, size, size]`` uint8; None where they have one size.
         preparation: how a recording becomes frames; None: not said, and a network trained on them
             cannot be asked about other recordings.
+        cut_from: ``[R]`` int64, the long recording of which this one is a window: those of one are
+            never on two sides of a split. None: each is whole.
     """
 
     source: str
@@ -123,6 +129,7 @@ class TransferData:
     emulated: bool = False
     resized: Callable[[int], np.ndarray] | None = None
     preparation: Preparation | None = None
+    cut_from: np.ndarray | None = None
 
     def pools(self, images: np.ndarray) -> list[np.ndarray]:
         """These images (indices) by class."""
@@ -142,6 +149,7 @@ class DataSet:
         counts: recordings per class as published; empty where there is no such table.
         get: how to get it, in a word or two: ``built in``, ``download``, ``by hand``.
         needs: what it takes, in a line.
+        takes: the fields of a :class:`LoadSpec` that it alone reads.
     """
 
     load: Callable[[LoadSpec], TransferData]
@@ -151,6 +159,7 @@ class DataSet:
     counts: tuple[int, ...] = ()
     get: str = "by hand"
     needs: str = "see prepare"
+    takes: tuple[str, ...] = ()
 
 
 def cache_root() -> Path:

@@ -1,11 +1,13 @@
 """The four columns of a recording, x, y, t and p: found by name or content, checked, t in us."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .events import COLUMNS, MAX_SIDE, Events
+
+Size = tuple[int, int]  # (W, H)
 
 # What the columns are called, in lower case.
 NAMES = {
@@ -15,39 +17,68 @@ NAMES = {
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
 UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}  # in us
-SLOWEST, FASTEST = 100, 1e7  # events a second of a recording, by which a unit is told
+# Events a second, and the length in us, of a recording, by which a unit is told.
+SLOWEST, FASTEST, SHORTEST = 100, 1e7, 1000
 
 
 def unit_of(t: np.ndarray) -> str:
-    """The unit in which times ``[E]`` make a usual rate of events, 100 to 10 million a second: of
-    whole numbers us, if that is one, else ns or ms; of others s, if that is one, else ms or us."""
+    """The unit in which times ``[E]`` make a usual rate of events, 100 to 10 million a second, over
+    at least 1 ms: of whole numbers us, if that is so, else ns or ms; of others s, else ms or us."""
     span, whole = float(np.ptp(t)), bool((t == np.floor(t)).all())
-    rates = {u: len(t) * 1e6 / (span * us) if span else SLOWEST for u, us in UNITS.items()}
     order = ("us", "ns", "ms") if whole else ("s", "ms", "us")
-    return next((unit for unit in order if SLOWEST <= rates[unit] <= FASTEST), order[0])
+    for unit in order:
+        length = span * UNITS[unit]
+        if length >= SHORTEST and SLOWEST <= len(t) * 1e6 / length <= FASTEST:
+            return unit
+    return order[0]
 
 
-def checked(found: Mapping[str, Any], unit: str | None) -> tuple[Events, str | None]:
-    """Checked columns, t in us; ``unit`` "?" is to be found, None is us by the format."""
-    raw = {name: np.asarray(found[name]).reshape(-1) for name in "xytp"}
-    sizes = {name: len(column) for name, column in raw.items()}
+class Raw(NamedTuple):
+    """A file's columns as they are, and the sensor and the unit of t where it says them."""
+
+    columns: Mapping[str, Any]
+    sensor: Size | None = None
+    unit: str | None = None
+
+
+class Told(NamedTuple):
+    """What files do not say: the unit of t, None: see :func:`unit_of`; and of MATLAB's, whether x
+    and y count from 1, and whether polarity is 1 (OFF) and 2 (ON)."""
+
+    unit: str | None = None
+    from_one: bool = False
+    up_to_two: bool = False
+
+
+def checked(raw: Raw, told: Told, matlab: bool) -> tuple[Events, str | None, bool]:
+    """Checked columns, t in us; the unit that t was in, None where the file says it; and whether
+    polarity was 1 and 2, which only MATLAB's may be: a 2 in them tells it, too."""
+    given = {name: np.asarray(raw.columns[name]).reshape(-1) for name in "xytp"}
+    sizes = {name: len(column) for name, column in given.items()}
     if len(set(sizes.values())) > 1 or not sizes["t"]:
         raise ValueError(f"columns of the lengths {sizes}, at least one event in each expected")
-    if not all(np.isfinite(column).all() for column in raw.values() if column.dtype.kind == "f"):
-        raise ValueError("numbers that are not finite")
-    polarities = np.unique(raw["p"])
-    if not (set(polarities.tolist()) <= {0, 1} or set(polarities.tolist()) <= {-1, 1}):
-        raise ValueError(f"polarities {polarities[:5].tolist()}, 0 and 1 or -1 and 1 expected")
-    if unit == "?":
-        unit = unit_of(raw["t"])
-    t = raw["t"] if unit in (None, "us") else raw["t"] * UNITS[str(unit)]
+    if not all(np.isfinite(column).all() for column in given.values() if column.dtype.kind == "f"):
+        raise ValueError("numbers that are not finite, or are missing")
+    p = np.unique(given["p"]).tolist()
+    two = matlab and (told.up_to_two or 2 in p)
+    if not any(set(p) <= allowed for allowed in ([{1, 2}] if two else [{0, 1}, {-1, 1}])):
+        which = "1 and 2" if two and told.up_to_two else "0 and 1 or -1 and 1"
+        which += ", or 1 and 2," if matlab and not told.up_to_two else ""
+        raise ValueError(f"polarities {p[:5]}, {which} expected")
+    unit = None if raw.unit else told.unit or unit_of(given["t"])
+    t = given["t"] if (raw.unit or unit) == "us" else given["t"] * UNITS[str(raw.unit or unit)]
+    shift = int(matlab and told.from_one and raw.sensor is None)
     for axis in "xy":
-        low, high = raw[axis].min(), raw[axis].max()
-        if low < 0 or high >= MAX_SIDE or (raw[axis] % 1 != 0).any():
-            what = f"whole numbers from 0 to {MAX_SIDE - 1} expected"
+        low, high = given[axis].min(), given[axis].max()
+        if low < shift or high - shift >= MAX_SIDE or (given[axis] % 1 != 0).any():
+            what = f"whole numbers from {shift} to {MAX_SIDE - 1 + shift} expected"
             raise ValueError(f"{axis} from {low} to {high}, {what}")
-    known = {**raw, "t": np.rint(t) if t.dtype.kind == "f" else t, "p": raw["p"] > 0}
-    return {n: known[n].astype(dtype) for n, dtype in COLUMNS.items()}, unit
+    known = {
+        **{axis: given[axis] - shift for axis in "xy"},
+        "t": np.rint(t) if t.dtype.kind == "f" else t,
+        "p": given["p"] > int(two),
+    }
+    return {n: known[n].astype(dtype) for n, dtype in COLUMNS.items()}, unit, two
 
 
 def by_name(source: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -67,7 +98,7 @@ def by_content(table: np.ndarray) -> dict[str, np.ndarray]:
     if table.ndim != 2 or table.shape[1] != 4 or len(table) < 2:
         raise ValueError(f"an array of shape {table.shape}, [events, 4] expected")
     columns = list(table.T)
-    flags = [k for k in range(4) if set(np.unique(columns[k]).tolist()) <= {-1, 0, 1}]
+    flags = [k for k, c in enumerate(columns) if ((c == 0) | (c == 1) | (c == -1)).all()]
     rises = [bool((c[1:] >= c[:-1]).all() and c[-1] > c[0]) for c in columns]
     times = [k for k in range(4) if rises[k] and k not in flags]
     times = [k for k in times if (columns[k] % 1 != 0).any()] or times
@@ -78,3 +109,22 @@ def by_content(table: np.ndarray) -> dict[str, np.ndarray]:
         )
     x, y = (k for k in range(4) if k not in (*times, *flags))
     return dict(zip("xytp", (columns[k] for k in (x, y, times[0], flags[0])), strict=True))
+
+
+def of_array(array: np.ndarray) -> dict[str, Any]:
+    """The columns of an array of fields, or of ``[E, 4]``."""
+    if array.dtype.names is None:
+        return by_content(array)
+    if found := by_name({name: array[name] for name in array.dtype.names}):
+        return found
+    raise ValueError(f"fields {', '.join(array.dtype.names)}; x, y, t and p expected")
+
+
+def only_one(found: Mapping[str, dict[str, Any]], what: str) -> dict[str, Any]:
+    """The one that holds events: of several that which is called so, as cameras' software does."""
+    usual = {n: v for n, v in found.items() if n.lower() in ("td", "events", "cd", "cd/events")}
+    chosen = found if len(found) == 1 else usual
+    if len(chosen) != 1:
+        which = ", ".join(found) or "none"
+        raise ValueError(f"{len(found)} {what} with x, y, t and p ({which}), one expected")
+    return next(iter(chosen.values()))

@@ -4,9 +4,7 @@ Recordings may be of any format of :mod:`~tmkt_braincog.data.formats`; what the 
 the size of the sensor and the unit of time, is told by all of them together, and said."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,90 +12,57 @@ import numpy as np
 from ..errors import UserError
 from .assemble import assemble, photographs
 from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, TransferData
-from .cache import Writer, cached, files_digest
-from .events import Events
-from .formats import Size, read_any
-from .parallel import decode_files
-from .preparation import extent
-from .recordings import FrameSpec
+from .folder_facts import facts
+from .folder_files import EXPECTED, TABLE, Found, find
+from .folder_table import IMAGE_SUFFIXES
 from .splits import portion_split
-from .tree import File, entries, labels_of, listed, natural, visible
+from .tree import File, labels_of, listed, natural
 
 log = logging.getLogger(__name__)
 
 TRAIN_PORTION = 0.8
-# What lies in folders beside recordings, and is none.
-OTHERS = {".db", ".ini", ".json", ".yaml", ".md", ".log", ".md5", ".sha256", ".pdf", ".avi", ".mp4"}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-FACTS_VERSION = 1  # raise it when a format is read in another way
-
-EXPECTED = """Expected:
-  <data root>/events/<class>/*   recordings, of any format
-  <data root>/images/<class>/*   photographs of the same classes (.png, .jpg, ...)
-or the same below <data root>/train and <data root>/test. An image with the name of a recording, but
-for the ending, is taken for the one that it was made from (a same-image pair)."""
-
-
-def read(
-    path: Path, sensors: dict[str, Size], units: dict[str, str]
-) -> Iterable[tuple[Events, Size]]:
-    """The recording of one file; sensor and unit are those of all that do not say theirs, by the
-    ending of their names."""
-    end = path.suffix.lower()
-    found = read_any(path, units.get(end))
-    return [(found.events, found.sensor or sensors[end])]
 
 
 def load(spec: LoadSpec) -> TransferData:
     """Per class the first 80 % of the recordings by name train, the others test; or as the folders
-    ``train`` and ``test`` say. Images of test recordings do not train.
+    ``train`` and ``test`` or the table say. Images of test recordings do not train. All windows of
+    a recording are on its side, and have its twin.
 
     Raises:
         UserError: missing folders, classes without images or that only images have, unreadable
             files, or events outside the sensor.
     """
-    root = spec.folder("folder", EXPECTED)
-    parts = [root / part for part in ("train", "test") if (root / part).is_dir()] or [root]
-    if len(parts) == 1 and parts != [root]:
-        raise UserError(f"{root} has the folder {parts[0].name} alone; train and test expected.")
-    events, images = _find(parts, "events"), _find(parts, "images")
-    classes = _classes(events, images)
-    recordings = _labelled(events, classes, lambda path: path.suffix.lower() not in IMAGE_SUFFIXES)
-    pictures = _labelled(images, classes, lambda path: path.suffix.lower() in IMAGE_SUFFIXES)
-    _check_images(classes, pictures, root)
-    frames, remarks = _facts([file.path for file in recordings], spec, root)
-    train, test = _split(recordings, parts, spec)
+    found = find(spec.folder("folder", EXPECTED))
+    classes = _classes(found.events, found.images)
+    recordings, pictures = (_labelled(f, classes) for f in (found.events, found.images))
+    _check_images(classes, pictures, found.root)
+    told = facts([file.path for file in recordings], spec, found.root)
+    train, test = _split(recordings, found, spec)
     _check_split(classes, labels_of(recordings), train, test)
-    twins, trains = _twins(recordings, pictures), _in_first(pictures, parts)
+    twins = _twins(recordings, pictures, found)
+    trains = [found.train is None or file.path in found.train for file in pictures]
+    static_train = np.setdiff1d(np.flatnonzero(trains), twins[test])
+    of = np.repeat(np.arange(len(recordings)), list(map(len, told.marks)))  # of every sample
+    names = [
+        file.path.relative_to(found.root).as_posix() + mark
+        for file, marks in zip(recordings, told.marks, strict=True)
+        for mark in marks
+    ]
     return assemble(
         "images",
         "folder",
         classes,
-        root=root,
-        recordings=recordings,
-        frames=frames,
-        images=photographs(pictures, spec, "folder", root),
-        twins=twins,
-        split=(train, test),
-        static_train=np.setdiff1d(np.flatnonzero(trains), twins[test]),
-        remarks=remarks,
+        root=found.root,
+        recordings=[recordings[i] for i in of],
+        names=names,
+        frames=told.frames,
+        images=photographs(pictures, spec, "folder", found.root),
+        twins=twins[of],
+        split=(np.flatnonzero(np.isin(of, train)), np.flatnonzero(np.isin(of, test))),
+        static_train=static_train,
+        remarks=told.remarks,
+        cut_from=of if spec.window else None,
     )
-
-
-def _find(parts: Sequence[Path], what: str) -> dict[str, list[Path]]:
-    """Files by class, those of ``train`` first."""
-    found: dict[str, list[Path]] = {}
-    for part in parts:
-        for folder in entries(part / what, EXPECTED):
-            found.setdefault(folder.name, []).extend(_files(folder))
-    return {name: files for name, files in found.items() if files}
-
-
-def _files(folder: Path) -> list[Path]:
-    found = visible(folder, EXPECTED, lambda p: p.suffix.lower() not in OTHERS)
-    if nested := [p.name for p in found if p.is_dir()]:
-        raise UserError(f"{folder} holds the folders {listed(nested)}; files alone expected.")
-    return found
 
 
 def _classes(events: dict[str, list[Path]], images: dict[str, list[Path]]) -> tuple[str, ...]:
@@ -116,14 +81,12 @@ def _classes(events: dict[str, list[Path]], images: dict[str, list[Path]]) -> tu
     return tuple(both)
 
 
-def _labelled(
-    found: dict[str, list[Path]], classes: tuple[str, ...], fits: Callable[[Path], bool]
-) -> list[File]:
+def _labelled(found: dict[str, list[Path]], classes: tuple[str, ...]) -> list[File]:
     """The files of these classes, numbered in each."""
     return [
         File(label, number, path)
         for label, name in enumerate(classes)
-        for number, path in enumerate(filter(fits, found[name]))
+        for number, path in enumerate(found[name])
     ]
 
 
@@ -134,8 +97,12 @@ def _check_images(classes: tuple[str, ...], pictures: Sequence[File], root: Path
         raise UserError(f"{root}: no image ({endings}) in the folders of {listed(lacking)}.")
 
 
-def _twins(recordings: Sequence[File], pictures: Sequence[File]) -> np.ndarray:
-    """``[R]``, the image of the same class and name, or NO_TWIN."""
+def _twins(recordings: Sequence[File], pictures: Sequence[File], found: Found) -> np.ndarray:
+    """``[R]``, the image that the table names, or that of the same class and name, or NO_TWIN."""
+    if found.twins is not None:
+        place = {file.path: i for i, file in enumerate(pictures)}
+        images = [found.twins.get(file.path) for file in recordings]
+        return np.array([NO_TWIN if image is None else place[image] for image in images], np.int64)
     at = _numbers(pictures)
     return np.array([at.get(name, NO_TWIN) for name in _numbers(recordings)], np.int64)
 
@@ -147,20 +114,23 @@ def _numbers(files: Sequence[File]) -> dict[tuple[int, str], int]:
         if (first := at.setdefault((file.label, file.path.stem.casefold()), i)) != i:
             raise UserError(
                 f"{files[first].path} and {file.path} have one name: whether they show the same "
-                "cannot be known. Rename one, or remove it."
+                f"cannot be known. Rename or remove one, or say it in {TABLE}, in the column image."
             )
     return at
 
 
 def _split(
-    recordings: Sequence[File], parts: Sequence[Path], spec: LoadSpec
+    recordings: Sequence[File], found: Found, spec: LoadSpec
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices that train and test."""
-    if len(parts) == 1:
+    if found.train is None:
         return portion_split(labels_of(recordings), spec.portion(TRAIN_PORTION), TRAIN_PORTION)
     if spec.train_portion is not None:
-        raise UserError("--train-portion: the folders train and test split the recordings already.")
-    trains = _in_first(recordings, parts)
+        raise UserError(
+            f"--train-portion: the folders train and test, or the column split of {TABLE}, split "
+            "the recordings already."
+        )
+    trains = np.array([file.path in found.train for file in recordings])
     return np.flatnonzero(trains), np.flatnonzero(~trains)
 
 
@@ -177,66 +147,9 @@ def _check_split(
         log.warning("folder: no recording tests of %s", listed(lacking[1]))
 
 
-def _in_first(files: Sequence[File], parts: Sequence[Path]) -> np.ndarray:
-    """``[files]``, whether each lies in the first of the parts."""
-    return np.array([parts[0] in file.path.parents for file in files])
-
-
-def _facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> tuple[FrameSpec, list[str]]:
-    """How the recordings become frames, and remarks on what their files do not say."""
-    arrays = cached(
-        "folder-facts",
-        {"files": files_digest(files, root), "version": FACTS_VERSION},
-        lambda out: _scan(out, files),
-    )
-    kinds = Counter(arrays["format"].tolist()).most_common()
-    remarks = [f"Recordings: {', '.join(f'{n} {name}' for name, n in kinds)}."]
-    ends = np.array([path.suffix.lower() for path in files])
-    sensors, units = dict[str, Size](), dict[str, str]()
-    for end in dict.fromkeys(ends.tolist()):
-        own = np.flatnonzero((ends == end) & ~arrays["known"])
-        if len(own):
-            sizes = arrays["size"][own]
-            width, height = map(int, sizes.max(axis=0))
-            sensors[end] = width, height
-            widest = files[own[int(sizes.sum(axis=1).argmax())]].name
-            remarks.append(
-                f"The sensor of {len(own)} {end or 'other'} files is taken for {width} x {height} "
-                f"pixels, by where their events are (such as in {widest})."
-            )
-        if told := Counter(filter(None, arrays["unit"][ends == end].tolist())):
-            units[end] = _agreed(told, end, root)
-    if units:
-        each = ", ".join(f"{unit} in {end or 'other'} files" for end, unit in units.items())
-        remarks.append(f"Times are taken for {each}, by the usual rates of events.")
-    reader = partial(read, sensors=sensors, units=units)
-    return FrameSpec(reader, spec.steps, spec.size, spec.mode, version=FACTS_VERSION), remarks
-
-
-def _agreed(told: Counter, end: str, root: Path) -> str:
-    """The unit of time that the files with this ending have by their rates of events."""
-    if len(told) > 1:
-        seen = ", ".join(f"{unit} in {n}" for unit, n in told.items())
-        raise UserError(
-            f"{root}: times of {end} files could be {seen} of them, by their rates of events. "
-            "Store t in microseconds."
-        )
-    return next(iter(told))
-
-
-def _scan(out: Writer, files: Sequence[Path]) -> None:
-    found = list(decode_files(_fact, files, "folder: looking at the recordings"))
-    formats, units, sizes, known = zip(*found, strict=True)
-    out.add(format=np.array(formats), unit=np.array(units))
-    out.add(size=np.array(sizes, np.int64), known=np.array(known))
-
-
-def _fact(path: Path) -> tuple[str, str, Size, bool]:
-    """Format, unit where it was told by the times, size of the sensor or of what has events."""
-    found = read_any(path)
-    size = found.sensor or extent(found.events)
-    return found.format, found.unit or "", size, found.sensor is not None
-
-
-NEEDS = "your own recordings and images in folders: events/<class>/*, images/<class>/*"
-DATASETS.register("folder")(DataSet(load, ("images",), "folder", None, (), "by hand", NEEDS))
+NEEDS = (
+    "your own recordings and images in folders: events/<class>/*, images/<class>/*; or a table of "
+    "them (recordings.csv)"
+)
+TAKES = ("window", "time_unit")
+DATASETS.register("folder")(DataSet(load, ("images",), "folder", None, (), "by hand", NEEDS, TAKES))

@@ -4,39 +4,38 @@ Decoded by expelliarmus, aedat, h5py, SciPy and NumPy where these can; columns a
 checked by :mod:`~tmkt_braincog.data.columns`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.io import loadmat
 
 from ..errors import UserError
-from .columns import by_content, by_name, checked
-from .events import Events, read_aedat4, read_bin
-
-Size = tuple[int, int]  # (W, H)
-Raw = tuple[Mapping[str, Any], Size | None]  # columns as they are, and the sensor by the file
+from .columns import Raw, Size, Told, by_name, checked, of_array, only_one
+from .events import Events, columns, read_aedat4, read_bin
+from .format_hdf5 import read_hdf5
+from .format_text import is_text, read_text
 
 DISORDER = 0.01  # share of times that run backwards, or of events twice, in unmarked records
 
 
 class Recorded(NamedTuple):
     """One recording: events with t in us, the sensor by the file (None: it says none), the format,
-    and the unit that t was in, None where the format fixes it."""
+    the unit that t was in (None where the file says it), and whether polarity was 1 and 2."""
 
     events: Events
     sensor: Size | None
     format: str
     unit: str | None
+    up_to_two: bool
 
 
-def read_any(path: Path, unit: str | None = None) -> Recorded:
+def read_any(path: Path, told: Told = Told()) -> Recorded:
     """Read a recording of any of :data:`FORMATS`.
 
     Args:
-        unit: of t, ``ns``, ``us``, ``ms`` or ``s``, where the format does not fix it; None: see
-            :func:`~tmkt_braincog.data.columns.unit_of`.
+        told: what the file does not say.
 
     Raises:
         UserError: no event file, a damaged one, or columns that are no events.
@@ -50,9 +49,9 @@ def read_any(path: Path, unit: str | None = None) -> Recorded:
         raise UserError(f"{path} is empty. Get it again, or leave it out.")
     name = next(name for name, (fits, _) in FORMATS.items() if fits(head))
     try:
-        found, sensor = FORMATS[name][1](path)
-        columns, unit = checked(found, None if name in IN_US else unit or "?")
-    except UserError:
+        raw = FORMATS[name][1](path)
+        events, unit, up_to_two = checked(raw, told, name.startswith("MATLAB"))
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged files fail in many ways
         reason = f"{type(error).__name__}: {error}"
@@ -60,59 +59,19 @@ def read_any(path: Path, unit: str | None = None) -> Recorded:
             f"Cannot read {path} as {name}: {reason}. It is damaged or no recording: get it again, "
             "or move it out of the folder."
         ) from error
-    return Recorded(columns, sensor, name, unit)
-
-
-def _array(array: np.ndarray) -> dict[str, Any]:
-    if array.dtype.names is None:
-        return by_content(array)
-    if found := by_name({name: array[name] for name in array.dtype.names}):
-        return found
-    raise ValueError(f"fields {', '.join(array.dtype.names)}; x, y, t and p expected")
+    return Recorded(events, raw.sensor, name, unit, up_to_two)
 
 
 def _numpy(path: Path) -> Raw:
     found = np.load(path, allow_pickle=False)
     if isinstance(found, np.ndarray):
-        return _array(found), None
+        return Raw(of_array(found))
     with found:
         arrays = {name: found[name] for name in found.files}
     if columns := by_name(arrays):
-        return columns, None
+        return Raw(columns)
     tables = {n: a for n, a in arrays.items() if a.dtype.names or (a.ndim == 2 and a.shape[1] == 4)}
-    return _only({name: _array(table) for name, table in tables.items()}, "arrays"), None
-
-
-def _hdf5(path: Path) -> Raw:
-    """Four arrays in a group, or one array of fields or ``[E, 4]``."""
-    import h5py
-
-    found: dict[str, dict[str, Any]] = {}
-    with h5py.File(path) as file:
-        every: dict[str, Any] = {}
-        file.visititems(lambda name, item: every.update({name: item}))
-        groups: dict[str, dict[str, Any]] = {}
-        for name, item in every.items():
-            if not isinstance(item, h5py.Dataset):
-                continue
-            group, _, last = name.rpartition("/")
-            if item.dtype.names or (item.ndim == 2 and item.shape[1] == 4):
-                if not item.dtype.names or by_name(dict.fromkeys(item.dtype.names)):
-                    found[name] = _array(item[:])
-            elif item.size == max(item.shape, default=0):
-                groups.setdefault(group or "/", {})[last] = item
-        found |= {g: columns for g, own in groups.items() if (columns := by_name(own))}
-    return _only(found, "groups or arrays"), None
-
-
-def _only(found: Mapping[str, dict[str, Any]], what: str) -> dict[str, Any]:
-    """The one that holds events: of several that which is called so, as cameras' software does."""
-    usual = {n: v for n, v in found.items() if n.lower() in ("td", "events", "cd", "cd/events")}
-    chosen = found if len(found) == 1 else usual
-    if len(chosen) != 1:
-        which = ", ".join(found) or "none"
-        raise ValueError(f"{len(found)} {what} with x, y, t and p ({which}), one expected")
-    return next(iter(chosen.values()))
+    return Raw(only_one({name: of_array(table) for name, table in tables.items()}, "arrays"))
 
 
 def _matlab(path: Path) -> Raw:
@@ -121,10 +80,10 @@ def _matlab(path: Path) -> Raw:
     if "spiketrain" in found:
         return _spike_train(found["spiketrain"])
     if columns := by_name(found):
-        return columns, None
+        return Raw(columns)
     structs = {k: v for k, v in found.items() if v.dtype.names and v.size == 1}
     fields = {k: {name: v[name].item() for name in v.dtype.names} for k, v in structs.items()}
-    return _only({k: c for k, v in fields.items() if (c := by_name(v))}, "structs"), None
+    return Raw(only_one({k: c for k, v in fields.items() if (c := by_name(v))}, "structs"))
 
 
 def _spike_train(trains: np.ndarray) -> Raw:
@@ -134,33 +93,7 @@ def _spike_train(trains: np.ndarray) -> Raw:
     order = np.argsort(when, kind="stable")
     at, when = at[order], when[order]
     p = trains[at, when] > 0
-    return {"x": at % side, "y": at // side, "t": trains[-1, when], "p": p}, (side, side)
-
-
-def _text(path: Path) -> Raw:
-    """Columns by the names in the last line before the numbers, a comment or not, or by content."""
-    lines = path.read_text("utf-8-sig").splitlines()
-    split = re.compile(r"[,;\s]+").split
-    rows = [split(line.strip(" ,;\t")) for line in lines]
-    first = next((i for i, row in enumerate(rows) if _number(row[0])), len(rows))
-    above = " ".join(rows[first - 1]) if first else ""
-    names = [word.strip("\"'") for word in split(above.strip("#%/ ,;"))]
-    table = np.array([row for row in rows[first:] if row != [""]], np.float64)
-    if table.ndim == 2 and len(names) == table.shape[1]:
-        found = by_name(dict(zip(names, table.T, strict=True)))
-        if found is not None:
-            return found, None
-    if any(rows[i] and rows[i][0][:1] not in "#%/" for i in range(first)):
-        raise ValueError(f"the columns {', '.join(names)}; x, y, t and p expected")
-    return by_content(table), None
-
-
-def _number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return Raw({"x": at % side, "y": at // side, "t": trains[-1, when], "p": p}, (side, side))
 
 
 def _aedat(path: Path) -> Raw:
@@ -182,9 +115,9 @@ def _aedat(path: Path) -> Raw:
     address, t = address[kept], t[kept]
     if side is None:
         x, y, p = 127 - (address >> 1 & 0x7F), 127 - (address >> 8 & 0x7F), 1 - (address & 1)
-        return {"x": x, "y": y, "t": t, "p": p}, (128, 128)
+        return Raw({"x": x, "y": y, "t": t, "p": p}, (128, 128), "us")
     x, y = side[0] - 1 - (address >> 12 & 0x3FF), side[1] - 1 - (address >> 22 & 0x1FF)
-    return {"x": x, "y": y, "t": t, "p": address >> 11 & 1}, side
+    return Raw({"x": x, "y": y, "t": t, "p": address >> 11 & 1}, side, "us")
 
 
 def _prophesee(path: Path) -> Raw:
@@ -205,9 +138,10 @@ def _prophesee(path: Path) -> Raw:
     if events is None:
         raise ValueError("no event")
     width, height = (re.search(rf"\b{side}[ =](\d+)", said) for side in ("width", "height"))
+    sensor = (int(width[1]), int(height[1])) if width and height else None
     if geometry := re.search(r"geometry[: ](\d+)x(\d+)", said):
-        return _named(events), (int(geometry[1]), int(geometry[2]))
-    return _named(events), (int(width[1]), int(height[1])) if width and height else None
+        sensor = int(geometry[1]), int(geometry[2])
+    return Raw(columns(events), sensor, "us")
 
 
 def _atis(path: Path) -> Raw:
@@ -215,37 +149,33 @@ def _atis(path: Path) -> Raw:
     try:
         events = read_bin(path)
     except UserError:
-        events = {"t": np.zeros(1)}
+        events = dict.fromkeys("xytp", np.zeros(1, np.int64))
     t = events["t"]
-    same = len(t) - np.unique(np.stack([*events.values()]), axis=1).shape[1]
+    every = t << 17  # x and y are bytes; a stack's unique columns take ten times as long
+    for name, bits in (("x", 9), ("y", 1), ("p", 0)):
+        every = every | events[name].astype(np.int64) << bits
+    same = len(t) - len(np.unique(every))
     if not np.ptp(t) or max((np.diff(t) < 0).mean(), same / len(t)) > DISORDER:
         tried = ", ".join(FORMATS)
         raise UserError(
             f"{path} is of no format that is known here (tried: {tried}). Convert it, or move it "
             "out of the folder."
         )
-    return events, None
-
-
-def _named(events: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: events[name] for name in "xytp"}
-
-
-def _is_text(head: bytes) -> bool:
-    text = head.decode("utf-8-sig", "ignore")
-    lost = len(head.removeprefix(b"\xef\xbb\xbf")) - len(text.encode())  # a letter cut at the end
-    return b"\0" not in head and lost < 4 and "".join(text.split()).isprintable()
+    return Raw(events, None, "us")
 
 
 # In the order in which they are tried: whether the first bytes are of it, and its reader.
 FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Raw]]] = {
-    "AEDAT 4": (lambda head: head.startswith(b"#!AER-DAT4"), read_aedat4),
+    "AEDAT 4": (
+        lambda head: head.startswith(b"#!AER-DAT4"),
+        lambda path: Raw(*read_aedat4(path), "us"),
+    ),
     "AEDAT 2": (lambda head: head.startswith(b"#!AER-DAT"), _aedat),
     "Prophesee": (lambda head: bool(re.match(rb"% ?[\t\x20-\x7e]{4,}\r?\n", head)), _prophesee),
-    "HDF5": (lambda head: head.startswith(b"\x89HDF") or b"MATLAB 7.3" in head[:128], _hdf5),
+    "HDF5": (lambda head: head.startswith(b"\x89HDF"), read_hdf5),
+    "MATLAB 7.3": (lambda head: head.startswith(b"MATLAB 7.3"), read_hdf5),
     "MATLAB": (lambda head: head.startswith(b"MATLAB 5.0"), _matlab),
     "NumPy": (lambda head: head[:6] == b"\x93NUMPY" or head[:4] == b"PK\x03\x04", _numpy),
-    "text": (_is_text, _text),
+    "text": (is_text, read_text),
     "ATIS": (lambda head: True, _atis),
 }
-IN_US = ("AEDAT 4", "AEDAT 2", "Prophesee", "ATIS")

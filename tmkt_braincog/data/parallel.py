@@ -102,7 +102,7 @@ def _alone(decode: Decode, path: Path) -> Any:
         return pool.submit(_read, [path]).result()[0]
     return Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
-        f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again."
+        f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again, or cut it into several."
     )
 
 
@@ -150,7 +150,8 @@ def _read_one(path: Path) -> Any:
     except UserError as error:
         return Problem(error)
     except MemoryError:
-        return Problem(f"{path}: reading it takes more than {MAX_BYTES >> 30} GiB. Get it again.")
+        most = f"{MAX_BYTES >> 30} GiB. Get it again, or cut it into several."
+        return Problem(f"{path}: reading it takes more than {most}")
     except Exception as error:  # as it is it might not survive the way to the program
         raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from error
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .columns import Size, Told
 from .events import Events, check_events, shift_to_origin
-from .formats import Size, read_any
+from .formats import read_any
 from .frames import apply_mode, resize_frames, to_frames
+from .windows import cut
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Preparation:
         sensor_by: what says a recording's sensor: its ``file``; the data ``set``, whatever the file
             says; or its ``events``, which are moved to x, y >= 0 and span it.
         sensor: (W, H) of all recordings that were trained with; None: they differ.
-        sensors, units: (W, H), and the unit of t, by the ending of a file that does not say them.
+        sensors, told: (W, H), and the fields of a :class:`~tmkt_braincog.data.columns.Told`, by the
+            ending of a file that does not say them.
+        window_us: longer recordings were cut into windows of this length.
         fingerprint: of the frames, the images and their labels.
     """
 
@@ -33,16 +37,25 @@ class Preparation:
     sensor: Sequence[int] | None = None
     sensor_by: str = "file"
     sensors: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Sequence] = field(default_factory=dict)
+    window_us: int | None = None
     fingerprint: str = ""
 
     def read(self, path: Path) -> tuple[Events, Sequence[int] | None]:
         """The events of a file in any format of :mod:`~tmkt_braincog.data.formats`, and (W, H) of
         its sensor, None where nothing says it."""
         end = path.suffix.lower()
-        found = read_any(path, self.units.get(end))
+        found = read_any(path, Told(*self.told.get(end, ())))
         own = None if self.sensor_by == "set" else found.sensor
         return found.events, own or self.sensors.get(end) or self.sensor
+
+    def windows(self, events: Events) -> dict[str, Events]:
+        """The events of each window, by its mark such as ``@100ms``; ``""`` is all of them."""
+        if self.window_us is None:
+            return {"": events}
+        parts = cut(events, self.window_us)
+        pairs = zip(parts.marks, parts.rows, strict=True)
+        return {mark: {c: events[c][rows] for c in "xytp"} for mark, rows in pairs}
 
     def frames(
         self, events: Events, sensor: Sequence[int] | None, size: int, name: str

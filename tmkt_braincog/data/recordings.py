@@ -33,7 +33,7 @@ class FrameSpec:
         size: side in pixels after bilinear resizing; None: the sensor's, the same for all.
         mode: see :func:`~tmkt_braincog.data.frames.apply_mode`.
         crop: rows and columns to keep, (first row, end, first column, end); None: all.
-        per_file: recordings in each file.
+        per_file: recordings in each file: one number, or a tuple with that of every file.
         version: of ``read``; raise it when its events change.
     """
 
@@ -42,7 +42,7 @@ class FrameSpec:
     size: int | None = None
     mode: str = "count"
     crop: tuple[int, int, int, int] | None = None
-    per_file: int = 1
+    per_file: int | tuple[int, ...] = 1
     version: int = 1
 
     def key(self) -> dict[str, Any]:
@@ -87,19 +87,25 @@ def load_recordings(
         n = f"{unsorted.sum()} events in {np.count_nonzero(unsorted)} recordings"
         log.warning("%s: %s were out of order in time; they were sorted.", name, n)
     if short.any():
-        first = files[int(np.argmax(short)) // spec.per_file]
+        first = files[int(np.searchsorted(_ends(files, spec), np.argmax(short), "right"))]
         text = "%s: %d recordings are shorter than %d us: their %d frames are empty; see %s."
         log.warning(text, name, short.sum(), spec.steps, spec.steps, first)
     return Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
 
 
+def _ends(files: Sequence[Path], spec: FrameSpec) -> np.ndarray:
+    """``[files]``, how many recordings there are up to each file's last."""
+    return np.cumsum(np.broadcast_to(spec.per_file, len(files)))
+
+
 def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> None:
-    n = len(files) * spec.per_file
+    ends = _ends(files, spec).tolist()
+    n = ends[-1] if ends else 0
     statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
     frames = None
     results = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
     for i, (part, values) in enumerate(results):
-        at = slice(i * spec.per_file, (i + 1) * spec.per_file)
+        at = slice(ends[i - 1] if i else 0, ends[i])
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
             narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
             if narrower is not None:
@@ -114,7 +120,7 @@ def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> No
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
-    """One file: frames ``[per_file, T, 2, H, W]`` and statistics ``[per_file, 5]`` int64."""
+    """One file's recordings, n: frames ``[n, T, 2, H, W]`` and statistics ``[n, 5]`` int64."""
     found, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))

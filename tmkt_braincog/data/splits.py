@@ -64,14 +64,14 @@ def portion_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """:func:`first_portion` for training and the rest for the test.
 
-    Nothing left on one side is a UserError; it names the published portion, ``default``.
+    Nothing left on one side is a UserError; it names the data set's own portion, ``default``.
     """
     train, test = first_portion(labels, portion) if 0 < portion < 1 else (labels[:0], labels[:0])
     if not len(train) or not len(test):
         raise UserError(
             f"Got a training portion of {portion} for {len(labels)} recordings, which leaves none "
-            "to train or none to test on. Choose --train-portion between 0 and 1 (published: "
-            f"{default}), or add recordings."
+            f"to train or none to test on: of n in a class, round({portion} n) train. Choose "
+            f"--train-portion between 0 and 1 (default: {default}), or add recordings."
         )
     return train, test
 
@@ -99,14 +99,14 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
     if options.shots is not None and options.val_portion and options.leftover != "test":
         raise UserError("--shots already leaves a validation set over: leave --val-portion away.")
     if options.leftover == "test":
-        train, val, test = _fixed_validation(train, test, labels, options, seed)
+        train, val, test = _fixed_validation(train, test, data, options, seed)
     elif options.shots is not None:
-        train, val = _choose(train, labels, seed, lambda n: options.shots)
+        train, val = _choose(train, data, seed, lambda n: options.shots)
         if options.leftover == "parity":
             even = data.file_ids[val] % 2 == 0
             val, test = val[even], np.sort(np.concatenate([test, val[~even]]))
     elif options.val_portion:
-        val, train = _choose(train, labels, seed, lambda n: round(options.val_portion * n))
+        val, train = _choose(train, data, seed, lambda n: round(options.val_portion * n))
     missing = sorted(set(labels.tolist()) - set(labels[train].tolist()))
     if missing and options.shots != 0:
         raise UserError(
@@ -118,7 +118,7 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
 
 
 def _fixed_validation(
-    train: np.ndarray, test: np.ndarray, labels: np.ndarray, options: Namespace, seed: int
+    train: np.ndarray, test: np.ndarray, data: TransferData, options: Namespace, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``--leftover test``: both sets as one; a part that no seed changes validates.
 
@@ -130,19 +130,24 @@ def _fixed_validation(
             "every class that validates."
         )
     every = np.union1d(train, test)
-    val, rest = _choose(every, labels, 0, lambda n: round(options.val_portion * n))
-    train, test = _choose(rest, labels, seed, lambda n: options.shots)
+    val, rest = _choose(every, data, 0, lambda n: round(options.val_portion * n))
+    train, test = _choose(rest, data, seed, lambda n: options.shots)
     return train, val, test
 
 
 def _choose(
-    members: np.ndarray, labels: np.ndarray, seed: int, count: Callable[[int], int]
+    members: np.ndarray, data: TransferData, seed: int, count: Callable[[int], int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw ``count(n)`` of the n members of every class by ``seed``; (chosen, rest), sorted."""
-    rng = np.random.default_rng((seed, 0, 0, _STREAM))
+    """Draw ``count(n)`` of the n members of every class by ``seed``; (chosen, rest), sorted.
+
+    Windows of one recording count as one and stay together.
+    """
+    rng, labels = np.random.default_rng((seed, 0, 0, _STREAM)), data.labels.numpy()
+    of = np.arange(len(labels)) if data.cut_from is None else data.cut_from
+    firsts = members[np.sort(np.unique(of[members], return_index=True)[1])]
     chosen = []
-    for c in np.unique(labels[members]):
-        of_class = members[labels[members] == c]
+    for c in np.unique(labels[firsts]):
+        of_class = firsts[labels[firsts] == c]
         k = count(len(of_class))
         if k > len(of_class):
             raise UserError(
@@ -150,8 +155,8 @@ def _choose(
                 "that many."
             )
         chosen.append(rng.permutation(of_class)[:k])
-    together = np.sort(np.concatenate(chosen))
-    return together, np.setdiff1d(members, together)
+    together = np.isin(of[members], of[np.concatenate(chosen)])
+    return members[together], members[~together]
 
 
 def _static_pools(

@@ -41,7 +41,7 @@ class Network:
         options: those that it was trained with.
         reached: the row of ``log.csv`` of the epoch after which it was saved, such as ``test_top1``
             in percent; empty if that was in the middle of one.
-        about: what its checkpoint says of it, see :func:`~tmkt_braincog.engine.about.about`.
+        about: what its checkpoint says of it, see ``tmkt_braincog.engine.about``.
     """
 
     def __init__(self, state: dict[str, Any], path: str, device: torch.device):
@@ -75,14 +75,19 @@ class Network:
     def predict(
         self, recording: str | Path | Events, sensor: Sequence[int] | None = None
     ) -> Prediction:
-        """What the network says of a file, or of events (x, y, t in us, p) and their sensor."""
+        """What the network says of a file, or of events (x, y, t in us, p) and their sensor.
+
+        Where it was trained with windows, of a longer recording it is the mean over its windows.
+        """
         name = "the recording"
         if isinstance(recording, (str, Path)):
             name = str(recording)
             recording, own = self.preparation.read(Path(recording))
             sensor = sensor or own
-        frames = self.preparation.frames(recording, sensor, self.model.event_size, name)
-        over_time = self.over_time(torch.from_numpy(frames)[None])[0].numpy()
+        how, size = self.preparation, self.model.event_size
+        parts = how.windows(recording)
+        frames = [how.frames(part, sensor, size, name + at) for at, part in parts.items()]
+        over_time = self.over_time(torch.from_numpy(np.stack(frames))).mean(0).numpy()
         return Prediction(self.classes[int(over_time[-1].argmax())], over_time[-1], over_time)
 
 

@@ -32,7 +32,7 @@ def draw(answers: Sequence, network) -> Figure:
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
             axes.set_title(f"t = {t + 1}", size=7, pad=2)
-        name = "/".join(answer.file.parts[-2:])
+        name = "/".join(Path(answer.file).parts[-2:])
         frames[0].set_ylabel(
             name[-18:], rotation=0, ha="right", va="center", size=7, parse_math=False
         )

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.folder import OTHERS
+from ..data.folder_files import OTHERS
 from ..data.parallel import Problem, decode_each
 from ..data.preparation import Preparation
 from ..data.tree import natural
@@ -30,10 +30,11 @@ SHOWN = 40  # rows on the screen; all are in --output
 
 
 class Answer(NamedTuple):
-    """A file, (W, H) of its sensor where that is known, its frames ``[T, 2, h, w]`` where they are
-    to be drawn, and the probabilities ``[T, N]`` after t = 1 .. T time-steps."""
+    """A file (and its window), (W, H) of the sensor where that is known, the frames
+    ``[T, 2, h, w]`` where they are to be drawn, and the probabilities ``[T, N]`` after t = 1 .. T
+    time-steps."""
 
-    file: Path
+    file: str
     sensor: tuple[int, ...]
     frames: np.ndarray | None
     over_time: np.ndarray
@@ -93,17 +94,25 @@ def answers_of(
             good = [(file, *made) for file, made in some if not isinstance(made, Problem)]
             if not good:
                 continue
-            stack = torch.from_numpy(np.stack([frames for _, frames, _ in good]))
-            probabilities = network.over_time(stack).numpy()
-            for (file, frames, sensor), over_time in zip(good, probabilities, strict=True):
+            stack = np.concatenate([frames for *_, frames in good])
+            probabilities = np.concatenate(
+                [network.over_time(part).numpy() for part in torch.from_numpy(stack).split(AT_ONCE)]
+            )
+            names = [(f"{file}{mark}", sensor) for file, sensor, marks, _ in good for mark in marks]
+            for (name, sensor), frames, over_time in zip(names, stack, probabilities, strict=True):
                 drawn -= 1
-                yield Answer(file, sensor, frames if drawn >= 0 else None, over_time)
+                yield Answer(name, sensor, frames if drawn >= 0 else None, over_time)
 
 
-def _frames(preparation: Preparation, size: int, path: Path) -> tuple[np.ndarray, tuple]:
-    """The frames, and the sensor's (W, H), empty where it was taken from the events."""
+def _frames(
+    preparation: Preparation, size: int, path: Path
+) -> tuple[tuple[int, ...], list[str], np.ndarray]:
+    """The sensor's (W, H), empty where it was taken from the events; the marks of the recording's
+    windows and their frames ``[n, T, 2, size, size]``."""
     events, sensor = preparation.read(path)
-    return preparation.frames(events, sensor, size, str(path)), tuple(sensor or ())
+    parts = preparation.windows(events)
+    frames = [preparation.frames(part, sensor, size, f"{path}{at}") for at, part in parts.items()]
+    return tuple(sensor or ()), [*parts], np.stack(frames)
 
 
 def _warn_of_sensors(answers: Sequence[Answer], network: Network) -> None:
@@ -111,7 +120,7 @@ def _warn_of_sensors(answers: Sequence[Answer], network: Network) -> None:
     others = [a for a in answers if usual and a.sensor and a.sensor != usual]
     if others:
         log.warning(
-            "%d of %d files are not of the %d x %d sensor of the training recordings, such as %s "
+            "%d of %d recordings are not of the %d x %d sensor that was trained with, such as %s "
             "(%d x %d): their frames are resized, and what is seen has another size in pixels.",
             *(len(others), len(answers), *usual, others[0].file, *others[0].sensor),
         )
@@ -153,13 +162,13 @@ def _table(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     rows = []
     for answer in answers[:SHOWN]:
         first, *rest = np.argsort(-answer.over_time[-1], kind="stable")[:2]
-        row = {"file": str(answer.file), **_likely(answer, int(first), classes, "class", "p")}
+        row = {"file": answer.file, **_likely(answer, int(first), classes, "class", "p")}
         row |= _likely(answer, int(rest[0]), classes, "next", "p ") if rest else {}
         rows.append(row | {"settled at t": settled(answer.over_time)})
     said = [pd.DataFrame(rows).to_string(index=False)]
     if len(answers) > SHOWN:
         said.append(f"... and {len(answers) - SHOWN:,} more.")
-    known = [(a.file.parent.name, a) for a in answers if a.file.parent.name in classes]
+    known = [(Path(a.file).parent.name, a) for a in answers if Path(a.file).parent.name in classes]
     if known:
         right = sum(name == classes[a.over_time[-1].argmax()] for name, a in known)
         share = f"{right:,} of {len(known):,} right ({100 * right / len(known):.2f} %)"
@@ -181,7 +190,7 @@ def _text(answers: Sequence[Answer], network: Network, options: Namespace) -> st
     of = {"checkpoint": network.path, "classes": network.classes}
     files = [
         {
-            "file": str(a.file),
+            "file": a.file,
             "class": network.classes[a.over_time[-1].argmax()],
             "settled": settled(a.over_time),
             "probabilities": a.over_time[-1].tolist(),
@@ -196,5 +205,5 @@ def _rows(answer: Answer, classes: Sequence[str], over_time: bool) -> Iterator[d
     T = len(answer.over_time)
     for t in range(1, T + 1) if over_time else [T]:
         values = answer.over_time[t - 1]
-        row = {"file": str(answer.file), "t": t, "class": classes[values.argmax()]}
+        row = {"file": answer.file, "t": t, "class": classes[values.argmax()]}
         yield row | dict(zip(classes, values.tolist(), strict=True))

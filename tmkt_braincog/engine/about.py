@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..data.preparation import Preparation
 from .folder import environment
 
 if TYPE_CHECKING:
@@ -21,8 +23,13 @@ def about(trainer: Trainer) -> dict[str, Any]:
         "target": data.target,
         "emulated": data.emulated,
         "remarks": list(data.remarks),
-        "preparation": None if data.preparation is None else asdict(data.preparation),
+        "preparation": _plain(data.preparation),
         "audit": split.audit,
         "recordings": {part: len(of) for part, of in parts.items()},
         "environment": environment(trainer.device),
     }
+
+
+def _plain(preparation: Preparation | None) -> dict[str, Any] | None:
+    """In types that a checkpoint may hold."""
+    return None if preparation is None else json.loads(json.dumps(asdict(preparation)))

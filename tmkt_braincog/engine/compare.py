@@ -31,7 +31,7 @@ from .train import Trainer
 # What a data set is loaded by: its name, then the fields of a LoadSpec in their order.
 DATA_OPTIONS = (
     *("target_dataset", "data_root", "step", "event_size"),
-    *("train_portion", "use_hsv", "frame_mode"),
+    *("train_portion", "use_hsv", "frame_mode", "window", "time_unit"),
 )
 
 
