@@ -258,9 +258,14 @@ def test_what_cannot_be_used_is_said(root, caplog):
     (root / "events" / "cup" / "a0.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r"a0\.bin is empty"):
         load(LoadSpec(root, 3, 16))
-    for name in ("cup", "key"):
+    picture(root / "events" / "mug" / "a.png", 0)  # no recording
+    picture(root / "images" / "mug" / "a.png", 0)
+    (root / "events" / "mug" / "a.bin").unlink()
+    with pytest.raises(UserError, match="no recording in the folders of mug"):
+        load(LoadSpec(root, 3, 16))
+    for name in ("cup", "key", "mug"):
         (root / "images" / name).rename(root / "images" / f"{name}s")
-    both = r"events has cup, key, mug; images has cups, keys. Name the folders alike"
+    both = r"events has cup, key, mug; images has cups, keys, mugs. Name the folders alike"
     with pytest.raises(UserError, match=both):
         load(LoadSpec(root, 3, 16))
     with pytest.raises(UserError, match=r"There is no folder .*events"):

@@ -35,7 +35,8 @@ def load(spec: LoadSpec) -> TransferData:
     found = find(spec.folder("folder", EXPECTED))
     classes = _classes(found.events, found.images)
     recordings, pictures = (_labelled(f, classes) for f in (found.events, found.images))
-    _check_images(classes, pictures, found.root)
+    _check_any(classes, recordings, "recording", found.root)
+    _check_any(classes, pictures, f"image ({', '.join(sorted(IMAGE_SUFFIXES))})", found.root)
     told = facts([file.path for file in recordings], spec, found.root)
     train, test = _split(recordings, found, spec)
     _check_split(classes, labels_of(recordings), train, test)
@@ -90,11 +91,10 @@ def _labelled(found: dict[str, list[Path]], classes: tuple[str, ...]) -> list[Fi
     ]
 
 
-def _check_images(classes: tuple[str, ...], pictures: Sequence[File], root: Path) -> None:
-    there = {file.label for file in pictures}
+def _check_any(classes: tuple[str, ...], files: Sequence[File], what: str, root: Path) -> None:
+    there = {file.label for file in files}
     if lacking := [name for label, name in enumerate(classes) if label not in there]:
-        endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{root}: no image ({endings}) in the folders of {listed(lacking)}.")
+        raise UserError(f"{root}: no {what} in the folders of {listed(lacking)}.")
 
 
 def _twins(recordings: Sequence[File], pictures: Sequence[File], found: Found) -> np.ndarray:
