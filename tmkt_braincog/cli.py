@@ -21,6 +21,7 @@ COMMANDS = {
     "teacher": "train ANN teachers for the methods that distil",
     "table": "the paper's tables, others like them, and sweeps of any options",
     "figure": "figures and measurements from finished runs",
+    "export": "a trained network as a program for torch, ONNX or neuromorphic simulators",
     "report": "one page about everything in output folders",
 }
 HELP = """\
