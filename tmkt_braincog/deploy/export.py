@@ -87,28 +87,29 @@ def _written(
     except Exception as error:  # of any kind: a user's own layer that an exporter does not know
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"--to {form.name} failed ({what}); --debug shows where.") from error
-    expected = _logits(model, frames)
-    apart = (form.run(path, frames) - expected).abs().flatten(1).amax(1)
-    said = [f"Largest difference from the checkpoint's logits: {apart.max():.1e}."]
+    expected, found = _logits(model, frames), form.run(path, frames)
+    apart = (found - expected).abs().flatten(1).amax(1)
+    said = f"Largest difference from the checkpoint's logits: {apart.max():.1e}"
     if apart.max() <= LIMIT:
-        return said
+        return [f"{said}."]
     close, worst = int((apart <= LIMIT).sum()), int(apart.argmax())
     frames = frames[worst : worst + 1].double()
-    exact = _logits(copy.deepcopy(model).double(), frames)
-    of_program = (program(frames) - exact).abs().max()
-    of_file = (form.run(path, frames) - rounded(program, form.constant)(frames)).abs().max()
-    decisive, own = torch.maximum(of_program, of_file), (exact - expected[worst]).abs().max()
+    exact, folded = _logits(copy.deepcopy(model).double(), frames), program(frames)
+    of_program, of_file = folded - exact, form.run(path, frames)
+    of_file = of_file - rounded(program, form.constant)(frames)
+    decisive = torch.cat([of_program, of_file]).abs().max()
     if not decisive <= LIMIT:
         raise UserError(
-            f"--to {form.name} does not give the checkpoint's logits: the largest difference "
-            f"is {apart.max():.1e} in float32 and {decisive:.1e} in float64, expected at most "
+            f"--to {form.name} does not give the checkpoint's logits: the largest difference is "
+            f"{apart.max():.1e} in float32 and {decisive:.1e} in float64, expected at most "
             f"{LIMIT:.0e}. Nothing was written; please report this."
         )
+    own, its = ((a - b[worst]).abs().max() for a, b in ((exact, expected), (folded, found)))
     return [
-        f"{said[0][:-1]} in float32, {decisive:.1e} in float64.",
-        f"{close} of {len(apart)} recordings are within {LIMIT:.0e} in float32. "
-        "Rounding in float32 moves single spikes across the threshold: the checkpoint's own logits "
-        f"differ by {own:.1e} between float32 and float64 on the same recording.",
+        f"{said} in float32, {decisive:.1e} in float64.",
+        f"{close} of {len(apart)} recordings are within {LIMIT:.0e} in float32. Rounding moves "
+        f"single spikes across the threshold: from float32 to float64 the checkpoint's logits of "
+        f"the worst recording change by {own:.1e}, the file's by {its:.1e}.",
     ]
 
 
@@ -124,11 +125,10 @@ def _logits(model: TransferModel, frames: Tensor) -> Tensor:
 def _silent(program: Program, frames: Tensor) -> list[str]:
     """Names of the layers of neurons that never fire."""
     program, fired = copy.deepcopy(program).float(), {}
-    for name, layer in program.body.named_modules():
+    for path, layer in program.body.named_modules():
         if isinstance(layer, Neuron):
-            layer.register_forward_hook(
-                lambda *call, name=name: fired.update({name: call[2].any()})
-            )
+            name = path.rpartition(".")[2]
+            layer.register_forward_hook(lambda *call, n=name: fired.update({n: call[2].any()}))
     program(frames)
     return [name for name, any_spike in fired.items() if not any_spike]
 

@@ -82,9 +82,9 @@ class _Writer:
 
     def join(self, name: str, layer: Join, value: _Value) -> _Value:
         if layer.join is not operator.add:
-            what = f"joins its branches by {getattr(layer.join, '__name__', layer.join)}"
-            first = next((n for n, _ in layer.ways[0].named_children()), name)  # type: ignore
-            _refuse(first, layer, f"the layer {what}, and NIR only adds")
+            first = next(n for n, _ in layer.ways[0].named_children())  # type: ignore[operator]
+            how = getattr(layer.join, "__name__", layer.join)
+            _refuse(first, layer, f"from here on branches are joined by {how}, and NIR only adds")
         ends = [self.settle(self.sequence(way, value)) for way in layer.ways]  # type: ignore
         sources = [source for end in ends for source in end.sources]
         if len({*sources}) < len(sources):
@@ -97,11 +97,10 @@ class _Writer:
         weight, bias, how = _affine(layer, len(value.shape))
         if isinstance(layer, nn.Linear) and len(value.shape) != 1:
             _refuse(name, layer, f"its input has {len(value.shape)} dimensions, expected 1")
-        if getattr(layer, "padding_mode", "zeros") != "zeros" or how["padding"] in (
-            "same",
-            "valid",
-        ):
+        if getattr(layer, "padding_mode", "zeros") != "zeros" or isinstance(how["padding"], str):
             _refuse(name, layer, "its padding is no number of zeros")
+        if how["groups"] not in (None, 1):
+            _refuse(name, layer, f"it has {how['groups']} groups, which no reader of NIR takes")
         arrays = {"weight": _single(weight * value.factor), "bias": _single(bias)}
         if len(value.shape) == 1:
             return self.node(name, nir.Affine(**arrays), value, [len(weight)])
@@ -181,8 +180,8 @@ def _single(x: Tensor) -> np.ndarray:
 
 
 def _refuse(name: str, layer: nn.Module, why: str) -> NoReturn:
-    kind = type(layer).__name__
-    raise UserError(f"{name} ({kind}) cannot be written to NIR: {why}. --to torch and onnx can.")
+    kind = "" if isinstance(layer, Join) else f" ({type(layer).__name__})"
+    raise UserError(f"{name}{kind} cannot be written to NIR: {why}. --to torch and onnx can.")
 
 
 def run(path: Path, frames: Tensor) -> Tensor:
