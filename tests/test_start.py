@@ -25,18 +25,19 @@ QUICK = {
     0: "--help, --version, train --help, data --help, data prepare --help, data inspect --help, "
     "teacher --help, teacher train --help, table --help, table table1 --help, table sweep --help, "
     "table fewshot --help, figure --help, figure all --help, figure energy --help, report --help, "
-    "figure gradient-variance --help, predict --help, push --help",
+    "figure gradient-variance --help, predict --help, push --help, export --help",
     2: ", trian, train --mixup-ration 0.4, train --target-dataset nmnst, train -c ncaltek, "
     "train --seed x, data, data prepare nmnst, data lst, teacher trian, "
     "teacher train --target-dataset nmnst, table tabel1, table table1, table table1 --data nmnst, "
     "table sweep --vary seed=1, table fewshot, figure, figure gradcm results/a, figure energy, "
-    "report, report --outptu x y, predict, predict best.pt, push best.pt",
+    "report, report --outptu x y, predict, predict best.pt, push best.pt, export, "
+    "export x.pt --to trch, export nowhere.pt --to onnx",
 }
 LINES = [(status, line) for status, lines in QUICK.items() for line in lines.split(", ")]
 HELPS = (
     "train, data, data list, data prepare, data inspect, teacher, teacher train, table, "
     "table table1, table sweep, table fewshot, figure, figure all, figure gradcam, figure energy, "
-    "figure gradient-variance, report, predict, push"
+    "figure gradient-variance, report, predict, push, export"
 )
 PROBE = """
 import contextlib, io, json, sys

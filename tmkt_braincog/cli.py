@@ -22,6 +22,7 @@ COMMANDS = {
     "table": "the paper's tables, others like them, and sweeps of any options",
     "figure": "figures and measurements from finished runs",
     "predict": "what a trained network says of recordings",
+    "export": "a trained network as a program for torch, ONNX or neuromorphic simulators",
     "push": "a checkpoint and its model card to the Hugging Face Hub",
     "report": "one page about everything in output folders, or a checkpoint's model card",
 }

@@ -1,1 +1,1 @@
-"""Trained networks in use: predictions, exports, model cards, the Hugging Face Hub."""
+"""Trained networks in use: predictions, exports, model cards."""

@@ -1,0 +1,182 @@
+"""The event stream of a trained network as a module of torch's own layers, to export.
+
+BatchNorm is folded into the convolution or linear layer before it, or is a scale and a shift where
+there is none. Layers take all time-steps at once, ``[T B, ...]``; only neurons walk over T, from
+rest. In float64, so that the folding rounds nothing; ``float()`` gives what is exported."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from braincog.base.node.node import BaseNode, IFNode, LIFNode, PLIFNode
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from ..errors import UserError
+from ..models.blocks import Branches, Parts, layers
+from ..models.transfer import TransferModel
+
+NEURONS = LIFNode, IFNode, PLIFNode
+_LEVELS = (-2.0, -0.5, 0.0, 0.5, 2.0)  # of the membrane above its threshold
+
+
+class Neuron(nn.Module):
+    """A neuron over T, from rest, reset to 0: currents ``[T B, ...]`` -> spikes, 0 or 1.
+
+    Leaky: ``v += (x - v) / constant``; otherwise ``v += x * constant``. It fires where ``v`` is
+    above the threshold, or with ``inclusive`` also where it is just there."""
+
+    def __init__(
+        self,
+        steps: int,
+        leaky: bool,
+        constant: float,
+        threshold: float,
+        rest: float = 0.0,
+        inclusive: bool = False,
+    ):
+        super().__init__()
+        self.steps, self.leaky, self.constant = steps, leaky, constant
+        self.threshold, self.rest, self.inclusive = threshold, rest, inclusive
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.full_like(x[:1], self.rest), []
+        for current in x.unflatten(0, (self.steps, -1)).unbind():
+            v = v + ((current - v) / self.constant if self.leaky else current * self.constant)
+            fired = (v >= self.threshold if self.inclusive else v > self.threshold).to(x.dtype)
+            v = v * (1 - fired)
+            spikes.append(fired)
+        return torch.cat(spikes)
+
+
+class ScaleShift(nn.Module):
+    """A BatchNorm without a layer to fold it into: ``x * scale + shift`` of every channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: Any):  # a BatchNorm with running statistics
+        super().__init__()
+        scale = (norm.running_var + norm.eps).rsqrt()
+        scale = scale if norm.weight is None else scale * norm.weight
+        shift = -norm.running_mean * scale
+        shift = shift if norm.bias is None else shift + norm.bias
+        shape = (-1, 1, 1) if isinstance(norm, nn.BatchNorm2d) else (-1,)
+        self.register_buffer("scale", scale.detach().reshape(shape))
+        self.register_buffer("shift", shift.detach().reshape(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+class Join(nn.Module):
+    """Several ways from one input, and the function that makes one tensor of their ends."""
+
+    def __init__(self, ways: Iterable[nn.Sequential], join: Callable[..., Tensor]):
+        super().__init__()
+        self.ways, self.join = nn.ModuleList(ways), join
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(*(way(x) for way in self.ways))
+
+
+class Program(nn.Module):
+    """Frames ``[B, T, 2, H, W]`` -> logits ``[B, T, N]``, whose mean over T decides."""
+
+    def __init__(self, steps: int, body: nn.Sequential):
+        super().__init__()
+        self.steps, self.body = steps, body
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits = self.body(frames.transpose(0, 1).flatten(0, 1))
+        return logits.unflatten(0, (self.steps, -1)).transpose(0, 1)
+
+
+def rounded(program: Program, constant: Callable[[float], float]) -> Program:
+    """A copy with weights rounded to float32, and the constants of neurons by ``constant``; still
+    in float64."""
+    program = copy.deepcopy(program).float().double()
+    for layer in program.modules():
+        if isinstance(layer, Neuron):
+            layer.constant = constant(layer.constant)
+    return program
+
+
+def program_of(model: TransferModel) -> Program:
+    """The event stream of ``model`` in evaluation mode, in float64; the model stays as it is.
+
+    Raises:
+        UserError: a layer or neuron that has no such form, by name, and why.
+    """
+    if why := model.why_step_by_step():
+        raise UserError(f"{type(model).__name__} cannot be read apart into layers: {why}.")
+    model = copy.deepcopy(model).double().eval()
+    parts = layers([*model.stem_of("event"), *model.block_list()])
+    head = layers([model.head_of("event")])
+    names = {module: name for name, module in model.named_modules()}
+    body = _sequence([*parts, nn.Flatten(), *head], names, model.step)
+    return Program(model.step, body).eval().requires_grad_(False)
+
+
+def _sequence(parts: Parts, names: dict[nn.Module, str], steps: int) -> nn.Sequential:
+    """The parts in order, under the names that they have in the model."""
+    found: dict[str, nn.Module] = {}
+    for n, part in enumerate(parts):
+        last = [*found][-1:]
+        if isinstance(part, _BatchNorm) and last and type(found[last[0]]) in _FOLD:
+            _check_norm(part, names[part])
+            found[last[0]] = _FOLD[type(found[last[0]])](found[last[0]], part)
+            continue
+        name = names.get(part, "").replace(".", "_") if isinstance(part, nn.Module) else ""
+        if not name or name in found:  # of no name, or a pool that is used again
+            name += f"{type(part).__name__}{n}"
+        found[name] = _plain(part, names, steps)
+    return nn.Sequential(OrderedDict(found))
+
+
+_FOLD: dict[type, Callable] = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
+
+
+def _plain(part: nn.Module | Branches, names: dict[nn.Module, str], steps: int) -> nn.Module:
+    if isinstance(part, Branches):
+        return Join([_sequence(way, names, steps) for way in part.ways], part.join)
+    if isinstance(part, BaseNode):
+        return _neuron(part, names[part], steps)
+    if isinstance(part, _BatchNorm):
+        _check_norm(part, names[part])
+        return ScaleShift(part)
+    if isinstance(part, nn.Linear):
+        part = copy.copy(part)
+        part.__class__ = nn.Linear
+    return part
+
+
+def _check_norm(norm: _BatchNorm, name: str) -> None:
+    if norm.running_mean is None:
+        what = f"{name} ({type(norm).__name__}) keeps no running statistics"
+        raise UserError(f"{what}, so its numbers depend on the batch: it cannot be exported.")
+
+
+@torch.no_grad()
+def _neuron(node: BaseNode, name: str, steps: int) -> Neuron:
+    kind = type(node)
+    if kind not in NEURONS:
+        known = ", ".join(one.__name__ for one in NEURONS)
+        raise UserError(f"{name} is a {kind.__name__}: exported are {known}, no other neurons.")
+    levels = torch.tensor(_LEVELS, dtype=torch.float64)
+    spikes = node.act_fun(levels).tolist()
+    if spikes not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
+        what = f"{name} fires by {type(node.act_fun).__name__}, which gives {spikes}"
+        raise UserError(f"{what} at {levels.tolist()} above the threshold; exported are 0 and 1.")
+    threshold = node.threshold if kind is LIFNode else node.get_thres()
+    if kind is LIFNode:
+        constant = node.tau
+    elif kind is PLIFNode:
+        constant = 1 / (node.w.sigmoid() * node.dt)
+    else:
+        constant = node.dt
+    how = kind is not IFNode, float(constant), float(threshold), float(node.v_reset)
+    return Neuron(steps, *how, inclusive=spikes[2] == 1)
