@@ -3,10 +3,13 @@
 import base64
 import hashlib
 import json
+import re
 import shlex
+import shutil
 import threading
 from argparse import Namespace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import huggingface_hub
@@ -134,6 +137,23 @@ def test_a_card_says_what_the_checkpoint_is(trained, capsys):
     line = next(line for line in card.splitlines() if line.startswith("tmkt train"))
     again, _ = resolve(parse(shlex.split(line)[2:]))
     assert identity(again) == torch.load(checkpoint, weights_only=True)["identity"]
+
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "docs/examples/nmnist.pt"
+
+
+def test_the_example_is_small_and_has_its_card(tmp_path):
+    assert EXAMPLE.stat().st_size < 1_000_000
+    copy = shutil.copy(EXAMPLE, tmp_path)
+    assert run_report([str(copy)]) == 0
+    assert Path(copy).with_suffix(".md").read_text() == EXAMPLE.with_suffix(".md").read_text()
+
+
+@pytest.mark.realdata
+def test_the_example_knows_digits(real_data, capsys):
+    assert run_predict(EXAMPLE, real_data / "NMNIST/Test") == 0
+    right, of = re.search(r"(\d+) of (\d+) right", capsys.readouterr().out).groups()
+    assert int(right) >= 0.9 * int(of) > 0
 
 
 @pytest.mark.parametrize("name", sorted(f.name.removesuffix(".yaml") for f in RECIPES.iterdir()))
