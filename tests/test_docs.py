@@ -25,6 +25,8 @@ from tmkt_braincog.registry import FIGURES
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCS, README = REPOSITORY / "docs", REPOSITORY / "README.md"
 NOTEBOOK, LIBRARY = DOCS / "quickstart.ipynb", DOCS / "library.md"
+OF_OWN = DOCS / "own_recordings.ipynb"
+PICTURES = {NOTEBOOK: 3, OF_OWN: 2}
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 LOGGED = {"epoch", "lr", "loss", "train_s"}  # whatever the method
 OWN = ("start", "use", "data", "method", "encodings", "reproducing", "extending", "braincog", "faq")
@@ -34,12 +36,12 @@ OURS = [README, *(DOCS / f"{name}.md" for name in OWN)]
 def prose(path: Path) -> str:
     """A page without its blocks of code, or the text cells of the notebook."""
     if path.suffix == ".ipynb":
-        return "\n".join("".join(c["source"]) for c in cells() if c["cell_type"] == "markdown")
+        return "\n".join("".join(c["source"]) for c in cells(path) if c["cell_type"] == "markdown")
     return re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M)
 
 
-def cells() -> list[dict]:
-    return json.loads(NOTEBOOK.read_text())["cells"]
+def cells(notebook: Path) -> list[dict]:
+    return json.loads(notebook.read_text())["cells"]
 
 
 def anchors(path: Path) -> set[str]:
@@ -62,7 +64,7 @@ def code(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
-@pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *PICTURES], ids=lambda p: p.name)
 def test_links_to_files_and_headings_lead_there(page):
     links = re.findall(r"(?:\]\(|src=\")([^)\"\s]+)[)\"]", prose(page))
     for link in links:
@@ -189,20 +191,33 @@ def test_faq_cka_of_unrelated_features():
             assert linear_cka(x, y, debiased=True).mean().item() == pytest.approx(0, abs=0.1)
 
 
-def test_notebook_its_stored_outputs():
-    text = NOTEBOOK.read_text()
+@pytest.mark.parametrize("notebook", PICTURES, ids=lambda path: path.stem)
+def test_notebook_its_stored_outputs(notebook):
+    text = notebook.read_text()
     assert not re.search(r"/(?:home|root|tmp|usr|opt|work|mnt|Users|private)\b", text)
-    ran = [c for c in cells() if c["cell_type"] == "code"]
+    ran = [c for c in cells(notebook) if c["cell_type"] == "code"]
     assert [c["execution_count"] for c in ran] == list(range(1, len(ran) + 1))
     outputs = [o for c in ran for o in c["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error" or "Warning" in str(o)]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == PICTURES[notebook]
     for name in ("event-only", "baseline", "tmkt"):
         assert any(f"\n| {name} " in "".join(o.get("text", "")) for o in outputs)
 
 
 @pytest.mark.slow
 def test_notebook_runs_from_a_clean_folder(tmp_path, monkeypatch):
+    runs_as_stored(NOTEBOOK, tmp_path, monkeypatch)
+    assert not list((tmp_path / "clean").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_notebook_of_own_recordings_runs(tmp_path, monkeypatch, real_data):
+    monkeypatch.setenv("DATA", str(real_data))
+    runs_as_stored(OF_OWN, tmp_path, monkeypatch)
+
+
+def runs_as_stored(path, tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 
@@ -210,12 +225,11 @@ def test_notebook_runs_from_a_clean_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     for folder in ("temporary", "clean"):
         (tmp_path / folder).mkdir()
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     stored = [kinds(c) for c in notebook.cells]
     where = {"metadata": {"path": tmp_path / "clean"}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     assert [kinds(c) for c in notebook.cells] == stored
-    assert not list((tmp_path / "clean").iterdir())
 
 
 def kinds(cell) -> set[str]:

@@ -83,7 +83,9 @@ def _network(network: Network) -> list[tuple[str, str]]:
 def _data(network: Network) -> list[tuple[str, str]]:
     about, how = network.about, network.preparation
     parts = ", ".join(f"{n:,} {part}" for part, n in about["recordings"].items())
-    sensor = "{} x {}".format(*how.sensor) if how.sensor else "as the files say"
+    sensors = {f" ({end})" if end else "": size for end, size in how.sensors.items()}
+    sensors = {"": how.sensor} if how.sensor else sensors
+    sensor = ", ".join(f"{w} x {h}{end}" for end, (w, h) in sensors.items()) or "as the files say"
     sensor = "each its own" if how.sensor_by == "events" else sensor
     return [
         ("recordings", f"{parts}; protocol `{network.options.protocol}`"),
