@@ -75,43 +75,41 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
-        published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
-        sensor_by: see :class:`~tmkt_braincog.data.preparation.Preparation`.
+        published, remarks, cut_from, sensor_by: as of the data and their preparation.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
     """
-    labels = labels_of(recordings)
-    files = list(dict.fromkeys(recording.path for recording in recordings))
+    labels, files = labels_of(recordings), list(dict.fromkeys(r.path for r in recordings))
     counted, statistics = load_recordings(files, frames, target, root, also)
-    if not isinstance(names, list):
-        names = [r.path.relative_to(names or root).as_posix() for r in recordings]
-    train, test = split
+    mark = fingerprint(counted, labels, images)
     if static_train is None:
-        static_train = np.setdiff1d(np.arange(len(images.labels)), twins[test])
+        static_train = np.setdiff1d(np.arange(len(images.labels)), twins[split[1]])
     return TransferData(
         source=source,
         target=target,
         classes=tuple(classes),
         frames=torch.from_numpy(counted),
         labels=torch.from_numpy(labels),
-        names=names,
+        names=names if isinstance(names, list) else _relative(recordings, names or root),
         file_ids=np.array([r.number for r in recordings], np.int64),
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels),
         resized=images.resized,
         twins=twins,
-        train=train,
-        test=test,
+        train=split[0],
+        test=split[1],
         static_train=static_train,
         statistics=statistics,
         published=published,
         remarks=list(remarks),
-        preparation=_preparation(
-            frames, statistics, sensor_by, fingerprint(counted, labels, images)
-        ),
+        preparation=_preparation(frames, statistics, sensor_by, mark),
         cut_from=cut_from,
     )
+
+
+def _relative(recordings: Sequence[File], root: Path) -> list[str]:
+    return [r.path.relative_to(root).as_posix() for r in recordings]
 
 
 def _preparation(

@@ -24,6 +24,8 @@ def draw(answers: Sequence, network) -> Figure:
     width, height = 0.75 * len(steps) + 4.0, 0.6 + 1.15 * len(answers)
     title = f"{network.options.model}, {', '.join(network.options.method)}: ON blue, OFF orange"
     figure = plots.canvas(width, height, title, network.about["emulated"])
+    seen = dict.fromkeys(c for answer in answers for c in _likeliest(answer.over_time))
+    colour = {c: plots.COLOURS[i % len(plots.COLOURS)] for i, c in enumerate(seen)}
     ratios = [1.0] * len(steps) + [3.6]
     cells = figure.subplots(len(answers), len(steps) + 1, squeeze=False, width_ratios=ratios)
     for answer, (*frames, curve) in zip(answers, cells, strict=True):
@@ -36,16 +38,20 @@ def draw(answers: Sequence, network) -> Figure:
         frames[0].set_ylabel(
             name[-18:], rotation=0, ha="right", va="center", size=7, parse_math=False
         )
-        _curves(curve, answer.over_time, network.classes)
+        _curves(curve, answer.over_time, network.classes, colour)
     cells[-1][-1].set_xlabel("time-steps seen", size=8)
     return figure
 
 
-def _curves(axes, over_time: np.ndarray, classes: Sequence[str]) -> None:
+def _likeliest(over_time: np.ndarray) -> list[int]:
+    return np.argsort(-over_time[-1], kind="stable")[:MOST_CLASSES].tolist()
+
+
+def _curves(axes, over_time: np.ndarray, classes: Sequence[str], colour: dict[int, str]) -> None:
     t = np.arange(1, len(over_time) + 1)
-    for i, c in enumerate(np.argsort(-over_time[-1], kind="stable")[:MOST_CLASSES]):
+    for c in _likeliest(over_time):
         label = f"{classes[c].replace('_', ' ')} {over_time[-1][c]:.2f}"
-        axes.plot(t, over_time[:, c], color=plots.COLOURS[i], marker="o", ms=2.5, label=label)
+        axes.plot(t, over_time[:, c], color=colour[c], marker="o", ms=2.5, label=label)
     axes.set(ylim=(-0.03, 1.03), xlim=(0.7, len(t) + 0.3), yticks=[0, 0.5, 1])
     axes.set_ylabel("probability", size=7)
     axes.tick_params(labelsize=7)
