@@ -14,6 +14,7 @@ from tmkt_braincog import tables
 from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.cli import COMMANDS
 from tmkt_braincog.commands import data as data_command
+from tmkt_braincog.commands import export, predict, push
 from tmkt_braincog.commands import table as table_command
 from tmkt_braincog.commands.teacher import teacher_parser
 from tmkt_braincog.data import DATASETS, LoadSpec, make_split
@@ -29,8 +30,8 @@ OF_OWN = DOCS / "own_recordings.ipynb"
 PICTURES = {NOTEBOOK: 3, OF_OWN: 2}
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 LOGGED = {"epoch", "lr", "loss", "train_s"}  # whatever the method
-OWN = ("start", "use", "data", "method", "encodings", "reproducing", "extending", "braincog", "faq")
-OURS = [README, *(DOCS / f"{name}.md" for name in OWN)]
+OWN = ("start", "use", "data", "deploy", "method", "encodings", "reproducing", "extending")
+OURS = [README, *(DOCS / f"{name}.md" for name in (*OWN, "braincog", "faq"))]
 
 
 def prose(path: Path) -> str:
@@ -82,8 +83,9 @@ def test_options_scripts_and_commands_exist(page):
     parsers = [build_parser(), data_command.build_parser(), table_command.sweep_parser()]
     parsers += next(a.choices for a in parsers[1]._actions if a.choices).values()
     parsers += [table_command.table_parser(tables.load_table("table2")), teacher_parser()]
+    parsers += [command.build_parser() for command in (predict, export, push)]
     known = {o for p in parsers for a in p._actions for o in a.option_strings}
-    known |= {"--nproc_per_node", "--slurm", "--logdir", "--help", "--to"}
+    known |= {"--nproc_per_node", "--slurm", "--logdir", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", text)) <= known
     assert all((REPOSITORY / path).is_file() for path in re.findall(r"run_scripts/\w+\.sh", text))
     words = {
@@ -93,7 +95,7 @@ def test_options_scripts_and_commands_exist(page):
         "figure": {"all", *FIGURES, "--help"},
     }
     for command, named in re.findall(r"\btmkt (\w+) ([\w,-]+)", "\n".join(code(text))):
-        assert command in {*COMMANDS, "predict", "export"} and named in words.get(command, {named})
+        assert command in COMMANDS and named in words.get(command, {named})
 
 
 def run_blocks(page: Path) -> dict:

@@ -27,7 +27,7 @@ examples:
       Writes best.nir, in place of one that is there."""
 
 
-def run(argv: list[str]) -> int:
+def build_parser() -> Parser:
     parser = Parser("tmkt export", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run, or hf:user/name")
@@ -35,7 +35,11 @@ def run(argv: list[str]) -> int:
     where = f"file to write (default: beside the checkpoint, {', '.join(SUFFIXES.values())})"
     add("--output", metavar="FILE", type=Path, help=where)
     add("--force", action="store_true", help="replace a file that exists")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    options = build_parser().parse_args(argv)
     name, on_hub = options.checkpoint, options.checkpoint.startswith("hf:")
     given = Path(f"{name.rpartition('/')[2]}.pt" if on_hub else name)
     if not on_hub and not given.is_file():

@@ -20,7 +20,7 @@ examples:
       A checkpoint from the Hugging Face Hub; frames and probabilities over time as a picture."""
 
 
-def run(argv: list[str]) -> int:
+def build_parser() -> Parser:
     parser = Parser("tmkt predict", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="best.pt or last.pt of a run, or hf:user/name")
@@ -33,7 +33,11 @@ def run(argv: list[str]) -> int:
     add("--rows", type=positive_int, default=5, metavar="N", help=rows)
     add("--force", action="store_true", help="replace files that exist")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    options = build_parser().parse_args(argv)
     from ..deploy.predict import predict
 
     return predict(options)

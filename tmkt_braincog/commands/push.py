@@ -17,12 +17,16 @@ examples:
       On a branch that exists; hf:user/tmkt-digits@next fetches it."""
 
 
-def run(argv: list[str]) -> int:
+def build_parser() -> Parser:
     parser = Parser("tmkt push", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt of a run")
     parser.add_argument("name", metavar="hf:USER/NAME", help="the repository")
     parser.add_argument("--private", action="store_true", help="make it a private one")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    options = build_parser().parse_args(argv)
     from ..deploy.card import card
     from ..deploy.network import load
     from ..engine import checkpoint
