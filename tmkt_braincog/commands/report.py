@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     where = "where it goes (default: report/ in the first folder; the card beside the checkpoint)"
     add("--output", type=Path, metavar="DIR", help=where)
     options = parser.parse_args(argv)
-    if str(first := options.folders[0]).startswith("hf:") or first.is_file():
+    if str(first := options.folders[0]).startswith("hf:") or first.suffix == ".pt":
         from ..deploy.card import write_card
 
         if len(options.folders) > 1:
