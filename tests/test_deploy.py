@@ -26,6 +26,7 @@ from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.engine.evaluate import predict
 from tmkt_braincog.options import RECIPES, identity, parse, resolve, words_of
 
+COLUMNS = ["p(cup)", "p(key)"]
 WORDS = (
     "--target-dataset folder --method baseline --seed 1 --model Transfer_SCNN --step 4 "
     "--event-size 28 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 0 --lr 0.1 "
@@ -83,22 +84,24 @@ def test_predict_many_files_one_of_them_broken(trained, tmp_path, capsys):
     (tmp_path / "broken.bin").write_bytes(b"\0" * 7)
     table, everything = tmp_path / "found.csv", tmp_path / "found.json"
     words = [checkpoint, root / "data/events", tmp_path / "broken.bin", "--picture"]
-    words += [tmp_path / "found.png", "--rows", 2, "--output"]
+    words += [tmp_path / "found.png", "--output"]
     assert run_predict(*words, table) == 1
     out, err = capsys.readouterr()
     assert "of 10 right" in out and f"not read: {tmp_path}/broken.bin" in err
     assert "1 of 11 files could not be read." in err and (tmp_path / "found.png").stat().st_size
     rows = pd.read_csv(table)
-    assert rows.columns.tolist() == ["file", "t", "class", "cup", "key"] and len(rows) == 10
-    assert (rows.t == 4).all() and rows["class"].tolist() == rows[["cup", "key"]].idxmax(1).tolist()
+    assert rows.columns.tolist() == ["file", "t", "class", "p(cup)", "p(key)"] and len(rows) == 10
+    assert (rows.t == 4).all() and rows["class"].tolist() == rows[COLUMNS].idxmax(1).str[
+        2:-1
+    ].tolist()
     assert run_predict(*words, everything) == 2 and "Give --force" in capsys.readouterr().err
     assert run_predict(*words, everything, "--force") == 1
     found = json.loads(everything.read_text())["files"]
-    assert [f["probabilities"] for f in found] == rows[["cup", "key"]].to_numpy().tolist()
+    assert [f["probabilities"] for f in found] == rows[COLUMNS].to_numpy().tolist()
     assert run_predict(*words, table, "--force", "--over-time") == 1
     over_time = pd.read_csv(table)
     np.testing.assert_array_equal(
-        over_time[["cup", "key"]], np.concatenate([f["over_time"] for f in found])
+        over_time[COLUMNS], np.concatenate([f["over_time"] for f in found])
     )
     for f, (_, steps) in zip(found, over_time.groupby("file", sort=False), strict=True):
         same = steps["class"].eq(f["class"]).to_numpy()
@@ -117,11 +120,61 @@ def test_predict_refuses(trained, tmp_path, capsys):
         ((checkpoint, tmp_path / "none.bin"), "There is no file"),
         ((checkpoint, tmp_path / "broken.bin"), "is of no format that is known"),
         ((tmp_path / "other.pt", file), "is not a checkpoint of this program"),
-        ((tmp_path / "old.pt", file), "does not say how recordings become its frames"),
+        ((tmp_path / "old.pt", file), "does not say what its classes are"),
         ((checkpoint, file, "--output", "a.txt"), "expected a name in .csv, .json"),
         (("hf:name", file), "expected hf:user/name"),
     ):
         assert run_predict(*words) == 2 and said in capsys.readouterr().err
+
+
+def test_what_predict_does_not_take_or_overwrite(trained, tmp_path, capsys):
+    root, checkpoint = trained
+    file = shutil.copy(root / "data/events/cup/a4.npz", tmp_path / "rec.csv")
+    for words, said in (
+        ((file, "--output", file, "--force"), "would be written over"),
+        ((file, "--output", tmp_path), "expected a name in .csv, .json"),
+        ((root / "data/images", "--output", tmp_path / "x.csv"), "No file below"),
+    ):
+        assert run_predict(checkpoint, *words) == 2 and said in capsys.readouterr().err
+    below = tmp_path / "below"
+    (below / ".git").mkdir(parents=True)
+    (below / "cup").symlink_to(root / "data/events/cup")
+    for name in (".git/a.bin", "b.png"):
+        shutil.copy(file, below / name)
+    assert run_predict(checkpoint, below, "--output", below / "found.csv") == 0
+    assert run_predict(checkpoint, below, "--output", below / "found.csv", "--force") == 0
+    assert len(pd.read_csv(below / "found.csv")) == 5
+
+
+def test_events_in_the_usual_containers(trained):
+    network = tmkt_braincog.load(trained[1])
+    events = recording(3)
+    expected = network.predict(events).probabilities
+    tables = [pd.DataFrame({n: events[n] for n in "xytp"}), {n: events[n].tolist() for n in "xytp"}]
+    tables += [{n: torch.tensor(events[n].astype(float)) for n in "xytp"}]
+    for table in tables:
+        np.testing.assert_array_equal(network.predict(table).probabilities, expected)
+    wide = network.predict(events, np.array([24, 20])).probabilities
+    np.testing.assert_array_equal(wide, expected)
+    bad = {"no p": {n: events[n] for n in "xyt"}, "seconds": {**tables[1], "t": events["t"] / 1e6}}
+    bad |= {"lengths": {**tables[1], "x": [1, 2]}, "none": {n: [] for n in "xytp"}}
+    for given in bad.values():
+        with pytest.raises(tmkt_braincog.errors.UserError, match=r"no events|too short"):
+            network.predict(given)
+
+
+def test_files_that_only_training_can_read(trained, tmp_path, capsys):
+    _, checkpoint = trained
+    state = torch.load(checkpoint, weights_only=True)
+    for preparation, said in (
+        ({**state["about"]["preparation"], "reads": False}, "in a way of its own"),
+        (None, "without TransferData.preparation"),
+    ):
+        state["about"]["preparation"] = preparation
+        torch.save(state, tmp_path / "own.pt")
+        assert run_predict(tmp_path / "own.pt", trained[0] / "data/events/cup/a0.bin") == 2
+        assert said in capsys.readouterr().err
+        assert command("export", [str(tmp_path / "own.pt"), "--to", "torch", "--force"]) == 0
 
 
 def test_a_card_says_what_the_checkpoint_is(trained, capsys):
@@ -135,6 +188,7 @@ def test_a_card_says_what_the_checkpoint_is(trained, capsys):
         f"`{data.preparation.fingerprint}`" in card and "8 train, 2 test; protocol `clean`" in card
     )
     line = next(line for line in card.splitlines() if line.startswith("tmkt train"))
+    assert run_report([str(checkpoint)]) == 2 and "exists" in capsys.readouterr().err
     again, _ = resolve(parse(shlex.split(line)[2:]))
     assert identity(again) == torch.load(checkpoint, weights_only=True)["identity"]
 

@@ -23,7 +23,7 @@ def local(path: str | Path) -> Path:
     """
     if not str(path).startswith("hf:"):
         return Path(path)
-    found = _parsed(str(path))
+    found = parsed(str(path))
     from huggingface_hub import hf_hub_download
 
     try:
@@ -43,7 +43,7 @@ def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
     Raises:
         UserError: a name of another form, or the Hub refuses.
     """
-    found = _parsed(name)
+    found = parsed(name)
     from huggingface_hub import CommitOperationAdd, HfApi
 
     try:
@@ -52,10 +52,7 @@ def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
         files = {CHECKPOINT: checkpoint, "README.md": card.encode()}
         api.create_commit(
             found["repo"],
-            [
-                CommitOperationAdd(to, str(f) if isinstance(f, Path) else f)
-                for to, f in files.items()
-            ],
+            [CommitOperationAdd(to, f) for to, f in files.items()],
             commit_message="Checkpoint and model card by tmkt_braincog",
             revision=found["revision"],
         )
@@ -67,7 +64,8 @@ def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
     return str(url)
 
 
-def _parsed(name: str) -> dict[str, Any]:
+def parsed(name: str) -> dict[str, Any]:
+    """``repo`` and ``revision`` of ``hf:user/name``; a UserError for another form."""
     if (found := NAME.fullmatch(name)) is None:
         raise UserError(f"{name!r} names nothing on the Hugging Face Hub: expected hf:user/name.")
     return found.groupdict()

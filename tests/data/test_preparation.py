@@ -8,6 +8,7 @@ from writers import write_bin
 from tests.data.test_folder import picture, recording
 from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.frames import resize_frames
+from tmkt_braincog.errors import UserError
 
 
 def check(data, path, r):
@@ -46,3 +47,13 @@ def test_windows_of_a_file_by_itself(tmp_path):
     assert len(parts) == 4 and [f"events/cup/a0.bin{mark}" for mark in parts] == data.names[:4]
     for r, part in enumerate(parts.values()):
         np.testing.assert_array_equal(how.frames(part, sensor, 16, "it"), data.frames[r].numpy())
+
+
+def test_of_n_omniglot_no_file_is_read_and_no_other_sensor_taken(tmp_path, few):
+    case = CASES["N-OMNIGLOT"]
+    case.write(tmp_path)
+    how = case.load(tmp_path).preparation
+    with pytest.raises(UserError, match="in a way of its own"):
+        how.read(next(tmp_path.rglob("*.aedat4")))
+    with pytest.raises(UserError, match="a part of 346 x 260, and takes no other"):
+        how.frames(recording(0), (128, 128), 16, "it")

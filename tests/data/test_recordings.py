@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,15 @@ def test_sizes_that_differ_are_refused_where_nothing_resizes(files):
 
     with pytest.raises(UserError, match=r"3\.bin: frames of \(34, 40\), expected \(34, 34\)"):
         load(files, of_two_sizes)
+
+
+def test_leaving_early_ends_the_processes_in_the_middle_of_a_message():
+    """Their results are larger than what a pipe holds."""
+    program = (
+        "import numpy as np; from tmkt_braincog.data.parallel import decode_each\n"
+        "for result in decode_each(lambda i: np.zeros(200_000), range(500), 'test'): break\n"
+        "print('left')"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+        assert done.stdout == b"left\n", done.stderr

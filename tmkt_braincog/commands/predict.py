@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..arguments import Parser, positive_int
+from ..arguments import Parser
 
 DESCRIPTION = """\
 Class probabilities of recordings by a trained network, after all time-steps or after each of them.
@@ -28,9 +28,7 @@ def build_parser() -> Parser:
     add("files", nargs="+", type=Path, metavar="FILE", help=what)
     add("--output", type=Path, metavar="FILE", help="write a .csv or .json")
     add("--over-time", action="store_true", help="a row for every time-step in the .csv")
-    add("--picture", type=Path, metavar="FILE", help="draw the first files: .png, .pdf or .svg")
-    rows = "files in the picture (default: 5)"
-    add("--rows", type=positive_int, default=5, metavar="N", help=rows)
+    add("--picture", type=Path, metavar="FILE", help="draw the first five: .png, .pdf or .svg")
     add("--force", action="store_true", help="replace files that exist")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser

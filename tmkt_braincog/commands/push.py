@@ -19,7 +19,8 @@ examples:
 
 def build_parser() -> Parser:
     parser = Parser("tmkt push", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.pt of a run")
+    what = "best.pt of a run, or hf:user/name"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=what)
     parser.add_argument("name", metavar="hf:USER/NAME", help="the repository")
     parser.add_argument("--private", action="store_true", help="make it a private one")
     return parser
@@ -30,12 +31,13 @@ def run(argv: list[str]) -> int:
     from ..deploy.card import card
     from ..deploy.network import load
     from ..engine import checkpoint
-    from ..hub import push
+    from ..hub import local, parsed, push
 
+    parsed(options.name)
     text = card(load(options.checkpoint), options.name)
     with TemporaryDirectory() as folder:
         small = Path(folder, "best.pt")
-        checkpoint.save(small, checkpoint.slim(checkpoint.load(options.checkpoint)))
+        checkpoint.save(small, checkpoint.slim(checkpoint.load(local(options.checkpoint))))
         where = push(small.read_bytes(), options.name, text, options.private)
     print(f"Pushed: {where}")
     return 0

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ def assemble(
     also: Sequence[Path] = (),
     published: PublishedDraw | None = None,
     remarks: Sequence[str] = (),
-    sensor_by: str = "file",
+    read_any: Mapping[str, Any] | None = None,
     cut_from: np.ndarray | None = None,
 ) -> TransferData:
     """Read the recordings (from the cache where nothing has changed) and put all together.
@@ -75,7 +75,9 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
-        published, remarks, cut_from, sensor_by: as of the data and their preparation.
+        published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
+        read_any: fields of a :class:`~tmkt_braincog.data.preparation.Preparation` with which it
+            reads files as ``frames.read`` does; None: it cannot.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
@@ -103,7 +105,7 @@ def assemble(
         statistics=statistics,
         published=published,
         remarks=list(remarks),
-        preparation=_preparation(frames, statistics, sensor_by, mark),
+        preparation=_preparation(frames, statistics, read_any, mark),
         cut_from=cut_from,
     )
 
@@ -113,7 +115,10 @@ def _relative(recordings: Sequence[File], root: Path) -> list[str]:
 
 
 def _preparation(
-    frames: FrameSpec, statistics: Mapping[str, np.ndarray], sensor_by: str, mark: str
+    frames: FrameSpec,
+    statistics: Mapping[str, np.ndarray],
+    read_any: Mapping[str, Any] | None,
+    mark: str,
 ) -> Preparation:
     sizes = {
         (int(w), int(h)) for w, h in zip(statistics["width"], statistics["height"], strict=True)
@@ -122,8 +127,9 @@ def _preparation(
     return Preparation(
         **{name: value for name, value in frames.key().items() if name in known},
         sensor=next(iter(sizes)) if len(sizes) == 1 else None,
-        sensor_by=sensor_by,
+        reads=read_any is not None,
         fingerprint=mark,
+        **(read_any or {}),
     )
 
 

@@ -65,7 +65,7 @@ def load(spec: LoadSpec) -> TransferData:
         root=folder,
         recordings=recordings,
         frames=FrameSpec(read_shifted, spec.steps, spec.size, spec.mode),
-        sensor_by="events",
+        read_any={"sensor_by": "events", "told": {".mat": ["us", False, False]}},
         images=photographs(images, spec, "CEP-DVS", folder, resize_first=False),
         twins=twins,
         split=(train, test),

@@ -59,7 +59,7 @@ def load(spec: LoadSpec) -> TransferData:
         recordings=recordings,
         names=root / RECORDINGS,
         frames=FrameSpec(read, spec.steps, spec.size, spec.mode),
-        sensor_by="set",
+        read_any={"sensor_by": "set"},
         images=images,
         twins=np.full(len(recordings), NO_TWIN, np.int64),
         split=split,

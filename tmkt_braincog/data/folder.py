@@ -57,6 +57,7 @@ def load(spec: LoadSpec) -> TransferData:
         recordings=[recordings[i] for i in of],
         names=names,
         frames=told.frames,
+        read_any={},
         images=photographs(pictures, spec, "folder", found.root),
         twins=twins[of],
         split=(np.flatnonzero(np.isin(of, train)), np.flatnonzero(np.isin(of, test))),
@@ -101,22 +102,29 @@ def _twins(recordings: Sequence[File], pictures: Sequence[File], found: Found) -
     """``[R]``, the image that the table names, or that of the same class and name, or NO_TWIN."""
     if found.twins is not None:
         place = {file.path: i for i, file in enumerate(pictures)}
-        images = [found.twins.get(file.path) for file in recordings]
-        return np.array([NO_TWIN if image is None else place[image] for image in images], np.int64)
-    at = _numbers(pictures)
-    return np.array([at.get(name, NO_TWIN) for name in _numbers(recordings)], np.int64)
-
-
-def _numbers(files: Sequence[File]) -> dict[tuple[int, str], int]:
-    """Where each file is, by class and name; a UserError for two of one name."""
-    at: dict[tuple[int, str], int] = {}
-    for i, file in enumerate(files):
-        if (first := at.setdefault((file.label, file.path.stem.casefold()), i)) != i:
+        shown = [found.twins.get(file.path) for file in recordings]
+        return np.array([NO_TWIN if image is None else place[image] for image in shown], np.int64)
+    at, twins = dict[tuple[int, str], list[int]](), np.full(len(recordings), NO_TWIN, np.int64)
+    for i, file in enumerate(pictures):
+        at.setdefault(_name(file), []).append(i)
+    of_image: dict[int, File] = {}
+    for r, file in enumerate(recordings):
+        images = at.get(_name(file), [])
+        other = of_image.setdefault(images[0], file) if images else file
+        if len(images) > 1 or other is not file:
+            first, second = [pictures[i] for i in images[:2]] if len(images) > 1 else (other, file)
             raise UserError(
-                f"{files[first].path} and {file.path} have one name: whether they show the same "
-                f"cannot be known. Rename or remove one, or say it in {TABLE}, in the column image."
+                f"{first.path} and {second.path} have one name: which of them shows the same as "
+                f"{file.path.stem} cannot be known. Rename or remove one, or say it in {TABLE}, in "
+                "the column image."
             )
-    return at
+        twins[r] = images[0] if images else NO_TWIN
+    return twins
+
+
+def _name(file: File) -> tuple[int, str]:
+    """Class and name, of which the ending and the case say nothing."""
+    return file.label, file.path.stem.casefold()
 
 
 def _split(

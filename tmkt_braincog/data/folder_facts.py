@@ -41,7 +41,7 @@ def read(
     of all that do not say theirs, by the ending of their names."""
     end = path.suffix.lower()
     found = read_any(path, told[end])
-    parts = pieces(found.events, window_us) if window_us else [found.events]
+    parts = pieces(found.events, window_us).values() if window_us else [found.events]
     return [(events, found.sensor or sensors[end]) for events in parts]
 
 

@@ -84,7 +84,7 @@ def load(spec: LoadSpec) -> TransferData:
         recordings=recordings,
         names=root / RECORDINGS,
         frames=FrameSpec(read_shifted, spec.steps, spec.size, spec.mode),
-        sensor_by="events",
+        read_any={"sensor_by": "events"},
         images=photographs(images, spec, "NCALTECH101", root),
         twins=find_twins(recordings, images),
         split=portion_split(labels_of(recordings), portion, TRAIN_PORTION),

@@ -47,6 +47,7 @@ def load(spec: LoadSpec) -> TransferData:
         recordings=[*train, *test],
         names=root / "NMNIST",
         frames=FrameSpec(read, spec.steps, mode=spec.mode),
+        read_any={},
         images=images,
         twins=np.concatenate([twins[0], n_train + twins[1]]),
         split=(every[: len(train)], every[len(train) :]),

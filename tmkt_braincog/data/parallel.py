@@ -113,6 +113,9 @@ def _pool(decode: Decode, jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     finally:
+        # A killed process may leave half a message, for whose end the pool would wait for ever.
+        if (results := getattr(pool, "_result_queue", None)) is not None:
+            results._writer.close()
         for process in list((pool._processes or {}).values()):
             process.kill()
         pool.shutdown(cancel_futures=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import UserError
 from .columns import Size, Told
 from .events import Events, check_events, shift_to_origin
 from .formats import read_any
 from .frames import apply_mode, resize_frames, to_frames
-from .windows import cut
+from .windows import pieces
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Preparation:
 
     Attributes:
         steps: T.
+        reads: whether :meth:`read` reads files as training did.
         size, mode, crop: see :func:`framed`.
         sensor_by: what says a recording's sensor: its ``file``; the data ``set``, whatever the file
             says; or its ``events``, which are moved to x, y >= 0 and span it.
@@ -31,6 +33,7 @@ class Preparation:
     """
 
     steps: int
+    reads: bool = False
     size: int | None = None
     mode: str = "count"
     crop: Sequence[int] | None = None
@@ -43,7 +46,16 @@ class Preparation:
 
     def read(self, path: Path) -> tuple[Events, Sequence[int] | None]:
         """The events of a file in any format of :mod:`~tmkt_braincog.data.formats`, and (W, H) of
-        its sensor, None where nothing says it."""
+        its sensor, None where nothing says it.
+
+        Raises:
+            UserError: a file that cannot be read, or the data set reads files in a way of its own.
+        """
+        if not self.reads:
+            raise UserError(
+                f"{path}: the network was trained on a data set that reads files in a way of its "
+                "own. Read it so, and give the events to tmkt_braincog.load(...).predict."
+            )
         end = path.suffix.lower()
         found = read_any(path, Told(*self.told.get(end, ())))
         own = None if self.sensor_by == "set" else found.sensor
@@ -51,11 +63,7 @@ class Preparation:
 
     def windows(self, events: Events) -> dict[str, Events]:
         """The events of each window, by its mark such as ``@100ms``; ``""`` is all of them."""
-        if self.window_us is None:
-            return {"": events}
-        parts = cut(events, self.window_us)
-        pairs = zip(parts.marks, parts.rows, strict=True)
-        return {mark: {c: events[c][rows] for c in "xytp"} for mark, rows in pairs}
+        return {"": events} if self.window_us is None else pieces(events, self.window_us)
 
     def frames(
         self, events: Events, sensor: Sequence[int] | None, size: int, name: str
@@ -67,12 +75,24 @@ class Preparation:
             name: of the recording, for messages.
 
         Raises:
-            UserError: no event, or one outside the sensor.
+            UserError: no event, one outside the sensor, too short a time, or another sensor than
+                that which was cropped.
         """
         if self.sensor_by == "events" and len(events["t"]):
             events, sensor = shift_to_origin(events)
         width, height = sensor or self.sensor or extent(events)
+        if self.crop and self.sensor and (width, height) != tuple(self.sensor):
+            usual = "{} x {}".format(*self.sensor)
+            raise UserError(
+                f"{name} is of a sensor of {width} x {height} pixels; the network was trained with "
+                f"a part of {usual}, and takes no other."
+            )
         events, _ = check_events(events, (width, height), name)
+        if (span := int(events["t"][-1]) - int(events["t"][0])) < self.steps:
+            raise UserError(
+                f"{name} spans {span} us, too short for T = {self.steps} frames. Times in "
+                "microseconds are expected."
+            )
         frames = framed(events, (width, height), self.steps, self.size, self.mode, self.crop)
         return resize_frames(torch.from_numpy(frames), size).numpy()
 

@@ -51,6 +51,8 @@ def cut(events: Events, window_us: int) -> Cut:
     return Cut(marks, [r for r in rows if len(r)], n - len(marks), bool(edges[-1] < len(t)))
 
 
-def pieces(events: Events, window_us: int) -> list[Events]:
-    """The events of each window of :func:`cut`."""
-    return [{c: events[c][r] for c in "xytp"} for r in cut(events, window_us).rows]
+def pieces(events: Events, window_us: int) -> dict[str, Events]:
+    """The events of each window of :func:`cut`, by its mark."""
+    found = cut(events, window_us)
+    pairs = zip(found.marks, found.rows, strict=True)
+    return {mark: {c: events[c][rows] for c in "xytp"} for mark, rows in pairs}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from ..data.preparation import Preparation
 from ..errors import UserError
 from ..files import replacing
 from ..options import model_text, words_of
@@ -14,8 +15,9 @@ from .network import Network, load
 TAGS = ["spiking-neural-network", "event-camera", "image-classification", "braincog"]
 MOST_CLASSES = 20
 USE = """\
+With [tmkt_braincog](https://github.com/tmkt-braincog/tmkt_braincog) installed:
+
 ```bash
-pip install tmkt-braincog
 tmkt predict {path} RECORDING...
 ```
 
@@ -36,6 +38,8 @@ def write_card(checkpoint: str, output: Path | None) -> str:
     path = output or Path(checkpoint).with_suffix(".md")
     if path.suffix != ".md":
         raise UserError(f"The card of {checkpoint} is Markdown: give --output FILE.md, not {path}.")
+    if path.exists():
+        raise UserError(f"{path} exists. Move it away, or give another --output FILE.md.")
     text = card(load(checkpoint), Path(checkpoint).name)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -70,7 +74,7 @@ def card(network: Network, path: str) -> str:
 
 def _network(network: Network) -> list[tuple[str, str]]:
     o, n = network.options, sum(p.numel() for p in network.model.parameters())
-    names = list(network.classes[:MOST_CLASSES])
+    names = [name.replace("|", "&#124;") for name in network.classes[:MOST_CLASSES]]
     more = f", and {len(network.classes) - len(names)} more" if len(network.classes) > 20 else ""
     return [
         ("network", f"{model_text(o)}, {o.node_type}, {n:,} parameters"),
@@ -81,7 +85,8 @@ def _network(network: Network) -> list[tuple[str, str]]:
 
 
 def _data(network: Network) -> list[tuple[str, str]]:
-    about, how = network.about, network.preparation
+    about = network.about
+    how = Preparation(**(about["preparation"] or {"steps": network.options.step}))
     parts = ", ".join(f"{n:,} {part}" for part, n in about["recordings"].items())
     sensors = {f" ({end})" if end else "": size for end, size in how.sensors.items()}
     sensors = {"": how.sensor} if how.sensor else sensors
@@ -90,7 +95,7 @@ def _data(network: Network) -> list[tuple[str, str]]:
     return [
         ("recordings", f"{parts}; protocol `{network.options.protocol}`"),
         ("sensor", sensor),
-        ("data fingerprint", f"`{how.fingerprint}`"),
+        ("data fingerprint", f"`{how.fingerprint or 'none'}`"),
     ]
 
 

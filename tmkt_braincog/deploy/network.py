@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.columns import Raw, Told, checked
 from ..data.events import Events
 from ..data.preparation import Preparation
 from ..engine import checkpoint
@@ -47,13 +48,11 @@ class Network:
     def __init__(self, state: dict[str, Any], path: str, device: torch.device):
         self.about = state.get("about") or {}
         self.path = path
-        if not self.about.get("preparation"):
+        if not self.about:
             raise UserError(
-                f"{path} does not say how recordings become its frames: it was trained with an "
-                "older version, or on a data set of your own without TransferData.preparation. "
-                "Train again; --eval needs no more than the data."
+                f"{path} does not say what its classes are and how recordings become its frames: "
+                "it was trained with an older version. Train again; --eval needs the data alone."
             )
-        self.preparation = Preparation(**self.about["preparation"])
         self.classes: tuple[str, ...] = tuple(self.about["classes"])
         self.options = Namespace(**state["identity"])
         at, rows = state["position"], state["rows"]
@@ -63,6 +62,16 @@ class Network:
         checkpoint.load_weights(self.model, state["model"], Path(path), name)
         self.model.eval()
         self.device = device
+
+    @property
+    def preparation(self) -> Preparation:
+        """How recordings became frames; a UserError where the data set did not say it."""
+        if (how := self.about["preparation"]) is None:
+            raise UserError(
+                f"{self.path} does not say how recordings become its frames: its data set is one "
+                "of your own without TransferData.preparation. Give that, and train again."
+            )
+        return Preparation(**how)
 
     @torch.no_grad()
     def over_time(self, frames: Tensor) -> Tensor:
@@ -75,20 +84,34 @@ class Network:
     def predict(
         self, recording: str | Path | Events, sensor: Sequence[int] | None = None
     ) -> Prediction:
-        """What the network says of a file, or of events (x, y, t in us, p) and their sensor.
+        """What the network says of a file, or of events: a mapping, a structured array or a table
+        of x, y, t in us and p (1 or 0, or -1, for OFF), and the (W, H) of their sensor.
 
         Where it was trained with windows, of a longer recording it is the mean over its windows.
         """
         name = "the recording"
         if isinstance(recording, (str, Path)):
             name = str(recording)
-            recording, own = self.preparation.read(Path(recording))
-            sensor = sensor or own
+            events, own = self.preparation.read(Path(recording))
+        else:
+            events, own = _checked(recording), None
+        size_of = tuple(map(int, sensor)) if sensor is not None else own
         how, size = self.preparation, self.model.event_size
-        parts = how.windows(recording)
-        frames = [how.frames(part, sensor, size, name + at) for at, part in parts.items()]
+        parts = how.windows(events)
+        frames = [how.frames(part, size_of, size, name + at) for at, part in parts.items()]
         over_time = self.over_time(torch.from_numpy(np.stack(frames))).mean(0).numpy()
         return Prediction(self.classes[int(over_time[-1].argmax())], over_time[-1], over_time)
+
+
+def _checked(events: Any) -> Events:
+    """Given events as a file's are; a UserError for what are none."""
+    try:
+        return checked(Raw({c: events[c] for c in "xytp"}, unit="us"), Told(), False)[0]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"These are no events ({type(error).__name__}: {error}): x, y in pixels, t in us and "
+            "p, one number each per event, are expected."
+        ) from error
 
 
 def load(path: str | Path, device: str = "cpu") -> Network:

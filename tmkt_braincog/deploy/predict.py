@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -16,6 +17,7 @@ import pandas as pd
 import torch
 
 from ..data.folder_files import OTHERS
+from ..data.folder_table import IMAGE_SUFFIXES
 from ..data.parallel import Problem, decode_each
 from ..data.preparation import Preparation
 from ..data.tree import natural
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32  # recordings in a batch
 SHOWN = 40  # rows on the screen; all are in --output
+DRAWN = 5  # rows of the picture
 
 
 class Answer(NamedTuple):
@@ -46,12 +49,13 @@ def predict(options: Namespace) -> int:
     Raises:
         UserError: no file, none that can be read, or an output that exists.
     """
-    files = _files(options.files)
+    written = {path.resolve() for path in (options.output, options.picture) if path}
     _check_output(options.output, (".csv", ".json"), options.force)
     _check_output(options.picture, (".png", ".pdf", ".svg"), options.force)
+    files = _files(options.files, written)
     network = load(options.checkpoint, options.device)
     problems: list[str] = []
-    drawn = options.rows if options.picture else 0
+    drawn = DRAWN if options.picture else 0
     answers = list(answers_of(network, files, problems, drawn))
     if not answers:
         raise UserError("\n".join(problems))
@@ -59,7 +63,8 @@ def predict(options: Namespace) -> int:
     print(_table(answers, network.classes))
     if options.output:
         with replacing(options.output) as temporary:
-            temporary.write_text(_text(answers, network, options))
+            text = _text(answers, network, options)
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         print(f"Written: {options.output}")
     if options.picture:
         from .picture import save  # matplotlib
@@ -126,21 +131,33 @@ def _warn_of_sensors(answers: Sequence[Answer], network: Network) -> None:
         )
 
 
-def _files(given: Sequence[Path]) -> list[Path]:
-    """All files, those of a folder in natural order; a UserError for one that is not there."""
+def _files(given: Sequence[Path], written: Collection[Path]) -> list[Path]:
+    """All files, those of a folder in natural order without images and what training leaves out.
+
+    Raises:
+        UserError: none, one that is not there, or one that would be ``written`` over.
+    """
     found: list[Path] = []
     for path in given:
         if path.is_dir():
-            below = [p for p in path.rglob("*") if p.is_file() and p.suffix.lower() not in OTHERS]
-            below = [p for p in below if not p.name.startswith(".")]
+            below = [p for p in _below(path) if p.suffix.lower() not in OTHERS | IMAGE_SUFFIXES]
+            below = [p for p in below if p.resolve() not in written]
             found += sorted(below, key=lambda p: natural(p.as_posix()))
-        elif path.exists():
-            found.append(path)
-        else:
+        elif not path.exists():
             raise UserError(f"There is no file {path}.")
+        elif path.resolve() in written:
+            raise UserError(f"{path} is a recording, and would be written over: name another file.")
+        else:
+            found.append(path)
     if not found:
         raise UserError(f"No file below {', '.join(map(str, given))}.")
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(where, name) for name in names if not name.startswith("."))
 
 
 def _check_output(path: Path | None, endings: Sequence[str], force: bool) -> None:
@@ -148,6 +165,8 @@ def _check_output(path: Path | None, endings: Sequence[str], force: bool) -> Non
         return
     if path.suffix.lower() not in endings:
         raise UserError(f"Cannot write {str(path)!r}: expected a name in {', '.join(endings)}.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file.")
     if path.exists() and not force:
         raise UserError(f"{path} exists. Give --force to replace it, or another name.")
 
@@ -172,7 +191,9 @@ def _table(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     if known:
         right = sum(name == classes[a.over_time[-1].argmax()] for name, a in known)
         share = f"{right:,} of {len(known):,} right ({100 * right / len(known):.2f} %)"
-        said.append(f"Files in folders named as a class: {share}.")
+        said.append(
+            f"In folders named as a class: {share}; recordings that were trained on count too."
+        )
     return "\n".join(said)
 
 
@@ -206,4 +227,4 @@ def _rows(answer: Answer, classes: Sequence[str], over_time: bool) -> Iterator[d
     for t in range(1, T + 1) if over_time else [T]:
         values = answer.over_time[t - 1]
         row = {"file": answer.file, "t": t, "class": classes[values.argmax()]}
-        yield row | dict(zip(classes, values.tolist(), strict=True))
+        yield row | {f"p({c})": v for c, v in zip(classes, values.tolist(), strict=True)}

@@ -50,6 +50,8 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         raise UserError(f"--device {name}: this machine has {present} GPU(s), counted from 0.")
     try:
         device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(name)
     except RuntimeError as error:
         expected = "expected auto, cpu, cuda, cuda:N or the number of a GPU"
         raise UserError(f"--device {name!r}: {expected}.") from error

@@ -131,7 +131,7 @@ def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
 
 def slim(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's state without what only further training needs: about a third of its size."""
-    return {name: state[name] for name in USED} | {"format": FORMAT}
+    return {name: state[name] for name in USED if name in state} | {"format": FORMAT}
 
 
 def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
