@@ -76,8 +76,7 @@ def assemble(
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
         published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
-        read_any: fields of a :class:`~tmkt_braincog.data.preparation.Preparation` with which it
-            reads files as ``frames.read`` does; None: it cannot.
+        read_any: fields of a Preparation that reads files as ``frames.read`` does; None: none does.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
