@@ -10,6 +10,8 @@ FEW = 40  # rows; a longer CSV is linked and not shown
 TITLES = {
     "backbones": "Built-in digits, four backbones",
     "ecaltech101": "Emulated Caltech-101",
+    "ecaltech101-1000": "Emulated Caltech-101, 1,000 steps",
+    "readme-example": "The README's example",
     "figures": "Numbers behind the figures",
     "leakage-shots1-images50": "N-MNIST, 1 shot, 50 images per class",
     "leakage-shots5-images50": "N-MNIST, 5 shots, 50 images per class",

@@ -20,7 +20,7 @@ from .data.ncaltech101 import RECORDINGS
 from .data.parallel import decode_files
 from .data.tree import File, entries, labels_of, listed
 from .errors import UserError
-from .files import replacing
+from .files import PICTURES, check_output, replacing
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SHOWN, STEPS = 5, 10  # rows and frames of the picture
@@ -42,7 +42,7 @@ def emulate_folder(args: Namespace) -> None:
             f"{side}: .bin files hold at most 239, and --size gives both."
         )
     output, picture = args.output / RECORDINGS, args.output / "recordings.png"
-    inspect_picture.check_path(picture, args.force)
+    check_output(picture, PICTURES, args.force)
     targets = [output / classes[f.label] / f"{f.path.stem}.bin" for f in files]
     there = [path for path in targets if path.exists()]
     if there and not args.force:

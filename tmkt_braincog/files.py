@@ -1,9 +1,23 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import UserError
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def check_output(path: Path | None, endings: Sequence[str], force: bool) -> None:
+    """A UserError for a file of another kind than these, or one that exists without ``force``."""
+    if path is None:
+        return
+    if path.suffix.lower() not in endings or path.is_dir():
+        raise UserError(f"Cannot write {str(path)!r}: expected a name in {', '.join(endings)}.")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists. Give --force to replace it, or another --output.")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pandas as pd
 from .data import DATASETS, NO_TWIN, Split, TransferData, make_split
 from .data.base import cache_root
 from .data.tree import listed
+from .files import PICTURES, check_output
 from .options import parse, resolve
 
 PROTOCOLS = ("clean", "he2024")
@@ -60,7 +61,7 @@ def inspect(args: Namespace) -> None:
     from . import inspect_picture as picture  # matplotlib
 
     path = args.output or Path(f"{args.name}.png")
-    picture.check_path(path, args.force)
+    check_output(path, PICTURES, args.force)
     data, splits = load(_options(args)[0])
     print(overview(data, splits))
     print("\nPer class:")

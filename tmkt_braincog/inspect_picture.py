@@ -10,22 +10,11 @@ from matplotlib.patches import Patch
 
 from . import plots
 from .data import NO_TWIN, TransferData
-from .errors import UserError
 
 ON, OFF = plots.COLOURS[0], plots.COLOURS[1]
-FORMATS = (".png", ".pdf", ".svg")
 MOST_STEPS = 16  # of more frames as many are shown, evenly spread
 PERCENTILE = 99  # of a row's counts above zero: the count that has the full colour
 SCALE = "Dark: both. Stronger: more events; one scale per row."
-
-
-def check_path(path: Path, force: bool) -> None:
-    """A :class:`UserError` for another kind of file, or for one that exists without ``force``."""
-    if path.suffix.lower() not in FORMATS or path.is_dir():
-        kinds = ", ".join(FORMATS)
-        raise UserError(f"Cannot write a picture to {str(path)!r}: expected a name in {kinds}.")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists. Give --force to replace it, or another --output.")
 
 
 def save(data: TransferData, path: Path, n_classes: int = 5) -> None:

@@ -1,7 +1,6 @@
 """``tmkt push``: a checkpoint and its model card to the Hugging Face Hub."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from io import BytesIO
 
 from ..arguments import Parser
 
@@ -28,16 +27,16 @@ def build_parser() -> Parser:
 
 def run(argv: list[str]) -> int:
     options = build_parser().parse_args(argv)
+    import torch
+
     from ..deploy.card import card
-    from ..deploy.network import load
+    from ..deploy.network import Network
     from ..engine import checkpoint
     from ..hub import local, parsed, push
 
     parsed(options.name)
-    text = card(load(options.checkpoint), options.name)
-    with TemporaryDirectory() as folder:
-        small = Path(folder, "best.pt")
-        checkpoint.save(small, checkpoint.slim(checkpoint.load(local(options.checkpoint))))
-        where = push(small.read_bytes(), options.name, text, options.private)
-    print(f"Pushed: {where}")
+    state, content = checkpoint.load(local(options.checkpoint)), BytesIO()
+    text = card(Network(state, options.checkpoint, torch.device("cpu")), options.name)
+    torch.save(checkpoint.slim(state), content)
+    print(f"Pushed: {push(content.getvalue(), options.name, text, options.private)}")
     return 0

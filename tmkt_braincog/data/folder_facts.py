@@ -17,6 +17,7 @@ from .columns import Size, Told
 from .events import Events
 from .formats import read_any
 from .parallel import decode_files
+from .preparation import extent
 from .recordings import FrameSpec
 from .tree import listed
 from .windows import Cut, check_span, cut, pieces
@@ -174,7 +175,7 @@ def _fact(path: Path, unit: str | None, window_us: int | None) -> tuple[dict[str
         "format": found.format,
         "unit": found.unit or "",
         "known": found.sensor is not None,
-        "size": found.sensor or tuple(int(events[axis].max()) + 1 for axis in "xy"),
+        "size": found.sensor or extent(events),
         "span": int(np.ptp(events["t"])),
         "least": min(int(events[axis].min()) for axis in "xy"),
         "matlab": matlab,

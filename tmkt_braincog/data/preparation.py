@@ -99,7 +99,7 @@ class Preparation:
 
 def extent(events: Events) -> Size:
     """(W, H) of the smallest sensor that has these events."""
-    return int(max(events["x"], default=0)) + 1, int(max(events["y"], default=0)) + 1
+    return int(events["x"].max(initial=0)) + 1, int(events["y"].max(initial=0)) + 1
 
 
 def framed(

@@ -75,7 +75,8 @@ def card(network: Network, path: str) -> str:
 def _network(network: Network) -> list[tuple[str, str]]:
     o, n = network.options, sum(p.numel() for p in network.model.parameters())
     names = [name.replace("|", "&#124;") for name in network.classes[:MOST_CLASSES]]
-    more = f", and {len(network.classes) - len(names)} more" if len(network.classes) > 20 else ""
+    rest = len(network.classes) - len(names)
+    more = f", and {rest} more" if rest else ""
     return [
         ("network", f"{model_text(o)}, {o.node_type}, {n:,} parameters"),
         ("input", f"T = {o.step} frames of 2 x {o.event_size} x {o.event_size}, {o.frame_mode}s"),
@@ -120,9 +121,10 @@ def _accuracy(network: Network) -> str:
     for part in parts:
         values = " | ".join(f"{row[f'{part}_{name}']:.2f}" for name in held.values())
         lines.append(f"| {names[part]} recordings | {values} |")
-    chosen = "" if "val" in parts else " Without validation recordings the best epoch is chosen on"
-    chosen += " the test ones." if chosen else ""
-    return "\n".join(lines) + f"\n\nOne seed; predictions are the event head's.{chosen}"
+    said = "One seed; predictions are the event head's."
+    if "val" not in parts:
+        said += " Without validation recordings the best epoch is chosen on the test ones."
+    return "\n".join([*lines, "", said])
 
 
 def _limits(remarks: Sequence[str], emulated: bool) -> str:

@@ -22,7 +22,7 @@ from ..data.parallel import Problem, decode_each
 from ..data.preparation import Preparation
 from ..data.tree import natural
 from ..errors import UserError
-from ..files import replacing
+from ..files import PICTURES, check_output, replacing
 from .network import Network, load
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ def predict(options: Namespace) -> int:
         UserError: no file, none that can be read, or an output that exists.
     """
     written = {path.resolve() for path in (options.output, options.picture) if path}
-    _check_output(options.output, (".csv", ".json"), options.force)
-    _check_output(options.picture, (".png", ".pdf", ".svg"), options.force)
+    check_output(options.output, (".csv", ".json"), options.force)
+    check_output(options.picture, PICTURES, options.force)
     files = _files(options.files, written)
     network = load(options.checkpoint, options.device)
     problems: list[str] = []
@@ -158,17 +158,6 @@ def _below(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(where, name) for name in names if not name.startswith("."))
-
-
-def _check_output(path: Path | None, endings: Sequence[str], force: bool) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() not in endings:
-        raise UserError(f"Cannot write {str(path)!r}: expected a name in {', '.join(endings)}.")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file.")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists. Give --force to replace it, or another name.")
 
 
 def settled(over_time: np.ndarray) -> int:
