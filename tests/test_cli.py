@@ -52,8 +52,8 @@ def test_the_published_line_means_the_baseline_as_it_was():
     assert "TET-loss off" in remark and "domain-loss on" in remark
     holds("--method baseline", TET_loss=True, domain_loss=True, regularization=True)
     holds("--target-dataset folder --window 0.25s --time-unit ms", window="250ms", time_unit="ms")
-    line = "--DVS-DA --no-use-hsv --train-portion 0.8 --event-size 32 --eval-interval 3"
-    holds(line, augment="dvs-da", use_hsv=False, train_portion=0.8, event_size=32, method=["tmkt"])
+    line = "--DVS-DA --train-portion 0.8 --event-size 32 --eval-interval 3"
+    holds(line, augment="dvs-da", train_portion=0.8, event_size=32, method=["tmkt"])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_yaml_sets_defaults_and_the_command_line_wins(tmp_path, text, expected):
     [
         ("mixup-ration: 0.4", "Did you mean"),
         ("batch-size: many", "batch-size"),
-        ("sync-bn: 3", "true or false"),
+        ("TET-loss: 3", "true or false"),
         ("- 1", "option: value"),
         ("a: [", "Cannot read"),
         ("protocol: dirty", "protocol"),

@@ -64,7 +64,7 @@ BASELINE = ALIGNED | {"domain_loss", "regularization", "sliding_training", "pow"
 MIXUP = {"mixup_strategy", "mixup_ratio", "mixup_law"}
 OWN = {
     "event-only": EVENTS,
-    "finetune": EVENTS | {"source_encoding", "image_portion"},
+    "finetune": EVENTS | {"source_encoding"},
     "baseline": BASELINE,
     "tmkt": ALIGNED | MIXUP | {"mag_weight", "mrp_weight", "rda_form"},
     "ckd": BASELINE | TEACHER | {"ckd_k", "ckd_on", "ckd_threshold"},
@@ -95,10 +95,10 @@ def test_what_a_method_takes_can_depend_on_other_options(tmp_path):
 
 
 def test_switches_lists_files_and_the_published_line(tmp_path):
-    _, runs = swept(tmp_path, "TET-loss=true,false sync-bn=true,false")
-    seen = [(run.job.options.TET_loss, run.job.options.sync_bn) for run in runs]
+    _, runs = swept(tmp_path, "TET-loss=true,false regularization=true,false")
+    seen = [(run.job.options.TET_loss, run.job.options.regularization) for run in runs]
     assert seen == [(True, True), (True, False), (False, True), (False, False)]
-    assert names(runs)[0] == "TET-loss-true_sync-bn-true"
+    assert names(runs)[0] == "TET-loss-true_regularization-true"
 
     file = tmp_path / "c.yaml"
     file.write_text("method: [baseline, tmkt]\nseed: [1, 2]\nlr: 0.2\nmixup_ratio: 0.7\n")

@@ -278,7 +278,7 @@ SWEEP_WORDS = "sweep --output never --vary "
         (f"{SWEEP_WORDS} mixup-ratio=0.3,1.2", "above 0 and below 1"),
         (f"{SWEEP_WORDS} mixup-ratio=0.3,lots", "mixup-ratio: invalid float value: 'lots'"),
         (f"{SWEEP_WORDS} method=tmkt,tmtk", "Did you mean 'tmkt'"),
-        (f"{SWEEP_WORDS} sync-bn=true,maybe", "ignored explicit argument 'maybe'"),
+        (f"{SWEEP_WORDS} regularization=true,maybe", "ignored explicit argument 'maybe'"),
         (f"{SWEEP_WORDS} mixup-ratio", "expected NAME=VALUE,..."),
         (f"{SWEEP_WORDS} mixup-ratio=0.3,,0.4", "expected NAME=VALUE,..."),
         (f"{SWEEP_WORDS} seed=1,2,1", "names the same value twice"),

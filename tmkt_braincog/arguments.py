@@ -133,7 +133,6 @@ def _run(add: Add) -> None:
     add("--eval_checkpoint --eval-checkpoint FILE", str, None, "for --eval; also hf:user/name")
     add("--device", str, "auto", "auto, cpu, cuda, cuda:1, or the number of a GPU")
     add("--amp", ["none", "bf16"], "none", "bf16: convolutions in bfloat16, all else in float32")
-    add("-j --workers", natural, 0, "data-loading processes; changes no result")
     add("--tensorboard", bool, True, "write TensorBoard logs")
     add("--log-interval STEPS", positive_int, 50, "steps between looks at the loss")
 
@@ -179,8 +178,6 @@ def _data(add: Add) -> None:
         "eventmix (a part of the recording is that of another one of its class)")
     add("--DVS-DA", {"augment": "dvs-da"}, "none",
         "same as --augment dvs-da, as published command lines say it")
-    add("--use-hsv", bool, True, "static images by the V channel of HSV; --no-use-hsv: by their "
-        "last RGB channel. No difference for grey images")
 
 def _model(add: Add) -> None:
     add("--model", str, "Transfer_VGG_SNN", "Transfer_VGG_SNN, Transfer_ResNet18, "
@@ -192,7 +189,6 @@ def _model(add: Add) -> None:
     add("--threshold", positive, 0.5, "firing threshold")
     add("--executor", ["fused", "step"], "fused", "fused: all streams and time-steps of a layer at "
         "once; step: the loop of BrainCog and the reference. The same numbers up to rounding")
-    add("--sync-bn", None, False, "under torchrun: BatchNorm statistics over the whole batch")
     add("--tau", positive, 2.0, "membrane time constant, in time-steps")
 
 def _losses(add: Add) -> None:
@@ -209,8 +205,6 @@ def _source(add: Add) -> None:
         "of the image's contrast; published: 0.07 (CIFAR), 0.12 (224 pixels), 0.14 (CIFAR10-DVS)")
     add("--camera NAME=VALUE", str, None, "saccade: numbers of the emulated camera, such as "
         "flip=true vary=1; `tmkt data emulate --help` lists them", nargs="+")
-    add("--image-portion", fraction, 0.5, "finetune: share of the epochs that sees images, before "
-        "those that see recordings")
 
 def _baseline(add: Add) -> None:
     add("--domain-loss", bool, True, "domain alignment by CKA")

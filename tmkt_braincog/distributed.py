@@ -152,7 +152,7 @@ class _Losses(nn.Module):
 def data_parallel(model: nn.Module, method: nn.Module) -> Callable[..., dict[str, Tensor]]:
     """``(batch, progress) -> losses`` of this process's share; backward averages all gradients.
 
-    ``loss`` alone carries a gradient. Running statistics of BatchNorm stay each process's own.
+    ``loss`` alone carries a gradient.
     """
     losses = _Losses(model, method)
     if count() == 1:

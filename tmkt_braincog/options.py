@@ -29,7 +29,7 @@ NAMED = ("method", "target_dataset")  # in every command line that is printed
 OF_SOME_DATA = {"window": "cuts recordings", "time_unit": "is for files that do not say it"}
 # What does not change a result; two runs that differ only here are the same run.
 NOT_IDENTITY = (
-    *("config", "output", "resume", "eval", "eval_checkpoint", "device", "workers", "tensorboard"),
+    *("config", "output", "resume", "eval", "eval_checkpoint", "device", "tensorboard"),
     *("data_root", "download", "num_classes", "log_interval"),
 )
 

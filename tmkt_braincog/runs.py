@@ -73,7 +73,7 @@ class Run:
     def notes(self) -> list[str]:
         """What every result made from it must say."""
         most = max((int(kept.get("processes", 1)) for kept in self.environments), default=1)
-        return notes(self.split.get("remarks", ()), self.emulated, most, self.options.sync_bn)
+        return notes(self.split.get("remarks", ()), self.emulated, most)
 
     @cached_property
     def settings(self) -> dict[str, str]:

@@ -49,8 +49,8 @@ class Case(NamedTuple):
     mode: str = "count"
     crop: tuple[int, int, int, int] | None = None
 
-    def spec(self, root, steps=STEPS, size=SIZE, portion=None, use_hsv=True) -> LoadSpec:
-        return LoadSpec(root, steps, size, portion, use_hsv, self.mode)
+    def spec(self, root, steps=STEPS, size=SIZE, portion=None) -> LoadSpec:
+        return LoadSpec(root, steps, size, portion, self.mode)
 
     def load(self, root, *shape, **more) -> TransferData:
         return DATASETS[self.name].load(self.spec(root, *shape, **more))

@@ -23,7 +23,6 @@ def test_v_is_that_of_hsv(tmp_path):
         for row in pixels
     ]
     assert v.tolist() == expected
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 12, use_hsv=False), pixels[..., 2])
 
 
 def test_before_or_after_resizing(tmp_path):
@@ -48,13 +47,13 @@ def test_other_kinds_of_pixels(tmp_path, mode):
     )
 
 
-def test_load_caches_by_file_size_and_channel(tmp_path, monkeypatch):
+def test_load_caches_by_file_size_and_order(tmp_path, monkeypatch):
     files = [write(tmp_path / f"{i}.png", seed=i) for i in range(3)]
     images = load_images(files, 16, "test", tmp_path)
     assert images.shape == (3, 16, 16) and images.dtype == np.uint8
     for i, path in enumerate(files):
         np.testing.assert_array_equal(images[i], read_image(path, 16))
-    for changed in ({"size": 17}, {"use_hsv": False}, {"resize_first": False}):
+    for changed in ({"size": 17}, {"resize_first": False}):
         options = {"size": 16, **changed}
         found = load_images(files, name="test", root=tmp_path, **options)
         for i, path in enumerate(files):

@@ -88,11 +88,11 @@ def test_frames_are_those_of_tonic_interpolated_by_torch(case, trees, size):
     assert data.frames.sum() > 10
 
 
-def expected_images(case, root, use_hsv):
-    """By index, the images as the reference makes them: resized in colour, then V or blue."""
+def expected_images(case, root):
+    """By index, the images as the reference makes them: resized in colour, then V."""
 
     def channel(image):
-        return image.convert("HSV").getchannel("V") if use_hsv else image.getchannel("B")
+        return image.convert("HSV").getchannel("V")
 
     resize = T.Resize((SIZE, SIZE))
     if case.name == "nmnist":
@@ -112,11 +112,10 @@ def expected_images(case, root, use_hsv):
     return {4 + i: channel(resize(Image.open(p))) for i, p in enumerate(files)}
 
 
-@pytest.mark.parametrize("use_hsv", [True, False])
-def test_images_are_the_v_channel_or_blue(case, copy_of, use_hsv):
+def test_images_are_the_v_channel(case, copy_of):
     root = copy_of(case.name)
-    data = case.load(root, use_hsv=use_hsv)
-    for i, image in expected_images(case, root, use_hsv).items():
+    data = case.load(root)
+    for i, image in expected_images(case, root).items():
         np.testing.assert_array_equal(data.images[i].numpy(), np.asarray(image))
 
 

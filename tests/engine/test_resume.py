@@ -134,7 +134,7 @@ def test_resume_from_a_named_checkpoint(whole, tmp_path, capsys):
 def test_the_same_command_gives_the_same_bits_and_a_finished_run_is_kept(
     whole, tmp_path, monkeypatch
 ):
-    assert run(tmp_path / "out", "--workers", "2") == 0
+    assert run(tmp_path / "out") == 0
     assert_same(state(whole), state(tmp_path / "out"), "last.pt")
     monkeypatch.setattr(train.Trainer, "fit", lambda self, signal: pytest.fail("trained again"))
     assert run(whole, "--resume") == 0

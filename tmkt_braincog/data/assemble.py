@@ -35,7 +35,7 @@ def photographs(
     paths = [file.path for file in files]
 
     def resized(size: int) -> np.ndarray:
-        return load_images(paths, size, name, root, spec.use_hsv, resize_first)
+        return load_images(paths, size, name, root, resize_first)
 
     return Images(resized(spec.size), labels_of(files), resized)
 

@@ -29,7 +29,6 @@ class LoadSpec:
         size: side of frames and images in pixels; ``nmnist`` and ``ndigits`` keep their own sizes.
         train_portion: share of every class, in the order of the numbers, that trains, in (0, 1);
             None: the data set's own split.
-        use_hsv: images by the V channel of HSV; False: their blue channel, as in the reference.
         mode: what a frame holds, see :func:`~tmkt_braincog.data.frames.apply_mode`.
         window: length such as ``100ms`` that longer recordings are cut into; ``folder`` alone.
         time_unit: of times in files that do not say it, ns, us, ms or s; ``folder`` alone.
@@ -42,7 +41,6 @@ class LoadSpec:
     steps: int = 10
     size: int = 48
     train_portion: float | None = None
-    use_hsv: bool = True
     mode: str = "count"
     window: str | None = None
     time_unit: str | None = None

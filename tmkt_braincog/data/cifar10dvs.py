@@ -49,7 +49,7 @@ def load(spec: LoadSpec) -> TransferData:
     recordings = find_files(root / RECORDINGS, CLASSES, "*_0.aedat4", EXPECTED)
     log_found("CIFAR10-DVS recordings", recordings, sum(COUNTS), len(CLASSES))
     split = portion_split(labels_of(recordings), spec.portion(TRAIN_PORTION), TRAIN_PORTION)
-    images = load_cifar10(root, spec.size, spec.use_hsv)
+    images = load_cifar10(root, spec.size)
     airplanes = np.flatnonzero(images.labels == CLASSES.index("airplane"))
     return assemble(
         "CIFAR10",
@@ -74,7 +74,7 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
     return [(events, SENSOR_SIZE)]
 
 
-def load_cifar10(root: Path, size: int, use_hsv: bool = True) -> Images:
+def load_cifar10(root: Path, size: int) -> Images:
     """CIFAR-10 as torchvision keeps it, its V channels resized (colours first) and cached."""
     from torchvision.datasets import CIFAR10
 
@@ -93,9 +93,9 @@ def load_cifar10(root: Path, size: int, use_hsv: bool = True) -> Images:
         out.add(labels=np.concatenate([np.array(part.targets, np.int64) for part in parts]))
         images = out.create("images", (len(pixels), size, size), np.uint8)
         for i, image in enumerate(pixels):
-            images[i] = v_channel(Image.fromarray(image), size, use_hsv, resize_first=True)
+            images[i] = v_channel(Image.fromarray(image), size, resize_first=True)
 
-    key = {"files": files_digest(files, root), "size": size, "use_hsv": use_hsv}
+    key = {"files": files_digest(files, root), "size": size}
     arrays = cached("CIFAR10-images", {**key, "version": IMAGES_VERSION}, build)
     return Images(arrays["images"], arrays["labels"])
 

@@ -18,12 +18,7 @@ MAX_PIXELS = 50_000_000  # a larger one is damaged, or none of these data sets'
 
 
 def load_images(
-    files: Sequence[Path],
-    size: int,
-    name: str,
-    root: Path,
-    use_hsv: bool = True,
-    resize_first: bool = True,
+    files: Sequence[Path], size: int, name: str, root: Path, resize_first: bool = True
 ) -> np.ndarray:
     """V channels of the images, in the files' order, from the cache where nothing has changed.
 
@@ -32,7 +27,6 @@ def load_images(
     Args:
         files: paths under ``root``.
         name: the data set, for the cache folder and messages.
-        use_hsv: False: the blue channel instead, as in the reference (He et al. 2024).
         resize_first: resize the colours and then take V (as the reference does for CALTECH101 and
             CIFAR10), or take V and then resize it (as for CEP-DVS). Bilinear, antialiased.
 
@@ -42,7 +36,7 @@ def load_images(
     Raises:
         UserError: files that are missing or no images.
     """
-    options: dict[str, Any] = {"size": size, "use_hsv": use_hsv, "resize_first": resize_first}
+    options: dict[str, Any] = {"size": size, "resize_first": resize_first}
     key = {"files": files_digest(files, root), "version": IMAGES_VERSION, **options}
 
     def build(out: Writer) -> None:
@@ -54,16 +48,14 @@ def load_images(
     return cached(f"{name}-images", key, build)["images"]
 
 
-def read_image(
-    path: Path, size: int, use_hsv: bool = True, resize_first: bool = True
-) -> np.ndarray:
+def read_image(path: Path, size: int, resize_first: bool = True) -> np.ndarray:
     """One image as :func:`load_images` stores it; of more than 50 million pixels: an error."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels")
-            return v_channel(image.convert("RGB"), size, use_hsv, resize_first)
+            return v_channel(image.convert("RGB"), size, resize_first)
     except FileNotFoundError:
         raise UserError(f"No image at {path}. Check the data folder, or get it again.") from None
     except Exception as error:  # damaged files fail in Pillow's decoders in many ways
@@ -72,12 +64,11 @@ def read_image(
         ) from error
 
 
-def v_channel(image: Image.Image, size: int, use_hsv: bool, resize_first: bool) -> np.ndarray:
+def v_channel(image: Image.Image, size: int, resize_first: bool) -> np.ndarray:
     """``[size, size]`` uint8 of an RGB image, see :func:`load_images`."""
     if resize_first:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    rgb = np.asarray(image)
-    value = rgb.max(-1) if use_hsv else rgb[..., -1].copy()
+    value = np.asarray(image).max(-1)
     if resize_first:
         return value
     return np.array(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))

@@ -91,7 +91,7 @@ def build_model(
             warnings.simplefilter("ignore")
             build = partial(_created, options.model, num_classes=num_classes, **given)
             model = method_class(options.method[0]).network(build)
-            if options.sync_bn:
+            if distributed.count() > 1:
                 synchronise(model)
             model.executor = "step"
             _try_out(model)

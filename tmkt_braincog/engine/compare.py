@@ -31,7 +31,7 @@ from .train import Trainer
 # What a data set is loaded by: its name, then the fields of a LoadSpec in their order.
 DATA_OPTIONS = (
     *("target_dataset", "data_root", "step", "event_size"),
-    *("train_portion", "use_hsv", "frame_mode", "window", "time_unit"),
+    *("train_portion", "frame_mode", "window", "time_unit"),
 )
 
 
@@ -109,20 +109,19 @@ def _report(options: Namespace, data: TransferData, folder: Path, split: Split, 
     rows = pd.DataFrame(found)
     selection = f"best epoch on the {'validation' if len(split.val) else 'test'} set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
-    note = " ".join(notes(data.remarks, data.emulated, distributed.count(), options.sync_bn))
+    note = " ".join(notes(data.remarks, data.emulated, distributed.count()))
     say(f"\n{write_report(rows, folder, title, selection, note, data.emulated)}")
     say(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
 
 
-def notes(remarks: Iterable[str], emulated: bool, processes: int, sync_bn: bool) -> list[str]:
+def notes(remarks: Iterable[str], emulated: bool, processes: int) -> list[str]:
     """What every result made from a run must say."""
     said = [*remarks]
     if emulated:
         said.append("Events are emulated from the images.")
     if processes > 1:
-        over = "the whole batch" if sync_bn else "each process's part of the batch"
-        said.append(f"{processes} processes; BatchNorm statistics over {over}.")
+        said.append(f"{processes} processes, which share every batch.")
     return said
 
 

@@ -164,8 +164,6 @@ class Trainer:
             self.pairs,
             sampler=[distributed.share(batch) for batch in batches[self.at.batch :]],
             batch_size=None,
-            # Data that live on the device are put together there, by this process.
-            num_workers=0 if self.pairs.frames.is_cuda else self.options.workers,
             pin_memory=self.device.type == "cuda" and not self.pairs.frames.is_cuda,
             # An iterator draws from its generator, and a resumed epoch starts one more of them.
             generator=torch.Generator(),

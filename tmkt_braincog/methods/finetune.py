@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 
-from ..errors import UserError
 from .base import METHODS, Pair, Progress, TransferOutput
 from .event_only import EventOnly
 
@@ -15,22 +14,19 @@ class Finetune(EventOnly):
     which is the one that is tested, in one run with one schedule of the learning rate.
 
     Args:
-        portion: share of the epochs, in [0, 1], that sees images; 1: no recording is seen.
+        portion: share of the epochs that sees images; 1: no recording is seen.
         tet, smoothing: as of :class:`EventOnly`.
     """
 
     needs_images, needs_events = True, False
-    takes = (*EventOnly.takes, "image_portion")
 
     def __init__(self, portion: float = 0.5, tet: bool = True, smoothing: float = 0.0):
         super().__init__(tet, smoothing)
-        if not 0 <= portion <= 1:
-            raise UserError(f"--image-portion {portion:g} is outside [0, 1].")
         self.portion = portion
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "Finetune":
-        portion = 1.0 if options.shots == 0 else options.image_portion
+        portion = 1.0 if options.shots == 0 else 0.5
         return cls(portion, options.TET_loss, options.smoothing)
 
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:

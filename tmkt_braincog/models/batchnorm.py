@@ -15,7 +15,7 @@ from .kernels import Affine, wide
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """With the statistics of all processes' samples, equally many from each (``--sync-bn``).
+    """With the statistics of all processes' samples, equally many from each.
 
     PyTorch's ``SyncBatchNorm`` runs on GPUs only and one step at a time; here the statistics of all
     streams and steps of a layer are exchanged at once."""

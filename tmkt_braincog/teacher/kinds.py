@@ -16,8 +16,8 @@ from .network import build_teacher, penultimate
 
 # The options that decide what it sees of the data, and what messages call that.
 SEEN = {
-    "static": ("target_dataset", "event_size", "use_hsv"),
-    "vlm": ("target_dataset", "event_size", "use_hsv"),
+    "static": ("target_dataset", "event_size"),
+    "vlm": ("target_dataset", "event_size"),
     "events": ("target_dataset", "event_size", "step", "frame_mode"),
 }
 WHAT = {"static": "static images", "events": "recordings", "vlm": "images and class names"}

@@ -1,7 +1,7 @@
 """What the source encodings cost.
 
-    python benchmarks/encodings.py                  # Transfer_SCNN, 28 x 28, batch 32, one thread
-    python benchmarks/encodings.py --device cuda
+    python benchmarks/source_encodings.py                  # Transfer_SCNN, 28 x 28, batch 32, one thread
+    python benchmarks/source_encodings.py --device cuda
 
 Rows: i2e_share, the time of encoding a batch over that of a whole TMKT training step on the same
 device; emulator_34 and emulator_64, recordings of 34 x 34 and of 64 x 64 pixels that the emulated
