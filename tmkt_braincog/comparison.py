@@ -65,10 +65,10 @@ def write_report(
     summary = summarise(df)
     said = legend(summary, df["protocol"].iloc[0], selection, note)
     text = f"# {title}\n\n{to_markdown(summary, said)}"
-    write_csv(df, folder / "comparison.csv")
     with replacing(folder / "comparison.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     plot_comparison(df, folder / "comparison.png", title, emulated)
+    write_csv(df, folder / "comparison.csv")  # last: it says that all is there
     return text
 
 

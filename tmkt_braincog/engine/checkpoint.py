@@ -87,6 +87,17 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path,
         ) from error
 
 
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of PyTorch, Python and NumPy, which a model of one's own may use.
+
+    Args:
+        seed: any natural number; NumPy takes it modulo 2^32.
+    """
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def random_state() -> dict[str, Any]:
     """State of the global generators, in types that ``weights_only`` reads."""
     numpy: Any = np.random.get_state()

@@ -74,7 +74,7 @@ class Trainer:
         self.folder, self.device = folder, device
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: all methods that train it then begin with the same weights.
-        torch.manual_seed(self.seed)
+        checkpoint.seed_generators(self.seed)
         self.model = build_model(options, len(data.classes), device)
         self.method = build_method(self.name, options, self.model.num_features)
         meet_teachers(self.method, options)  # the optimiser needs all parameters
