@@ -1,4 +1,4 @@
-"""Killed while training, saving or making a table: the same command then ends as if it never was."""
+"""Killed while training, saving or making a table: the next time all ends as if it never was."""
 
 import json
 import multiprocessing
