@@ -21,14 +21,14 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.methods.names import takes
 from tmkt_braincog.options import parse, resolve
-from tmkt_braincog.table_plan import Run
+from tmkt_braincog.table_plan import Planned
 
 
 def swept(tmp_path: Path, vary: str, fixed: str = "", against: str = "method=baseline"):
     return table_plan.sweep(tmp_path, vary.split(), fixed.split(), against)
 
 
-def names(runs: list[Run]) -> list[str]:
+def names(runs: list[Planned]) -> list[str]:
     return [run.job.name for run in runs]
 
 

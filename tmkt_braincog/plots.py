@@ -176,8 +176,9 @@ def plot_rows(
 ) -> None:
     """A table's rows: every seed with mean ± std, and the paired difference to a hollow reference.
 
-    ``df``: columns method (the row's name), seed, top1_last; ``summary``: :func:`.stats.summarise`
-    of it; ``references``: for every row the one that its difference is taken to.
+    ``df``: columns method (the row's name), seed, top1_last; ``summary``: what
+    :func:`.comparison.summarise` makes of it; ``references``: for every row the one that its
+    difference is taken to.
     """
     names, by_name = list(summary["method"]), summary.set_index("method")
 
