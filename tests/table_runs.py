@@ -73,13 +73,15 @@ def scattered(name: str, seed: int) -> tuple[float, float]:
     return round(last, 4), round(last, 4)
 
 
+def cells(text: str) -> list[list[str]]:
+    """The rows of all tables of a Markdown text, headers included."""
+    rows = re.findall(r"^\|(.*)\|$", text, re.M)
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
 def body(text: str) -> dict[tuple[str, ...], list[str]]:
-    """The rows of a Markdown text's first table, header included, by their first three cells."""
-    table = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in re.search(r"(^\|.*\n)+", text, re.M)[0].splitlines()
-    ]
-    return {tuple(row[:3]): row for row in table}
+    """The rows of its first table by their first three cells."""
+    return {tuple(row[:3]): row for row in cells(re.search(r"(^\|.*\n)+", text, re.M)[0])}
 
 
 def by_hand(values, reference) -> list[str]:

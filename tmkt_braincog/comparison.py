@@ -78,9 +78,9 @@ def _column(cells: pd.Series, expected: str) -> pd.Series:
     return values.astype(int) if expected == WHOLE else values
 
 
-def write_csv(rows: Iterable[Mapping[str, object]] | pd.DataFrame, path: str | Path) -> None:
+def write_csv(rows: Sequence[Mapping[str, object]] | pd.DataFrame, path: str | Path) -> None:
     """Write the rows, 4 decimals, whole or not at all; raises what :func:`checked` does."""
-    df = checked(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows)))
+    df = checked(pd.DataFrame(rows))
     with replacing(path) as temporary:
         df.to_csv(temporary, index=False, float_format="%.4f")
 

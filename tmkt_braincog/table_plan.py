@@ -14,7 +14,7 @@ from .errors import UserError
 from .jobs import Job
 from .methods import teachers_of
 from .methods.names import takes
-from .options import NOT_IDENTITY, identity, parse, resolve, words_for
+from .options import NOT_IDENTITY, identity, parse, refuse_twice, resolve, words_for
 from .tables import Row, Table
 from .teacher import load_teacher, teacher_path
 
@@ -137,9 +137,9 @@ def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> dict[str, list[Any]]
             parser.error(f"unrecognized arguments: --{name}")
         if known[f"--{name}"] in (*NOT_IDENTITY, "help"):
             raise UserError(f"--vary {text}: --{name} changes no result. Give it for all jobs.")
-        if name in axes or len(set(values)) < len(values):
-            what = "is there twice" if name in axes else "names the same value twice"
-            raise UserError(f"--vary {text} {what}: give every value once, all of them together.")
+        if name in axes:
+            raise UserError(f"--vary {text} is there twice: give all its values together.")
+        refuse_twice(name, values)
         axes[name] = [SWITCH.get(value, value) for value in values]
     for name in ("method", "seed"):
         if len(given.get(name, ())) > 1:

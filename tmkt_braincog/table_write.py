@@ -29,7 +29,6 @@ ALSO = {
 }
 T_TEST = "paired over seeds, 95 % t-interval; p: two-sided paired t-test"
 BOOTSTRAP = "paired, 95 % interval and p by a bootstrap over seeds and recordings (10,000 draws)"
-
 SHOTS = "shots (training samples per class)"
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
 TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

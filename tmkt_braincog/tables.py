@@ -48,7 +48,8 @@ class Table:
     curve: Mapping[str, str] = field(default_factory=dict)
     optional_teachers: bool = False  # rows without their teachers are left out; else an error
     recipe: str | None = None  # of all rows, instead of ``--data``
-    folder: str | None = None  # of all rows of one axis value and seed, which differ in the method
+    # Of the rows of one axis value and seed, which differ in the method and are one run.
+    folder: str | None = None
     output: str | None = None  # where it is written without ``--output``
     # Intervals over seeds and recordings, from the runs' predictions, not Student's over seeds.
     bootstrap: bool = False
