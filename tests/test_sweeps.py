@@ -233,7 +233,8 @@ def test_a_dry_run_shows_the_jobs_and_other_fixed_options_are_refused(output, ca
     assert options.output == str(output / "jobs/seed-3_method-baseline")
     for how in ([], ["--dry-run"], ["--collect"]):
         assert run_sweep([*words, *VARY, "--epochs", "7", *how]) == 2
-        assert "epochs: there 20, here 7" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert "seed-1_method-event-only: " in message and "epochs: there 20, here 7" in message
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
 
 
