@@ -71,7 +71,7 @@ def build_parser() -> ArgumentParser:
     looks = {"usage": "%(prog)s [options]", "description": DESCRIPTION, "formatter_class": _Help}
     parser = Parser(prog=program, epilog=epilog, **looks)
     for title, options in GROUPS.items():
-        options(_adder(parser.add_argument_group(title)))
+        options(adder(parser.add_argument_group(title)))
     return parser
 
 
@@ -89,7 +89,9 @@ def group_options(titles: Sequence[str]) -> set[str]:
 Add = Callable[..., None]
 
 
-def _adder(group: argparse._ArgumentGroup) -> Add:
+def adder(group: argparse._ActionsContainer) -> Add:
+    """What gives a parser or a group of one its options, in a line or two each."""
+
     def add(words: str, kind: Any, default: Any, text: str, **more: Any) -> None:
         """An option from ``"-n --name METAVAR"``.
 
