@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Images(NamedTuple):
-    """``pixels`` ``[S, h, w]`` uint8, ``labels`` ``[S]`` int64, and for photographs what reads the
-    pixels anew at another size."""
+    """``pixels`` ``[S, h, w]`` uint8, ``labels`` ``[S]`` int64; ``resized`` reads photographs anew
+    at another size."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -86,13 +86,15 @@ def assemble(
     mark = fingerprint(counted, labels, images)
     if static_train is None:
         static_train = np.setdiff1d(np.arange(len(images.labels)), twins[split[1]])
+    if not isinstance(names, list):
+        names = [r.path.relative_to(names or root).as_posix() for r in recordings]
     return TransferData(
         source=source,
         target=target,
         classes=tuple(classes),
         frames=torch.from_numpy(counted),
         labels=torch.from_numpy(labels),
-        names=names if isinstance(names, list) else _relative(recordings, names or root),
+        names=names,
         file_ids=np.array([r.number for r in recordings], np.int64),
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels),
@@ -109,23 +111,17 @@ def assemble(
     )
 
 
-def _relative(recordings: Sequence[File], root: Path) -> list[str]:
-    return [r.path.relative_to(root).as_posix() for r in recordings]
-
-
 def _preparation(
     frames: FrameSpec,
     statistics: Mapping[str, np.ndarray],
     read_any: Mapping[str, Any] | None,
     mark: str,
 ) -> Preparation:
-    sizes = {
-        (int(w), int(h)) for w, h in zip(statistics["width"], statistics["height"], strict=True)
-    }
+    widths, heights = (np.unique(statistics[side]).tolist() for side in ("width", "height"))
     known = {f.name for f in fields(Preparation)}
     return Preparation(
         **{name: value for name, value in frames.key().items() if name in known},
-        sensor=next(iter(sizes)) if len(sizes) == 1 else None,
+        sensor=(widths[0], heights[0]) if len(widths) == len(heights) == 1 else None,
         reads=read_any is not None,
         fingerprint=mark,
         **(read_any or {}),

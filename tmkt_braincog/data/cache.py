@@ -39,9 +39,8 @@ class Writer:
         path = self.folder / f"{name}.npy"
         path.unlink(missing_ok=True)  # the map of one of the same name stays readable
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        if hasattr(os, "posix_fallocate"):  # else writing to a full disk would kill the process
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        with open(path, "r+b") as file:  # else writing to a full disk would kill the process
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array
 
     def add(self, **arrays: np.ndarray) -> None:

@@ -9,7 +9,6 @@ import faulthandler
 import os
 import resource
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -72,9 +71,8 @@ def decode_each(
 ) -> Generator[Any, None, None]:
     """As :func:`decode_files`, but of a file that cannot be used its :class:`Problem` is given."""
     unit = "file" if files and isinstance(files[0], Path) else "batch"
-    looks: dict[str, Any] = {"delay": delay, "dynamic_ncols": True, "unit": unit}
     with closing(_results(decode, files)) as results:
-        yield from tqdm(results, what, len(files), **looks)
+        yield from tqdm(results, what, len(files), delay=delay, dynamic_ncols=True, unit=unit)
 
 
 def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None]:
@@ -128,10 +126,9 @@ def _begin(decode: Decode, parent: int) -> None:
     faulthandler.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + MAX_BYTES)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + MAX_BYTES)
     if os.getppid() != parent:
         os._exit(1)
     torch.set_num_threads(1)
@@ -163,7 +160,7 @@ def n_jobs() -> int:
     """Processes to decode with: a :class:`UserError` if ``$TMKT_JOBS`` is no positive integer."""
     text = os.environ.get(JOBS_VARIABLE, "")
     if not text:
-        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return len(os.sched_getaffinity(0))
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"{JOBS_VARIABLE}={text}: expected the number of decoding processes, >= 1.")
     return int(text)
