@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from standin_ncaltech101 import write_tree
+from standins import write_ncaltech101
 from tonic.io import read_mnist_file
 from writers import random_events
 
@@ -24,7 +24,7 @@ from tmkt_braincog.teacher import teacher_input, views
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("photographs")
     counts = {"dolphin": 10, "ant": 20}
-    write_tree(root, [random_events(50)], [counts.get(name, 0) for name in CLASSES])
+    write_ncaltech101(root, [random_events(50)], counts)
     return root
 
 

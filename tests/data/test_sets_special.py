@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import standin_cepdvs
-import standin_ncaltech101
-import standin_nomniglot
+import standins
 import torch
 from PIL import Image
 from sets import CASES, CEP_LABELS, STROKES, offset_events, reference
-from standin_cifar10dvs import write_cifar10
 from tonic.datasets import CIFAR10DVS
 from tonic.io import read_mnist_file
 from torchvision.datasets import CIFAR10
@@ -85,8 +82,7 @@ def test_split_of_the_full_cep_dvs():
 
 def write_dolphins(root, n):
     events = [random_events(20, seed=k, sensor_size=(20, 20)) for k in range(5)]
-    counts = [n if c == DOLPHINS else 10 if c == FACES else 0 for c in range(101)]
-    standin_ncaltech101.write_tree(root, events, counts)
+    standins.write_ncaltech101(root, events, {"Faces_easy": 10, "dolphin": n})
 
 
 def test_faults_1_and_2_n_caltech101(tmp_path):
@@ -108,7 +104,7 @@ def test_faults_1_and_2_n_caltech101(tmp_path):
 def test_faults_3_and_4_cep_dvs(tmp_path):
     """Positions inside the training set index all images. 20 classes of 10 in a row."""
     events = [random_events(50, seed=s) for s in range(3)]
-    standin_cepdvs.write_tree(tmp_path, events, per_class=10)
+    standins.write_cepdvs(tmp_path, events, np.repeat(np.arange(20), 10))
     data = CEPDVS.load(tmp_path)
     made = CEPDVS.split(data, "he2024")
     np.testing.assert_array_equal(made.train, data.train)
@@ -233,7 +229,7 @@ def test_a_recording_without_image_an_image_without_recording_and_other_kinds(co
     trains = [t for t in data.twins[data.train] if t != NO_TWIN]
     assert data.static_train.tolist() == trains
     assert len(data.images) == 17
-    original = torch.from_numpy(standin_cepdvs.picture(5, 0).max(-1)).int()
+    original = torch.from_numpy(standins.cep_picture(5, 0).max(-1)).int()
     assert (data.images[5].int() - original).abs().float().mean() < 20
 
 
@@ -243,11 +239,11 @@ def test_rows_may_have_more_words_other_spaces_and_a_byte_order_mark(copy_of):
     rows[3] = f"   w 1 2 3 {cepdvs.CLASSES[CEP_LABELS[3]]}"
     # Two spaces are two ends of words: the fifth word is the class only because an empty one
     # counts.
-    text = "\ufeff" + "\r\n".join([standin_cepdvs.HEADER, *rows, "", ""])
+    text = "\ufeff" + "\r\n".join(["number folder file source class", *rows, "", ""])
     (root / "CEP-DVS/pathFile.csv").write_bytes(text.encode())
     assert CEPDVS.load(root).labels.tolist() == CEP_LABELS
     # A corrected table changes labels, not what was decoded.
-    standin_cepdvs.write_table(root / "CEP-DVS", [1] * 10 + [2] * 9)
+    standins.write_cep_table(root, [1] * 10 + [2] * 9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recordings, "decode_files", None)
         assert CEPDVS.load(root).labels.tolist() == [1] * 10 + [2] * 9
@@ -259,7 +255,7 @@ def test_rows_may_have_more_words_other_spaces_and_a_byte_order_mark(copy_of):
 def test_pictures_with_other_checksums_are_read_again_or_refused(copy_of):
     root = copy_of("CIFAR10-DVS")
     before = CIFAR.load(root).images
-    write_cifar10(root, 20, seed=1)
+    standins.write_cifar10(root, 20, seed=1)
     assert not torch.equal(CIFAR.load(root).images, before)
     lists = {"train_list": [["data_batch_1", "0" * 32]], "test_list": [["test_batch", "0" * 32]]}
     with pytest.MonkeyPatch.context() as patch:  # torchvision takes none but the real files
@@ -287,9 +283,9 @@ def test_frames_are_those_of_the_publishers_code_but_for_the_last_events(trees):
 def test_a_table_that_changes_is_read_again(copy_of):
     root = copy_of("N-OMNIGLOT")
     before = NOMNIGLOT.load(root)
-    times = standin_nomniglot.drawing_times(STROKES)
+    times = standins.drawing_times(STROKES)
     times[7, 1] = times[7].mean()
-    next(root.rglob("0005.csv")).write_text(standin_nomniglot.times_table(times))
+    next(root.rglob("0005.csv")).write_text(standins.times_table(times))
     same = (NOMNIGLOT.load(root).frames == before.frames).flatten(1).all(1)
     assert same.tolist() == [r != 4 * 20 + 7 for r in range(140)]
 
@@ -421,7 +417,7 @@ def test_real_n_caltech101_recording_and_photographs(real_data, tmp_path):
 @pytest.mark.realdata
 def test_real_events_in_the_format_of_cep_dvs(real_data, tmp_path):
     events = [structured(read_bin(path)) for path in real_recordings(real_data)[:4]]
-    standin_cepdvs.write_tree(tmp_path, events, labels=[2, 2, 2, 2])
+    standins.write_cepdvs(tmp_path, events, [2, 2, 2, 2])
     data = CEPDVS.load(tmp_path, 6, 48)
     for frames, shown in zip(data.frames, events, strict=True):
         torch.testing.assert_close(frames, reference(shown, CEPDVS, 6, 48), rtol=1e-6, atol=1e-6)
@@ -436,7 +432,7 @@ def test_real_recording_of_n_omniglots_camera_and_real_drawings(real_data, tmp_p
         pytest.skip(f"no real {film} or {drawn}")
     monkeypatch.setattr(nomniglot, "CHARACTERS", {"background": 2, "evaluation": 1})
     events, _ = read_aedat4(film)
-    times = standin_nomniglot.drawing_times(events)
+    times = standins.drawing_times(events)
     archive = zipfile.ZipFile(drawn)
     shown = {"Greek/character01": 0, "Greek/character10": 0, "Latin/character03": 1}
     for character, part in shown.items():
@@ -452,7 +448,7 @@ def test_real_recording_of_n_omniglots_camera_and_real_drawings(real_data, tmp_p
             (images / Path(name).name).write_bytes(archive.read(name))
         stem = Path(names[0]).stem[:4]
         (folder / f"{stem}.aedat4").symlink_to(film)
-        (folder / f"{stem}.csv").write_text(standin_nomniglot.times_table(times))
+        (folder / f"{stem}.csv").write_text(standins.times_table(times))
     data = NOMNIGLOT.load(tmp_path, 12, 28)
     assert data.classes == tuple(shown)
     assert data.frames.shape == (60, 12, 2, 28, 28) and data.images.shape == (60, 28, 28)
