@@ -13,10 +13,10 @@ from sets import CASES, CEP_LABELS, STROKES, offset_events, reference
 from tonic.datasets import CIFAR10DVS
 from tonic.io import read_mnist_file
 from torchvision.datasets import CIFAR10
-from writers import random_events, real_recordings, structured, write_bin
+from writers import random_events, structured, write_bin
 
 from tmkt_braincog.data import NO_TWIN, LoadSpec, TransferData, install, recordings
-from tmkt_braincog.data.events import read_aedat4, read_bin
+from tmkt_braincog.data.events import read_aedat4
 from tmkt_braincog.data.frames import apply_mode, to_frames
 from tmkt_braincog.data.splits import directory_order, portion_split
 from tmkt_braincog.errors import UserError
@@ -412,15 +412,6 @@ def test_real_n_caltech101_recording_and_photographs(real_data, tmp_path):
     expected = reference(events, NCALTECH, 10, 48)
     for frames in data.frames:
         torch.testing.assert_close(frames, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.realdata
-def test_real_events_in_the_format_of_cep_dvs(real_data, tmp_path):
-    events = [structured(read_bin(path)) for path in real_recordings(real_data)[:4]]
-    standins.write_cepdvs(tmp_path, events, [2, 2, 2, 2])
-    data = CEPDVS.load(tmp_path, 6, 48)
-    for frames, shown in zip(data.frames, events, strict=True):
-        torch.testing.assert_close(frames, reference(shown, CEPDVS, 6, 48), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.realdata
