@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .base import LoadSpec, PublishedDraw, TransferData
+from .base import LoadSpec, Split, TransferData
 from .images import load_images
 from .preparation import Preparation
 from .recordings import FrameSpec, load_recordings
@@ -61,7 +61,7 @@ def assemble(
     names: Path | list[str] | None = None,
     static_train: np.ndarray | None = None,
     also: Sequence[Path] = (),
-    published: PublishedDraw | None = None,
+    published: Split | None = None,
     remarks: Sequence[str] = (),
     read_any: Mapping[str, Any] | None = None,
     cut_from: np.ndarray | None = None,

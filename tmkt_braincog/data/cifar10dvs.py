@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .assemble import Images, assemble, log_found
-from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, Split, TransferData
 from .cache import Writer, cached, files_digest
 from .events import Events, read_aedat4
 from .images import IMAGES_VERSION, of_torchvision, v_channel
@@ -63,7 +63,7 @@ def load(spec: LoadSpec) -> TransferData:
         images=images,
         twins=np.full(len(recordings), NO_TWIN, np.int64),
         split=split,
-        published=PublishedDraw(*split, [airplanes[c : c + 1] for c in range(len(CLASSES))]),
+        published=Split(*split, [airplanes[c : c + 1] for c in range(len(CLASSES))]),
         remarks=[REMARK],
     )
 

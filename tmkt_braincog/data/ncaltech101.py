@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from .assemble import assemble, log_found, photographs
-from .base import DATASETS, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, DataSet, LoadSpec, Split, TransferData
 from .camera import EventCamera
 from .emulated import emulated_set
 from .events import Events, read_bin, shift_to_origin
@@ -140,14 +140,14 @@ def _find_images(root: Path, expected: str) -> list[File]:
     return find_files(root / IMAGES, CLASSES, "image_0001.jpg", expected, IGNORED)
 
 
-def published_draw(recordings: Sequence[File], images: np.ndarray, portion: float) -> PublishedDraw:
+def published_draw(recordings: Sequence[File], images: np.ndarray, portion: float) -> Split:
     """Recordings split as the directory lists them, images by number, one too many."""
     labels = labels_of(recordings)
     order = directory_order([r.path.name for r in recordings])
     first, rest = first_portion(labels[order], portion)
     counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
     pools = [np.flatnonzero(images == c)[: round(portion * n) + 1] for c, n in enumerate(counts)]
-    return PublishedDraw(np.sort(order[first]), np.sort(order[rest]), pools)
+    return Split(np.sort(order[first]), np.sort(order[rest]), pools)
 
 
 def read_shifted(path: Path) -> list[tuple[Events, tuple[int, int]]]:

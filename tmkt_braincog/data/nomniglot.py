@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from .assemble import assemble, photographs
-from .base import DATASETS, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, DataSet, LoadSpec, Split, TransferData
 from .events import Events, read_aedat4
 from .install import Archive, install
 from .recordings import FrameSpec
@@ -65,7 +65,7 @@ def load(spec: LoadSpec) -> TransferData:
         images=photographs(images, spec, "N-OMNIGLOT", root),
         twins=np.arange(len(images)),
         split=split,
-        published=PublishedDraw(*split, published_pools(list(paths))),
+        published=Split(*split, published_pools(list(paths))),
     )
 
 
