@@ -67,11 +67,9 @@ def read_image(path: Path, size: int, resize_first: bool = True) -> np.ndarray:
 def v_channel(image: Image.Image, size: int, resize_first: bool) -> np.ndarray:
     """``[size, size]`` uint8 of an RGB image, see :func:`load_images`."""
     if resize_first:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    value = np.asarray(image).max(-1)
-    if resize_first:
-        return value
-    return np.array(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).max(-1)
+    value = Image.fromarray(np.asarray(image).max(-1))
+    return np.asarray(value.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def of_torchvision(
