@@ -130,8 +130,8 @@ SAID = {
 def test_a_tree_in_the_real_format_is_trained_to_the_table(tmp_path, monkeypatch, capsys, name):
     """Stand-ins: few files with few events each, but real formats, names and classes.
 
-    With the small network: evaluating the large ones takes minutes on a CPU. N-Omniglot is trained
-    on in tests/data/test_sets_special.py. The script trains, then goes on where it stopped.
+    With the small network: evaluating the large ones takes minutes on a CPU. The script trains,
+    then goes on where it stopped. No N-Omniglot: it must be complete, 1,623 characters.
     """
     monkeypatch.setenv("TMKT_CACHE", str(tmp_path / "cache"))
     write, sensor, *how = TREES[name]
