@@ -77,27 +77,26 @@ def decode_each(
 
 def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None]:
     """Where a process crashed, all that was under way is read again, every file on its own."""
-    batches = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
-    jobs = max(1, min(n_jobs(), len(batches)))
-    ahead, done = AHEAD * jobs, 0
-    while done < len(batches):
+    todo = deque(files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE))
+    jobs = max(1, min(n_jobs(), len(todo)))
+    while todo:
+        waiting = deque[Future]()  # for the first batches to do
         with suppress(BrokenProcessPool), _pool(decode, jobs) as pool:
-            todo = deque(batches[done:])
-            waiting: deque[Future] = deque()
-            while todo or waiting:
-                while todo and len(waiting) <= ahead:
-                    waiting.append(pool.submit(_read, todo.popleft()))
-                yield from waiting.popleft().result()
-                done += 1
+            while todo:
+                while len(waiting) < min(len(todo), 1 + AHEAD * jobs):
+                    waiting.append(pool.submit(_read, todo[len(waiting)]))
+                yield from waiting[0].result()
+                waiting.popleft()
+                todo.popleft()
             return
-        for path in (path for batch in batches[done : done + ahead + 1] for path in batch):
-            yield _alone(decode, path)
-        done += ahead + 1
+        for _ in waiting or [None]:
+            for path in todo.popleft():
+                yield _alone(decode, path)
 
 
 def _alone(decode: Decode, path: Path) -> Any:
     with suppress(BrokenProcessPool), _pool(decode, 1) as pool:
-        return pool.submit(_read, [path]).result()[0]
+        return pool.submit(_read_one, path).result()
     return Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again, or cut it into several."
