@@ -1,6 +1,5 @@
 """What every data set delivers: recordings, static images, and which of them belong together."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,8 +175,3 @@ class DataSet:
     get: str = "by hand"
     needs: str = "see prepare"
     takes: tuple[str, ...] = ()
-
-
-def cache_root() -> Path:
-    """Folder of all that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
-    return Path(os.environ.get("TMKT_CACHE") or Path.home() / ".cache" / "tmkt_braincog")

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import replacing
-from .base import cache_root
 from .parallel import MAX_PROBLEMS, listed
 
 log = logging.getLogger(__name__)
@@ -116,6 +115,11 @@ def only_one(lock_file: Path, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def cache_root() -> Path:
+    """Folder of all that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
+    return Path(os.environ.get("TMKT_CACHE") or Path.home() / ".cache" / "tmkt_braincog")
 
 
 def cache_folder(name: str, key: dict[str, Any]) -> Path:

@@ -36,7 +36,10 @@ def load(spec: LoadSpec) -> TransferData:
     from torchvision.datasets import MNIST
 
     root = spec.folder("nmnist", EXPECTED, own_split=True)
-    train, test = (_find_recordings(root, split) for split in FULL_COUNTS)
+    folder = root / "NMNIST"
+    train, test = (find_files(folder / s, CLASSES, "00011.bin", EXPECTED) for s in FULL_COUNTS)
+    for files, (split, full) in zip((train, test), FULL_COUNTS.items(), strict=True):
+        log_found(f"nmnist {split} recordings", files, full, len(CLASSES))
     raw = f"MNIST in {root}/MNIST/raw"
     pixels, labels, n_train = of_torchvision(MNIST, root, raw, EXPECTED)
     twins = [*_twins(train, labels[:n_train]), *(n_train + _twins(test, labels[n_train:]))]
@@ -47,7 +50,7 @@ def load(spec: LoadSpec) -> TransferData:
         CLASSES,
         root=root,
         recordings=[*train, *test],
-        names=root / "NMNIST",
+        names=folder,
         frames=FrameSpec(read, spec.steps, mode=spec.mode),
         read_any={},
         images=Images(pixels, labels),
@@ -60,12 +63,6 @@ def load(spec: LoadSpec) -> TransferData:
 def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
     """The recording of one file, and the sensor's size."""
     return [(read_bin(path), SENSOR_SIZE)]
-
-
-def _find_recordings(root: Path, split: str) -> list[File]:
-    files = find_files(root / "NMNIST" / split, CLASSES, "00011.bin", EXPECTED)
-    log_found(f"nmnist {split} recordings", files, FULL_COUNTS[split], len(CLASSES))
-    return files
 
 
 def _twins(recordings: list[File], labels: np.ndarray) -> np.ndarray:
