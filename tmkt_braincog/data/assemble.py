@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .base import LoadSpec, Split, TransferData
+from .base import LoadSpec, TransferData
 from .images import load_images
 from .preparation import Preparation
 from .recordings import FrameSpec, load_recordings
@@ -61,10 +61,8 @@ def assemble(
     names: Path | list[str] | None = None,
     static_train: np.ndarray | None = None,
     also: Sequence[Path] = (),
-    published: Split | None = None,
-    remarks: Sequence[str] = (),
     read_any: Mapping[str, Any] | None = None,
-    cut_from: np.ndarray | None = None,
+    **more: Any,
 ) -> TransferData:
     """Read the recordings (from the cache where nothing has changed) and put all together.
 
@@ -75,8 +73,9 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
-        published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
         read_any: fields of a Preparation that reads files as ``frames.read`` does; None: none does.
+        more: ``published``, ``remarks`` and ``cut_from`` of a
+            :class:`~tmkt_braincog.data.base.TransferData`.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
@@ -104,10 +103,8 @@ def assemble(
         test=split[1],
         static_train=static_train,
         statistics=statistics,
-        published=published,
-        remarks=list(remarks),
         preparation=_preparation(frames, statistics, read_any, mark),
-        cut_from=cut_from,
+        **more,
     )
 
 
