@@ -41,15 +41,16 @@ def write(path: Path, content: bytes) -> None:
 def write_ncaltech101(root: Path, events: Events, counts: Mapping[str, int]) -> None:
     """Recording k of class c has events number c + k, from the start again at the end.
 
-    ``counts``: recordings, and pictures, of each class that there is.
+    ``counts``: recordings, and pictures, by class; the folders of the others are empty.
     """
     packed = [write_bin(root / "one.bin", e).read_bytes() for e in events]
     (root / "one.bin").unlink()
     pixels = [np.random.default_rng(seed).integers(0, 256, (60, 80, 3)) for seed in range(10)]
     pictures = [encoded(p.astype(np.uint8), "JPEG") for p in pixels]
-    for name, n in counts.items():
-        c = ncaltech101.CLASSES.index(name)
-        for k in range(n):
+    for c, name in enumerate(ncaltech101.CLASSES):
+        for folder in (ncaltech101.RECORDINGS, ncaltech101.IMAGES):
+            (root / folder / name).mkdir(parents=True)
+        for k in range(counts.get(name, 0)):
             one = f"{name}/image_{k + 1:04d}"
             write(root / ncaltech101.RECORDINGS / f"{one}.bin", packed[(c + k) % len(packed)])
             write(root / ncaltech101.IMAGES / f"{one}.jpg", pictures[(c + k) % len(pictures)])
