@@ -11,7 +11,7 @@ from tmkt_braincog.data.emulator import emulate, zoomed
 from tmkt_braincog.data.encodings import I2E, Repeat, Saccade
 from tmkt_braincog.data.encodings.i2e import MOVEMENTS, ORDER, i2e
 from tmkt_braincog.data.encodings.saccade import source_camera
-from tmkt_braincog.data.events import columns, read_bin, to_bin
+from tmkt_braincog.data.events import read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.engine.compare import compare
 from tmkt_braincog.engine.predictions import read_predictions
@@ -136,7 +136,7 @@ def test_varied_cameras_differ_between_recordings_and_not_between_batches(data):
 
 def test_bin_files_are_what_tonic_reads(tmp_path, data):
     events = emulate(data.images[:1].numpy())[0]
-    (tmp_path / "a.bin").write_bytes(to_bin(columns(events)))
+    (tmp_path / "a.bin").write_bytes(to_bin(events))
     theirs, ours = (
         read_mnist_file(str(tmp_path / "a.bin"), events.dtype),
         read_bin(tmp_path / "a.bin"),
@@ -150,7 +150,7 @@ def test_emulated_frames_count_the_events(data):
     images = data.images[:3].numpy()
     made = emulated_frames(images, 7, EventCamera(), "test", [5, 6, 900])
     for frames, events in zip(made["frames"], emulate(images, [5, 6, 900]), strict=True):
-        np.testing.assert_array_equal(frames, to_frames(columns(events), 7, (34, 34)))
+        np.testing.assert_array_equal(frames, to_frames(events, 7, (34, 34)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from .data.camera import EventCamera
 from .data.emulated import emulated_set, images_at_once
 from .data.emulator import emulate
 from .data.encodings.saccade import source_camera
-from .data.events import columns, to_bin
+from .data.events import to_bin
 from .data.images import load_images
 from .data.ncaltech101 import RECORDINGS
 from .data.parallel import decode_files
@@ -58,7 +58,7 @@ def emulate_folder(args: Namespace) -> None:
         made = emulate(images[part.start : part.stop], part, camera)
         for i, events in zip(part, made, strict=True):
             with replacing(targets[i]) as temporary:
-                temporary.write_bytes(to_bin(columns(events)))
+                temporary.write_bytes(to_bin(events))
         return sum(map(len, made))
 
     n_events = sum(decode_files(record, range(0, len(files), at_once), "emulating"))

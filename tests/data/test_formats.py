@@ -239,7 +239,7 @@ def test_arrays_that_are_no_events(tmp_path):
     with pytest.raises(UserError, match=re.escape("{'x': 400, 'y': 9, 't': 400, 'p': 400}")):
         read_any(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", frames=np.zeros((3, 4, 5)))
-    with pytest.raises(UserError, match="0 arrays with x, y, t and p"):
+    with pytest.raises(UserError, match="0 groups or arrays with x, y, t and p"):
         read_any(tmp_path / "a.npz")
     with pytest.raises(UserError, match="Cannot read"):
         read_any(tmp_path / "nothing.npy")

@@ -12,13 +12,12 @@ from .base import LoadSpec, PublishedDraw, TransferData
 from .cache import Writer, cached
 from .camera import EventCamera
 from .emulator import emulate
-from .events import columns
-from .frames import apply_mode, to_frames
+from .frames import apply_mode, narrow, to_frames
 from .parallel import decode_files
 from .preparation import Preparation
+from .recordings import write_frames
 
 PIXELS_AT_ONCE = 70_000  # simulated together: small enough for the processor's cache
-STATISTICS = ("n_events", "duration_us", "width", "height", "n_unsorted")
 
 
 def images_at_once(camera: EventCamera) -> int:
@@ -42,7 +41,7 @@ def emulated_frames(
         ids: numbers of the recordings, see :func:`~tmkt_braincog.data.emulator.emulate`.
 
     Returns:
-        Counts, uint8 or int16, and int64 statistics by the names of
+        Counts, uint8 (int16 where one is too large), and int64 statistics by the names of
         :class:`~tmkt_braincog.data.recordings.Recordings`.
 
     Raises:
@@ -53,15 +52,33 @@ def emulated_frames(
             f"T = {steps} is more than the {camera.duration_us // camera.step_us} steps that the "
             "emulated camera simulates: lower --step, or the camera's step_us."
         )
-    pixels = hashlib.sha256(images.tobytes()).hexdigest()
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-    numbers = hashlib.sha256(ids.tobytes()).hexdigest()
+    pixels, numbers = (hashlib.sha256(array.tobytes()).hexdigest() for array in (images, ids))
     key = {"images": pixels, "ids": numbers, "shape": images.shape, "steps": steps}
     key["camera"] = camera.key()
-    what = f"{name}: emulating"
-    return cached(
-        f"{name}-emulated", key, lambda out: _build(out, images, ids, steps, camera, what)
-    )
+    at_once = images_at_once(camera)
+
+    def record(first: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(first, first + at_once)
+        made = emulate(images[part], ids[part].tolist(), camera)
+        spans = [int(e["t"][-1] - e["t"][0]) if len(e) else 0 for e in made]
+        statistics = [
+            (len(e), span, *camera.sensor, 0) for e, span in zip(made, spans, strict=True)
+        ]
+        return narrow(np.stack([_frames(e, steps, camera) for e in made])), np.array(statistics)
+
+    def build(out: Writer) -> None:
+        firsts = range(0, len(images), at_once)
+        made = decode_files(record, firsts, f"{name}: emulating", delay=20)
+        write_frames(out, made, firsts, np.array([*firsts[1:], len(images)]))
+
+    return cached(f"{name}-emulated", key, build)
+
+
+def _frames(events: np.ndarray, steps: int, camera: EventCamera) -> np.ndarray:
+    if not len(events):  # no contrast and no noise
+        return np.zeros((steps, 2, *camera.sensor[::-1]), np.int16)
+    return to_frames(events, steps, camera.sensor)
 
 
 def emulated_set(
@@ -108,37 +125,3 @@ def emulated_set(
             fingerprint=fingerprint(frames, images.labels, images),
         ),
     )
-
-
-def _build(
-    out: Writer, images: np.ndarray, ids: np.ndarray, steps: int, camera: EventCamera, what: str
-) -> None:
-    (width, height), S = camera.sensor, len(images)
-    at_once = images_at_once(camera)
-    most = camera.duration_us / camera.refractory_us  # of a pixel, but for noise
-    counts = out.create(
-        "frames", (S, steps, 2, height, width), np.uint8 if most < 200 else np.int16
-    )
-    statistics = {s: out.create(s, (S,), np.int64) for s in STATISTICS}
-
-    def record(first: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(first, first + at_once)
-        made = emulate(images[part], ids[part].tolist(), camera)
-        frames = [_frames(events, steps, camera) for events in made]
-        spans = [int(e["t"][-1] - e["t"][0]) if len(e) else 0 for e in made]
-        return np.stack(frames).astype(counts.dtype), np.array([list(map(len, made)), spans])
-
-    firsts = range(0, S, at_once)
-    for first, (frames, values) in zip(
-        firsts, decode_files(record, firsts, what, delay=20), strict=True
-    ):
-        part = slice(first, first + len(frames))
-        counts[part] = frames
-        for statistic, column in zip(STATISTICS, (*values, width, height, 0), strict=True):
-            statistics[statistic][part] = column
-
-
-def _frames(events: np.ndarray, steps: int, camera: EventCamera) -> np.ndarray:
-    if not len(events):  # no contrast and no noise
-        return np.zeros((steps, 2, *camera.sensor[::-1]), np.int16)
-    return to_frames(columns(events), steps, camera.sensor)

@@ -8,27 +8,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ..argument_types import microseconds
 from ..errors import UserError
 from .base import LoadSpec
 from .cache import Writer, cached, files_digest
 from .columns import Size, Told
-from .events import Events
+from .events import Events, check_span, extent, n_windows, windows
 from .formats import read_any
 from .parallel import decode_files
-from .preparation import extent
 from .recordings import FrameSpec
 from .tree import listed
-from .windows import Cut, check_span, cut, pieces
 
-FACTS_VERSION = 2  # raise it when a format is read in another way
+FACTS_VERSION = 3  # raise it when a format is read in another way
 POLARITIES = {"01": "0 and 1, or -1 and 1,", "12": "1 and 2"}
 
 
 class Facts(NamedTuple):
     """How recordings become frames; per file the marks of its windows, see
-    :class:`~tmkt_braincog.data.windows.Cut`; and remarks on what files do not say."""
+    :func:`~tmkt_braincog.data.events.windows`; and remarks on what files do not say."""
 
     frames: FrameSpec
     marks: list[list[str]]
@@ -42,7 +41,7 @@ def read(
     of all that do not say theirs, by the ending of their names."""
     end = path.suffix.lower()
     found = read_any(path, told[end])
-    parts = pieces(found.events, window_us).values() if window_us else [found.events]
+    parts = windows(found.events, window_us).values()
     return [(events, found.sensor or sensors[end]) for events in parts]
 
 
@@ -53,73 +52,98 @@ def facts(files: Sequence[Path], spec: LoadSpec, root: Path) -> Facts:
         UserError: unreadable files, files that contradict each other, an option without use.
     """
     window_us = microseconds(spec.window) if spec.window else None
-    arrays = cached(
-        "folder-facts",
-        {
-            **{"files": files_digest(files, root), "version": FACTS_VERSION},
-            **{"unit": spec.time_unit, "window_us": window_us},
-        },
-        partial(_scan, files=files, unit=spec.time_unit, window_us=window_us),
-    )
-    kinds = Counter(arrays["format"].tolist()).most_common()
+    key = {"files": files_digest(files, root), "version": FACTS_VERSION}
+    key |= {"unit": spec.time_unit, "window_us": window_us}
+    look = partial(_fact, unit=spec.time_unit, window_us=window_us)
+    arrays = cached("folder-facts", key, partial(_scan, look=look, files=files))
+    marks = iter(arrays.pop("marks").tolist())
+    names = {"file": [path.name for path in files], "end": [path.suffix.lower() for path in files]}
+    table = pd.DataFrame({**names, **arrays})
+    _check_unit(table, spec)
+    kinds = Counter(table["format"]).most_common()
     remarks = [f"Recordings: {', '.join(f'{n} {name}' for name, n in kinds)}."]
-    if spec.time_unit and not arrays["unit"].any():
+    told, sensors = dict[str, Told](), dict[str, Size]()
+    for end in dict.fromkeys(names["end"]):
+        own = table[table["end"] == end]
+        told[end] = _told(own, end, root)
+        if not own["known"].all():
+            sensors[end], said = _sensor(own[~own["known"]], told[end], end)
+            remarks.append(said)
+    remarks += _on_what_was_told(told, spec)
+    if window_us:
+        remarks.append(_on_windows(table, window_us, spec.window))
+    counts = table["windows"].tolist()
+    frames = FrameSpec(
+        partial(read, sensors=sensors, told=told, window_us=window_us),
+        *(spec.steps, spec.size, spec.mode),
+        per_file=tuple(counts) if window_us else 1,
+        version=FACTS_VERSION,
+    )
+    return Facts(frames, [list(islice(marks, n)) for n in counts], remarks)
+
+
+def _fact(path: Path, unit: str | None, window_us: int | None) -> dict[str, Any]:
+    """What one file says and what it leaves open, and the marks of its windows."""
+    found = read_any(path, Told(unit))
+    events, matlab = found.events, found.format.startswith("MATLAB")
+    check_span(events, str(path))
+    width, height = found.sensor or extent(events)
+    off = not events["p"].all()
+    return {
+        "format": found.format,
+        "unit": found.unit or "",
+        "known": found.sensor is not None,
+        "width": width,
+        "height": height,
+        "span": int(np.ptp(events["t"])),
+        "least": min(int(events[axis].min()) for axis in "xy"),
+        "matlab": matlab,
+        "polarity": ("12" if found.up_to_two else "01" if off else "") if matlab else "",
+        "marks": list(windows(events, window_us)),
+    }
+
+
+def _scan(out: Writer, look: partial, files: Sequence[Path]) -> None:
+    found = list(decode_files(look, files, "folder: looking at the recordings"))
+    marks = [fact.pop("marks") for fact in found]
+    out.add(marks=np.concatenate(marks), windows=np.array(list(map(len, marks))))
+    for name in found[0]:
+        out.add(**{name: np.array([fact[name] for fact in found])})
+
+
+def _check_unit(table: pd.DataFrame, spec: LoadSpec) -> None:
+    """A UserError for a given unit of time that no file needs, or that cannot be."""
+    unsaid = table[table["unit"] != ""]
+    if spec.time_unit and unsaid.empty:
         raise UserError("--time-unit: all files say their unit of time. Leave it away.")
-    if spec.time_unit and (arrays["span"][arrays["unit"] != ""] < spec.steps).all():
+    if spec.time_unit and (unsaid["span"] < spec.steps).all():
         raise UserError(
             f"--time-unit {spec.time_unit}: all recordings would be shorter than {spec.steps} us, "
             f"and their {spec.steps} frames empty. Give another unit."
         )
-    told, sensors = dict[str, Told](), dict[str, Size]()
-    ends = np.array([path.suffix.lower() for path in files])
-    for end in dict.fromkeys(ends.tolist()):
-        here = np.flatnonzero(ends == end)
-        own = {name: array[here] for name, array in arrays.items() if name != "marks"}
-        told[end] = _told(own, end, root)
-        if not own["known"].all():
-            names = [files[i].name for i in here.tolist()]
-            sensors[end], said = _sensor(own, told[end], end, names)
-            remarks.append(said)
-    remarks += _on_what_was_told(told, spec)
-    if spec.window:
-        remarks.append(_on_windows(arrays, spec.window))
-    windows = arrays["windows"].tolist()
-    frames = FrameSpec(
-        partial(read, sensors=sensors, told=told, window_us=window_us),
-        *(spec.steps, spec.size, spec.mode),
-        per_file=tuple(windows) if window_us else 1,
-        version=FACTS_VERSION,
-    )
-    marks = iter(arrays["marks"].tolist())
-    return Facts(frames, [list(islice(marks, n)) for n in windows], remarks)
 
 
-def _told(own: dict[str, np.ndarray], end: str, root: Path) -> Told:
+def _told(own: pd.DataFrame, end: str, root: Path) -> Told:
     """Of the files with one ending: unit of time, and what MATLAB's count from."""
-    units = Counter(filter(None, own["unit"].tolist()))
+    units, polarities = (Counter(filter(None, own[name])) for name in ("unit", "polarity"))
     if len(units) > 1:
         seen = ", ".join(f"{unit} in {n}" for unit, n in units.items())
         raise UserError(
             f"{root}: times of {end} files could be {seen} of them, by their rates of events. "
             "Say it with --time-unit (us, ms, s or ns), if it is the same in all."
         )
-    polarities = Counter(filter(None, own["polarity"].tolist()))
     if len(polarities) > 1:
         seen = "; ".join(f"{POLARITIES[p]} in {n}" for p, n in polarities.items())
         raise UserError(f"{root}: polarities of {end} files are {seen} of them. Store all alike.")
-    counted = own["matlab"] & ~own["known"]
-    from_one = bool(counted.any() and own["least"][counted].min() >= 1)
-    return Told(next(iter(units), None), from_one, "12" in polarities)
+    counted = own.loc[own["matlab"] & ~own["known"], "least"]
+    return Told(next(iter(units), None), bool(counted.min() >= 1), "12" in polarities)
 
 
-def _sensor(
-    own: dict[str, np.ndarray], told: Told, end: str, names: Sequence[str]
-) -> tuple[Size, str]:
-    """As large as where events are in the files that do not say it, and that in words."""
-    unknown = np.flatnonzero(~own["known"])
-    sizes = own["size"][unknown] - told.from_one * own["matlab"][unknown, None]
-    width, height = map(int, sizes.max(axis=0))
-    widest = names[unknown[int(sizes.sum(axis=1).argmax())]]
+def _sensor(unknown: pd.DataFrame, told: Told, end: str) -> tuple[Size, str]:
+    """As large as where events are in these files, which do not say it, and that in words."""
+    sizes = unknown[["width", "height"]].sub(unknown["matlab"] * told.from_one, axis=0)
+    width, height = map(int, sizes.max())
+    widest = unknown["file"].iloc[int(np.argmax(sizes.sum(axis=1)))]
     which = f"{len(unknown)} {end or 'other'} file{'s' if len(unknown) > 1 else ''}"
     return (width, height), (
         f"The sensor of {which} is taken for {width} x {height} pixels, by where events are (such "
@@ -140,47 +164,17 @@ def _on_what_was_told(told: dict[str, Told], spec: LoadSpec) -> list[str]:
     return said
 
 
-def _on_windows(arrays: dict[str, np.ndarray], window: str) -> str:
-    parts = arrays["windows"][~arrays["whole"]]
-    if not len(parts):
+def _on_windows(table: pd.DataFrame, window_us: int, window: str | None) -> str:
+    long = table[table["span"] > window_us]
+    if long.empty:
         return f"No recording is longer than the window of {window}: none was cut."
-    left_out = [
-        (arrays["shortened"].sum(), "ends of recordings that are shorter than half a window"),
-        (arrays["empty"].sum(), "windows without event"),
-    ]
-    without = " and ".join(f"{n} {what}" for n, what in left_out if n)
-    said = (
-        f"{len(parts)} of {len(arrays['windows'])} recordings were cut into {parts.sum()} windows"
-    )
-    return f"{said} of {window}{'; left out: ' if without else ''}{without}."
-
-
-def _scan(out: Writer, files: Sequence[Path], unit: str | None, window_us: int | None) -> None:
-    look = partial(_fact, unit=unit, window_us=window_us)
-    found = list(decode_files(look, files, "folder: looking at the recordings"))
-    out.add(marks=np.array([mark for _, marks in found for mark in marks]))
-    out.add(windows=np.array([len(marks) for _, marks in found]))
-    for name in found[0][0]:
-        out.add(**{name: np.array([fact[name] for fact, _ in found])})
-
-
-def _fact(path: Path, unit: str | None, window_us: int | None) -> tuple[dict[str, Any], list[str]]:
-    """What one file says and what it leaves open, and the marks of its windows."""
-    found = read_any(path, Told(unit))
-    events, matlab = found.events, found.format.startswith("MATLAB")
-    windows = cut(events, window_us) if window_us else Cut([""], [])
-    check_span(events, str(path))
-    off = not events["p"].all()
-    return {
-        "format": found.format,
-        "unit": found.unit or "",
-        "known": found.sensor is not None,
-        "size": found.sensor or extent(events),
-        "span": int(np.ptp(events["t"])),
-        "least": min(int(events[axis].min()) for axis in "xy"),
-        "matlab": matlab,
-        "polarity": ("12" if found.up_to_two else "01" if off else "") if matlab else "",
-        "whole": windows.marks == [""],
-        "empty": windows.empty,
-        "shortened": windows.shortened,
-    }, windows.marks
+    n = long["windows"].sum()
+    left_out = {
+        "ends of recordings that are shorter than half a window": (
+            2 * (long["span"] % window_us) < window_us
+        ).sum(),
+        "windows without event": n_windows(long["span"], window_us).sum() - n,
+    }
+    without = " and ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    said = f"{len(long)} of {len(table)} recordings were cut into {n} windows of {window}"
+    return f"{said}{'; left out: ' if without else ''}{without}."

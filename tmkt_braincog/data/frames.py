@@ -1,5 +1,6 @@
 """Event frames: counts per time bin and polarity (paper: the T time-steps of the event stream)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,24 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     flat = frames.reshape(1, -1, height, width)
     flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True)
     return flat.reshape(*leading, size, size)
+
+
+def framed(
+    events: Events,
+    sensor_size: tuple[int, int],
+    steps: int,
+    size: int | None = None,
+    mode: str = "count",
+    crop: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Frames ``[T, 2, H, W]`` of checked events; mode, crop and size in this order, as published.
+
+    The arguments are the fields of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
+    """
+    frames = apply_mode(to_frames(events, steps, sensor_size), mode)
+    if crop is not None:
+        top, bottom, left, right = crop
+        frames = frames[..., top:bottom, left:right]
+    if size is not None:
+        frames = resize_frames(torch.from_numpy(frames), size).numpy()
+    return frames

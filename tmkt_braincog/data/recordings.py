@@ -12,9 +12,8 @@ import numpy as np
 from ..errors import UserError
 from .cache import Writer, cached, files_digest
 from .events import Events, check_events
-from .frames import narrow
+from .frames import framed, narrow
 from .parallel import decode_files
-from .preparation import framed
 
 log = logging.getLogger(__name__)
 
@@ -81,42 +80,47 @@ def load_recordings(
         are missing, damaged, or have events outside the sensor are one :class:`UserError`.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
-    arrays = cached(f"{name}-frames", key, partial(_build, files=files, spec=spec, name=name))
+    ends = np.cumsum(np.broadcast_to(spec.per_file, len(files)))  # recordings up to a file's last
+
+    def build(out: Writer) -> None:
+        made = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
+        write_frames(out, made, files, ends)
+
+    arrays = cached(f"{name}-frames", key, build)
     unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
     if unsorted.any():
         n = f"{unsorted.sum()} events in {np.count_nonzero(unsorted)} recordings"
         log.warning("%s: %s were out of order in time; they were sorted.", name, n)
     if short.any():
-        first = files[int(np.searchsorted(_ends(files, spec), np.argmax(short), "right"))]
+        first = files[int(np.searchsorted(ends, np.argmax(short), "right"))]
         text = "%s: %d recordings are shorter than %d us: their %d frames are empty; see %s."
         log.warning(text, name, short.sum(), spec.steps, spec.steps, first)
     return Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
 
 
-def _ends(files: Sequence[Path], spec: FrameSpec) -> np.ndarray:
-    """``[files]``, how many recordings there are up to each file's last."""
-    return np.cumsum(np.broadcast_to(spec.per_file, len(files)))
+def write_frames(
+    out: Writer, made: Iterable[tuple[np.ndarray, np.ndarray]], of: Sequence[Any], ends: np.ndarray
+) -> None:
+    """Put frames and statistics, see :func:`decode`, into the cache.
 
-
-def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> None:
-    ends = _ends(files, spec).tolist()
-    n = ends[-1] if ends else 0
-    statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
-    frames = None
-    results = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
-    for i, (part, values) in enumerate(results):
-        at = slice(ends[i - 1] if i else 0, ends[i])
+    Each of ``made`` is ``of`` one thing, to be named; there are ``ends`` recordings up to its last.
+    """
+    frames: np.ndarray | None = None
+    start, statistics = 0, []
+    for one, end, (part, values) in zip(of, ends.tolist(), made, strict=True):
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
-            narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
+            shape = (int(ends[-1]), *part.shape[1:])
+            narrower, frames = frames, out.create("frames", shape, part.dtype)
             if narrower is not None:
-                frames[: at.start] = narrower[: at.start]
+                frames[:start] = narrower[:start]
         if part.shape[1:] != frames.shape[1:]:
             raise UserError(
-                f"{files[i]}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
+                f"{one}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
             )
-        frames[at] = part
-        for s, column in zip(STATISTICS, values.T, strict=True):
-            statistics[s][at] = column
+        frames[start:end] = part
+        statistics.append(values)
+        start = end
+    out.add(**dict(zip(STATISTICS, np.concatenate(statistics).T, strict=True)))
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
