@@ -20,7 +20,7 @@ from workload import main, write
 from tmkt_braincog.data.camera import CORNERS, EventCamera
 from tmkt_braincog.data.ecaltech101 import target_camera
 from tmkt_braincog.data.emulator import emulate
-from tmkt_braincog.data.encodings.saccade import source_camera
+from tmkt_braincog.data.encodings import source_camera
 from tmkt_braincog.data.events import Events, read_bin, shift_to_origin
 from tmkt_braincog.data.images import read_image
 

@@ -19,8 +19,7 @@ from workload import Bench, Workload, best, finish, main, parser, prepare
 
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulator import emulate
-from tmkt_braincog.data.encodings import I2E
-from tmkt_braincog.data.encodings.saccade import source_camera
+from tmkt_braincog.data.encodings import I2E, source_camera
 from tmkt_braincog.methods import TMKT
 
 

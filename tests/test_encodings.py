@@ -8,9 +8,7 @@ from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulated import emulated_frames
 from tmkt_braincog.data.emulator import emulate, zoomed
-from tmkt_braincog.data.encodings import I2E, Repeat, Saccade
-from tmkt_braincog.data.encodings.i2e import MOVEMENTS, ORDER, i2e
-from tmkt_braincog.data.encodings.saccade import source_camera
+from tmkt_braincog.data.encodings import I2E, MOVEMENTS, ORDER, Repeat, Saccade, i2e, source_camera
 from tmkt_braincog.data.events import read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.engine.compare import compare

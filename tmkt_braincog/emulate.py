@@ -13,7 +13,7 @@ from .data.assemble import Images
 from .data.camera import EventCamera
 from .data.emulated import emulated_set, images_at_once
 from .data.emulator import emulate
-from .data.encodings.saccade import source_camera
+from .data.encodings import source_camera
 from .data.events import to_bin
 from .data.images import load_images
 from .data.ncaltech101 import RECORDINGS

@@ -12,7 +12,7 @@ from tmkt_braincog.data import DATASETS, LoadSpec, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.ecaltech101 import target_camera
 from tmkt_braincog.data.emulator import emulate
-from tmkt_braincog.data.encodings.saccade import source_camera
+from tmkt_braincog.data.encodings import source_camera
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.data.images import read_image
 from tmkt_braincog.data.ncaltech101 import CLASSES, IMAGES, RECORDINGS

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import UserError
 from .assemble import Images, fingerprint
-from .base import LoadSpec, PublishedDraw, TransferData
+from .base import LoadSpec, TransferData
 from .cache import Writer, cached
 from .camera import EventCamera
 from .emulator import emulate
@@ -93,11 +94,13 @@ def emulated_set(
     train: np.ndarray,
     test: np.ndarray,
     static_train: np.ndarray,
-    file_ids: np.ndarray | None = None,
-    published: PublishedDraw | None = None,
     ids: np.ndarray | None = None,
+    **more: Any,
 ) -> TransferData:
-    """A data set whose recording k is emulated from image k, which is its twin."""
+    """A data set whose recording k is emulated from image k, which is its twin.
+
+    ``ids``: see :func:`emulated_frames`; ``more``: other fields of a TransferData.
+    """
     arrays = emulated_frames(images.pixels, spec.steps, camera, target, ids)
     frames, every = apply_mode(arrays.pop("frames"), spec.mode), np.arange(len(images.labels))
     return TransferData(
@@ -107,7 +110,6 @@ def emulated_set(
         frames=torch.from_numpy(frames),
         labels=torch.from_numpy(images.labels),
         names=names,
-        file_ids=every if file_ids is None else file_ids,
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels.copy()),
         resized=images.resized,
@@ -116,7 +118,6 @@ def emulated_set(
         test=test,
         static_train=static_train,
         statistics=arrays,
-        published=published,
         emulated=True,
         preparation=Preparation(
             spec.steps,
@@ -124,4 +125,5 @@ def emulated_set(
             sensor=camera.sensor,
             fingerprint=fingerprint(frames, images.labels, images),
         ),
+        **{"file_ids": every, **more},
     )

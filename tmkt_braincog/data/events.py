@@ -47,19 +47,15 @@ def read_bin(path: str | Path) -> Events:
         raise UserError(f"No recording at {path}, or one that cannot be read: {error}.") from error
     if raw.size % 5:
         raise UserError(f"{path} is truncated: {raw.size} bytes, not 5 per event. Get it again.")
-    records = raw.reshape(-1, 5)
-    t = (records[:, 2] & 127).astype(np.int64)
-    for byte in (3, 4):
-        t <<= 8
-        t |= records[:, byte]
-    is_mark = records[:, 1] == MARK_Y
-    if is_mark.any():
-        t += 2**13 * np.cumsum(is_mark)
-        records, t = records[~is_mark], t[~is_mark]
-    if not len(t):
+    x, y, high, middle, low = raw.reshape(-1, 5).T
+    word = high.astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
+    is_mark = y == MARK_Y
+    t = (word & 2**23 - 1) + 2**13 * np.cumsum(is_mark)
+    kept = ~is_mark
+    if not kept.any():
         raise UserError(f"{path} is empty, or holds only timer marks. Get it again.")
-    x, y = (records[:, column].astype(np.int16) for column in (0, 1))
-    return {"x": x, "y": y, "t": t, "p": records[:, 2] >> 7}
+    columns = {"x": x, "y": y, "t": t, "p": word >> 23}
+    return {name: columns[name][kept].astype(dtype) for name, dtype in COLUMNS.items()}
 
 
 def to_bin(events: Events) -> bytes:

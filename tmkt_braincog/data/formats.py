@@ -126,7 +126,8 @@ def _is_text(head: bytes) -> bool:
 def _text(path: Path) -> Raw:
     """Columns by the names in the last line before the numbers, a comment or not, or by content."""
     raw = path.read_bytes().removeprefix(BOM).translate(SEPARATORS)
-    above = [line.decode().split() for line in takewhile(_no_number, io.BytesIO(raw))]
+    lines = takewhile(lambda line: not re.match(rb"\s*[-+]?\.?\d", line), io.BytesIO(raw))
+    above = [line.decode().split() for line in lines]
     named = next((words for words in reversed(above) if words), [])
     names = [word.strip("\"'") for word in " ".join(named).strip("#%/ ").split()]
     with warnings.catch_warnings(action="ignore"):  # of no line at all
@@ -138,16 +139,6 @@ def _text(path: Path) -> Raw:
     if any(words[0][0] not in "#%/" for words in above if words):
         raise ValueError(f"the columns {', '.join(names)}; x, y, t and p expected")
     return Raw(by_content(table))
-
-
-def _no_number(line: bytes) -> bool:
-    """Whether a line does not begin with a number."""
-    words = line.split()
-    try:
-        float(words[0] if words else b"")
-    except ValueError:
-        return True
-    return False
 
 
 def _aedat(path: Path) -> Raw:
