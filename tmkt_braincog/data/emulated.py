@@ -94,14 +94,13 @@ def emulated_set(
     train: np.ndarray,
     test: np.ndarray,
     static_train: np.ndarray,
-    ids: np.ndarray | None = None,
     **more: Any,
 ) -> TransferData:
     """A data set whose recording k is emulated from image k, which is its twin.
 
-    ``ids``: see :func:`emulated_frames`; ``more``: other fields of a TransferData.
+    ``more``: other fields of a TransferData.
     """
-    arrays = emulated_frames(images.pixels, spec.steps, camera, target, ids)
+    arrays = emulated_frames(images.pixels, spec.steps, camera, target)
     frames, every = apply_mode(arrays.pop("frames"), spec.mode), np.arange(len(images.labels))
     return TransferData(
         source=source,
