@@ -8,7 +8,7 @@ from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulated import emulated_frames
 from tmkt_braincog.data.emulator import emulate, zoomed
-from tmkt_braincog.data.encodings import I2E, MOVEMENTS, ORDER, Repeat, Saccade, i2e, source_camera
+from tmkt_braincog.data.encodings import I2E, MOVEMENTS, Repeat, Saccade, i2e, source_camera
 from tmkt_braincog.data.events import read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.engine.compare import compare
@@ -41,7 +41,7 @@ def test_i2e_is_the_difference_of_shifted_images():
     values = (rng.integers(0, 256, (3, 7, 6)) / 256).astype(np.float32)
     values[2] = 0.5  # no contrast: no event
     directions = rng.integers(0, 8, (3, 9))
-    directions[0, :8] = ORDER
+    directions[0, :8] = range(8)
     found = i2e(torch.from_numpy(values), torch.from_numpy(directions), 0.125)
     np.testing.assert_array_equal(found.numpy(), slow_i2e(values, directions, 0.125))
     assert not found[2].any() and found[:2].any()

@@ -2,18 +2,17 @@
 
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from . import plots
-from .data.emulated import emulated_frames, images_at_once
-from .data.emulator import emulate
+from .data.emulated import emulate_all, emulated_frames
 from .data.encodings import source_camera
 from .data.events import to_bin
 from .data.images import load_images
 from .data.ncaltech101 import RECORDINGS
-from .data.parallel import decode_files
 from .data.tree import File, entries, labels_of, listed
 from .errors import UserError
 from .files import PICTURES, check_output, replacing
@@ -47,18 +46,15 @@ def emulate_folder(args: Namespace) -> None:
             f"{len(there)} of the {len(targets)} recordings exist, the first is {there[0]}. Give "
             "--force to replace them, or another --output."
         )
-    at_once = images_at_once(camera)
     images = load_images([f.path for f in files], side, "emulate", args.images)
 
-    def record(first: int) -> int:
-        part = range(first, min(first + at_once, len(files)))
-        made = emulate(images[part.start : part.stop], part, camera)
-        for i, events in zip(part, made, strict=True):
+    def write(ids: Sequence[int], made: list[np.ndarray]) -> int:
+        for i, events in zip(ids, made, strict=True):
             with replacing(targets[i]) as temporary:
                 temporary.write_bytes(to_bin(events))
         return sum(map(len, made))
 
-    n_events = sum(decode_files(record, range(0, len(files), at_once), "emulating"))
+    n_events = sum(emulate_all(write, images, camera, "emulating"))
     first = spread(np.unique(labels_of(files), return_index=True)[1], SHOWN)
     frames = emulated_frames(images[first], STEPS, camera, "images", first)["frames"]
     rows = [

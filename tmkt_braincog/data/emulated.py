@@ -1,7 +1,7 @@
 """Frames of the recordings that the emulated camera makes of many images, on all cores, cached."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,29 @@ from .recordings import write_frames
 PIXELS_AT_ONCE = 70_000  # simulated together: small enough for the processor's cache
 
 
-def images_at_once(camera: EventCamera) -> int:
-    """How many images are best simulated together."""
-    return max(1, PIXELS_AT_ONCE // (camera.sensor[0] * camera.sensor[1]))
+def emulate_all(
+    use: Callable[[Sequence[int], list[np.ndarray]], Any],
+    images: np.ndarray,
+    camera: EventCamera,
+    what: str,
+    ids: Sequence[int] | np.ndarray | None = None,
+    delay: float = 1,
+) -> Iterator[Any]:
+    """``use(ids, recordings)`` of one batch of images after the other, on all cores.
+
+    Args:
+        images, camera, ids: see :func:`~tmkt_braincog.data.emulator.emulate`.
+        what, delay: see :func:`~tmkt_braincog.data.parallel.decode_files`.
+    """
+    numbers = np.arange(len(images)) if ids is None else np.asarray(ids)
+    at_once = max(1, PIXELS_AT_ONCE // (camera.sensor[0] * camera.sensor[1]))
+
+    def record(first: int) -> Any:
+        part = slice(first, first + at_once)
+        own = numbers[part].tolist()
+        return use(own, emulate(images[part], own, camera))
+
+    return decode_files(record, range(0, len(images), at_once), what, delay=delay)
 
 
 def emulated_frames(
@@ -57,21 +77,15 @@ def emulated_frames(
     pixels, numbers = (hashlib.sha256(array.tobytes()).hexdigest() for array in (images, ids))
     key = {"images": pixels, "ids": numbers, "shape": images.shape, "steps": steps}
     key["camera"] = camera.key()
-    at_once = images_at_once(camera)
 
-    def record(first: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(first, first + at_once)
-        made = emulate(images[part], ids[part].tolist(), camera)
+    def count(ids: Sequence[int], made: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         spans = [int(e["t"][-1] - e["t"][0]) if len(e) else 0 for e in made]
-        statistics = [
-            (len(e), span, *camera.sensor, 0) for e, span in zip(made, spans, strict=True)
-        ]
+        statistics = [(len(e), t, *camera.sensor, 0) for e, t in zip(made, spans, strict=True)]
         return narrow(np.stack([_frames(e, steps, camera) for e in made])), np.array(statistics)
 
     def build(out: Writer) -> None:
-        firsts = range(0, len(images), at_once)
-        made = decode_files(record, firsts, f"{name}: emulating", delay=20)
-        write_frames(out, made, firsts, np.array([*firsts[1:], len(images)]))
+        made = emulate_all(count, images, camera, f"{name}: emulating", ids, delay=20)
+        write_frames(out, len(images), enumerate(made))
 
     return cached(f"{name}-emulated", key, build)
 

@@ -20,12 +20,11 @@ from .resident import on_device
 from .upload import upload
 
 # Micro-saccades (arXiv 2511.08065): row and column in a 3 x 3 window of what is subtracted and of
-# what is added; the time-steps of a fixed sequence go through them in this order.
+# what is added.
 MOVEMENTS = (
     *(((2, 2), (1, 0)), ((1, 0), (0, 2)), ((0, 2), (2, 1)), ((2, 1), (0, 0))),
     *(((1, 1), (1, 2)), ((1, 1), (0, 1)), ((1, 1), (0, 2)), ((1, 1), (0, 0))),
 )
-ORDER = (4, 5, 6, 7, 0, 1, 2, 3)
 # Sensor sides that the default path fits: N-MNIST's; and that at which a photograph of 64 pixels
 # gives as many events per pixel and second as its real recording (benchmarks/likeness.py).
 DIGIT_SIDE, PHOTOGRAPH_SIDE = 34, 55

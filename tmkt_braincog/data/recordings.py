@@ -84,7 +84,7 @@ def load_recordings(
 
     def build(out: Writer) -> None:
         made = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
-        write_frames(out, made, files, ends)
+        write_frames(out, int(ends[-1]), zip(files, made, strict=True))
 
     arrays = cached(f"{name}-frames", key, build)
     unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
@@ -99,27 +99,25 @@ def load_recordings(
 
 
 def write_frames(
-    out: Writer, made: Iterable[tuple[np.ndarray, np.ndarray]], of: Sequence[Any], ends: np.ndarray
+    out: Writer, n: int, made: Iterable[tuple[Any, tuple[np.ndarray, np.ndarray]]]
 ) -> None:
-    """Put frames and statistics, see :func:`decode`, into the cache.
-
-    Each of ``made`` is ``of`` one thing, to be named; there are ``ends`` recordings up to its last.
-    """
+    """Put n recordings into the cache: what some of them are of, and what :func:`decode` gives."""
     frames: np.ndarray | None = None
     start, statistics = 0, []
-    for one, end, (part, values) in zip(of, ends.tolist(), made, strict=True):
+    for one, (part, values) in made:
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
-            shape = (int(ends[-1]), *part.shape[1:])
-            narrower, frames = frames, out.create("frames", shape, part.dtype)
+            narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
             if narrower is not None:
                 frames[:start] = narrower[:start]
         if part.shape[1:] != frames.shape[1:]:
             raise UserError(
                 f"{one}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
             )
-        frames[start:end] = part
+        frames[start : start + len(part)] = part
         statistics.append(values)
-        start = end
+        start += len(part)
+    if start != n:
+        raise ValueError(f"{start} recordings were read, and {n} expected")
     out.add(**dict(zip(STATISTICS, np.concatenate(statistics).T, strict=True)))
 
 
