@@ -29,12 +29,8 @@ def emulate_all(
     ids: Sequence[int] | np.ndarray | None = None,
     delay: float = 1,
 ) -> Iterator[Any]:
-    """``use(ids, recordings)`` of one batch of images after the other, on all cores.
-
-    Args:
-        images, camera, ids: see :func:`~tmkt_braincog.data.emulator.emulate`.
-        what, delay: see :func:`~tmkt_braincog.data.parallel.decode_files`.
-    """
+    """``use(ids, recordings)`` of one batch of images after the other; arguments as those of
+    :func:`~tmkt_braincog.data.emulator.emulate` and of decode_files."""
     numbers = np.arange(len(images)) if ids is None else np.asarray(ids)
     at_once = max(1, PIXELS_AT_ONCE // (camera.sensor[0] * camera.sensor[1]))
 
@@ -53,17 +49,15 @@ def emulated_frames(
     name: str,
     ids: Sequence[int] | np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """``frames`` ``[S, T, 2, H, W]`` of one recording per image, and their statistics ``[S]``.
+    """``frames`` ``[S, T, 2, H, W]``, uint8 counts (int16 where one is too large), of a recording
+    of each image, and the ``[S]`` int64 statistics of a
+    :class:`~tmkt_braincog.data.recordings.Recordings`.
 
     Args:
         images: ``[S, h, w]`` uint8.
         steps: T.
         name: what they are, for the cache folder and the progress bar.
         ids: numbers of the recordings, see :func:`~tmkt_braincog.data.emulator.emulate`.
-
-    Returns:
-        Counts, uint8 (int16 where one is too large), and int64 statistics by the names of
-        :class:`~tmkt_braincog.data.recordings.Recordings`.
 
     Raises:
         UserError: images that do not fit the camera, or more time-steps than it simulates.

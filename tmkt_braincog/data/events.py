@@ -100,7 +100,8 @@ def shift_to_origin(events: Events) -> tuple[Events, tuple[int, int]]:
     Recordings that are of the sizes of their images are each their own sensor, as in BrainCog.
     """
     x, y = (events[axis] - events[axis].min() for axis in ("x", "y"))
-    return {**{c: events[c] for c in "tp"}, "x": x, "y": y}, (int(x.max()) + 1, int(y.max()) + 1)
+    moved = {"x": x, "y": y, "t": events["t"], "p": events["p"]}
+    return moved, extent(moved)
 
 
 def extent(events: Events) -> tuple[int, int]:
@@ -109,11 +110,10 @@ def extent(events: Events) -> tuple[int, int]:
 
 
 def windows(events: Events, length_us: int | None) -> dict[str, Events]:
-    """The events of consecutive windows of one length, from the first event on, without empty ones.
+    """The events of consecutive windows, from the first event on, by their starts (``@100ms``).
 
-    By their marks, such as ``@100ms``, the start after the first event; the mark of what is no
-    longer than a window, or of all where there is no length, is ``""``. The rest is a window, too,
-    if it is half as long.
+    Windows without event are left out; the rest is one if it is half as long. Of what is no longer
+    than a window, or where there is no length, all by ``""``.
     """
     t = events["t"]
     if length_us is None or np.ptp(t) <= length_us:
