@@ -14,7 +14,7 @@ from scipy.io import savemat
 from standin_cepdvs import columns, mat_bytes
 from tonic.io import read_aedat4 as tonic_read_aedat4
 from tonic.io import read_mnist_file
-from writers import TIMER_MARK, random_events, real_recordings, structured, write_bin
+from writers import TIMER_MARK, random_events, real_recordings, write_bin
 
 from tmkt_braincog.data.columns import Told
 from tmkt_braincog.data.events import (
@@ -63,11 +63,9 @@ def test_bin_is_what_was_written_and_what_tonic_reads(tmp_path, marks):
 
 
 @pytest.mark.realdata
-def test_real_bin_recordings_are_those_of_tonic_and_survive_in_mat_files(real_data, tmp_path):
-    for path in real_recordings(real_data):
+def test_real_bin_recordings_are_those_of_tonic(real_data):
+    for path in [*real_recordings(real_data), real_data / "formats" / "sample_nmnist.bin"]:
         assert_events(read_bin(path), by_tonic(path))
-        (tmp_path / "a.mat").write_bytes(mat_bytes(structured(read_bin(path))))
-        assert_events(read_mat(tmp_path / "a.mat"), read_bin(path))
 
 
 @pytest.mark.parametrize(
@@ -121,13 +119,10 @@ def mat(variables=None, **changes):
     return file.getvalue()
 
 
-def read_mat(path):
+def read_mat(path, content=None):
+    if content is not None:
+        path.write_bytes(content)
     return read_any(path, Told("us")).events
-
-
-def read_mat_bytes(path, content):
-    path.write_bytes(content)
-    return read_mat(path)
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -145,12 +140,11 @@ def test_mat_types_shapes_compression_and_polarity_codes(tmp_path, types, compre
     others = {"a": "text", "b": np.array([[1, "x"]], object), "d": np.eye(9), "z": np.nan}
     for oned_as in ("row", "column"):
         content = mat(others | found, do_compression=compress, oned_as=oned_as)
-        assert_events(read_mat_bytes(path, content), EVENTS)
-    assert_events(read_mat_bytes(path, mat(p=EVENTS["p"].astype(types[3]))), EVENTS)
-    assert not read_mat_bytes(path, mat(p=np.full(700, -1.0)))["p"].any()
-    assert_events(read_mat_bytes(path, mat_bytes(EVENTS[::-1], compress)), EVENTS[::-1])
+        assert_events(read_mat(path, content), EVENTS)
+    assert_events(read_mat(path, mat(p=EVENTS["p"].astype(types[3]))), EVENTS)
+    assert not read_mat(path, mat(p=np.full(700, -1.0)))["p"].any()
     ts = EVENTS["t"] + 1_700_000_000_000_000
-    assert read_mat_bytes(path, mat(ts=ts))["t"].tolist() == ts.tolist()
+    assert read_mat(path, mat(ts=ts))["t"].tolist() == ts.tolist()
 
 
 HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
@@ -167,17 +161,12 @@ def changed(name, at, value, dtype=np.float64):
     [
         (HEADER, "Cannot read .* as MATLAB: .*0 groups or arrays with x, y, t and p .none."),
         (HEADER.replace(b"\1IM", b"\2IM") + bytes(400), "Cannot read .* as MATLAB: "),
-        (mat(x=np.zeros(699)), "columns of the lengths .*'x': 699, 'y': 700"),
         (mat(dict.fromkeys(("x", "y", "ts", "p"), np.zeros((0, 1)))), "at least one event in each"),
-        (mat(y=np.zeros((350, 3))), "'y': 1050"),
         (mat(ts=np.array([["a"]], object)), "'t': 1,"),
         (mat(ts="abc"), "'t': 1,"),
         (mat(ts=scipy.sparse.eye(4).tocsc()), "'t': 1,"),
         (mat(x=np.zeros(700) * 1j), "Cannot read .* as MATLAB: "),
-        (changed("x", 7, np.nan), "numbers that are not finite"),
         (changed("ts", slice(5, 8), np.inf), "numbers that are not finite"),
-        (changed("y", 3, 1.5), "y from 0.0 to 259.0, whole numbers from 0 to 2047 expected"),
-        (changed("x", 0, -1), "x from -1.0 to .*, whole numbers from 0 to 2047 expected"),
         (changed("ts", 1, 2**64 - 1, np.uint64), "times from .* to 18446744073709551615 us"),
         (changed("ts", 1, -1e300), r"times from -1e\+300 to"),
         (changed("p", 2, 2), r"polarities \[-1.0, 1.0, 2.0\], 0 and 1 or -1 and 1, or 1 and 2,"),
@@ -188,7 +177,6 @@ def test_faults_of_mat_files_are_named(tmp_path, content, said):
     path = tmp_path / "17.mat"
     path.write_bytes(content)
     refused(read_mat, path, said)
-    refused(read_mat, tmp_path / "gone.mat", "Cannot read")
 
 
 @pytest.mark.parametrize("compress", [False, True])
