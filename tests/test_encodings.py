@@ -2,15 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tonic.io import read_mnist_file
 
 from tmkt_braincog.data import DATASETS, LoadSpec, Pair, TSMDataset, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulated import emulated_frames
 from tmkt_braincog.data.emulator import emulate, zoomed
 from tmkt_braincog.data.encodings import I2E, MOVEMENTS, Repeat, Saccade, i2e, source_camera
-from tmkt_braincog.data.events import read_bin, to_bin
-from tmkt_braincog.data.frames import to_frames
+from tmkt_braincog.data.events import to_bin
 from tmkt_braincog.engine.compare import compare
 from tmkt_braincog.engine.predictions import read_predictions
 from tmkt_braincog.errors import UserError
@@ -130,25 +128,6 @@ def test_varied_cameras_differ_between_recordings_and_not_between_batches(data):
     assert max(counts) > 1.3 * min(counts)
     steady = [len(e) for e in emulate(images)]
     assert max(steady) < 1.1 * min(steady)
-
-
-def test_bin_files_are_what_tonic_reads(tmp_path, data):
-    events = emulate(data.images[:1].numpy())[0]
-    (tmp_path / "a.bin").write_bytes(to_bin(events))
-    theirs, ours = (
-        read_mnist_file(str(tmp_path / "a.bin"), events.dtype),
-        read_bin(tmp_path / "a.bin"),
-    )
-    for name in "xytp":
-        np.testing.assert_array_equal(theirs[name], events[name])
-        np.testing.assert_array_equal(ours[name], events[name])
-
-
-def test_emulated_frames_count_the_events(data):
-    images = data.images[:3].numpy()
-    made = emulated_frames(images, 7, EventCamera(), "test", [5, 6, 900])
-    for frames, events in zip(made["frames"], emulate(images, [5, 6, 900]), strict=True):
-        np.testing.assert_array_equal(frames, to_frames(events, 7, (34, 34)))
 
 
 @pytest.mark.parametrize(
