@@ -91,46 +91,27 @@ def _frames(events: np.ndarray, steps: int, camera: EventCamera) -> np.ndarray:
 
 
 def emulated_set(
-    images: Images,
-    camera: EventCamera,
-    spec: LoadSpec,
-    *,
-    source: str,
-    target: str,
-    classes: Sequence[str],
-    names: list[str],
-    train: np.ndarray,
-    test: np.ndarray,
-    static_train: np.ndarray,
-    **more: Any,
+    images: Images, camera: EventCamera, spec: LoadSpec, target: str, **fields: Any
 ) -> TransferData:
     """A data set whose recording k is emulated from image k, which is its twin.
 
-    ``more``: other fields of a TransferData.
+    Args:
+        fields: the other fields of the TransferData that its images do not say.
     """
     arrays = emulated_frames(images.pixels, spec.steps, camera, target)
     frames, every = apply_mode(arrays.pop("frames"), spec.mode), np.arange(len(images.labels))
+    mark = fingerprint(frames, images.labels, images)
+    fields["classes"] = tuple(fields["classes"])
     return TransferData(
-        source=source,
         target=target,
-        classes=tuple(classes),
         frames=torch.from_numpy(frames),
         labels=torch.from_numpy(images.labels),
-        names=names,
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels.copy()),
         resized=images.resized,
         twins=every.copy(),
-        train=train,
-        test=test,
-        static_train=static_train,
         statistics=arrays,
         emulated=True,
-        preparation=Preparation(
-            spec.steps,
-            mode=spec.mode,
-            sensor=camera.sensor,
-            fingerprint=fingerprint(frames, images.labels, images),
-        ),
-        **{"file_ids": every, **more},
+        preparation=Preparation(spec.steps, mode=spec.mode, sensor=camera.sensor, fingerprint=mark),
+        **{"file_ids": every, **fields},
     )

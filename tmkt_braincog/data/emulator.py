@@ -120,18 +120,14 @@ def walk(
     scene: np.ndarray, camera: EventCamera, drawn: dict[str, np.ndarray]
 ) -> Iterator[np.ndarray]:
     """``[B, H, W]``: what the sensor sees at the start and after every simulation step."""
-    path, rest, (dx, dy) = (
-        drawn["path"].astype(float),
-        drawn["rest"].astype(float),
-        drawn["offset"].T,
-    )
+    path, rest = (drawn[name].astype(float) for name in ("path", "rest"))
+    dx, dy = drawn["offset"].T
     windows = sliding_window_view(scene, [side + 1 for side in camera.sensor[::-1]], (1, 2))
-    before: Any = None
-    seen: Any = None
+    before, seen = np.empty(0), scene
     for t in range(0, camera.duration_us + 1, camera.step_us):
         x, y = position(t, camera, rest)
         shift = np.stack([path * x + dx, path * y + dy])
-        if before is None or (shift != before).any():
+        if not np.array_equal(shift, before):
             before, seen = shift, view(windows, *(camera.pad - shift))
         yield seen
 
