@@ -21,7 +21,7 @@ from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, TransferData
 from .cache import Writer, cached, files_digest
 from .columns import Size, Told
 from .events import Events, check_span, extent, n_windows, windows
-from .folder_files import EXPECTED, TABLE, Found, Row, find
+from .folder_files import EXPECTED, TABLE, Row, find
 from .formats import read_any
 from .parallel import decode_files
 from .recordings import FrameSpec
@@ -44,19 +44,17 @@ def load(spec: LoadSpec) -> TransferData:
         UserError: missing folders, classes without images or that only images have, unreadable
             files, or events outside the sensor.
     """
-    found = find(spec.folder("folder", EXPECTED))
-    classes = _classes(found)
-    (rows, recordings), (shown, pictures) = (
-        _by_class(all_rows, classes) for all_rows in (found.recordings, found.images)
-    )
-    frames, marks_of, remarks = facts([file.path for file in recordings], spec, found.root)
+    *found, root = find(spec.folder("folder", EXPECTED))
+    classes = _classes(*found)
+    (rows, recordings), (shown, pictures) = (_by_class(every, classes) for every in found)
+    frames, marks_of, remarks = facts([file.path for file in recordings], spec, root)
     train, test = _split(rows, recordings, classes, spec)
     place = {file.path: i for i, file in enumerate(pictures)}
     twins = np.array([place[row.image] if row.image else NO_TWIN for row in rows], np.int64)
     trains = np.flatnonzero([row.split != "test" for row in shown])
     of = np.repeat(np.arange(len(recordings)), list(map(len, marks_of)))  # of every sample
     names = [
-        file.path.relative_to(found.root).as_posix() + mark
+        file.path.relative_to(root).as_posix() + mark
         for file, marks in zip(recordings, marks_of, strict=True)
         for mark in marks
     ]
@@ -64,12 +62,12 @@ def load(spec: LoadSpec) -> TransferData:
         "images",
         "folder",
         classes,
-        root=found.root,
+        root=root,
         recordings=[recordings[i] for i in of],
         names=names,
         frames=frames,
         read_any={},
-        images=photographs(pictures, spec, "folder", found.root),
+        images=photographs(pictures, spec, "folder", root),
         twins=twins[of],
         split=(np.flatnonzero(np.isin(of, train)), np.flatnonzero(np.isin(of, test))),
         static_train=np.setdiff1d(trains, twins[test]),
@@ -78,11 +76,9 @@ def load(spec: LoadSpec) -> TransferData:
     )
 
 
-def _classes(found: Found) -> tuple[str, ...]:
-    """Classes that both have, in natural order; a UserError if there is none."""
-    events, images = (
-        list(dict.fromkeys(row.name for row in rows)) for rows in (found.recordings, found.images)
-    )
+def _classes(*found: Sequence[Row]) -> tuple[str, ...]:
+    """Classes that recordings and images have, in natural order; a UserError if there is none."""
+    events, images = (list(dict.fromkeys(row.name for row in rows)) for rows in found)
     both = sorted([name for name in events if name in images], key=natural)
     if not both:
         raise UserError(

@@ -42,17 +42,9 @@ class Row(NamedTuple):
     image: Path | None = None
 
 
-class Found(NamedTuple):
-    """All recordings and images, and a folder above them."""
-
-    recordings: list[Row]
-    images: list[Row]
-    root: Path
-
-
-def find(root: Path) -> Found:
-    """What there is below the data root; images beside a table are those in the folder ``images``,
-    if there is one, and those that it names.
+def find(root: Path) -> tuple[list[Row], list[Row], Path]:
+    """All recordings and images of a data root, and a folder above them; images beside a table are
+    those in the folder ``images``, if there is one, and those that it names.
 
     Raises:
         UserError: folders that are missing or nested, or a table that cannot be used.
@@ -63,12 +55,12 @@ def find(root: Path) -> Found:
         recordings = read_table(root / TABLE, images)
         above = os.path.commonpath([root, *(row.path for row in recordings + images)])
         named = any(row.image for row in recordings)
-        return Found(recordings if named else _paired(recordings, images), images, Path(above))
+        return recordings if named else _paired(recordings, images), images, Path(above)
     parts = [part for part in ("train", "test") if (root / part).is_dir()]
     if len(parts) == 1:
         raise UserError(f"{root} has the folder {parts[0]} alone; train and test expected.")
     events, images = (_in_folders(root, parts or [""], what) for what in ("events", "images"))
-    return Found(_paired(events, images), images, root)
+    return _paired(events, images), images, root
 
 
 def _in_folders(root: Path, parts: Sequence[str], what: str) -> list[Row]:
