@@ -1,6 +1,5 @@
 """Event frames: counts per time bin and polarity (paper: the T time-steps of the event stream)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,22 +92,15 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     return flat.reshape(*leading, size, size)
 
 
-def framed(
-    events: Events,
-    sensor_size: tuple[int, int],
-    steps: int,
-    size: int | None = None,
-    mode: str = "count",
-    crop: Sequence[int] | None = None,
-) -> np.ndarray:
+def framed(events: Events, sensor_size: tuple[int, int], how: Any) -> np.ndarray:
     """Frames ``[T, 2, H, W]`` of checked events; mode, crop and size in this order, as published.
 
-    The arguments are the fields of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
+    ``how``: a FrameSpec or a Preparation, which name these fields alike.
     """
-    frames = apply_mode(to_frames(events, steps, sensor_size), mode)
-    if crop is not None:
-        top, bottom, left, right = crop
+    frames = apply_mode(to_frames(events, how.steps, sensor_size), how.mode)
+    if how.crop is not None:
+        top, bottom, left, right = how.crop
         frames = frames[..., top:bottom, left:right]
-    if size is not None:
-        frames = resize_frames(torch.from_numpy(frames), size).numpy()
+    if how.size is not None:
+        frames = resize_frames(torch.from_numpy(frames), how.size).numpy()
     return frames

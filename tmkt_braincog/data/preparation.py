@@ -21,7 +21,7 @@ class Preparation:
     Attributes:
         steps: T.
         reads: whether :meth:`read` reads files as training did.
-        size, mode, crop: see :func:`~tmkt_braincog.data.frames.framed`.
+        size, mode, crop: as of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
         sensor_by: what says a recording's sensor: its ``file``; the data ``set``, whatever the file
             says; or its ``events``, which are moved to x, y >= 0 and span it.
         sensor: (W, H) of all recordings that were trained with; None: they differ.
@@ -92,5 +92,5 @@ class Preparation:
                 f"{name} spans {span} us, too short for T = {self.steps} frames. Times in "
                 "microseconds are expected."
             )
-        frames = framed(events, (width, height), self.steps, self.size, self.mode, self.crop)
+        frames = framed(events, (width, height), self)
         return resize_frames(torch.from_numpy(frames), size).numpy()

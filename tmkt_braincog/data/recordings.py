@@ -126,8 +126,7 @@ def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
     found, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
-        frames = framed(events, sensor_size, spec.steps, spec.size, spec.mode, spec.crop)
         t = events["t"]
         statistics.append((len(t), int(t[-1]) - int(t[0]), *sensor_size, n_unsorted))
-        found.append(frames)
+        found.append(framed(events, sensor_size, spec))
     return narrow(np.stack(found)), np.array(statistics, np.int64)
