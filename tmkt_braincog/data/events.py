@@ -49,13 +49,14 @@ def read_bin(path: str | Path) -> Events:
         raise UserError(f"{path} is truncated: {raw.size} bytes, not 5 per event. Get it again.")
     x, y, high, middle, low = raw.reshape(-1, 5).T
     word = high.astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
+    columns = {"x": x, "y": y, "t": word & 2**23 - 1, "p": word >> 23}
     is_mark = y == MARK_Y
-    t = (word & 2**23 - 1) + 2**13 * np.cumsum(is_mark)
-    kept = ~is_mark
-    if not kept.any():
+    if is_mark.any():
+        columns["t"] += 2**13 * np.cumsum(is_mark)
+        columns = {name: column[~is_mark] for name, column in columns.items()}
+    if not len(columns["t"]):
         raise UserError(f"{path} is empty, or holds only timer marks. Get it again.")
-    columns = {"x": x, "y": y, "t": t, "p": word >> 23}
-    return {name: columns[name][kept].astype(dtype) for name, dtype in COLUMNS.items()}
+    return {name: columns[name].astype(dtype) for name, dtype in COLUMNS.items()}
 
 
 def to_bin(events: Events) -> bytes:
