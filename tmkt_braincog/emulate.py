@@ -7,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from . import inspect_picture
-from .data import LoadSpec, TransferData
-from .data.assemble import Images
-from .data.camera import EventCamera
-from .data.emulated import emulated_set, images_at_once
-from .data.emulator import emulate
+from . import plots
+from .data.emulated import emulate_all, emulated_frames
 from .data.encodings.saccade import source_camera
-from .data.events import columns, to_bin
+from .data.events import to_bin
 from .data.images import load_images
 from .data.ncaltech101 import RECORDINGS
-from .data.parallel import decode_files
 from .data.tree import File, entries, labels_of, listed
 from .errors import UserError
 from .files import PICTURES, check_output, replacing
+from .inspect_picture import Shown, draw_rows, spread
 
 KINDS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SHOWN, STEPS = 5, 10  # rows and frames of the picture
@@ -50,19 +46,21 @@ def emulate_folder(args: Namespace) -> None:
             f"{len(there)} of the {len(targets)} recordings exist, the first is {there[0]}. Give "
             "--force to replace them, or another --output."
         )
-    at_once = images_at_once(camera)
     images = load_images([f.path for f in files], side, "emulate", args.images)
 
-    def record(first: int) -> int:
-        part = range(first, min(first + at_once, len(files)))
-        made = emulate(images[part.start : part.stop], part, camera)
-        for i, events in zip(part, made, strict=True):
+    def write(ids: Sequence[int], made: list[np.ndarray]) -> int:
+        for i, events in zip(ids, made, strict=True):
             with replacing(targets[i]) as temporary:
-                temporary.write_bytes(to_bin(columns(events)))
+                temporary.write_bytes(to_bin(events))
         return sum(map(len, made))
 
-    n_events = sum(decode_files(record, range(0, len(files), at_once), "emulating"))
-    inspect_picture.save(_shown(files, classes, images, camera), picture, SHOWN)
+    n_events = sum(emulate_all(write, images, camera, "emulating"))
+    first = spread(np.unique(labels_of(files), return_index=True)[1], SHOWN)
+    frames = emulated_frames(images[first], STEPS, camera, "images", first)["frames"]
+    rows = [
+        Shown(classes[files[i].label], images[i], f) for i, f in zip(first, frames, strict=True)
+    ]
+    plots.save(lambda: draw_rows(rows, "Emulated recordings", emulated=True), picture)
     print(
         f"{len(files):,} recordings of {len(classes)} classes, {n_events / len(files):,.0f} events "
         f"each, sensor {side} x {side}, {camera.duration_us / 1000:g} ms, emulated.\nWritten: "
@@ -71,41 +69,17 @@ def emulate_folder(args: Namespace) -> None:
 
 
 def _find(images: Path) -> tuple[list[str], list[File]]:
-    folders = entries(images, EXPECTED)
+    classes = entries(images, EXPECTED)
     files = [
         File(label, number, path)
-        for label, folder in enumerate(folders)
+        for label, folder in enumerate(classes)
         for number, path in enumerate(entries(folder, EXPECTED, KINDS))
     ]
     if not files:
         raise UserError(f"Found no image in the folders of {images}.\n{EXPECTED}")
-    count = Counter(f"{folders[f.label].name}/{f.path.stem}" for f in files)
-    twice = [name for name, n in count.items() if n > 1]
-    if twice:
+    count = Counter(f"{file.path.parent.name}/{file.path.stem}" for file in files)
+    if twice := [name for name, n in count.items() if n > 1]:
         raise UserError(
             f"Images of one name, {listed(twice)}: their recordings would be one file. Rename one."
         )
-    return [folder.name for folder in folders], files
-
-
-def _shown(
-    files: Sequence[File], classes: Sequence[str], images: np.ndarray, camera: EventCamera
-) -> TransferData:
-    """The first images of some classes with recordings, for a picture."""
-    labels = labels_of(files)
-    first = np.unique(labels, return_index=True)[1]
-    first = inspect_picture.spread(first, SHOWN)
-    every = np.arange(len(first))
-    return emulated_set(
-        Images(images[first], labels[first]),
-        camera,
-        LoadSpec(steps=STEPS),
-        source="images",
-        target="Emulated recordings",
-        classes=classes,
-        names=[files[i].path.name for i in first],
-        train=every,
-        test=every,
-        static_train=every,
-        ids=first,
-    )
+    return [folder.name for folder in classes], files

@@ -4,7 +4,6 @@ import shlex
 import textwrap
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +82,9 @@ def load(options: Namespace) -> tuple[TransferData, dict[str, Split]]:
     """The data exactly as training loads them, and their split under each protocol."""
     from .engine.compare import load_data  # the models' libraries
 
-    data, splits = load_data(options), {}
-    for protocol in PROTOCOLS:
-        options = copy(options)
-        options.protocol = protocol
-        splits[protocol] = make_split(data, options, options.seed[0])
-    return data, splits
+    data, seed = load_data(options), options.seed[0]
+    under = {name: Namespace(**{**vars(options), "protocol": name}) for name in PROTOCOLS}
+    return data, {name: make_split(data, own, seed) for name, own in under.items()}
 
 
 def overview(data: TransferData, splits: Mapping[str, Split]) -> str:

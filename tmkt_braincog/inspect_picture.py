@@ -1,7 +1,9 @@
 """The picture of a data set: of some classes the static image beside the frames of a recording."""
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -17,6 +19,14 @@ PERCENTILE = 99  # of a row's counts above zero: the count that has the full col
 SCALE = "Dark: both. Stronger: more events; one scale per row."
 
 
+class Shown(NamedTuple):
+    """A row: the class, its image if there is one, and frames ``[T, 2, H, W]`` of a recording."""
+
+    name: str
+    image: np.ndarray | None
+    frames: np.ndarray
+
+
 def save(data: TransferData, path: Path, n_classes: int = 5) -> None:
     plots.save(lambda: draw(data, n_classes), path)
 
@@ -24,31 +34,44 @@ def save(data: TransferData, path: Path, n_classes: int = 5) -> None:
 def draw(data: TransferData, n_classes: int = 5) -> Figure:
     """One row per class: the static image, then the frames of the class's first recording.
 
-    The image is the recording's twin where that is known, else the first of the class. All frames
-    of a row have one scale, which ends at the 99th percentile of its counts above zero.
+    The image is the recording's twin where that is known, else the first of the class.
 
     Args:
         n_classes: of the classes with recordings, evenly spread, as many; all if there are fewer.
     """
-    chosen = spread(np.unique(data.labels.numpy()), n_classes)
-    n_steps = data.frames.shape[1]
+    labels, rows = data.labels.numpy(), []
+    for c in spread(np.unique(labels), n_classes):
+        recording = int(np.argmax(labels == c))
+        twin, of_class = data.twins[recording], np.flatnonzero(data.image_labels.numpy() == c)
+        shown = of_class[:1] if twin == NO_TWIN else [twin]
+        image = data.images[shown[0]].numpy() if len(shown) else None
+        rows.append(Shown(data.classes[c], image, data.frames[recording].numpy()))
+    return draw_rows(rows, data.target, data.emulated)
+
+
+def draw_rows(rows: Sequence[Shown], title: str, emulated: bool) -> Figure:
+    """All frames of a row have one scale, which ends at the 99th percentile of its counts > 0."""
+    n_steps = len(rows[0].frames)
     steps = spread(np.arange(n_steps), MOST_STEPS)
     some = f", {len(steps)} of {n_steps} frames" if len(steps) < n_steps else ""
-    width, height = 1.4 + 0.68 * max(len(steps) + 1, 4), 1.0 + 0.7 * len(chosen)
-    figure = plots.canvas(width, height, f"{data.target}, T = {n_steps}{some}", data.emulated)
-    cells = figure.subplots(len(chosen), 1 + len(steps), squeeze=False)
+    width, height = 1.4 + 0.68 * max(len(steps) + 1, 4), 1.0 + 0.7 * len(rows)
+    figure = plots.canvas(width, height, f"{title}, T = {n_steps}{some}", emulated)
+    cells = figure.subplots(len(rows), 1 + len(steps), squeeze=False)
     for axes in cells.flat:
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[:].set(visible=True, color="0.75", linewidth=0.5)
     for axes, heading in zip(cells[0], ["static", *(f"t = {t + 1}" for t in steps)], strict=True):
         axes.set_title(heading, size=8, pad=3)
-    for c, (static, *frames) in zip(chosen, cells, strict=True):
-        name = textwrap.fill(data.classes[c].replace("_", " "), 16)
+    for row, (static, *frames) in zip(rows, cells, strict=True):
+        name = textwrap.fill(row.name.replace("_", " "), 16)
         static.set_ylabel(name, rotation=0, ha="right", va="center", size=8, parse_math=False)
-        recording = int(np.argmax(data.labels.numpy() == c))
-        _show_static(static, data, recording)
-        for axes, rgb in zip(frames, colours(data.frames[recording].numpy())[steps], strict=True):
+        if row.image is None:
+            where = {"transform": static.transAxes, "ha": "center", "va": "center", "size": 7}
+            static.text(0.5, 0.5, "none", **where)
+        else:
+            static.imshow(row.image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for axes, rgb in zip(frames, colours(row.frames)[steps], strict=True):
             axes.imshow(rgb, interpolation="nearest")
     inks = [Patch(color=ON, label="ON events"), Patch(color=OFF, label="OFF events")]
     figure.legend(handles=inks, title=SCALE, title_fontsize=7, loc="outside lower center", ncols=2)
@@ -71,14 +94,3 @@ def colours(frames: np.ndarray) -> np.ndarray:
     strength = np.clip(frames.astype(np.float32) / full, 0, 1)[..., None]
     off, on = (1 - np.array(to_rgb(colour), np.float32) for colour in (OFF, ON))
     return (1 - strength[:, 0] * off) * (1 - strength[:, 1] * on)
-
-
-def _show_static(axes, data: TransferData, recording: int) -> None:
-    """The recording's twin or the first image of its class; nothing where there is neither."""
-    of_class = np.flatnonzero(data.image_labels.numpy() == int(data.labels[recording]))
-    twin = int(data.twins[recording])
-    if twin == NO_TWIN and not len(of_class):
-        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", size=7)
-        return
-    image = data.images[of_class[0] if twin == NO_TWIN else twin]
-    axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

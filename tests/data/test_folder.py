@@ -1,7 +1,6 @@
 """A user's own folders of recordings and photographs, without a line of code."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,8 +44,18 @@ def root(tmp_path):
     return tmp_path / "own"
 
 
+def load(root, steps=3, size=16, **more):
+    return DATASETS["folder"].load(LoadSpec(root, steps, size, **more))
+
+
+def refused(root, said, **more):
+    with pytest.raises(UserError, match=said) as error:
+        load(root, **more)
+    return str(error.value)
+
+
 def test_folders_are_classes_and_names_are_twins(root):
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    data = load(root)
     assert data.classes == ("cup", "key") and data.labels.tolist() == [0] * 5 + [1] * 5
     assert data.names[2] == "events/cup/a2.npz" and data.images.shape == (10, 16, 16)
     assert (data.train.tolist(), data.test.tolist()) == ([0, 1, 2, 3, 5, 6, 7, 8], [4, 9])
@@ -71,15 +80,13 @@ def test_train_and_test_folders_split(root):
                     path.rename(folder / path.name)
     picture(root / "train" / "images" / "cup" / "a9.png", 9)
     picture(root / "train" / "images" / "key" / "a9.jpg", 9)
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    data = load(root)
     assert data.train.tolist() == [0, 1, 2, 5, 6, 7] and data.test.tolist() == [3, 4, 8, 9]
     assert [data.names[i] for i in (0, 3)] == ["train/events/cup/a0.bin", "test/events/cup/a3.bin"]
     assert data.static_train.tolist() == [0, 6]  # those of the folder train
-    with pytest.raises(UserError, match="split the recordings already"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16, train_portion=0.5))
+    refused(root, "split the recordings already", train_portion=0.5)
     (root / "test").rename(root / "else")
-    with pytest.raises(UserError, match="has the folder train alone"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    refused(root, "has the folder train alone")
 
 
 def test_a_table_in_place_of_folders(root, tmp_path, caplog):
@@ -92,20 +99,19 @@ def test_a_table_in_place_of_folders(root, tmp_path, caplog):
         *("", "of_key/a3.bin;key;test;../key.png"),
     ]
     (root / "recordings.csv").write_text("\n".join(["Path;class;split;image;note", *rows]))
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    data = load(root)
     assert "columns that are not read: note" in caplog.text
     assert data.names[:2] == ["own/of_cup/a0.bin", "own/of_cup/a1.bin"]  # an image is outside
     assert data.labels.tolist() == [0, 0, 0, 1, 1] and data.images.shape == (10, 16, 16)
     assert (data.train.tolist(), data.test.tolist()) == ([0, 1, 3], [2, 4])
     assert data.twins.tolist() == [4, NO_TWIN, 1, NO_TWIN, 9]
     assert data.static_train.tolist() == [0, 2, 3, 4, 5, 6, 7, 8]
-    with pytest.raises(UserError, match=r"column split of recordings\.csv, split the recordings"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16, train_portion=0.5))
+    refused(root, r"column split of recordings\.csv, split the recordings", train_portion=0.5)
     (root / "recordings.csv").write_text(
         "path,class\n"
         + "".join(f"of_{c}/a{k}.bin,{c}\n" for c in ("cup", "key") for k in (0, 1, 3))
     )
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    data = load(root)
     assert data.names[0] == "of_cup/a0.bin" and data.test.tolist() == [2, 5]
     assert data.twins.tolist() == [NO_TWIN, NO_TWIN, 0, NO_TWIN, NO_TWIN, 4]  # by name
 
@@ -126,35 +132,27 @@ events/key/a1.bin,key,train,,and more
 """
 
 
-def test_every_bad_row_is_named_by_its_line(root):
-    (root / "recordings.csv").write_text(ROWS)
-    with pytest.raises(UserError, match=r"recordings.csv: 9 of 11 rows cannot be used") as error:
-        DATASETS["folder"].load(LoadSpec(root, 3, 16))
-    expected = {
-        **{3: "events/cup/a0.bin is in line 2 already", 4: "there is no file .*a9.bin"},
-        **{5: "no class", 6: "no path", 8: "split val; train, test or nothing expected"},
-        **{9: "images/cup/a3.png is an image", 10: "events/cup/a2.npz is no image"},
-        **{12: "the image images/cup/a3.png is of class cup", 13: "more cells .*: and more"},
-    }
-    for line, message in expected.items():
-        assert re.search(rf"\n  line {line}: {message}", str(error.value))
+BAD = {
+    **{3: "events/cup/a0.bin is in line 2 already", 4: "there is no file .*a9.bin"},
+    **{5: "no class", 6: "no path", 8: "split val; train, test or nothing expected"},
+    **{9: "images/cup/a3.png is an image", 10: "events/cup/a2.npz is no image"},
+    **{12: "the image images/cup/a3.png is of class cup", 13: "more cells .*: and more"},
+}
+TABLES = {
+    ROWS: "".join(["9 of 11 rows cannot be used:", *(f"\n  line {n}: {BAD[n]}.*" for n in BAD)]),
+    "": "columns none; path and class expected",
+    "file,class\na,b": "columns file, class; path and class expected",
+    "path,class\n": "no row below its header",
+    "path,class,split\nevents/cup/a0.bin,cup,test\nevents/cup/a1.bin,cup,": "1 of 2 rows",
+    'path,class\n"events': "Cannot use .*: unexpected end of data",
+    "path,class,image\nevents/cup/a0.bin,cup,images/key/a3.png": "line 2: .* is of class key",
+}
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("", "columns none; path and class expected"),
-        ("file,class\na,b", "columns file, class; path and class expected"),
-        ("path,class\n", "no row below its header"),
-        ("path,class,split\nevents/cup/a0.bin,cup,test\nevents/cup/a1.bin,cup,", "1 of 2 rows"),
-        ('path,class\n"events', "Cannot use .*: unexpected end of data"),
-        ("path,class,image\nevents/cup/a0.bin,cup,images/key/a3.png", "lies in images/key"),
-    ],
-)
-def test_a_table_that_cannot_be_used(text, message, root):
+@pytest.mark.parametrize("text", TABLES)
+def test_a_table_that_cannot_be_used_and_every_bad_row_by_its_line(text, root):
     (root / "recordings.csv").write_text(text)
-    with pytest.raises(UserError, match=message):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16))
+    refused(root, TABLES[text])
 
 
 def test_long_recordings_are_cut_and_their_windows_stay_together(root):
@@ -163,8 +161,7 @@ def test_long_recordings_are_cut_and_their_windows_stay_together(root):
     write_bin(root / "events" / "cup" / "a4.bin", long)
     short = recording(7)
     write_bin(root / "events" / "key" / "a1.bin", short[short["t"] < short["t"][0] + 199_000])
-    spec = LoadSpec(root, 3, 16, window="200ms")
-    data = DATASETS["folder"].load(spec)
+    data = load(root, window="200ms")
     cup4 = [f"events/cup/a4.bin@{k}ms" for k in (0, 200, 400, 800, 1000)]
     assert [name for name in data.names if "cup/a4" in name] == cup4
     assert "events/key/a1.bin" in data.names and "events/cup/a2.npz@200ms" not in data.names
@@ -181,44 +178,36 @@ def test_long_recordings_are_cut_and_their_windows_stay_together(root):
         r"that are shorter than half a window and 1 windows without event\.",
         data.remarks[-1],
     )
-    whole = DATASETS["folder"].load(replace(spec, window="5s"))
+    whole = load(root, window="5s")
     assert len(whole.names) == 10 and whole.remarks[-1].endswith("window of 5s: none was cut.")
 
 
 def test_the_unit_of_time_can_be_said(root):
     for name in ("cup", "key"):
         (root / "events" / name / "a2.npz").unlink()
-    with pytest.raises(UserError, match="all files say their unit of time"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="s"))
+    refused(root, "all files say their unit of time", time_unit="s")
     for k, us in enumerate((1, 1000)):
         columns = {n: recording(k)[n] for n in "xyp"} | {"t": recording(k)["t"] // us + 0.5}
         np.savez(root / "events" / "cup" / f"b{k}.npz", **columns)
-    with pytest.raises(UserError, match=r"us in 1, ms in 1 of them.* Say it with --time-unit"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16))
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="ms"))
+    refused(root, r"us in 1, ms in 1 of them.* Say it with --time-unit")
+    data = load(root, time_unit="ms")
     assert data.remarks[-1] == "Times are taken for ms in .npz files, as --time-unit says."
     first = data.names.index("events/cup/b0.npz")
-    with pytest.raises(UserError, match="all recordings would be shorter than 999999 us"):
-        DATASETS["folder"].load(LoadSpec(root, 999_999, 16, time_unit="us"))
+    short = "all recordings would be shorter than 999999 us"
+    refused(root, short, steps=999_999, time_unit="us")
     assert data.statistics["duration_us"][first] == 1000 * np.ptp(recording(0)["t"])
-    with pytest.raises(UserError, match=r"29\d,\d+ s long; at most an hour .*--time-unit"):
-        DATASETS["folder"].load(LoadSpec(root, 3, 16, time_unit="s"))
+    refused(root, r"29\d,\d+ s long; at most an hour .*--time-unit", time_unit="s")
 
 
 def test_matlab_files_that_count_from_one_are_recognised_together(root):
     def write(name, k, one, p):
-        events = recording(k)
-        td = {
-            "x": events["x"] + one,
-            "y": events["y"] + one,
-            "ts": events["t"],
-            "p": p(events["p"]),
-        }
+        x, y, ts, polarity = (recording(k)[column] for column in "xytp")
+        td = {"x": x + one, "y": y + one, "ts": ts, "p": p(polarity)}
         savemat(root / "events" / name / f"m{k}.mat", {"TD": td})
 
     write("cup", 1, 1, lambda p: p + 1)
     write("key", 2, 1, lambda p: p * 0 + 1)  # alone it would be ON
-    data = DATASETS["folder"].load(LoadSpec(root, 3, 24))
+    data = load(root, size=24)
     i = data.names.index("events/key/m2.mat")
     assert data.frames[i, :, 0].sum() > 0 == data.frames[i, :, 1].sum()
     assert (data.statistics["width"][i], data.statistics["height"][i]) == SIZE
@@ -227,49 +216,39 @@ def test_matlab_files_that_count_from_one_are_recognised_together(root):
         "Polarity 1 of .mat files is taken for OFF, 2 for ON.",
     ]
     write("key", 3, 0, lambda p: p + 1)
-    assert "count from 1" not in " ".join(DATASETS["folder"].load(LoadSpec(root, 3, 24)).remarks)
+    assert "count from 1" not in " ".join(load(root, size=24).remarks)
     write("key", 3, 0, lambda p: p)
-    with pytest.raises(
-        UserError, match=r"\.mat files are 1 and 2 in 1; 0 and 1, or -1 and 1, in 1"
-    ):
-        DATASETS["folder"].load(LoadSpec(root, 3, 24))
+    refused(root, r"\.mat files are 1 and 2 in 1; 0 and 1, or -1 and 1, in 1")
 
 
 def test_what_cannot_be_used_is_said(root, caplog):
-    load = DATASETS["folder"].load
     (root / "events" / "mug").mkdir()
     write_bin(root / "events" / "mug" / "a.bin", recording(50))
-    load(LoadSpec(root, 3, 16))
+    load(root)
     assert "left out, as they have no images: mug" in caplog.text
     (root / "events" / "cup" / "Thumbs.db").write_bytes(b"of no interest")
     (root / "images" / "cup" / "A4.jpg").write_bytes((root / "images/cup/a4.png").read_bytes())
-    with pytest.raises(UserError, match=r"A4\.jpg and .*a4\.png have one name"):
-        load(LoadSpec(root, 3, 16))
+    refused(root, r"A4\.jpg and .*a4\.png have one name")
     (root / "images" / "cup" / "A4.jpg").unlink()
     (root / "events" / "cup" / "more").mkdir()
-    with pytest.raises(UserError, match="holds the folders more; files alone expected"):
-        load(LoadSpec(root, 3, 16))
+    refused(root, "holds the folders more; files alone expected")
     (root / "events" / "cup" / "more").rmdir()
     times = {n: recording(12)[n] for n in "xyp"}
     np.savez(root / "events" / "key" / "a2.npz", **times, t=recording(12)["t"] / 1e3 + 0.5)
-    with pytest.raises(UserError, match=r"times of \.npz files could be s in 1, ms in 1 of them"):
-        load(LoadSpec(root, 3, 16))
+    refused(root, r"times of \.npz files could be s in 1, ms in 1 of them")
     (root / "events" / "key" / "a2.npz").unlink()
     (root / "events" / "cup" / "a0.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a0\.bin is empty"):
-        load(LoadSpec(root, 3, 16))
+    refused(root, r"a0\.bin is empty")
     picture(root / "events" / "mug" / "a.png", 0)  # no recording
     picture(root / "images" / "mug" / "a.png", 0)
     (root / "events" / "mug" / "a.bin").unlink()
-    with pytest.raises(UserError, match="no recording in the folders of mug"):
-        load(LoadSpec(root, 3, 16))
+    refused(root, r"mug holds files such as a\.png, and no recording")
+    (root / "events" / "mug" / "a.png").rename(root / "events" / "mug" / "a.bin")
     for name in ("cup", "key", "mug"):
         (root / "images" / name).rename(root / "images" / f"{name}s")
     both = r"events has cup, key, mug; images has cups, keys, mugs. Name the folders alike"
-    with pytest.raises(UserError, match=both):
-        load(LoadSpec(root, 3, 16))
-    with pytest.raises(UserError, match=r"There is no folder .*events"):
-        load(LoadSpec(root / "images", 3, 16))
+    refused(root, both)
+    refused(root / "images", r"There is no folder .*events")
 
 
 def test_it_is_inspected_and_trained_on_without_code(root, tmp_path, capsys, monkeypatch):

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 from scipy.io import savemat
-from tonic.io import read_mnist_file
 from writers import random_events, structured, write_bin
 
 from tmkt_braincog.data.columns import Told, unit_of
@@ -16,6 +15,12 @@ from tmkt_braincog.errors import UserError
 h5py = pytest.importorskip("h5py")  # tonic brings it
 EVENTS = structured(random_events(400, seed=3, sensor_size=(40, 30)))
 EVENTS = EVENTS[np.argsort(EVENTS["t"], kind="stable")]
+
+
+def refused(path, said):
+    with pytest.raises(UserError, match=said) as error:
+        read_any(path)
+    assert path.name in str(error.value)
 
 
 def table(order="xytp", t=1.0):
@@ -34,10 +39,8 @@ def write_h5(path, compound=False):
 
 
 def columns(p=0):
-    return {name: EVENTS[name] for name in "xy"} | {
-        "ts": EVENTS["t"],
-        "p": EVENTS["p"] * (1 + p) - p,
-    }
+    x, y, ts = (EVENTS[name] for name in "xyt")
+    return {"x": x, "y": y, "ts": ts, "p": EVENTS["p"] * (1 + p) - p}
 
 
 WRITERS = {
@@ -102,9 +105,7 @@ def test_whole_numbers_are_microseconds_unless_there_are_too_many_events_for_tha
 )
 def test_what_is_no_recording_is_one_clear_error(content, message, tmp_path):
     (tmp_path / "a.bin").write_bytes(content)
-    with pytest.raises(UserError, match=message) as error:
-        read_any(tmp_path / "a.bin")
-    assert "a.bin" in str(error.value)
+    refused(tmp_path / "a.bin", message)
 
 
 def test_columns_are_named_in_a_comment_too_and_unsigned_numbers_do_not_wrap(tmp_path):
@@ -117,8 +118,7 @@ def test_columns_are_named_in_a_comment_too_and_unsigned_numbers_do_not_wrap(tmp
 @pytest.mark.parametrize("x", [-1, 0.5, 70_000])
 def test_coordinates_are_whole_numbers_of_a_sensor(x, tmp_path):
     np.savez(tmp_path / "a.npz", **columns() | {"x": EVENTS["x"].astype(np.float64) + x})
-    with pytest.raises(UserError, match=r"x from .*, whole numbers from 0 to 2047 expected"):
-        read_any(tmp_path / "a.npz")
+    refused(tmp_path / "a.npz", r"x from .*, whole numbers from 0 to 2047 expected")
 
 
 def test_of_several_arrays_the_one_is_taken_that_is_called_so(tmp_path):
@@ -127,8 +127,7 @@ def test_of_several_arrays_the_one_is_taken_that_is_called_so(tmp_path):
     assert len(read_any(tmp_path / "a.h5").events["t"]) == 400
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["left/events"], file["right/events"] = EVENTS[:9], EVENTS
-    with pytest.raises(UserError, match="2 groups or arrays with x, y, t and p"):
-        read_any(tmp_path / "b.h5")
+    refused(tmp_path / "b.h5", "2 groups or arrays with x, y, t and p")
 
 
 def test_layouts_of_cameras_in_hdf5_fix_the_unit_and_may_name_the_sensor(tmp_path):
@@ -159,8 +158,7 @@ def test_a_filter_that_is_not_there_is_named_with_what_to_install(
         file.create_dataset("CD/events", (9,), EVENTS.dtype, **how).id.write_direct_chunk(
             (0,), b"1"
         )
-    with pytest.raises(UserError, match=f"compressed by the filter {number} .*{what}"):
-        read_any(tmp_path / "a.h5")
+    refused(tmp_path / "a.h5", f"compressed by the filter {number} .*{what}")
 
 
 def test_matlab_may_count_from_one(tmp_path):
@@ -183,8 +181,7 @@ def test_matlab_may_count_from_one(tmp_path):
     assert found.format == "MATLAB 7.3" and found.up_to_two
     np.testing.assert_array_equal(found.events["x"], EVENTS["x"])
     np.testing.assert_array_equal(found.events["p"], EVENTS["p"])
-    with pytest.raises(UserError, match=r"polarities \[0, 1, 2\], 0 and 1 or -1 and 1, or 1 and 2"):
-        read_any(tmp_path / "a.mat")
+    refused(tmp_path / "a.mat", r"polarities \[0, 1, 2\], 0 and 1 or -1 and 1, or 1 and 2")
 
 
 def test_lines_of_text_may_be_separated_in_any_way(tmp_path):
@@ -195,8 +192,7 @@ def test_lines_of_text_may_be_separated_in_any_way(tmp_path):
         **{"x": [3, 5, 7], "y": [4, 6, 8], "t": [1000, 3000, 15000], "p": [1, 0, 1]}
     }
     (tmp_path / "a.csv").write_text(text + "\n9 9 9")
-    with pytest.raises(UserError, match="the number of columns changed from 4 to 3"):
-        read_any(tmp_path / "a.csv")
+    refused(tmp_path / "a.csv", "the number of columns changed from 4 to 3")
 
 
 def aedat2(header, address):
@@ -215,34 +211,22 @@ def test_addresses_of_aedat_2_are_those_of_the_camera_in_its_header(tmp_path):
     for name in "xyp":
         np.testing.assert_array_equal(found.events[name], EVENTS[name][kept])
     (tmp_path / "a.aedat").write_bytes(aedat2(head, davis))
-    with pytest.raises(UserError, match="addresses of no DVS128"):
-        read_any(tmp_path / "a.aedat")
+    refused(tmp_path / "a.aedat", "addresses of no DVS128")
     dvs = (127 - y) << 8 | (127 - x) << 1 | (1 - p)
     dvs[7] |= 0x8000  # a special event
     (tmp_path / "a.aedat").write_bytes(aedat2(head, dvs))
     found = read_any(tmp_path / "a.aedat")
     np.testing.assert_array_equal(found.events["x"], np.delete(EVENTS["x"], 7))
     (tmp_path / "a.aedat").write_bytes(aedat2(b"#!AER-DAT3.1\r\n", dvs))
-    with pytest.raises(UserError, match=r"AEDAT 3.1; 2.0 and 4.0 can be read"):
-        read_any(tmp_path / "a.aedat")
-
-
-@pytest.mark.realdata
-def test_the_name_of_a_prophesee_file_does_not_matter(real_data, tmp_path):
-    for name in ("sample_ncars.dat", "evt3_sample.raw"):
-        (tmp_path / "a.BIN").write_bytes((real_data / "formats" / name).read_bytes())
-        assert len(read_any(tmp_path / "a.BIN").events["t"]) == REAL[name][2]
+    refused(tmp_path / "a.aedat", r"AEDAT 3.1; 2.0 and 4.0 can be read")
 
 
 def test_arrays_that_are_no_events(tmp_path):
     np.savez(tmp_path / "a.npz", x=EVENTS["x"], y=EVENTS["y"][:9], t=EVENTS["t"], p=EVENTS["p"])
-    with pytest.raises(UserError, match=re.escape("{'x': 400, 'y': 9, 't': 400, 'p': 400}")):
-        read_any(tmp_path / "a.npz")
+    refused(tmp_path / "a.npz", re.escape("{'x': 400, 'y': 9, 't': 400, 'p': 400}"))
     np.savez(tmp_path / "a.npz", frames=np.zeros((3, 4, 5)))
-    with pytest.raises(UserError, match="0 arrays with x, y, t and p"):
-        read_any(tmp_path / "a.npz")
-    with pytest.raises(UserError, match="Cannot read"):
-        read_any(tmp_path / "nothing.npy")
+    refused(tmp_path / "a.npz", "0 groups or arrays with x, y, t and p")
+    refused(tmp_path / "nothing.npy", "Cannot read")
 
 
 REAL = {
@@ -257,17 +241,10 @@ REAL = {
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", REAL)
-def test_real_files(name, real_data):
-    found = read_any(real_data / "formats" / name)
+def test_real_files_whatever_they_are_called(name, real_data, tmp_path):
+    (tmp_path / "a.BIN").symlink_to(real_data / "formats" / name)
+    found = read_any(tmp_path / "a.BIN")
     events, extent = found.events, tuple(int(found.events[axis].max()) for axis in "xy")
     assert (found.format, found.sensor, len(events["t"]), extent) == REAL[name]
     assert (np.diff(events["t"]) >= 0).all() and set(np.unique(events["p"])) == {0, 1}
     assert 4e4 < np.ptp(events["t"]) < 2e7  # 50 ms to 20 s
-
-
-@pytest.mark.realdata
-def test_a_real_file_is_as_tonic_reads_it(real_data):
-    path = real_data / "formats" / "sample_nmnist.bin"
-    theirs = read_mnist_file(str(path), np.dtype([(name, np.int64) for name in "xytp"]))
-    for name in "xytp":
-        np.testing.assert_array_equal(read_any(path).events[name], theirs[name])

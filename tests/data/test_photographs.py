@@ -12,7 +12,6 @@ from tmkt_braincog.data import DATASETS, LoadSpec, make_split
 from tmkt_braincog.data.camera import EventCamera
 from tmkt_braincog.data.emulator import emulate
 from tmkt_braincog.data.encodings.saccade import source_camera
-from tmkt_braincog.data.events import columns
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.data.images import read_image
 from tmkt_braincog.data.ncaltech101 import CLASSES, IMAGES, RECORDINGS, emulated_camera
@@ -43,7 +42,7 @@ def test_every_photograph_has_its_own_recording(root):
     assert torch.equal(seen[0], large)
     events = emulate(image[None], [29], emulated_camera(32))[0]
     assert data.statistics["n_events"][29] == len(events)
-    expected = to_frames(columns(events), 4, (32, 32))
+    expected = to_frames(events, 4, (32, 32))
     np.testing.assert_array_equal(data.frames[29].numpy(), expected)
 
 

@@ -55,12 +55,11 @@ def counts(events, steps=3):
 
 def test_frames_and_statistics(files):
     frames, statistics = load(files)
+    every = [read_bin(path) for path in files]
     assert frames.dtype == np.uint8
-    for i, path in enumerate(files):
-        events = read_bin(path)
-        np.testing.assert_array_equal(frames[i], counts(events))
-        assert statistics["n_events"][i] == 200 + i
-        assert statistics["duration_us"][i] == events["t"][-1] - events["t"][0]
+    np.testing.assert_array_equal(frames, np.stack([counts(events) for events in every]))
+    assert statistics["n_events"].tolist() == [200 + i for i in range(6)]
+    assert statistics["duration_us"].tolist() == [np.ptp(events["t"]) for events in every]
     assert set(statistics["width"].tolist()) == set(statistics["height"].tolist()) == {34}
     assert not statistics["n_unsorted"].any()
 
@@ -171,30 +170,21 @@ def test_every_damaged_file_is_listed(many, monkeypatch):
         load(many)
 
 
-def exit_process(path):
-    os._exit(0)
-
-
-def be_killed(path):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def take_memory(path):
-    return np.ones(3 << 30, np.uint8)
-
-
 def go_round(path):
     while True:
         pass
 
 
+CRASHED = "the process that read it crashed"
+
+
 @pytest.mark.parametrize(
     "fail, said",
     [
-        (exit_process, "the process that read it crashed"),
-        (be_killed, "the process that read it crashed"),
-        (take_memory, "reading it takes more than 2 GiB"),
-        (go_round, "the process that read it crashed"),
+        (lambda path: os._exit(0), CRASHED),
+        (lambda path: os.kill(os.getpid(), signal.SIGKILL), CRASHED),
+        (lambda path: np.ones(3 << 30, np.uint8), "reading it takes more than 2 GiB"),
+        (go_round, CRASHED),
     ],
 )
 def test_a_file_that_takes_its_process_along_is_named(many, monkeypatch, fail, said):

@@ -11,17 +11,12 @@ from ..registry import DATASETS
 # Command -> what it does, as a function of a module that is imported for it, and in words.
 COMMANDS = {
     "list": ("inspect.list_known", "print the known data sets and what each needs"),
-    "prepare": (
-        "inspect.prepare",
-        "download what is missing, decode, check, write the frame cache",
-    ),
-    "emulate": (
-        "emulate.emulate_folder",
-        "record photographs with an emulated event camera: .bin files in "
-        "N-Caltech101's layout, and a picture of some",
-    ),
+    "prepare": ("inspect.prepare", "download what is missing, decode, check, write the frame "
+                "cache"),
+    "emulate": ("emulate.emulate_folder", "record photographs with an emulated event camera: .bin "
+                "files in N-Caltech101's layout, and a picture of some"),
     "inspect": ("inspect.inspect", "print what a data set holds, draw some images and frames"),
-}
+}  # fmt: skip
 DESCRIPTION = """\
 Data sets of tmkt_braincog: event recordings and the static images that go with them.
 

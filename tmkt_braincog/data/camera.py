@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -129,25 +129,15 @@ def _as(like: Any, value: Any, word: str) -> Any:
         raise UserError(f"Camera {word!r}: expected a value such as {like!r}.") from None
 
 
-class Drawn(NamedTuple):
-    """What varies between B recordings: ``[B]`` float32 each; offset and zoom ``[B, 2]``."""
+def draw(camera: EventCamera, ids: Sequence[int]) -> dict[str, np.ndarray]:
+    """What varies between the B recordings with these numbers, float32, by name.
 
-    threshold: np.ndarray
-    balance: np.ndarray
-    dark: np.ndarray
-    path: np.ndarray
-    noise: np.ndarray
-    offset: np.ndarray
-    zoom: np.ndarray
-    rest: np.ndarray
-    dead: np.ndarray
-
-
-def draw(camera: EventCamera, ids: Sequence[int]) -> Drawn:
-    """The parameters of the recordings with these numbers."""
+    ``[B]`` factors of the threshold, its balance of ON and OFF, dark, path, noise and dead time,
+    and the share of rest; ``[B, 2]`` offset of the path and zoom of the image.
+    """
     u = np.stack([np.random.default_rng([camera.seed, 2, i]).random(11) for i in ids]) * camera.vary
     centred = 2 * u - camera.vary
-    factors = [1 + spread * centred[:, i] for i, spread in enumerate(_VARIED.values())]
-    pairs = centred[:, 5:7] * _OFFSET, 1 + centred[:, 9:] * _ZOOM
-    drawn = *factors, *pairs, u[:, 7] * _REST, 1 + u[:, 8] * _DEAD
-    return Drawn(*(np.asarray(x, np.float32) for x in drawn))
+    drawn = {name: 1 + spread * centred[:, i] for i, (name, spread) in enumerate(_VARIED.items())}
+    drawn |= {"offset": centred[:, 5:7] * _OFFSET, "zoom": 1 + centred[:, 9:] * _ZOOM}
+    drawn |= {"rest": u[:, 7] * _REST, "dead": 1 + u[:, 8] * _DEAD}
+    return {name: values.astype(np.float32) for name, values in drawn.items()}

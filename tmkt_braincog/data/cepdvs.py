@@ -12,7 +12,9 @@ import numpy as np
 from ..errors import UserError
 from .assemble import assemble, log_found, photographs
 from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, Split, TransferData
-from .events import Events, read_mat, shift_to_origin
+from .columns import Told
+from .events import Events, shift_to_origin
+from .formats import read_any
 from .recordings import FrameSpec
 from .splits import first_portion, portion_split
 from .tree import File, entries, find_twins, labels_of, numbered
@@ -85,7 +87,7 @@ def split(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
 
 def read_shifted(path: Path) -> list[tuple[Events, tuple[int, int]]]:
     """The recording of one file, moved to x, y >= 0, with the sensor that it then spans."""
-    return [shift_to_origin(read_mat(path))]
+    return [shift_to_origin(read_any(path, Told("us")).events)]
 
 
 def _find_files(folder: Path, part: str, example: str, suffixes: Collection[str]) -> list[File]:

@@ -1,4 +1,4 @@
-"""The four columns of a recording, x, y, t and p: found by name or content, checked, t in us."""
+"""The columns of a recording, x, y, t and p: found by name or content, checked, t in us."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities", "on"),
 }
+MOST_US = 2**62  # of a time, so that differences are no larger than int64
 UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}  # in us
 # Events a second, and the length in us, of a recording, by which a unit is told.
 SLOWEST, FASTEST, SHORTEST = 100, 1e7, 1000
@@ -34,11 +35,11 @@ def unit_of(t: np.ndarray) -> str:
 
 
 class Raw(NamedTuple):
-    """A file's columns as they are, and the sensor and the unit of t where it says them."""
+    """A file's columns as they are, and what it says: the sensor, and whether t is in us."""
 
-    columns: Mapping[str, Any]
+    columns: Events
     sensor: Size | None = None
-    unit: str | None = None
+    in_us: bool = False
 
 
 class Told(NamedTuple):
@@ -50,23 +51,39 @@ class Told(NamedTuple):
     up_to_two: bool = False
 
 
-def checked(raw: Raw, told: Told, matlab: bool) -> tuple[Events, str | None, bool]:
-    """Checked columns, t in us; the unit that t was in, None where the file says it; and whether
-    polarity was 1 and 2, which only MATLAB's may be: a 2 in them tells it, too."""
+class Recorded(NamedTuple):
+    """One recording: events with t in us, the sensor by the file (None: it says none), the format,
+    the unit that t was in (None where the file says it), and whether polarity was 1 and 2."""
+
+    events: Events
+    sensor: Size | None
+    format: str
+    unit: str | None
+    up_to_two: bool
+
+
+def checked(raw: Raw, told: Told = Told(), format: str = "") -> Recorded:
+    """The recording in these columns; a ValueError for what are no events.
+
+    Only MATLAB's polarity may be 1 and 2: a 2 in it tells that, too.
+    """
     given = {name: np.asarray(raw.columns[name]).reshape(-1) for name in "xytp"}
     sizes = {name: len(column) for name, column in given.items()}
     if len(set(sizes.values())) > 1 or not sizes["t"]:
         raise ValueError(f"columns of the lengths {sizes}, at least one event in each expected")
     if not all(np.isfinite(column).all() for column in given.values() if column.dtype.kind == "f"):
         raise ValueError("numbers that are not finite, or are missing")
+    matlab = format.startswith("MATLAB")
     p = np.unique(given["p"]).tolist()
     two = matlab and (told.up_to_two or 2 in p)
     if not any(set(p) <= allowed for allowed in ([{1, 2}] if two else [{0, 1}, {-1, 1}])):
-        which = "1 and 2" if two and told.up_to_two else "0 and 1 or -1 and 1"
-        which += ", or 1 and 2," if matlab and not told.up_to_two else ""
+        usual = "0 and 1 or -1 and 1" + ", or 1 and 2," * matlab
+        which = "1 and 2" if told.up_to_two else usual
         raise ValueError(f"polarities {p[:5]}, {which} expected")
-    unit = None if raw.unit else told.unit or unit_of(given["t"])
-    t = given["t"] if (raw.unit or unit) == "us" else given["t"] * UNITS[str(raw.unit or unit)]
+    unit = None if raw.in_us else told.unit or unit_of(given["t"])
+    t = given["t"] if unit in (None, "us") else given["t"] * UNITS[unit]
+    if t.min() < -MOST_US or t.max() > MOST_US:
+        raise ValueError(f"times from {t.min()} to {t.max()} us, which no camera gives")
     shift = int(matlab and told.from_one and raw.sensor is None)
     for axis in "xy":
         low, high = given[axis].min(), given[axis].max()
@@ -78,25 +95,57 @@ def checked(raw: Raw, told: Told, matlab: bool) -> tuple[Events, str | None, boo
         "t": np.rint(t) if t.dtype.kind == "f" else t,
         "p": given["p"] > int(two),
     }
-    return {n: known[n].astype(dtype) for n, dtype in COLUMNS.items()}, unit, two
+    events = {name: known[name].astype(dtype) for name, dtype in COLUMNS.items()}
+    return Recorded(events, raw.sensor, format, unit, two)
 
 
-def by_name(source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The four columns of a mapping, by any of their names; None where one is missing."""
-    lower = {str(key).lower(): key for key in source}
-    found = {
-        column: next((lower[name] for name in names if name in lower), None)
-        for column, names in NAMES.items()
-    }
-    if None in found.values():
-        return None
-    return {column: np.asarray(source[key]) for column, key in found.items()}  # type: ignore[index]
+def keys(source: Any) -> dict[str, str]:
+    """What x, y, t and p are called in a mapping or an array of fields; empty if one is missing."""
+    names = source if isinstance(source, Mapping) else getattr(source, "dtype", np.dtype(int)).names
+    lower = {str(name).lower(): name for name in names or ()}
+    found = {c: [lower[name] for name in known if name in lower] for c, known in NAMES.items()}
+    return {c: usual[0] for c, usual in found.items()} if all(found.values()) else {}
+
+
+def columns_of(found: Any) -> dict[str, Any]:
+    """The columns of an array of fields or ``[E, 4]``, or of the only recording in named arrays and
+    groups of them, as files of NumPy, MATLAB and HDF5 hold them: four arrays in a group, or one."""
+    if names := keys(found):
+        return {column: found[name] for column, name in names.items()}
+    if isinstance(found, Mapping):
+        return columns_of(_only_one(_recordings(found)))
+    return by_content(np.asarray(found))
+
+
+def _recordings(group: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Groups with the four columns and arrays of them, below this group, by their paths."""
+    found = {}
+    for name, item in group.items():
+        if keys(item) or getattr(item, "shape", ())[1:] == (4,):
+            found[f"{above}{name}"] = item
+        elif isinstance(item, Mapping):
+            found |= _recordings(item, f"{above}{name}/")
+    return found
+
+
+def _only_one(found: Mapping[str, Any]) -> Any:
+    """The one that holds events: of several that which is called so, as cameras' software does."""
+    usual = [found[name] for name in found if name.lower() in ("td", "events", "cd", "cd/events")]
+    chosen = list(found.values()) if len(found) == 1 else usual
+    if len(chosen) != 1:
+        which = ", ".join(found) or "none"
+        raise ValueError(
+            f"{len(found)} groups or arrays with x, y, t and p ({which}), one expected"
+        )
+    return chosen[0]
 
 
 def by_content(table: np.ndarray) -> dict[str, np.ndarray]:
     """Of ``[E, 4]`` numbers: t alone never falls, p has two values at most, x comes before y."""
     if table.ndim != 2 or table.shape[1] != 4 or len(table) < 2:
-        raise ValueError(f"an array of shape {table.shape}, [events, 4] expected")
+        raise ValueError(
+            f"an array of shape {table.shape}; [events, 4], or fields x, y, t and p, expected"
+        )
     columns = list(table.T)
     flags = [k for k, c in enumerate(columns) if ((c == 0) | (c == 1) | (c == -1)).all()]
     rises = [bool((c[1:] >= c[:-1]).all() and c[-1] > c[0]) for c in columns]
@@ -109,22 +158,3 @@ def by_content(table: np.ndarray) -> dict[str, np.ndarray]:
         )
     x, y = (k for k in range(4) if k not in (*times, *flags))
     return dict(zip("xytp", (columns[k] for k in (x, y, times[0], flags[0])), strict=True))
-
-
-def of_array(array: np.ndarray) -> dict[str, Any]:
-    """The columns of an array of fields, or of ``[E, 4]``."""
-    if array.dtype.names is None:
-        return by_content(array)
-    if found := by_name({name: array[name] for name in array.dtype.names}):
-        return found
-    raise ValueError(f"fields {', '.join(array.dtype.names)}; x, y, t and p expected")
-
-
-def only_one(found: Mapping[str, dict[str, Any]], what: str) -> dict[str, Any]:
-    """The one that holds events: of several that which is called so, as cameras' software does."""
-    usual = {n: v for n, v in found.items() if n.lower() in ("td", "events", "cd", "cd/events")}
-    chosen = found if len(found) == 1 else usual
-    if len(chosen) != 1:
-        which = ", ".join(found) or "none"
-        raise ValueError(f"{len(found)} {what} with x, y, t and p ({which}), one expected")
-    return next(iter(chosen.values()))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import UserError
-from .camera import Drawn, EventCamera, draw
+from .camera import EventCamera, draw
 from .events import make_events
 
 LOG_QUANTUM = 1e-6  # in units of log intensity
@@ -47,25 +47,25 @@ def emulate(
     ids = range(B) if ids is None else ids
     generators = [np.random.default_rng([camera.seed, 1, i]) for i in ids]
     drawn = draw(camera, ids)
-    scene = log_scene(images, camera, drawn.dark)
+    scene = log_scene(images, camera, drawn["dark"])
     if camera.vary:
-        scene = zoomed(zoomed(scene, drawn.zoom[:, 0], 2), drawn.zoom[:, 1], 1)
+        scene = zoomed(zoomed(scene, drawn["zoom"][:, 0], 2), drawn["zoom"][:, 1], 1)
     thresholds = _thresholds(camera)
-    off, on = (thresholds[i] * _column(drawn.threshold * f) for i, f in
-               enumerate((2 - drawn.balance, drawn.balance)))  # fmt: skip
+    off, on = (thresholds[i] * _column(drawn["threshold"] * f) for i, f in
+               enumerate((2 - drawn["balance"], drawn["balance"])))  # fmt: skip
     views = walk(scene, camera, drawn)
     # Where between its two thresholds a pixel stands at the start depends on its past: uniform.
     past = np.stack([rng.random((height, width), np.float32) for rng in generators]) * 2 - 1
     start = next(views)
     level = start - past * np.minimum(off, on)
-    dead = camera.refractory_us * drawn.dead
+    dead = camera.refractory_us * drawn["dead"]
     at, p, t = fire(start, views, level, off, on, camera.step_us, dead)
     recording, place = np.divmod(at, width * height)
     order = np.argsort(recording, kind="stable")
     bounds = np.searchsorted(recording[order], np.arange(1, B))
     y, x = np.divmod(place, width)
     parts = np.split(make_events(x, y, t, p ^ camera.flip)[order], bounds)
-    together = zip(parts, generators, camera.noise_hz * drawn.noise, strict=True)
+    together = zip(parts, generators, camera.noise_hz * drawn["noise"], strict=True)
     return [_with_noise(part, rng, float(hz), camera) for part, rng, hz in together]
 
 
@@ -73,7 +73,7 @@ def _column(x: np.ndarray) -> np.ndarray:
     return x[:, None, None]
 
 
-def log_scene(images: np.ndarray, camera: EventCamera, dark: np.ndarray | float = 1) -> np.ndarray:
+def log_scene(images: np.ndarray, camera: EventCamera, dark: np.ndarray) -> np.ndarray:
     """``[B, h, w]`` uint8 images centred in ``[B, H + 2 pad, W + 2 pad]`` float32 log intensity."""
     (width, height), (h, w) = camera.sensor, images.shape[1:]
     spans = [max(c) - min(c) for c in zip(*camera.corners, strict=True)]
@@ -83,19 +83,14 @@ def log_scene(images: np.ndarray, camera: EventCamera, dark: np.ndarray | float 
             f"{spans[0]:g} x {spans[1]:g} pixels: larger than the path and at most as large as the "
             "sensor was expected. Choose another size or path."
         )
-    black = camera.dark * np.broadcast_to(np.asarray(dark, float), len(images))
+    black = camera.dark * dark.astype(float)
     levels = np.log(black[:, None] + (1 - black[:, None]) * np.arange(256) / 255)
     # Logarithms may differ in the last bit between machines; rounding removes that.
     levels = (np.round(levels / LOG_QUANTUM) * LOG_QUANTUM).astype(np.float32)
-    inside = levels[np.arange(len(images))[:, None, None], images]
     top, left = camera.pad + (height - h) // 2, camera.pad + (width - w) // 2
     sides = ((top, height + 2 * camera.pad - h - top), (left, width + 2 * camera.pad - w - left))
-    if camera.border == "edge":
-        return np.pad(inside, ((0, 0), *sides), "edge")
-    size = len(images), height + 2 * camera.pad, width + 2 * camera.pad
-    scene = np.broadcast_to(_column(levels[:, 0]), size).copy()
-    scene[:, top : top + h, left : left + w] = inside
-    return scene
+    how: Any = "edge" if camera.border == "edge" else "constant"
+    return levels[np.arange(len(images))[:, None, None], np.pad(images, ((0, 0), *sides), how)]
 
 
 def zoomed(scene: np.ndarray, factors: np.ndarray, axis: int) -> np.ndarray:
@@ -121,16 +116,18 @@ def position(
     return x0 + way * (x1 - x0), y0 + way * (y1 - y0)
 
 
-def walk(scene: np.ndarray, camera: EventCamera, drawn: Drawn) -> Iterator[np.ndarray]:
+def walk(
+    scene: np.ndarray, camera: EventCamera, drawn: dict[str, np.ndarray]
+) -> Iterator[np.ndarray]:
     """``[B, H, W]``: what the sensor sees at the start and after every simulation step."""
-    path, rest, (dx, dy) = drawn.path.astype(float), drawn.rest.astype(float), drawn.offset.T
+    path, rest = (drawn[name].astype(float) for name in ("path", "rest"))
+    dx, dy = drawn["offset"].T
     windows = sliding_window_view(scene, [side + 1 for side in camera.sensor[::-1]], (1, 2))
-    before: Any = None
-    seen: Any = None
+    before, seen = np.empty(0), scene
     for t in range(0, camera.duration_us + 1, camera.step_us):
         x, y = position(t, camera, rest)
         shift = np.stack([path * x + dx, path * y + dy])
-        if before is None or (shift != before).any():
+        if not np.array_equal(shift, before):
             before, seen = shift, view(windows, *(camera.pad - shift))
         yield seen
 

@@ -5,24 +5,23 @@ all else takes any structured array with these field names as well, such as toni
 is missing, damaged or of another format they raise a :class:`UserError` that names it.
 """
 
-import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import aedat
 import numpy as np
-from scipy.io import loadmat
 
 from ..errors import UserError
 
-Events = Mapping[str, np.ndarray]  # or a structured array: indexed by the same names
+Events = Mapping[str, np.ndarray] | np.ndarray  # a structured array: indexed by the same names
 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])
 COLUMNS = {"x": np.int16, "y": np.int16, "t": np.int64, "p": np.uint8}
 
 MAX_SPAN_US = 3_600_000_000  # recordings of these data sets last seconds
 MAX_SIDE = 2048  # pixels of a sensor; frames of a larger one take gigabytes
-MAT_RANGES = {"x": (0, 2**15 - 1), "y": (0, 2**15 - 1), "ts": (-(2**62), 2**62), "p": (-1, 1)}
 
 MARK_Y = 240  # of a .bin file: a record with this y is no event, the 13-bit timer wrapped
 
@@ -48,24 +47,16 @@ def read_bin(path: str | Path) -> Events:
         raise UserError(f"No recording at {path}, or one that cannot be read: {error}.") from error
     if raw.size % 5:
         raise UserError(f"{path} is truncated: {raw.size} bytes, not 5 per event. Get it again.")
-    records = raw.reshape(-1, 5)
-    t = (records[:, 2] & 127).astype(np.int64)
-    for byte in (3, 4):
-        t <<= 8
-        t |= records[:, byte]
-    is_mark = records[:, 1] == MARK_Y
+    x, y, high, middle, low = raw.reshape(-1, 5).T
+    word = high.astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
+    columns = {"x": x, "y": y, "t": word & 2**23 - 1, "p": word >> 23}
+    is_mark = y == MARK_Y
     if is_mark.any():
-        t += 2**13 * np.cumsum(is_mark)
-        records, t = records[~is_mark], t[~is_mark]
-    if not len(t):
+        columns["t"] += 2**13 * np.cumsum(is_mark)
+        columns = {name: column[~is_mark] for name, column in columns.items()}
+    if not len(columns["t"]):
         raise UserError(f"{path} is empty, or holds only timer marks. Get it again.")
-    x, y = (records[:, column].astype(np.int16) for column in (0, 1))
-    return {"x": x, "y": y, "t": t, "p": records[:, 2] >> 7}
-
-
-def columns(events: np.ndarray) -> Events:
-    """A structured array as a dict of its columns."""
-    return {name: events[name] for name in "xytp"}
+    return {name: columns[name].astype(dtype) for name, dtype in COLUMNS.items()}
 
 
 def to_bin(events: Events) -> bytes:
@@ -78,42 +69,6 @@ def to_bin(events: Events) -> bytes:
         )
     parts = (x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255)
     return np.stack(parts, 1).astype(np.uint8).tobytes()
-
-
-def read_mat(path: str | Path) -> Events:
-    """The variables ``x``, ``y``, ``ts`` (us) and ``p`` of a MATLAB file of version 4 to 7.
-
-    Each a row or column of whole numbers of any type; p in {0, 1} or {-1, 1}, where -1 becomes 0.
-    """
-    try:
-        with warnings.catch_warnings(action="error"):
-            found = loadmat(str(path), appendmat=False, variable_names=list(MAT_RANGES))
-    except Exception as error:  # damaged files fail in many ways
-        raise UserError(
-            f"Cannot read {path}: {error}. A MATLAB file of version 4 to 7 was expected. Get it "
-            "again; one of version 7.3 save with save(FILE, 'x', 'y', 'ts', 'p', '-v7')."
-        ) from error
-    columns = []
-    for name, (low, high) in MAT_RANGES.items():
-        array = found.get(name)
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            raise UserError(f"{path} holds no numbers called {name}; x, y, ts, p expected.")
-        with np.errstate(invalid="ignore"):
-            wrong = ~((array >= low) & (array <= high) & (array % 1 == 0))
-        if wrong.any() or not array.size or array.size != max(array.shape):
-            raise UserError(
-                f"{path} holds {name} of shape {array.shape} with {int(wrong.sum())} values such "
-                f"as {array[wrong][:1]}; a column of whole numbers in {low}..{high} was expected."
-            )
-        columns.append(array.reshape(-1))
-    lengths, polarities = [len(column) for column in columns], np.unique(columns[3])
-    if len(set(lengths)) > 1 or {-1, 0} <= set(polarities):
-        raise UserError(
-            f"{path} holds {lengths} x, y, ts and p, of the polarities {polarities.tolist()}; one "
-            "of each per event, and 0, 1 or -1, 1 were expected."
-        )
-    columns[3] = columns[3] > 0
-    return {n: c.astype(dtype) for (n, dtype), c in zip(COLUMNS.items(), columns, strict=True)}
 
 
 def read_aedat4(path: str | Path) -> tuple[Events, tuple[int, int]]:
@@ -146,7 +101,50 @@ def shift_to_origin(events: Events) -> tuple[Events, tuple[int, int]]:
     Recordings that are of the sizes of their images are each their own sensor, as in BrainCog.
     """
     x, y = (events[axis] - events[axis].min() for axis in ("x", "y"))
-    return {**{c: events[c] for c in "tp"}, "x": x, "y": y}, (int(x.max()) + 1, int(y.max()) + 1)
+    moved = {"x": x, "y": y, "t": events["t"], "p": events["p"]}
+    return moved, extent(moved)
+
+
+def extent(events: Events) -> tuple[int, int]:
+    """(W, H) of the smallest sensor that has these events."""
+    return int(events["x"].max(initial=0)) + 1, int(events["y"].max(initial=0)) + 1
+
+
+def windows(events: Events, length_us: int | None) -> dict[str, Events]:
+    """The events of consecutive windows, from the first event on, by their starts (``@100ms``).
+
+    Windows without event are left out; the rest is one if it is half as long. Of what is no longer
+    than a window, or where there is no length, all by ``""``.
+    """
+    t = events["t"]
+    if length_us is None or np.ptp(t) <= length_us:
+        return {"": events}
+    order = np.argsort(t, kind="stable")
+    ends = length_us * np.arange(n_windows(np.ptp(t), length_us) + 1)
+    edges = np.searchsorted(t, t[order[0]] + ends, sorter=order)
+    step, unit = (length_us // 1000, "ms") if length_us % 1000 == 0 else (length_us, "us")
+    found: dict[str, Events] = {}
+    for k, (start, end) in enumerate(pairwise(edges)):
+        if end > start:
+            rows = np.sort(order[start:end])
+            found[f"@{k * step}{unit}"] = {c: events[c][rows] for c in "xytp"}
+    return found
+
+
+def n_windows(span_us: Any, length_us: int) -> Any:
+    """How many windows, empty ones too, a longer recording or an array of such is cut into."""
+    return span_us // length_us + (2 * (span_us % length_us) >= length_us)
+
+
+def check_span(events: Events, name: str) -> None:
+    """A UserError if recording ``name`` is of more than an hour, as in another unit it would be."""
+    first, last = int(events["t"].min()), int(events["t"].max())
+    if last - first > MAX_SPAN_US:
+        raise UserError(
+            f"{name} has times from {first} to {last} us and is {(last - first) / 1e6:,.0f} s "
+            "long; at most an hour was expected. Check the unit of its times (--time-unit, for "
+            "recordings of your own), get it again, or cut it into files."
+        )
 
 
 def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tuple[Events, int]:
@@ -176,10 +174,5 @@ def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tup
     if n_unsorted:
         order = np.argsort(t, kind="stable")
         events = {column: events[column][order] for column in "xytp"}
-    first, last = int(t.min()), int(t.max())
-    if last - first > MAX_SPAN_US:
-        raise UserError(
-            f"{name} has times from {first} to {last} us; at most an hour ({MAX_SPAN_US} us) was "
-            "expected. Check that they are in microseconds, or get the recording again."
-        )
+    check_span(events, name)
     return events, n_unsorted

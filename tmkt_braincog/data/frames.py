@@ -90,3 +90,17 @@ def resize_frames(frames: Tensor, size: int) -> Tensor:
     flat = frames.reshape(1, -1, height, width)
     flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=True)
     return flat.reshape(*leading, size, size)
+
+
+def framed(events: Events, sensor_size: tuple[int, int], how: Any) -> np.ndarray:
+    """Frames ``[T, 2, H, W]`` of checked events; mode, crop and size in this order, as published.
+
+    ``how``: a FrameSpec or a Preparation, which name these fields alike.
+    """
+    frames = apply_mode(to_frames(events, how.steps, sensor_size), how.mode)
+    if how.crop is not None:
+        top, bottom, left, right = how.crop
+        frames = frames[..., top:bottom, left:right]
+    if how.size is not None:
+        frames = resize_frames(torch.from_numpy(frames), how.size).numpy()
+    return frames

@@ -129,7 +129,7 @@ def read_drawings(path: Path) -> list[tuple[Events, tuple[int, int]]]:
             "both files again."
         )
     rows = [np.sort(order[a:b]) for a, b in edges]
-    return [({name: column[r] for name, column in events.items()}, sensor_size) for r in rows]
+    return [({name: events[name][r] for name in "xytp"}, sensor_size) for r in rows]
 
 
 def read_times(path: Path) -> np.ndarray:

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .columns import Size, Told
-from .events import Events, check_events, shift_to_origin
+from .columns import Told
+from .events import Events, check_events, extent, shift_to_origin, windows
 from .formats import read_any
-from .frames import apply_mode, resize_frames, to_frames
-from .windows import pieces
+from .frames import framed, resize_frames
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Preparation:
     Attributes:
         steps: T.
         reads: whether :meth:`read` reads files as training did.
-        size, mode, crop: see :func:`framed`.
+        size, mode, crop: as of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
         sensor_by: what says a recording's sensor: its ``file``; the data ``set``, whatever the file
             says; or its ``events``, which are moved to x, y >= 0 and span it.
         sensor: (W, H) of all recordings that were trained with; None: they differ.
@@ -63,7 +62,7 @@ class Preparation:
 
     def windows(self, events: Events) -> dict[str, Events]:
         """The events of each window, by its mark such as ``@100ms``; ``""`` is all of them."""
-        return {"": events} if self.window_us is None else pieces(events, self.window_us)
+        return windows(events, self.window_us)
 
     def frames(
         self, events: Events, sensor: Sequence[int] | None, size: int, name: str
@@ -93,31 +92,5 @@ class Preparation:
                 f"{name} spans {span} us, too short for T = {self.steps} frames. Times in "
                 "microseconds are expected."
             )
-        frames = framed(events, (width, height), self.steps, self.size, self.mode, self.crop)
+        frames = framed(events, (width, height), self)
         return resize_frames(torch.from_numpy(frames), size).numpy()
-
-
-def extent(events: Events) -> Size:
-    """(W, H) of the smallest sensor that has these events."""
-    return int(events["x"].max(initial=0)) + 1, int(events["y"].max(initial=0)) + 1
-
-
-def framed(
-    events: Events,
-    sensor_size: Size,
-    steps: int,
-    size: int | None = None,
-    mode: str = "count",
-    crop: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Frames ``[T, 2, H, W]`` of checked events; mode, crop and size in this order, as published.
-
-    The arguments are the fields of a :class:`~tmkt_braincog.data.recordings.FrameSpec`.
-    """
-    frames = apply_mode(to_frames(events, steps, sensor_size), mode)
-    if crop is not None:
-        top, bottom, left, right = crop
-        frames = frames[..., top:bottom, left:right]
-    if size is not None:
-        frames = resize_frames(torch.from_numpy(frames), size).numpy()
-    return frames

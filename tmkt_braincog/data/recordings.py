@@ -12,9 +12,8 @@ import numpy as np
 from ..errors import UserError
 from .cache import Writer, cached, files_digest
 from .events import Events, check_events
-from .frames import narrow
+from .frames import framed, narrow
 from .parallel import decode_files
-from .preparation import framed
 
 log = logging.getLogger(__name__)
 
@@ -81,42 +80,45 @@ def load_recordings(
         are missing, damaged, or have events outside the sensor are one :class:`UserError`.
     """
     key = {"files": files_digest([*files, *also], root), **spec.key()}
-    arrays = cached(f"{name}-frames", key, partial(_build, files=files, spec=spec, name=name))
+    ends = np.cumsum(np.broadcast_to(spec.per_file, len(files)))  # recordings up to a file's last
+
+    def build(out: Writer) -> None:
+        made = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
+        write_frames(out, int(ends[-1]), zip(files, made, strict=True))
+
+    arrays = cached(f"{name}-frames", key, build)
     unsorted, short = arrays["n_unsorted"], arrays["duration_us"] < spec.steps
     if unsorted.any():
         n = f"{unsorted.sum()} events in {np.count_nonzero(unsorted)} recordings"
         log.warning("%s: %s were out of order in time; they were sorted.", name, n)
     if short.any():
-        first = files[int(np.searchsorted(_ends(files, spec), np.argmax(short), "right"))]
+        first = files[int(np.searchsorted(ends, np.argmax(short), "right"))]
         text = "%s: %d recordings are shorter than %d us: their %d frames are empty; see %s."
         log.warning(text, name, short.sum(), spec.steps, spec.steps, first)
     return Recordings(arrays["frames"], {s: arrays[s] for s in STATISTICS})
 
 
-def _ends(files: Sequence[Path], spec: FrameSpec) -> np.ndarray:
-    """``[files]``, how many recordings there are up to each file's last."""
-    return np.cumsum(np.broadcast_to(spec.per_file, len(files)))
-
-
-def _build(out: Writer, files: Sequence[Path], spec: FrameSpec, name: str) -> None:
-    ends = _ends(files, spec).tolist()
-    n = ends[-1] if ends else 0
-    statistics = {s: out.create(s, (n,), np.int64) for s in STATISTICS}
-    frames = None
-    results = decode_files(partial(decode, spec=spec), files, f"{name}: events to frames")
-    for i, (part, values) in enumerate(results):
-        at = slice(ends[i - 1] if i else 0, ends[i])
+def write_frames(
+    out: Writer, n: int, made: Iterable[tuple[Any, tuple[np.ndarray, np.ndarray]]]
+) -> None:
+    """Put n recordings into the cache: what some of them are of, and what :func:`decode` gives."""
+    frames: np.ndarray | None = None
+    start, statistics = 0, []
+    for one, (part, values) in made:
         if frames is None or part.dtype.itemsize > frames.dtype.itemsize:
             narrower, frames = frames, out.create("frames", (n, *part.shape[1:]), part.dtype)
             if narrower is not None:
-                frames[: at.start] = narrower[: at.start]
+                frames[:start] = narrower[:start]
         if part.shape[1:] != frames.shape[1:]:
             raise UserError(
-                f"{files[i]}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
+                f"{one}: frames of {part.shape[-2:]}, expected {frames.shape[-2:]} as before."
             )
-        frames[at] = part
-        for s, column in zip(STATISTICS, values.T, strict=True):
-            statistics[s][at] = column
+        frames[start : start + len(part)] = part
+        statistics.append(values)
+        start += len(part)
+    if start != n:
+        raise ValueError(f"{start} recordings were read, and {n} expected")
+    out.add(**dict(zip(STATISTICS, np.concatenate(statistics).T, strict=True)))
 
 
 def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +126,7 @@ def decode(path: Path, spec: FrameSpec) -> tuple[np.ndarray, np.ndarray]:
     found, statistics = [], []
     for events, sensor_size in spec.read(path):
         events, n_unsorted = check_events(events, sensor_size, str(path))
-        frames = framed(events, sensor_size, spec.steps, spec.size, spec.mode, spec.crop)
         t = events["t"]
         statistics.append((len(t), int(t[-1]) - int(t[0]), *sensor_size, n_unsorted))
-        found.append(frames)
+        found.append(framed(events, sensor_size, spec))
     return narrow(np.stack(found)), np.array(statistics, np.int64)

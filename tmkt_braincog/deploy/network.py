@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.columns import Raw, Told, checked
+from ..data.columns import Raw, checked
 from ..data.events import Events
 from ..data.preparation import Preparation
 from ..engine import checkpoint
@@ -106,7 +106,7 @@ class Network:
 def _checked(events: Any) -> Events:
     """Given events as a file's are; a UserError for what are none."""
     try:
-        return checked(Raw({c: events[c] for c in "xytp"}, unit="us"), Told(), False)[0]
+        return checked(Raw({c: events[c] for c in "xytp"}, in_us=True)).events
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"These are no events ({type(error).__name__}: {error}): x, y in pixels, t in us and "

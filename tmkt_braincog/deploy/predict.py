@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..data.folder_files import OTHERS
-from ..data.folder_table import IMAGE_SUFFIXES
+from ..data.folder_files import IMAGE_SUFFIXES, OTHERS
 from ..data.parallel import Problem, decode_each
 from ..data.preparation import Preparation
 from ..data.tree import natural

@@ -10,8 +10,6 @@ from torch import Tensor
 from ...registry import Registry
 from ..base import TransferData
 
-ENCODINGS: Registry[type["Encoding"]] = Registry("source encoding")
-
 
 class Encoding(ABC):
     """``encoding(values, images, draws)``: the static frames of a batch.
@@ -47,6 +45,9 @@ class Encoding(ABC):
             images: ``[B]`` int64, the images' indices in the data set, on the host.
             draws: ``[B, draws]`` uniform in [0, 1), on the host.
         """
+
+
+ENCODINGS: Registry[type[Encoding]] = Registry("source encoding")
 
 
 def build_encoding(options: Namespace) -> Encoding:

@@ -8,7 +8,7 @@ from .base import ENCODINGS, Encoding
 
 @ENCODINGS.register("repeat")
 class Repeat(Encoding):
-    """V channel of HSV, in [0, 1], the same in all T frames and both channels."""
+    """Of both papers: V channel of HSV, in [0, 1], the same in all T frames and both channels."""
 
     like_events = False
 

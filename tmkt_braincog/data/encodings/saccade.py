@@ -18,22 +18,6 @@ from .base import ENCODINGS, Encoding
 DIGIT_SIDE, PHOTOGRAPH_SIDE = 34, 55
 
 
-def source_camera(image_side: int, frame_side: int, words: Sequence[str] = ()) -> EventCamera:
-    """The camera for images of this side where the recordings' frames have ``frame_side`` pixels.
-
-    A sensor larger than the image sees it on a dark ground, as in N-MNIST; else both are of one
-    size and the image's edge goes on. The path is N-MNIST's triangle, scaled with the sensor.
-
-    Args:
-        words: numbers of the camera to change, see :meth:`EventCamera.changed`.
-    """
-    side = max(image_side, frame_side)
-    inside = image_side < side
-    scale, border = side / (DIGIT_SIDE if inside else PHOTOGRAPH_SIDE), "dark" if inside else "edge"
-    corners = tuple((x * scale, y * scale) for x, y in CORNERS)
-    return EventCamera((side, side), corners, border=border).changed(words)
-
-
 @ENCODINGS.register("saccade")
 class Saccade(Encoding):
     """One emulated recording of each image (Orchard et al. 2015; ESIM; v2e), made once and cached.
@@ -44,9 +28,9 @@ class Saccade(Encoding):
 
     options = {"camera": "camera"}
 
-    def __init__(self, steps: int, camera: Sequence[str] = ()):
+    def __init__(self, steps: int, camera: Sequence[str] | None = None):
         super().__init__(steps)
-        self.words = tuple(camera or ())
+        self.words = camera or ()
         EventCamera().changed(self.words)  # a mistake shows before the data are loaded
         self.frames: Tensor | None = None
 
@@ -68,3 +52,19 @@ class Saccade(Encoding):
         rows = upload(self.row_of[images], self.frames.device)
         frames = self.frames.index_select(0, rows).to(values.device, non_blocking=True)
         return resize_frames(frames, values.shape[-1])
+
+
+def source_camera(image_side: int, frame_side: int, words: Sequence[str] = ()) -> EventCamera:
+    """The camera for images of this side where the recordings' frames have ``frame_side`` pixels.
+
+    A sensor larger than the image sees it on a dark ground, as in N-MNIST; else both are of one
+    size and the image's edge goes on. The path is N-MNIST's triangle, scaled with the sensor.
+
+    Args:
+        words: numbers of the camera to change, see :meth:`EventCamera.changed`.
+    """
+    side = max(image_side, frame_side)
+    inside = image_side < side
+    scale, border = side / (DIGIT_SIDE if inside else PHOTOGRAPH_SIDE), "dark" if inside else "edge"
+    corners = tuple((x * scale, y * scale) for x, y in CORNERS)
+    return EventCamera((side, side), corners, border=border).changed(words)
