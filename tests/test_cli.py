@@ -8,14 +8,10 @@ import yaml
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.conftest import COMPARISON
-from tests.program import run_train
+from tests.program import SMALL, run_train
 from tmkt_braincog.engine import build
 from tmkt_braincog.options import parse, resolve
 
-SMALL = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --step 4 "
-    "--no-tensorboard"
-)
 PUBLISHED = (
     "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 --target-dataset "
     "NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 --seed 42 --num-classes "

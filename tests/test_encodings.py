@@ -14,7 +14,7 @@ from tmkt_braincog.data.encodings.saccade import source_camera
 from tmkt_braincog.data.events import columns, read_bin, to_bin
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.engine.compare import compare
-from tmkt_braincog.engine.predictions import read_predictions
+from tmkt_braincog.engine.folder import read_predictions
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.features import pairs_of
 from tmkt_braincog.methods import build_method
@@ -200,7 +200,7 @@ def test_fine_tuning_sees_images_and_then_recordings(monkeypatch):
 def test_zero_shots_end_to_end(tmp_path):
     words = [*FINETUNE.split(), "--shots", "0", "--epochs", "2", "--source-encoding", "i2e"]
     options, _ = resolve(parse([*words, "--output", str(tmp_path / "run"), "--no-tensorboard"]))
-    rows = compare(options, say=lambda line: None)
+    rows = compare(options)
     predictions = read_predictions(tmp_path / "run" / "runs" / "finetune-seed42")
     assert set(predictions["part"]) == {"val", "test"} and set(predictions.columns) == {
         "part", "recording", "label", "event",
@@ -212,7 +212,7 @@ def test_zero_shots_end_to_end(tmp_path):
 def test_both_heads_are_logged_and_predicted(tmp_path):
     words = "--method tmkt --shots 2 --epoch-size 16 --batch-size 8 --step 4 --warmup-epochs 0"
     words += f" --epochs 1 --source-encoding i2e --no-tensorboard --output {tmp_path}/run"
-    compare(resolve(parse(words.split()))[0], say=lambda line: None)
+    compare(resolve(parse(words.split()))[0])
     folder = tmp_path / "run" / "runs" / "tmkt-seed42"
     log = pd.read_csv(folder / "log.csv")
     test = read_predictions(folder).query("part == 'test'")
@@ -259,7 +259,7 @@ def test_the_validation_part_is_the_same_for_every_seed(data):
 def test_figures_look_at_the_frames_that_the_run_was_trained_with(tmp_path):
     words = "--method tmkt --shots 2 --epoch-size 16 --batch-size 8 --step 4 --warmup-epochs 0"
     words += f" --epochs 1 --source-encoding saccade --no-tensorboard --output {tmp_path}/run"
-    compare(resolve(parse(words.split()))[0], say=lambda line: None)
+    compare(resolve(parse(words.split()))[0])
     (run,) = reopen([tmp_path / "run" / "runs" / "tmkt-seed42"])
     test = run.split.test[:3]
     pairs = pairs_of(run, test, run.data.twins[test])

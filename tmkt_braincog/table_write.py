@@ -11,8 +11,7 @@ import pandas as pd
 
 from .comparison import aligned_table, read_csv
 from .engine.compare import run_folder
-from .engine.folder import PACKAGES
-from .engine.predictions import read_predictions
+from .engine.folder import PACKAGES, read_predictions
 from .files import replacing
 from .jobs import Job
 from .options import model_text
