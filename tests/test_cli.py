@@ -141,6 +141,7 @@ BAD = """\
 --sched cosin | cosine
 --opt adamx | --opt
 --device cuda:x | --device
+--device cuda:99 | GPU(s), counted from 0
 --seed 1 1 | twice
 --shots 2 --val-portion 0.1 | --val-portion
 --traindata-ratio 0 | No training recording
@@ -217,6 +218,9 @@ def test_an_output_that_holds_something_else_is_refused(capsys, comparison, tmp_
     (tmp_path / "thesis.tex").write_text("irreplaceable")
     assert run_train([*SMALL.split(), "--output", str(tmp_path)]) == 2
     assert "other files" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("- 1")
+    assert run_train([*SMALL.split(), "--output", str(tmp_path)]) == 2
+    assert "expected lines of 'option: value'" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(tmp_path, capsys, monkeypatch):

@@ -53,7 +53,7 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     device = torch.device(words)
     if device.type == "cuda" and (device.index or 0) >= present:
         seen = f"torch {torch.__version__} sees {present} GPU(s), counted from 0"
-        raise UserError(f"--device {name}: {seen}. Name another one, or use --device cpu.")
+        raise UserError(f"--device {name}: {seen}. Name one of them, or use --device cpu.")
     return device, ""
 
 

@@ -101,7 +101,8 @@ def predict(
             out = model(x).event
             logits["event"].append(out.logits.mean(0))
             if static_head:
-                logits["static"].append(_static(model, out.spikes))
+                steps = [model.classify(spikes, "static") for spikes in out.spikes]
+                logits["static"].append(widen(torch.stack(steps)).mean(0))
     model.train(was_training)
     seen = distributed.joined((own, {head: torch.cat(of).cpu() for head, of in logits.items()}))
     recordings = np.concatenate([part for part, _ in seen])
@@ -111,11 +112,6 @@ def predict(
     y = labels[recordings].cpu()
     loss = F.cross_entropy(heads["event"], y, reduction="none")
     return Predictions(heads, loss, y, recordings)
-
-
-def _static(model: TransferModel, spikes: Tensor) -> Tensor:
-    """Mean logits ``[B, N]`` of the static head for features ``[T, B, F]``."""
-    return widen(torch.stack([model.classify(spike, "static") for spike in spikes])).mean(0)
 
 
 def evaluate(model: TransferModel, *where, **how) -> Metrics:

@@ -30,8 +30,7 @@ PACKAGES = ("torch", "torchvision", "timm", "braincog", "tonic", "numpy", "scipy
 def owned(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is made, against other programs; a crash lets go of it.
 
-    Raises:
-        UserError: another program, named by host and process, holds it.
+    A UserError that names host and process of another program that holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder / LOCK), folder / OWNER
