@@ -77,8 +77,11 @@ def compare(options: Namespace) -> pd.DataFrame:
             for seed, split in splits.items():
                 distributed.say(f"Seed {seed}. {split.audit}")
                 for name in options.method:
-                    one, where = single(options, name, seed), run_folder(folder, name, seed)
-                    _run(one, data, split, where, device, signal)
+                    where = run_folder(folder, name, seed)
+                    if not distributed.on_main((where / "result.json").exists):
+                        run = Trainer(single(options, name, seed), data, split, where, device)
+                        _begin(run)
+                        run.fit(signal)
         return distributed.on_main(lambda: _report(options, data, folder, splits[first]))
 
 
@@ -164,23 +167,13 @@ def check_output(options: Namespace) -> Path:
     return folder
 
 
-def _run(
-    options: Namespace,
-    data: TransferData,
-    split: Split,
-    folder: Path,
-    device: torch.device,
-    signal: StopSignal,
-) -> None:
-    """Train this run, or go on with it; one that is finished is left alone."""
-    there = distributed.on_main(lambda: [path.name for path in folder.glob("*")])
-    if "result.json" in there:
-        return
-    trainer = Trainer(options, data, split, folder, device)
-    if options.resume not in (None, "auto"):
-        restore(trainer, Path(options.resume))
-    elif options.resume and "last.pt" in there:
-        restore(trainer, folder / "last.pt")
-    distributed.on_main(lambda: write_json(folder / "split.json", split.record(data), indent=0))
-    distributed.on_main(lambda: write_environment(folder, device))
-    trainer.fit(signal)
+def _begin(run: Trainer) -> None:
+    """Go on where it stopped, if that is wanted; say what it trains on, and where."""
+    resume, last = run.options.resume, run.folder / "last.pt"
+    if resume not in (None, "auto"):
+        restore(run, Path(resume))
+    elif resume and distributed.on_main(last.exists):
+        restore(run, last)
+    split = run.split.record(run.data)
+    distributed.on_main(lambda: write_json(run.folder / "split.json", split, indent=0))
+    distributed.on_main(lambda: write_environment(run.folder, run.device))
