@@ -1,6 +1,6 @@
 """What the source encodings cost.
 
-    python benchmarks/source_encodings.py                  # Transfer_SCNN, 28 x 28, batch 32, one thread
+    python benchmarks/source_encodings.py          # Transfer_SCNN, 28 x 28, batch 32, one thread
     python benchmarks/source_encodings.py --device cuda
 
 Rows: i2e_share, the time of encoding a batch over that of a whole TMKT training step on the same

@@ -13,7 +13,7 @@ from tmkt_braincog import table_plan
 from tmkt_braincog.comparison import write_csv
 from tmkt_braincog.jobs import Job
 from tmkt_braincog.options import save_yaml, without
-from tmkt_braincog.table_plan import Run
+from tmkt_braincog.table_plan import Planned
 from tmkt_braincog.tables import load_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,14 +35,14 @@ def planned(table: str, tmp_path, seeds=(1, 2), extra=(), every_row=False):
     return loaded, table_plan.plan(loaded, tmp_path, words, seeds)
 
 
-def jobs_by_row(runs: list[Run]) -> dict[str, list[Job]]:
+def jobs_by_row(runs: list[Planned]) -> dict[str, list[Job]]:
     found: dict[str, list[Job]] = {}
     for run in runs:
         found.setdefault(run.row, []).append(run.job)
     return found
 
 
-def write_results(runs: list[Run], top1) -> dict[str, np.ndarray]:
+def write_results(runs: list[Planned], top1) -> dict[str, np.ndarray]:
     """Finished runs without training; top1(row, seed) -> (last, best). The last ones by row."""
     made: dict[Path, list[dict]] = {}
     shown: dict[Path, float] = {}
@@ -72,13 +72,15 @@ def scattered(name: str, seed: int) -> tuple[float, float]:
     return round(last, 4), round(last, 4)
 
 
+def cells(text: str) -> list[list[str]]:
+    """The rows of all tables of a Markdown text, headers included."""
+    rows = re.findall(r"^\|(.*)\|$", text, re.M)
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
 def body(text: str) -> dict[tuple[str, ...], list[str]]:
-    """The rows of a Markdown text's first table, header included, by their first three cells."""
-    table = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in re.search(r"(^\|.*\n)+", text, re.M)[0].splitlines()
-    ]
-    return {tuple(row[:3]): row for row in table}
+    """The rows of its first table by their first three cells."""
+    return {tuple(row[:3]): row for row in cells(re.search(r"(^\|.*\n)+", text, re.M)[0])}
 
 
 def by_hand(values, reference) -> list[str]:

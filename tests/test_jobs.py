@@ -189,7 +189,6 @@ def test_a_signal_lets_the_running_jobs_save_and_starts_no_other(tmp_path, stand
     "words, expected",
     [
         (["--model", "Transfer_SCN"], "seed 2: Unknown --model"),
-        (["--warmup-epochs", "20"], "seed 2: --warmup-epochs 20"),
         (["--opt", "adamx"], "seed 2: --opt"),
         (["--node-type", "LIFnode"], "Did you mean 'LIFNode'"),
     ],

@@ -132,7 +132,8 @@ def test_no_epoch_in_common(logs, tmp_path):
 def test_shots_axis_is_logarithmic_and_labelled_by_the_shots(drawn):
     shots = [results().assign(shots=k, top1=30.0 + k) for k in (1, 5, 20)]
     table = pd.concat(shots).assign(top1=lambda df: df["top1"] + df["seed"])
-    plots.plot_shots(table, "s.png")
+    runs = {name: [of for _, of in its.groupby("seed")] for name, its in table.groupby("method")}
+    plots.plot_curves(runs, "s.png", "shots", logx=True)
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "20"]

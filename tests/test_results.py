@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.table_runs import cells
 from tmkt_braincog.table_plan import leave_out
 from tmkt_braincog.tables import listed, load_table
 
@@ -14,27 +15,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TABLES = [p for p in sorted(REPOSITORY.glob("results/tables/*/*.csv")) if p.stem in listed()]
 
 
-def cells(text: str) -> dict[str, list[str]]:
-    """Rows of all Markdown tables by their first cell."""
-    lines = re.findall(r"^\|(.*)\|$", text, re.M)
-    rows = [[c.strip() for c in line.split("|")] for line in lines]
-    return {row[0]: row[1:] for row in rows}
-
-
-def by_labels(path: Path) -> dict[str, list[str]]:
-    """Rows of a table with an axis by their name in the CSV."""
-    rows = re.findall(r"^\|(.*)\|$", path.with_suffix(".md").read_text(), re.M)
-    parts = [[c.strip() for c in line.split("|")] for line in rows]
-    option = parts[0][0]
-    return {f"{row[1]}, {option} {row[0]}": row[1:] for row in parts}
-
-
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_committed_table_follows_from_its_runs(path):
-    table, shown = load_table(path.stem), cells(path.with_suffix(".md").read_text())
-    frame = pd.read_csv(path, dtype={"row": str})
+    table, rows = load_table(path.stem), cells(path.with_suffix(".md").read_text())
+    frame, shown = pd.read_csv(path, dtype={"row": str}), {row[0]: row[1:] for row in rows}
     if table.axis:  # its rows are told apart by their first cells
-        table, shown = table.expanded(sorted(frame[table.axis["option"]].unique())), by_labels(path)
+        table = table.expanded(sorted(frame[table.axis["option"]].unique()))
+        shown = {f"{row[1]}, {rows[0][0]} {row[0]}": row[1:] for row in rows}
     runs = frame.set_index(["row", "seed"])["top1_last"].unstack()
     at = next(row.index("last epoch") for row in shown.values() if "last epoch" in row)
     least, _ = leave_out(table, [], 1)  # without teachers
@@ -63,8 +50,8 @@ def test_verdicts_are_cited_as_they_stand_in_the_tables():
     assert len(claims) > 5
     for say, number, *cited in claims:
         for folder, cell in zip(("nmnist-fewshot", "ndigits"), cited, strict=True):
-            shown = cells((REPOSITORY / f"results/tables/{folder}/table{number}.md").read_text())
-            verdict, difference, *_ = shown[say]
+            text = (REPOSITORY / f"results/tables/{folder}/table{number}.md").read_text()
+            ((_, verdict, difference, *_),) = [row for row in cells(text) if row[0] == say]
             assert cell == f"{verdict.removeprefix('fails: ')}, {difference}"
 
 

@@ -110,6 +110,11 @@ def test_a_manual_download_is_explained(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_script_of_sweeps(tmp_path):
+    done = run("sweep.sh", "--output", tmp_path / "o", "--vary", "seed=1,1")
+    assert done.returncode == 2 and "names the same value twice" in done.stderr
+
+
 def few_events(sensor_size, n=400):
     return [random_events(n, seed, sensor_size) for seed in range(4)]
 

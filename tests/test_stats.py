@@ -9,16 +9,6 @@ from scipy import stats
 
 from tmkt_braincog import comparison as table
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.stats import (
-    FAILS,
-    HOLDS,
-    ONE_SEED,
-    UNDECIDED,
-    bootstrap,
-    checked,
-    holm,
-    verdicts,
-)
 
 PROTOCOL = "toy events, 10 shots, 20 epochs"
 SELECTION = "best epoch on the test set"
@@ -154,34 +144,40 @@ def test_only_common_seeds_are_paired():
     assert np.isnan(disjoint.loc["tmkt", "best_diff"])
 
 
+def last(values: dict[str, tuple[float, ...]]) -> pd.DataFrame:
+    return pd.DataFrame([row(m, s, last=v) for m, of in values.items() for s, v in enumerate(of)])
+
+
+def claim(better: str, worse: str) -> dict[str, str]:
+    return {"say": "x", "better": better, "worse": worse}
+
+
 def test_claims_are_decided_by_the_p_value_after_holms_correction():
     values = {"a": (70, 71, 72), "b": (75, 75.5, 77.5), "c": (74, 76, 78), "d": (71, 72, 73)}
-    df = pd.DataFrame([row(m, s, last=v) for m, of in values.items() for s, v in enumerate(of)])
-    pairs = [("b", "a"), ("a", "b"), ("b", "c"), ("d", "a")]  # the last differ by 1, each of them
-    found = verdicts(df, [{"say": "x", "better": x, "worse": y} for x, y in pairs])
-    assert [f["verdict"] for f in found] == [HOLDS, FAILS, UNDECIDED, UNDECIDED]
+    pairs = ("ba", "ab", "bc", "da")  # the last differ by 1, each of them
+    found = table.verdicts(last(values), [claim(*pair) for pair in pairs])
+    expected = [table.HOLDS, table.FAILS, table.UNDECIDED, table.UNDECIDED]
+    assert [f["verdict"] for f in found] == expected
     test = stats.ttest_rel(values["b"], values["a"])
     low, high = test.confidence_interval()
     assert [found[0][k] for k in ("low", "high", "p")] == pytest.approx([low, high, test.pvalue])
     assert found[0]["p_holm"] == pytest.approx(3 * test.pvalue) and np.isnan(found[3]["p_holm"])
-    values = {"a": (70, 71, 72), "e": (73, 75, 74.5)}
-    df = pd.DataFrame([row(m, s, last=v) for m, of in values.items() for s, v in enumerate(of)])
-    claim = {"say": "x", "better": "e", "worse": "a"}
-    alone, thrice = verdicts(df, [claim])[0], verdicts(df, [claim] * 3)[0]
-    assert (alone["verdict"], thrice["verdict"]) == (HOLDS, UNDECIDED)
+    df, one = last({"a": (70, 71, 72), "e": (73, 75, 74.5)}), claim("e", "a")
+    alone, thrice = table.verdicts(df, [one])[0], table.verdicts(df, [one] * 3)[0]
+    assert (alone["verdict"], thrice["verdict"]) == (table.HOLDS, table.UNDECIDED)
     assert alone["low"] == thrice["low"] > 0 and alone["p"] < 0.05 < thrice["p_holm"]
-    (one,) = verdicts(df[df.seed == 0], [{"say": "x", "better": "e", "worse": "a"}])
-    assert one["verdict"] == ONE_SEED and one["difference"] == 3
-    assert holm([0.01, 0.04, 0.03, np.nan]) == pytest.approx(
-        [0.03, 0.06, 0.06, np.nan], nan_ok=True
-    )
+    (found,) = table.verdicts(df[df.seed == 0], [one])
+    assert found["verdict"] == table.ONE_SEED and found["difference"] == 3
+    holm = table.holm([0.01, 0.04, 0.03, np.nan])
+    assert holm == pytest.approx([0.03, 0.06, 0.06, np.nan], nan_ok=True)
 
 
 def test_a_report_is_three_files_that_say_how_to_read_them(tmp_path):
     df = three_seeds().replace({"method": {"tmkt": "a|b"}})
     text = table.write_report(df, tmp_path / "out", "A title", SELECTION, note="a note")
     assert sorted(os.listdir(tmp_path / "out")) == [f"comparison.{s}" for s in ("csv", "md", "png")]
-    pd.testing.assert_frame_equal(table.read_csv(tmp_path / "out/comparison.csv"), checked(df))
+    there = table.read_csv(tmp_path / "out/comparison.csv")
+    pd.testing.assert_frame_equal(there, table.checked(df))
     assert (tmp_path / "out/comparison.md").read_text(encoding="utf-8") == text
     for words in (
         *("# A title\n", f"protocol: {PROTOCOL}", f"best: {SELECTION}", "seeds: 3 per method"),
@@ -201,13 +197,14 @@ def test_the_bootstrap_draws_seeds_and_recordings():
     # What a recording adds is common to all seeds: more seeds do not narrow the interval.
     common = rng.choice([0.0, 100.0], 300, p=(0.9, 0.1))
     made = {s: pd.Series(common, names).sample(200, random_state=s) for s in range(6)}
-    found = bootstrap(made)
+    found = table.bootstrap(made)
     assert found["diff"] == pytest.approx(np.concatenate([x for x in made.values()]).mean())
     half = 1.96 * common.std() / 300**0.5
     assert (found["high"] - found["low"]) / 2 == pytest.approx(half, rel=0.25)
     assert found["p"] < 0.001
-    level = bootstrap({s: pd.Series(rng.choice([-100.0, 0, 100.0], 300), names) for s in (1, 2, 3)})
+    even = [pd.Series(rng.choice([-100.0, 0, 100.0], 300), names) for _ in range(3)]
+    level = table.bootstrap(dict(enumerate(even)))
     assert level["low"] < 0 < level["high"] and level["p"] > 0.05
     # One seed better, one worse by far: recordings alone would be sure of the mean.
-    seeds = bootstrap({1: pd.Series([100.0] * 300), 2: pd.Series([-40.0] * 300)})
+    seeds = table.bootstrap({1: pd.Series([100.0] * 300), 2: pd.Series([-40.0] * 300)})
     assert seeds["low"] == -40 and seeds["high"] == 100 and seeds["p"] > 0.4

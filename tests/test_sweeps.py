@@ -21,14 +21,14 @@ from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.methods.names import takes
 from tmkt_braincog.options import parse, resolve
-from tmkt_braincog.table_plan import Run
+from tmkt_braincog.table_plan import Planned
 
 
 def swept(tmp_path: Path, vary: str, fixed: str = "", against: str = "method=baseline"):
     return table_plan.sweep(tmp_path, vary.split(), fixed.split(), against)
 
 
-def names(runs: list[Run]) -> list[str]:
+def names(runs: list[Planned]) -> list[str]:
     return [run.job.name for run in runs]
 
 
@@ -233,7 +233,8 @@ def test_a_dry_run_shows_the_jobs_and_other_fixed_options_are_refused(output, ca
     assert options.output == str(output / "jobs/seed-3_method-baseline")
     for how in ([], ["--dry-run"], ["--collect"]):
         assert run_sweep([*words, *VARY, "--epochs", "7", *how]) == 2
-        assert "epochs: there 20, here 7" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert "seed-1_method-event-only: " in message and "epochs: there 20, here 7" in message
     assert {p: p.read_bytes() for p in output.rglob("*") if p.is_file()} == before
 
 

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -79,27 +79,10 @@ def build_parser() -> ArgumentParser:
     looks = {"usage": "%(prog)s [options]", "description": DESCRIPTION, "formatter_class": _Help}
     parser = Parser(prog=program, epilog=epilog, **looks)
     for title, options in OPTIONS.items():
-        group = parser.add_argument_group(title)
-        for option in options:
-            _add(group, *option)
+        add = adder(parser.add_argument_group(title))
+        for words, kind, default, text, *more in options:
+            add(words, kind, default, text, **dict(*more))
     return parser
-
-
-def _add(group: Any, words: str, kind: Any, default: Any, text: str, more: Mapping = {}) -> None:
-    *names, last = words.split()
-    how = {"default": default, "help": text, **more}
-    if last.startswith("-"):
-        names.append(last)
-    else:
-        how["metavar"] = last
-    if isinstance(kind, dict):
-        ((dest, const),) = kind.items()
-        how |= {"action": "store_const", "dest": dest, "const": const}
-    elif kind in (bool, None):
-        how["action"] = BooleanOptionalAction if kind else "store_true"
-    else:
-        how["choices" if isinstance(kind, list) else "type"] = kind
-    group.add_argument(*names, **how)
 
 
 def names_by_word() -> dict[str, str]:
@@ -113,11 +96,38 @@ def group_options(titles: Sequence[str]) -> set[str]:
     return {action.dest for group in groups for action in group._group_actions}
 
 
+Add = Callable[..., None]
+
+
+def adder(group: argparse._ActionsContainer) -> Add:
+    """What gives a parser or a group of one its options, in a line or two each."""
+
+    def add(words: str, kind: Any, default: Any, text: str, **more: Any) -> None:
+        """An option from ``"-n --name METAVAR"``.
+
+        Its kind is a type, a list of choices, ``bool`` for a switch with --name and --no-name, None
+        for one with --name alone, or ``dest=value``, which the option is short for.
+        """
+        *names, last = words.split()
+        if last.startswith("-"):
+            names.append(last)
+        else:
+            more["metavar"] = last
+        if isinstance(kind, dict):
+            ((dest, const),) = kind.items()
+            more |= {"action": "store_const", "dest": dest, "const": const}
+        elif kind in (bool, None):
+            more["action"] = BooleanOptionalAction if kind else "store_true"
+        else:
+            more["choices" if isinstance(kind, list) else "type"] = kind
+        group.add_argument(*names, default=default, help=text, **more)
+
+    return add
+
+
 VL2SPIKE_TERMS = ["image", "membrane", "rate", "prototype", "word"]
 
-# By the titles of --help: words and metavar, kind, default, help and more for argparse. A kind is a
-# type, a list of choices, ``bool`` for a switch with --name and --no-name, None for one with --name
-# alone, or ``dest=value``, which the option is short for.
+# By the titles of --help, what `adder` takes: words and metavar, kind, default, help, more.
 # fmt: off
 OPTIONS: dict[str, list[tuple]] = {
     "run": [

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
+import glob
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +26,28 @@ def check_output(path: Path | None, endings: Sequence[str], force: bool) -> None
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place on success and vanishes on failure.
 
-    A reader, or a run that is killed, never sees half a file. Missing folders are made.
+    A reader, or a run that is killed, never sees half a file. Missing folders are made; what killed
+    programs of this machine left of the same file goes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    prefix = f".{path.name}.{socket.gethostname()}-"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
+        if not _is_alive(int(left.stem.removeprefix(prefix))):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{prefix}{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # no signal: only whether one could be sent
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -68,6 +68,11 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
     """The options of a recipe, by name, as a file or as a mapping, checked like a command line."""
     mapping = load_recipe(recipe) if isinstance(recipe, str) else recipe
     where = recipe if isinstance(recipe, str) else "recipe"
+    return _sparse_parser().parse_args(words_for(mapping, where))
+
+
+def words_for(mapping: Mapping[str, Any], where: str) -> list[str]:
+    """The words for options by their names; a UserError, which says where, for unknown ones."""
     parser, words = _sparse_parser(), list[str]()
     actions = _by_option(parser)
     for key, value in mapping.items():
@@ -75,7 +80,7 @@ def _recipe(recipe: str | Mapping[str, Any]) -> Namespace:
         if name not in actions or actions[name].dest in ("help", "config"):
             parser.error(f"unrecognized arguments: --{key} in {where}")
         words += _words(actions[name], value, f"{where}: {key}")
-    return parser.parse_args(words)
+    return words
 
 
 def _by_option(parser: ArgumentParser) -> dict[str, argparse.Action]:
@@ -147,10 +152,15 @@ def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
                 f"--{name.replace('_', '-')} {does}, and {target_name} has no use for it: it is an "
                 "option of --target-dataset folder. Leave it away."
             )
-    for name, values in (("method", options.method), ("seed", options.seed)):
-        if len(set(values)) < len(values):
-            raise UserError(f"--{name} names the same value twice: {values}.")
+    for name in ("method", "seed"):
+        refuse_twice(name, getattr(options, name))
     return options, remarks
+
+
+def refuse_twice(name: str, values: Sequence[Any]) -> None:
+    """A UserError where a list of values of an option holds one twice."""
+    if len(set(values)) < len(values):
+        raise UserError(f"--{name} names the same value twice: {values}.")
 
 
 def _try_methods(options: Namespace) -> None:

@@ -176,8 +176,9 @@ def plot_rows(
 ) -> None:
     """A table's rows: every seed with mean ± std, and the paired difference to a hollow reference.
 
-    ``df``: columns method (the row's name), seed, top1_last; ``summary``: :func:`.stats.summarise`
-    of it; ``references``: for every row the one that its difference is taken to.
+    ``df``: columns method (the row's name), seed, top1_last; ``summary``: what
+    :func:`.comparison.summarise` makes of it; ``references``: for every row the one that its
+    difference is taken to.
     """
     names, by_name = list(summary["method"]), summary.set_index("method")
 
@@ -282,11 +283,3 @@ def common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.Data
             f"The runs of method {method!r} share no {x}: compare what is logged alike."
         )
     return table.assign(method=method)
-
-
-def plot_shots(df: pd.DataFrame, path: Name, title: str = "", emulated: bool = False) -> None:
-    """Accuracy against training samples per class: columns method, seed, shots (> 0), top1."""
-    x = "shots (training samples per class)"
-    methods = df.rename(columns={"shots": x}).groupby("method", sort=False)
-    runs = {str(name): [log for _, log in part.groupby("seed")] for name, part in methods}
-    plot_curves(runs, path, x, title=title, emulated=emulated, logx=True)

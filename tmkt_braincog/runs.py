@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from .arguments import GENERAL_GROUPS, build_parser, group_options
-from .comparison import read_csv
+from .comparison import checked, read_csv
 from .data import TransferData, make_split
 from .engine.build import choose_device
 from .engine.checkpoint import restore, same_run
@@ -23,8 +23,7 @@ from .engine.train import Trainer
 from .errors import UserError
 from .methods import METHODS
 from .methods.names import takes
-from .options import identity, parse, resolve
-from .stats import checked
+from .options import identity, parse
 
 # An output folder of tmkt train itself; jobs/NAME of a sweep or table; shots-K/seed-N.
 CONFIGS = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
@@ -32,16 +31,11 @@ CONFIGS = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
 
 @dataclass(frozen=True)
 class Run:
-    """One method with one seed, finished or not: what lies in ``<output>/runs/<method>-seed<N>``.
+    """One method with one seed, finished or not."""
 
-    Attributes:
-        options: those of ``<output>/config.yaml``, with this method and seed alone.
-        result: ``result.json``, or its row of ``comparison.csv`` where only that was kept; or None.
-        log, split, environments: ``log.csv``, ``split.json`` and ``environment.json``.
-    """
-
-    folder: Path
-    options: Namespace
+    folder: Path  # ``<output>/runs/<method>-seed<N>``
+    options: Namespace  # those of ``<output>/config.yaml``, with this method and seed alone
+    # Its row of ``comparison.csv``, or ``result.json`` before that is written; or None.
     result: dict[str, Any] | None
     log: pd.DataFrame
     split: dict[str, Any]
@@ -109,18 +103,21 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[Run]:
+def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterator[Run]:
     """Those that the options name, then others that joined them; what cannot be read is absent."""
 
     def read(path: Path, how: Callable[[Path], Any], otherwise: Any) -> Any:
         try:
-            return how(path) if path.exists() else otherwise
+            found = how(path) if path.exists() else otherwise
+            if not isinstance(found, type(otherwise)):
+                raise ValueError(f"a {type(otherwise).__name__} is expected")
+            return found
         except (OSError, ValueError) as error:  # json's, pandas' and our own are ValueErrors
             problems.append(f"{path} cannot be read ({error}): taken as absent.")
             return otherwise
 
-    table = read(output / "comparison.csv", read_csv, pd.DataFrame()).to_dict("records")
-    of = {(row["method"], row["seed"]): row for row in table}
+    table = read(output / "comparison.csv", read_csv, pd.DataFrame())
+    of = {(row["method"], row["seed"]): row for row in table.to_dict("records")}
     there = [path.name.rpartition("-seed") for path in sorted(output.glob("runs/*-seed*"))]
     joined = [(method, int(seed)) for method, _, seed in there if seed.isdigit()]
     for one in dict.fromkeys([*product(options.method, options.seed), *joined, *of]):
@@ -128,10 +125,10 @@ def runs_of(output: Path, options: Namespace, problems: list[str]) -> Iterable[R
         yield Run(
             place,
             single(options, *one),
-            read(place / "result.json", _result, None) or of.get(one),
+            of.get(one) or read(place / "result.json", _result, {}) or None,
             read(place / "log.csv", pd.read_csv, pd.DataFrame()),
-            read(place / "split.json", _mapping, {}),
-            read(place / ENVIRONMENT, lambda path: json.loads(path.read_text()), []),
+            read(place / "split.json", _json, {}),
+            read(place / ENVIRONMENT, _json, []),
         )
 
 
@@ -144,15 +141,12 @@ def read_options(config: Path) -> Namespace:
     return options
 
 
-def _mapping(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text())
-    if not isinstance(value, dict):
-        raise ValueError("a mapping is expected")
-    return value
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
 
 
 def _result(path: Path) -> dict[Any, Any]:
-    return checked(pd.DataFrame([_mapping(path)])).to_dict("records")[0]
+    return checked(pd.DataFrame([_json(path)])).to_dict("records")[0]
 
 
 def all_seeds(given: Path) -> list[Path]:
@@ -193,14 +187,14 @@ def reopen(
         UserError: no such run or checkpoint, data that are gone, or runs that differ in more than
             method, seed and the methods' own options; the message shows the difference.
     """
-    runs = [run_options(Path(folder)) for folder in folders]
+    runs = [run_options(folder) for folder in folders]
     names = group_options(GENERAL_GROUPS) - {"method", "seed", "executor"}
     first, *others = [{name: getattr(run, name) for name in names} for run in runs]
     for folder, other in zip(folders[1:], others, strict=True):
         same_run(other, first, f"{folder}, compared with {folders[0]},")
     loaded: dict[tuple, TransferData] = {}
     trainers = []
-    for folder, options in zip(map(Path, folders), runs, strict=True):
+    for folder, options in zip(folders, runs, strict=True):
         options.device, options.data_root = device, data_root or options.data_root
         options.tensorboard = options.download = False
         key = tuple(getattr(options, name) for name in DATA_OPTIONS)
@@ -213,7 +207,7 @@ def reopen(
 
 
 def run_options(folder: Path) -> Namespace:
-    """The resolved options of a run folder, or a UserError if it is none."""
+    """The options of a run folder, or a UserError if it is none."""
     config = folder.parent.parent / "config.yaml"
     name, _, seed = folder.name.rpartition("-seed")
     if folder.parent.name != "runs" or not seed.isdigit() or not config.exists():
@@ -222,4 +216,4 @@ def run_options(folder: Path) -> Namespace:
     if not folder.is_dir():
         there = sorted(p.name for p in folder.parent.glob("*-seed*"))
         raise UserError(f"There is no run {folder}. Beside it: {', '.join(there) or 'none'}.")
-    return single(resolve(parse(["-c", str(config)]))[0], name, int(seed))
+    return single(read_options(config), name, int(seed))

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,13 @@ class Task:
         return DelayedSubmission(Task(), command, log)
 
 
+@dataclass
 class Submitted:
     """A job on the cluster, to be asked as a process is."""
 
-    def __init__(self, handle: Any, log: Path):
-        self.handle, self.log = handle, log
-        self.status: int | None = None
+    handle: Any
+    log: Path
+    status: int | None = None
 
     def poll(self) -> int | None:
         if self.status is None and self.handle.done():

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -14,15 +14,16 @@ from .errors import UserError
 from .jobs import Job
 from .methods import teachers_of
 from .methods.names import takes
-from .options import NOT_IDENTITY, identity, parse, resolve
+from .options import NOT_IDENTITY, identity, parse, refuse_twice, resolve, words_for
 from .tables import Row, Table
 from .teacher import load_teacher, teacher_path
 
 LONGEST_NAME = 120
+SWITCH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
-class Run:
+class Planned:
     """What one row and seed is read from: the method's line of a job's table."""
 
     row: str
@@ -31,7 +32,7 @@ class Run:
     job: Job
 
 
-def jobs_of(runs: Sequence[Run]) -> list[Job]:
+def jobs_of(runs: Sequence[Planned]) -> list[Job]:
     """The jobs behind these rows, some behind several; a UserError for two jobs in one folder."""
     jobs: dict[Path, Job] = {}
     for job in (run.job for run in runs):
@@ -41,20 +42,17 @@ def jobs_of(runs: Sequence[Run]) -> list[Job]:
     return list(jobs.values())
 
 
-def _text(value: Any) -> str:
-    """A value, or the first of a list; true or false for a switch."""
-    value = value[0] if isinstance(value, list) else value
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(options: Namespace, name: str) -> str:
+    """The value of the option that this word sets, such as ``true`` for a switch."""
+    value = getattr(options, names_by_word()[f"--{name}"])
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.lower() if isinstance(value, bool) else text
 
 
-def _words(settings: Mapping[str, Any]) -> list[str]:
-    """Options with these values, true or false for a switch, on the command line."""
-    words, known = [], names_by_word()
-    for name, value in settings.items():
-        switch = {"true": f"--{name}", "false": f"--no-{name}"}.get(_text(value))
-        if switch is None or switch in known:  # some have no word for off
-            words.append(switch or f"--{name}={value}")
-    return words
+def _taken(options: Namespace, names: Iterable[str]) -> dict[str, str]:
+    """Of the options with these words those that the run depends on, with their values."""
+    known = names_by_word()
+    return {name: _text(options, name) for name in names if takes(options, known[f"--{name}"])}
 
 
 def folder_name(settings: Mapping[str, str]) -> str:
@@ -80,8 +78,7 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     """Where the table allows it, rows whose teachers are not given become published ones.
 
     Claims that name such a row go too. A row that others refer to stays; its missing teacher is an
-    error later. Returns the table, and the names of these rows; ``seed`` is one whose teachers tell
-    what they were trained on.
+    error later. Returns the table and these rows' names; ``seed`` is one whose teachers are there.
     """
     if not table.optional_teachers:
         return table, []
@@ -90,53 +87,47 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     needed = {r.name: teachers_of([r.options.get("method", "tmkt")]) for r in table.run_rows()}
     references = table.references().values()
     lacking = [name for name, of in needed.items() if of - kinds and name not in references]
-    rows = tuple(replace(row, options={}) if row.name in lacking else row for row in table.rows)
-    claims = tuple(c for c in table.claims if not {c["better"], c["worse"]} & {*lacking})
-    return replace(table, rows=rows, claims=claims), lacking
+    rows = [replace(row, options={}) if row.name in lacking else row for row in table.rows]
+    return table.with_rows(rows), lacking
 
 
-def plan(table: Table, output: Path, fixed: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+def plan(table: Table, output: Path, fixed: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     """Every row with every seed, seed by seed. Rows that mean one run share its folder.
 
     Raises:
-        UserError: a row that ``tmkt train`` refuses, a seed twice, or a word for what rows set.
+        UserError: a row that ``tmkt train`` refuses, or a word for what rows set.
     """
     rows, given = table.run_rows(), {word.split("=")[0] for word in fixed}
     for option in {"method"}.union(set.intersection(*(set(row.options) for row in rows))):
         if f"--{option}" in given:
             raise UserError(f"--{option} belongs to the rows of {table.name}: leave it away.")
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seed names the same value twice: {seeds}.")
     return [_run(table, row, output, fixed, seed) for seed in sorted(seeds) for row in rows]
 
 
-def _run(table: Table, row: Row, output: Path, fixed: Sequence[str], seed: int) -> Run:
+def _run(table: Table, row: Row, output: Path, fixed: Sequence[str], seed: int) -> Planned:
     """The row as a job of its own, in a folder named by what it changes; or all methods in one."""
-    own, known = {**row.options, "seed": seed}, names_by_word()
-    words = [*fixed, *_words(own)]
+    settings = {**row.options, "seed": seed}
+    words = [*fixed, *words_for(settings, table.name)]
     options, _ = resolve(parse(words))
     (method,) = options.method
     if table.folder:
-        del own["method"]
-        name, folder = in_words(own), output / table.folder.format(**own)
-        methods = dict.fromkeys(each.options["method"] for each in table.run_rows())
-        words = [*fixed, *_words(own), "--method", *methods]
+        del settings["method"]
+        name, folder = in_words(settings), output / table.folder.format(**settings)
+        methods = list(dict.fromkeys(each.options["method"] for each in table.run_rows()))
+        words = [*fixed, *words_for(settings | {"method": methods}, table.name)]
     else:
         plain, _ = resolve(parse([*fixed, f"--method={method}", f"--seed={seed}"]))
-        changed = {"seed": str(seed), "method": method}
-        for option, dest in ((name, known[f"--{name}"]) for name in row.options):
-            value, usual = (_text(getattr(each, dest)) for each in (options, plain))
-            if value != usual and takes(options, dest):
-                changed[option] = value
-        name = folder_name(changed)
+        own = _taken(options, row.options)
+        changed = {name: value for name, value in own.items() if value != _text(plain, name)}
+        name = folder_name({"seed": str(seed), "method": method} | changed)
         folder = output / "jobs" / name
-    return Run(row.name, method, seed, Job.from_words(name, folder, words))
+    return Planned(row.name, method, seed, Job.from_words(name, folder, words))
 
 
-def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> dict[str, list[str]]:
+def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> dict[str, list[Any]]:
     """Values by option, the seed first; several fixed methods or seeds are varied too."""
     given, parser, known = vars(check_fixed(fixed)), build_parser(), names_by_word()
-    axes: dict[str, list[str]] = {}
+    axes: dict[str, list[Any]] = {}
     for text in vary:
         name, _, its = text.partition("=")
         name, values = name.replace("_", "-"), its.split(",")
@@ -146,19 +137,19 @@ def find_axes(vary: Sequence[str], fixed: Sequence[str]) -> dict[str, list[str]]
             parser.error(f"unrecognized arguments: --{name}")
         if known[f"--{name}"] in (*NOT_IDENTITY, "help"):
             raise UserError(f"--vary {text}: --{name} changes no result. Give it for all jobs.")
-        if name in axes or len(set(values)) < len(values):
-            what = "is there twice" if name in axes else "names the same value twice"
-            raise UserError(f"--vary {text} {what}: give every value once, all of them together.")
-        axes[name] = values
+        if name in axes:
+            raise UserError(f"--vary {text} is there twice: give all its values together.")
+        refuse_twice(name, values)
+        axes[name] = [SWITCH.get(value, value) for value in values]
     for name in ("method", "seed"):
         if len(given.get(name, ())) > 1:
-            axes.setdefault(name, [str(value) for value in given[name]])
+            axes.setdefault(name, given[name])
     return {name: axes[name] for name in sorted(axes, key=lambda name: name != "seed")}
 
 
 def sweep(
     output: Path, vary: Sequence[str], fixed: Sequence[str], against: str
-) -> tuple[Table, list[Run]]:
+) -> tuple[Table, list[Planned]]:
     """All combinations, each once, as a table whose notes say what a method does not take.
 
     Combinations that differ only there are one job. Differences are to the row with the value
@@ -167,22 +158,21 @@ def sweep(
     Raises:
         UserError: a combination that ``tmkt train`` would refuse, or ``against`` no value there.
     """
-    axes, known = find_axes(vary, fixed), names_by_word()
-    runs: dict[str, Run] = {}
+    axes = find_axes(vary, fixed)
+    runs: dict[str, Planned] = {}  # by folder
     rows: dict[str, dict[str, str]] = {}
     taken: dict[str, set[str]] = {}  # by method
     for values in product(*axes.values()):
-        words = [*fixed, *_words(dict(zip(axes, values, strict=True)))]
+        words = [*fixed, *words_for(dict(zip(axes, values, strict=True)), "--vary")]
         options, _ = resolve(parse(words))
-        dests = {name: known[f"--{name}"] for name in axes}
-        own = {n: _text(getattr(options, d)) for n, d in dests.items() if takes(options, d)}
-        (method,), (seed,), name = options.method, options.seed, folder_name(own)
+        own, (method,), (seed,) = _taken(options, axes), options.method, options.seed
         taken.setdefault(method, set()).update(own)
         labels = {k: v for k, v in own.items() if k not in ("seed", "method")} | {"method": method}
-        rows[in_words(labels)] = labels
+        row, name = in_words(labels), folder_name(own)
+        rows[row] = labels
         if name not in runs:
             job = Job.from_words(name, output / "jobs" / name, words)
-            runs[name] = Run(in_words(labels), method, seed, job)
+            runs[name] = Planned(row, method, seed, job)
     column, _, value = against.partition("=")
     seen = dict.fromkeys(f"{k}={v}" for labels in rows.values() for k, v in labels.items())
     if against not in (*seen, "method=baseline"):
@@ -201,6 +191,7 @@ def sweep(
 
 
 def _reference(row: str, rows: Mapping[str, dict[str, str]], column: str, value: str) -> str:
+    """The one other row with this value of the column that agrees in all else; or the row."""
     others = {k: v for k, v in rows[row].items() if k != column}
     fitting = [
         name

@@ -1,7 +1,7 @@
 """A table of finished runs as CSV, Markdown, LaTeX, JSON with all facts, and pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, compress
 from pathlib import Path
@@ -9,16 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison import aligned_table, read_csv
-from .engine.compare import run_folder
+from .comparison import Right, aligned_table, difference_text, p_text, summarise, texts, verdicts
 from .engine.folder import PACKAGES, read_predictions
 from .files import replacing
-from .jobs import Job
 from .options import model_text
-from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
-from .runs import runs_of
-from .stats import Right, difference_text, p_text, summarise, texts, verdicts
-from .table_plan import Run, jobs_of
+from .plots import ACCURACY, COLOURS, plot_curves, plot_rows
+from .runs import Run, runs_of
+from .table_plan import Planned, jobs_of
 from .tables import SWEEP, Table
 
 TIMES = ["train_s", "peak_mib"]
@@ -31,10 +28,16 @@ ALSO = {
 }
 T_TEST = "paired over seeds, 95 % t-interval; p: two-sided paired t-test"
 BOOTSTRAP = "paired, 95 % interval and p by a bootstrap over seeds and recordings (10,000 draws)"
+SHOTS = "shots (training samples per class)"
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
+TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+ESCAPED = str.maketrans(TEX)
+
+Kept = Mapping[tuple[str, int], Run]  # by row and seed
 
 
 def write(
-    table: Table, runs: Sequence[Run], command: str, output: Path, missing: Sequence[str] = ()
+    table: Table, runs: Sequence[Planned], command: str, output: Path, missing: Sequence[str] = ()
 ) -> str:
     """Write ``<name>.{csv,md,tex,json}``, and pictures but for a sweep; returns the text.
 
@@ -43,77 +46,83 @@ def write(
         command: what makes the table again.
         missing: the jobs that are not there.
     """
-    rows = _rows(table, runs)
+    kept, said = _read(runs)
+    if missing:
+        n = len(jobs_of(runs))
+        lost = f"{n} of {n + len(missing)} runs; missing: {', '.join(missing)}"
+        said.append(f"NOT COMPLETE, {lost}.")
+    rows = _rows(table, kept)
     # Rows differ in protocol only where the table is about that; settings were compared before.
     frame = rows.assign(method=rows["row"], protocol=" and ".join(rows["protocol"].unique()))
-    right = _right(runs) if table.bootstrap else None
-    fact = _fact(table, runs, frame, command, missing, right)
+    right = _right(kept) if table.bootstrap else None
+    summary = summarise(frame, table.references(), right)
+    fact = _fact(table, kept, frame, summary, command)
+    fact["notes"] += said
+    fact["claims"] = [_plain(claim) for claim in verdicts(frame, table.claims, right)]
+    fact["pictures"] = []
     if table.name not in SWEEP:
-        fact["pictures"] = _draw(table, runs, frame, right, fact, output)
-    shown = {name.replace("-", "_") for row in table.rows for name in row.labels}
-    tell = [*(shown | {"method"}) & set(rows), "seed"]  # apart what the labels alone do not
-    hidden = [*TIMES, *(["row"] if shown and not rows.duplicated(tell).any() else [])]
-    sheet = rows.drop(columns=hidden).to_csv(index=False, float_format="%.4f")
+        fact["pictures"] = _draw(table, kept, frame, summary, output)
+    labels = {name.replace("-", "_") for row in table.rows for name in row.labels}
+    told = labels and not rows.duplicated([*labels, "seed"]).any()  # apart without their names
+    sheet = rows.drop(columns=[*TIMES, "row"] if told else TIMES)
     cells = _cells(table, fact)
     text = _markdown(fact, cells)
     made = {"md": text, "tex": _latex(fact, cells), "json": json.dumps(fact, indent=1) + "\n"}
-    for suffix, content in (made | {"csv": sheet}).items():
+    made["csv"] = sheet.to_csv(index=False, float_format="%.4f")
+    for suffix, content in made.items():
         with replacing(output / f"{table.name}.{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
     pictures = " and pictures" if fact["pictures"] else ""
     return f"{text}\nWritten: {output}/{table.name}.csv, .md, .tex, .json{pictures}"
 
 
-def _log(run: Run) -> pd.DataFrame:
-    return pd.read_csv(run_folder(run.job.folder, run.method, run.seed) / "log.csv")
+def _read(runs: Sequence[Planned]) -> tuple[Kept, list[str]]:
+    """What lies in the runs' folders, and what cannot be read."""
+    problems: list[str] = []
+    there = {}
+    for job in jobs_of(runs):
+        for one in runs_of(job.folder, job.options, problems):
+            there[job.folder, one.method, one.seed] = one
+    return {(r.row, r.seed): there[r.job.folder, r.method, r.seed] for r in runs}, problems
 
 
-def _right(runs: Sequence[Run]) -> Right:
+def _right(kept: Kept) -> Right:
     """Of every row and seed, which test recordings the last weights classify rightly."""
     found = {}
-    for run in runs:
-        of = read_predictions(run_folder(run.job.folder, run.method, run.seed))
+    for key, run in kept.items():
+        of = read_predictions(run.folder)
         of = of[of["part"] == "test"].set_index("recording")
-        found[run.row, run.seed] = 100.0 * (of["event"] == of["label"])
+        found[key] = 100.0 * (of["event"] == of["label"])
     return found
 
 
-def _rows(table: Table, runs: Sequence[Run]) -> pd.DataFrame:
+def _rows(table: Table, kept: Kept) -> pd.DataFrame:
     """One row per run: what varies, the columns of ``comparison.csv``, and ``row``."""
     labels, found = {row.name: row.labels for row in table.rows}, []
-    for run in runs:
-        of_job = read_csv(run.job.folder / "comparison.csv").set_index(["method", "seed"])
-        own = {k.replace("-", "_"): v for k, v in labels[run.row].items() if k != "method"}
+    for (name, _), run in kept.items():
+        own = {k.replace("-", "_"): v for k, v in labels[name].items() if k != "method"}
         row: dict[str, Any] = {k: v.removeprefix("-") for k, v in own.items()}
-        row |= {"method": run.method, "seed": run.seed}
-        row |= dict(of_job.loc[(run.method, run.seed), :]) | {"row": run.row}
-        log = _log(run)
+        row |= (run.result or {}) | {"row": name}
         # A network of one head has nothing to tell of others.
-        one = "test_top1_static" not in log or log["test_top1_static"].equals(log["test_top1"])
-        for name, (column, _) in ALSO.items():
-            if column in log and not (one and column.startswith("test")):
-                row[name] = log[column].iloc[-1]
+        static = run.log.get("test_top1_static")
+        one = static is None or static.equals(run.log["test_top1"])
+        for also, (column, _) in ALSO.items():
+            if column in run.log and not (one and column.startswith("test")):
+                row[also] = run.log[column].iloc[-1]
         found.append(row)
     return pd.DataFrame(found)
 
 
 def _fact(
-    table: Table,
-    runs: Sequence[Run],
-    frame: pd.DataFrame,
-    command: str,
-    missing: Sequence[str],
-    right: Right | None,
+    table: Table, kept: Kept, frame: pd.DataFrame, summary: pd.DataFrame, command: str
 ) -> dict[str, Any]:
-    """All that is known of the table, as it goes into the JSON."""
-    jobs, problems, references = jobs_of(runs), list[str](), table.references()
-    kept = [one for job in jobs for one in runs_of(job.folder, job.options, problems)]
-    dataset, protocol = jobs[0].options.target_dataset, frame["protocol"].iloc[0]
-    summary = summarise(frame, references, right).drop(columns=TIMES).set_index("method")
+    """What is known of the table, as it goes into the JSON, but for claims and pictures."""
+    dataset, protocol = next(iter(kept.values())).options.target_dataset, frame["protocol"].iloc[0]
+    by_row, references = summary.drop(columns=TIMES).set_index("method"), table.references()
     for name in ALSO:
         if name in frame and frame[name].notna().any():
-            summary[name] = frame.groupby("method")[name].mean()
-    rows, seen = [], summary.to_dict("index")
+            by_row[name] = frame.groupby("method")[name].mean()
+    rows, seen = [], by_row.to_dict("index")
     for row in table.rows:
         values: dict[str, Any] = {}
         if dataset in row.published:
@@ -122,22 +131,21 @@ def _fact(
             values["reference"] = references[row.name]
         if values := values | _plain(seen.get(row.name, {})):
             rows.append({"name": row.name, "values": values})
-    said = [*table.notes, *dict.fromkeys(chain(*(one.notes for one in kept))), *problems]
-    if missing:
-        n = len(missing) + len(jobs)
-        said.append(f"NOT COMPLETE, {len(jobs)} of {n} runs; missing: {', '.join(missing)}.")
-    names = ["published", "reference", *summary]
+    columns = ["published", "reference", *by_row]
     seeds = " or ".join(map(str, sorted(set(summary["n"]))))
-    seeds += " seed" if seeds == "1" else " seeds"
-    versions = _versions([entry for one in kept for entry in one.environments or [{}]])
-    fact: dict[str, Any] = {"kind": "table", "name": table.name, "title": table.title}
-    fact["caption"] = _caption(table, jobs, f"protocol {protocol}; {seeds}") + versions
-    fact |= {"notes": said, "command": command, "dataset": dataset}
-    fact |= {"emulated": any(one.emulated for one in kept), "protocol": protocol}
-    columns = [name for name in names if any(name in row["values"] for row in rows)]
-    fact |= {"reference": table.reference, "columns": columns, "rows": rows}
-    fact["claims"] = [_plain(claim) for claim in verdicts(frame, table.claims, right)]
-    return fact | {"pictures": []}
+    about = f"protocol {protocol}; {seeds} {'seed' if seeds == '1' else 'seeds'}"
+    return {
+        **{"kind": "table", "name": table.name, "title": table.title},
+        "caption": _caption(table, kept.values(), about),
+        "notes": [*table.notes, *dict.fromkeys(chain(*(run.notes for run in kept.values())))],
+        "command": command,
+        "dataset": dataset,
+        "emulated": any(run.emulated for run in kept.values()),
+        "protocol": protocol,
+        "reference": table.reference,
+        "columns": [name for name in columns if any(name in row["values"] for row in rows)],
+        "rows": rows,
+    }
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
@@ -145,42 +153,41 @@ def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(name): None if pd.isna(value) else value for name, value in values.items()}
 
 
-def _caption(table: Table, jobs: Sequence[Job], about: str) -> str:
+def _caption(table: Table, runs: Iterable[Run], about: str) -> str:
     def each(name: str) -> str:
-        return " and ".join(dict.fromkeys(str(getattr(job.options, name)) for job in jobs))
+        return " and ".join(dict.fromkeys(str(getattr(run.options, name)) for run in runs))
 
     shots, size = each("shots"), each("event_size")
     data = each("target_dataset") + (f", {shots} recordings per class" if shots.isdigit() else "")
-    models = ", ".join(dict.fromkeys(model_text(job.options) for job in jobs))
-    references = {row.reference or table.reference for row in table.run_rows()}
+    models = ", ".join(dict.fromkeys(model_text(run.options) for run in runs))
     to = table.reference
     if any(row.labels for row in table.rows):
         to += " with the same values of the options that both take, if there is just one"
-    elif len(references) > 1:
+    elif len(set(table.references().values())) > 1:
         to = "the row's reference"
     how = BOOTSTRAP if table.bootstrap else T_TEST
     return (
         f"{table.title}. {data}, {models}, T = {each('step')}, {size} x {size}, {each('epochs')} "
         f"epochs; {about}. Top-1 (%) on the test recordings after the last epoch and at the best "
         "epoch (by validation where there is any, else by the test set), mean ± sample standard "
-        f"deviation. Difference: to {to}, {how}, not corrected."
+        f"deviation. Difference: to {to}, {how}, not corrected.{_versions(runs)}"
     )
 
 
-def _versions(environments: Sequence[Mapping[str, Any]]) -> str:
+def _versions(runs: Iterable[Run]) -> str:
     """Versions and machines that the runs kept, in words; empty where none did."""
     seen: dict[str, None] = {}
-    for entry in environments:
+    for entry in chain(*(run.environments for run in runs)):
         packages = ", ".join(f"{name} {entry[name]}" for name in PACKAGES if name in entry)
-        seen[f"{packages}; {entry['device']}" if entry else "not recorded"] = None
-    return "" if list(seen) == ["not recorded"] else f" Made with {' / '.join(seen)}."
+        seen[f"{packages}; {entry['device']}"] = None
+    return f" Made with {' / '.join(seen)}." if seen else ""
 
 
 def _cells(table: Table, fact: dict[str, Any]) -> list[list[str]]:
     """Header and body of the table as it is shown."""
     rows, columns = {row.name: row for row in table.rows}, fact["columns"]
     labels = next((list(row.labels) for row in table.rows if row.labels), [])
-    several = {r["values"].get("reference", r["name"]) for r in fact["rows"] if "n" in r["values"]}
+    several = len(set(table.references().values())) > 1
     body = [[*(labels or ["row"]), "published", "reference", "seeds", "last epoch", DIFFERENCE]]
     body[0] += ["p", "best epoch", DIFFERENCE, *(header for _, header in ALSO.values())]
     for row in fact["rows"]:
@@ -193,7 +200,7 @@ def _cells(table: Table, fact: dict[str, Any]) -> list[list[str]]:
         first = [rows[name].labels[label] for label in labels] or [name]
         first += [published, its.get("reference") or "-", str(its["n"] or "-")]
         body.append([*first, *last, *best[:2], *also])
-    shown = [*[True] * (len(labels) or 1), "published" in columns, len(several) > 1 and not labels]
+    shown = [*[True] * (len(labels) or 1), "published" in columns, several and not labels]
     shown += [bool(labels), *[True] * 5, *(name in columns for name in ALSO)]
     return [list(compress(cells, shown)) for cells in body]
 
@@ -218,69 +225,69 @@ ESCAPED = str.maketrans(TEX)
 
 def _latex(fact: dict[str, Any], cells: list[list[str]]) -> str:
     """A booktabs table."""
-    header, *body = (" & ".join(cell.translate(ESCAPED) for cell in row) + r" \\" for row in cells)
-    said = " ".join([fact["caption"], *fact["notes"]])
-    lines, columns = [r"\begin{table}", r"\centering"], "l" + "r" * (len(cells[0]) - 1)
-    lines += [rf"\caption{{{said.translate(ESCAPED)}}}"]
-    lines += [rf"\label{{tab:{fact['name']}}}", rf"\begin{{tabular}}{{{columns}}}"]
-    lines += [r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    header, *body = [[cell.translate(ESCAPED) for cell in row] for row in cells]
+    said = " ".join([fact["caption"], *fact["notes"]]).translate(ESCAPED)
+    return (
+        pd.DataFrame(body, columns=header)
+        .style.hide(axis="index")
+        .to_latex(
+            hrules=True,
+            position_float="centering",
+            column_format="l" + "r" * (len(header) - 1),
+            caption=said,
+            label=f"tab:{fact['name']}",
+        )
+    )
 
 
 def _draw(
-    table: Table,
-    runs: Sequence[Run],
-    frame: pd.DataFrame,
-    right: Right | None,
-    fact: dict[str, Any],
-    output: Path,
+    table: Table, kept: Kept, frame: pd.DataFrame, summary: pd.DataFrame, output: Path
 ) -> list[str]:
     """The rows, or a line where they vary a number, and curves over epochs; names of the PNGs."""
-    models = {model_text(run.job.options) for run in runs}
-    about = [fact["dataset"], *(models if len(models) == 1 else ())]
-    title, emulated = f"{table.title}: {', '.join(about)}", fact["emulated"]
-    logs: dict[str, list[pd.DataFrame]] = {}
-    for run in runs if frame["method"].nunique() <= len(COLOURS) else ():
-        log = _log(run)[["epoch", "test_top1"]].dropna()
-        logs.setdefault(run.row, []).append(log.rename(columns={"test_top1": "top1"}))
-    along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else ()
-    if len(along) > 1 or table.curve:
-        draw = partial(_line, table, frame, title)
+    emulated, first = any(run.emulated for run in kept.values()), next(iter(kept.values()))
+    models = {model_text(run.options) for run in kept.values()}
+    about = ", ".join([first.options.target_dataset, *(models if len(models) == 1 else ())])
+    title = f"{table.title}: {about}"
+    along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else set()
+    if table.curve or len(along) > 1:
+        lines, x = _lines(table, frame)
+        draw = partial(plot_curves, lines, x=x, title=title, logx=x == SHOTS)
     else:
-        to, names = table.references(), {row.name: row.name for row in table.run_rows()}
-        summary, whole = summarise(frame, to, right), title
-        if table.axis:  # of one value, which is said once
-            names = {row.name: row.labels["method"] for row in table.run_rows()}
-            whole = f"{title}, {table.axis['option']} {', '.join(map(str, along))}"
-        summary, shown = (each.replace({"method": names}) for each in (summary, frame))
-        to = {names[name]: names[other] for name, other in to.items()}
-        draw = partial(plot_rows, shown, summary, to, title=whole)
-    for suffix in ("png", "pdf"):
-        draw(path=output / f"{table.name}.{suffix}", emulated=emulated)
-        if logs:
-            path = output / f"{table.name}_curves.{suffix}"
-            plot_curves(logs, path, title=title, emulated=emulated)
-    return [f"{table.name}.png", *([f"{table.name}_curves.png"] if logs else [])]
+        names = {row.name: row.labels.get("method", row.name) for row in table.run_rows()}
+        to = {names[name]: names[other] for name, other in table.references().items()}
+        frame, summary = (each.replace({"method": names}) for each in (frame, summary))
+        whole = ", ".join([title, *(f"{table.axis['option']} {value}" for value in along)])
+        draw = partial(plot_rows, frame, summary, to, title=whole)
+    pictures = {table.name: draw}
+    if len(summary) <= len(COLOURS):
+        logs: dict[str, list[pd.DataFrame]] = {}
+        for (row, _), run in kept.items():
+            logs.setdefault(row, []).append(run.log)
+        curves = partial(plot_curves, logs, y="test_top1", ylabel=ACCURACY, title=title)
+        pictures[f"{table.name}_curves"] = curves
+    for name, picture in pictures.items():
+        for suffix in ("png", "pdf"):
+            picture(path=output / f"{name}.{suffix}", emulated=emulated)
+    return [f"{name}.png" for name in pictures]
 
 
-def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool) -> None:
-    """The last top-1 against the number that the rows vary; rows without it are level lines."""
-    option = (table.curve or table.axis or {})["option"]
-    x, rows = (table.curve or {}).get("label", option), {row.name: row for row in table.run_rows()}
+def _lines(table: Table, frame: pd.DataFrame) -> tuple[dict[str, list[pd.DataFrame]], str]:
+    """By line and seed the last top-1 against the number that the rows vary, and its name.
+
+    Rows without it are level lines.
+    """
+    option, rows = (table.curve or table.axis)["option"], {r.name: r for r in table.run_rows()}
+    x = SHOTS if option == "shots" else table.curve.get("label", option)
     numbers = [row.options[option] for row in rows.values() if option in row.options]
     points = []
     for name, seed, top1 in frame[["method", "seed", "top1_last"]].itertuples(index=False):
         row, line, at = rows[name], name, numbers
         if option in row.options:
-            line = row.labels.get("method", (table.curve or {}).get("name", name))
+            line = row.labels.get("method", table.curve.get("name", name))
             at = [row.options[option]]
         points += [(line, seed, value, top1) for value in at]
-    df = pd.DataFrame(points, columns=["method", "seed", x, "top1"])
-    if option == "shots":
-        plot_shots(df, path, title, emulated)
-        return
-    lines = {
-        str(line): [part[[x, "top1"]] for _, part in of_line.groupby("seed")]
-        for line, of_line in df.groupby("method", sort=False)
-    }
-    plot_curves(lines, path, x=x, ylabel=ACCURACY, title=title, emulated=emulated)
+    lines: dict[str, list[pd.DataFrame]] = {}
+    df = pd.DataFrame(points, columns=["line", "seed", x, "top1"])
+    for (line, _), part in df.groupby(["line", "seed"], sort=False):
+        lines.setdefault(str(line), []).append(part)
+    return lines, x

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentTypeError, Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..argument_types import natural, positive_int
-from ..arguments import Parser
+from ..arguments import Parser, adder
 from ..errors import UserError, unknown_name
+from ..options import refuse_twice
 from ..tables import RECIPES, SWEEP, Row, Table, listed, load_table
 
 if TYPE_CHECKING:
-    from ..table_plan import Run
+    from ..table_plan import Planned
 
 EXAMPLES = """\
 examples:
@@ -70,11 +70,17 @@ def run(argv: list[str]) -> int:
 
 
 def _table(table: Table, own: Namespace, fixed: list[str], argv: list[str]) -> None:
-    if table.recipe:
-        table = _chosen(table, own)
-        fixed = ["--data-root", own.data_root, "--no-tensorboard", *fixed]
-    elif own.data not in RECIPES:
+    for name, values in vars(own).items():
+        if isinstance(values, list):
+            refuse_twice(name.replace("_", "-"), values)
+    recipe = own.recipe if table.recipe else RECIPES.get(own.data)
+    if recipe is None:
         raise unknown_name("--data", own.data, RECIPES)
+    if table.recipe:
+        known = {row.options["method"]: row for row in table.run_rows()}
+        rows = [known.get(name, Row(name, {"method": name})) for name in own.method]
+        table = table.with_rows(rows)
+        fixed = ["--data-root", own.data_root, "--no-tensorboard", *fixed]
     from ..table_plan import check_fixed, leave_out, plan
 
     if "config" in check_fixed(fixed):
@@ -82,7 +88,7 @@ def _table(table: Table, own: Namespace, fixed: list[str], argv: list[str]) -> N
         raise UserError(f"-c: the settings are those of {what}. Give what differs as options.")
     if table.axis:
         table = table.expanded(getattr(own, table.axis["option"].replace("-", "_")))
-    words = ["-c", table.recipe or RECIPES[own.data], *fixed]
+    words = ["-c", recipe, *fixed]
     table, lacking = leave_out(table, words, min(own.seed))
     default = f"results/tables/{table.name if table.recipe else own.data}"
     output = Path(own.output or table.output or default)
@@ -101,7 +107,7 @@ def _sweep(own: Namespace, fixed: list[str], argv: list[str]) -> None:
     print(_make(table, runs, own, output, argv))
 
 
-def _make(table: Table, runs: list[Run], own: Namespace, output: Path, argv: list[str]) -> str:
+def _make(table: Table, runs: list[Planned], own: Namespace, output: Path, argv: list[str]) -> str:
     """Run what is missing and write the table; returns it, or the plan.
 
     A table needs all its runs; a sweep is written without those that are missing, and says so.
@@ -133,30 +139,17 @@ def _make(table: Table, runs: list[Run], own: Namespace, output: Path, argv: lis
     return text
 
 
-def _chosen(table: Table, own: Namespace) -> Table:
-    """The table with the methods and the recipe that the command names."""
-    known = {row.options["method"]: row for row in table.run_rows()}
-    rows = tuple(known.get(name, Row(name, {"method": name})) for name in own.method)
-    names = [row.name for row in rows]
-    reference = table.reference if table.reference in names else names[0]
-    claims = [claim for claim in table.claims if {claim["better"], claim["worse"]} <= {*names}]
-    rows = tuple(r if r.reference in names else replace(r, reference=None) for r in rows)
-    return replace(table, rows=rows, recipe=own.recipe, reference=reference, claims=claims)
-
-
 def _parser(name: str, usage: str, description: str, examples: str, jobs: int = 1) -> Parser:
     how = {"usage": f"%(prog)s {usage}", "description": description, "epilog": examples}
     parser = Parser(f"tmkt table {name}", **how)
-    where, what = (parser.add_mutually_exclusive_group() for _ in range(2))
-    its = f"jobs at once; they share cores and GPUs (default: {jobs})"
-    where.add_argument("--jobs", type=positive_int, default=jobs, metavar="N", help=its)
+    add, its = adder(parser.add_mutually_exclusive_group()), f"(default: {jobs})"
+    add("--jobs N", positive_int, jobs, f"jobs at once; they share cores and GPUs {its}")
     its = "submit a SLURM job array and wait for it; parameters of submitit: time (minutes, of one "
     its += "job), partition, gpus_per_node, cpus_per_task, mem, array_parallelism, ..."
-    where.add_argument("--slurm", nargs="+", type=_parameter, metavar="KEY=VALUE", help=its)
-    its = "print the jobs and what is finished, start nothing"
-    what.add_argument("--dry-run", action="store_true", help=its)
-    its = "only write the table of the finished jobs"
-    what.add_argument("--collect", action="store_true", help=its)
+    add("--slurm KEY=VALUE", _parameter, None, its, nargs="+")
+    add = adder(parser.add_mutually_exclusive_group())
+    add("--dry-run", None, False, "print the jobs and what is finished, start nothing")
+    add("--collect", None, False, "only write the table of the finished jobs")
     return parser
 
 
@@ -174,38 +167,33 @@ def table_parser(table: Table) -> Parser:
     usage, jobs = f"{data} [options] [options of tmkt train]", 2 if table.recipe else 1
     description = DESCRIPTION.format(name=table.name, title=table.title)
     parser = _parser(table.name, usage, description, examples, jobs)
-    lists: dict[str, tuple[list, Any]] = {"seed": (SEEDS, natural)}
+    add, lists = adder(parser), dict[str, tuple[Any, list]](seed=(natural, SEEDS))
     if table.recipe:
-        about = "folder with the data sets' own folders"
-        parser.add_argument("--data-root", required=True, metavar="DIR", help=about)
+        add(data, str, None, "folder with the data sets' own folders", required=True)
         about = f"recipe, or YAML file, of what all runs share (default: {table.recipe})"
-        parser.add_argument("--recipe", default=table.recipe, metavar="NAME", help=about)
-        lists["method"] = ([row.options["method"] for row in table.run_rows()], str)
+        add("--recipe NAME", str, table.recipe, about)
+        lists["method"] = (str, [row.options["method"] for row in table.run_rows()])
     else:
-        about = f"data and recipe: {', '.join(RECIPES)}"
-        parser.add_argument("--data", required=True, metavar="NAME", help=about)
+        add(data, str, None, f"data and recipe: {', '.join(RECIPES)}", required=True)
     if table.axis:
         values = table.axis["values"]
         kind = positive_int if isinstance(values[0], int) else type(values[0])
-        lists[table.axis["option"]] = (values, kind)
-    for name, (usual, kind) in lists.items():
+        lists[table.axis["option"]] = (kind, values)
+    for name, (kind, usual) in lists.items():
         about = f"(default: {' '.join(map(str, usual))})"
-        parser.add_argument(
-            f"--{name}", nargs="+", type=kind, default=usual, metavar="X", help=about
-        )
+        add(f"--{name} X", kind, usual, about, nargs="+")
     where = table.output or f"results/tables/{table.name if table.recipe else '<data>'}"
-    about = f"folder of runs and tables (default: {where})"
-    parser.add_argument("--output", metavar="DIR", help=about)
+    add("--output DIR", str, None, f"folder of runs and tables (default: {where})")
     return parser
 
 
 def sweep_parser() -> Parser:
     usage = "--output DIR --vary NAME=VALUE,VALUE,... [options of tmkt train]"
     parser = _parser("sweep", usage, SWEEP_DESCRIPTION, SWEEP_EXAMPLES)
-    add, name = parser.add_argument, "NAME=VALUE"
-    add("--output", required=True, metavar="DIR", help="folder of the jobs and of the table")
+    add = adder(parser)
+    add("--output DIR", str, None, "folder of the jobs and of the table", required=True)
     about = "values of an option of tmkt train (true, false for a switch), over a fixed one"
-    add("--vary", action="append", default=[], metavar=f"{name},VALUE,...", help=about)
+    add("--vary NAME=VALUE,VALUE,...", str, [], about, action="append")
     about = "what differences are taken to (default: %(default)s)"
-    add("--against", default="method=baseline", metavar=name, help=about)
+    add("--against NAME=VALUE", str, "method=baseline", about)
     return parser

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,6 +106,39 @@ def about(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of PyTorch, Python and NumPy, which a model of one's own may use.
+
+    Args:
+        seed: any natural number; NumPy takes it modulo 2^32.
+    """
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def random_state() -> dict[str, Any]:
+    """State of the global generators, in types that ``weights_only`` reads."""
+    numpy: Any = np.random.get_state()
+    kind, keys, *rest = numpy
+    return {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    for device, kept in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(kept, device)
+
+
 def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
     """All that :func:`restore` needs to go on bit for bit; ``sums`` are those of all processes."""
     scheduler = trainer.scheduler
@@ -118,7 +153,7 @@ def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
         "position": asdict(trainer.at),
         "sums": sums,
         "rows": trainer.log.rows,
-        "random": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
+        "random": random_state(),
     }
 
 
@@ -144,9 +179,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.at = Position(**state["position"])
     trainer.sums = {k: v.to(trainer.device) for k, v in state["sums"].items()}
     trainer.log.rows = list(state["rows"])
-    torch.set_rng_state(state["random"]["torch"])
-    for device, kept in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(kept, device)
+    restore_random_state(state["random"])
 
 
 def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:

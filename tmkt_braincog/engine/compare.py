@@ -20,7 +20,7 @@ from ..options import identity, load_recipe, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
 from .build import choose_device
 from .checkpoint import restore, same_run
-from .folder import LOCK, OWNER, owned, write_environment, write_json
+from .folder import LEFT, owned, write_environment, write_json
 from .memory import keep_freed_memory
 from .stops import StopSignal
 from .train import Trainer
@@ -159,7 +159,7 @@ def check_output(options: Namespace) -> Path:
                 "finished and go on, or choose another --output."
             )
     elif folder.exists() and (
-        not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK, OWNER}
+        not folder.is_dir() or any(not p.name.startswith(LEFT) for p in folder.iterdir())
     ):
         raise UserError(
             f"The output folder {folder} holds other files: choose an empty or a new one."

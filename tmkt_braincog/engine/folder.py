@@ -20,8 +20,8 @@ from ..errors import UserError
 from ..files import replacing
 from ..version import VERSION
 
-# Not a part of a run: what a crash leaves of them does not make a folder a used one.
 LOCK, OWNER = ".lock", ".owner.json"
+LEFT = (LOCK, OWNER, ".config.yaml.")  # by a crash: they do not make a folder a used one
 ENVIRONMENT, PREDICTIONS = "environment.json", "predictions.csv"
 PACKAGES = ("torch", "torchvision", "timm", "braincog", "tonic", "numpy", "scipy", "pandas")
 

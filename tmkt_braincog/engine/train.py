@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from .. import distributed
 from ..arguments import launch_words
+from ..comparison import COLUMNS
 from ..data import Split, TransferData, TSMDataset
 from ..data.encodings import build_encoding
 from ..data.sampling import epoch_batches
 from ..errors import Interrupted, UserError
 from ..methods import build_method
 from ..mixing import Progress
-from ..stats import COLUMNS
 from ..teacher.outputs import give_teachers, meet_teachers
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
@@ -53,7 +53,7 @@ class Trainer:
         self.folder, self.device = folder, device
         (self.name,), (self.seed,) = options.method, options.seed
         # The model comes first: all methods that train it then begin with the same weights.
-        torch.manual_seed(self.seed)
+        checkpoint.seed_generators(self.seed)
         self.model = build_model(options, len(data.classes), device)
         self.method = build_method(self.name, options, self.model.num_features)
         meet_teachers(self.method, options)  # the optimiser needs all parameters
