@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from workload import Bench, Workload, hardware, main
 
+from tmkt_braincog.data.ncaltech101 import CLASSES, COUNTS
 from tmkt_braincog.engine.folder import write_json
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT
@@ -67,12 +68,13 @@ def memory() -> dict:
 
 def training() -> dict:
     sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "data")]
-    import standin_ncaltech101
+    import standins
     from writers import random_events
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        standin_ncaltech101.write_tree(root, [random_events(2000, seed=k) for k in range(20)])
+        counts = dict(zip(CLASSES, COUNTS, strict=True))
+        standins.write_ncaltech101(root, [random_events(2000, seed=k) for k in range(20)], counts)
         words = "--epochs 2 --warmup-epochs 0 --amp bf16 --device cuda --no-tensorboard"
         _run(f"main_transfer.py -c ncaltech --data-root {root} --output {root}/out {words}")
         (result,) = root.glob("out/runs/*/result.json")

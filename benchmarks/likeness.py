@@ -18,11 +18,11 @@ import pandas as pd
 from workload import main, write
 
 from tmkt_braincog.data.camera import CORNERS, EventCamera
-from tmkt_braincog.data.ecaltech101 import target_camera
 from tmkt_braincog.data.emulator import emulate
 from tmkt_braincog.data.encodings.saccade import source_camera
 from tmkt_braincog.data.events import Events, read_bin, shift_to_origin
 from tmkt_braincog.data.images import read_image
+from tmkt_braincog.data.ncaltech101 import emulated_camera
 
 SIDE = 64
 
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
     cameras = {
         "emulated, path unscaled": unscaled,
         "emulated, saccade": source_camera(SIDE, SIDE, ["flip=true"]),
-        "emulated, E-CALTECH101": target_camera(SIDE),
+        "emulated, E-CALTECH101": emulated_camera(SIDE),
     }
     for name, camera in cameras.items():
         image = read_image(options.image, camera.sensor[0])

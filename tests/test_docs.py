@@ -235,6 +235,7 @@ def runs_as_stored(path, tmp_path, monkeypatch):
 
 
 def kinds(cell) -> set[str]:
-    """What a cell puts out: text, pictures, tables."""
+    """What a cell puts out: text, pictures, tables. Not stderr: a busy machine shows more bars."""
     outputs = cell.get("outputs", ())
-    return {k for o in outputs for k in o.get("data", {o.get("name", o.output_type): 0})}
+    found = {k for o in outputs for k in o.get("data", {o.get("name", o.output_type): 0})}
+    return found - {"stderr"}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .data import DATASETS, NO_TWIN, Split, TransferData, make_split
-from .data.base import cache_root
+from .data.cache import cache_root
 from .data.tree import listed
 from .files import PICTURES, check_output
 from .options import parse, resolve

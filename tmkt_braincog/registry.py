@@ -75,7 +75,7 @@ class Registry(Generic[T]):
 
 # Data sets that the package brings: the module of each; and other names for them.
 _HOMES = {"ndigits": "data.digits", "nmnist": "data.nmnist", "NCALTECH101": "data.ncaltech101"}
-_HOMES |= {"E-CALTECH101": "data.ecaltech101"}
+_HOMES |= {"E-CALTECH101": "data.ncaltech101"}
 _HOMES |= {"CEP-DVS": "data.cepdvs", "N-OMNIGLOT": "data.nomniglot"}
 _HOMES |= {"CIFAR10-DVS": "data.cifar10dvs", "folder": "data.folder"}
 _ALIASES = {"CEPDVS": "CEP-DVS", "nomni": "N-OMNIGLOT", "dvsc10": "CIFAR10-DVS"}

@@ -31,8 +31,8 @@ def copy_of(trees, tmp_path):
 def few():
     """N-Omniglot of seven characters, and a CIFAR-10 whose checksums are not compared."""
     from sets import FEW, nomniglot
-    from standin_cifar10dvs import unchecked
+    from standins import unchecked
 
     with pytest.MonkeyPatch.context() as patch, unchecked():
-        patch.setattr(nomniglot, "CHARACTERS", FEW["CHARACTERS"])
+        patch.setattr(nomniglot, "CHARACTERS", FEW)
         yield

@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import standin_cepdvs
-import standin_cifar10dvs
-import standin_ncaltech101
-import standin_nomniglot
+import standins
 import torch
 import torch.nn.functional as F
 from tonic.transforms import ToFrame
@@ -49,11 +46,8 @@ class Case(NamedTuple):
     mode: str = "count"
     crop: tuple[int, int, int, int] | None = None
 
-    def spec(self, root, steps=STEPS, size=SIZE, portion=None) -> LoadSpec:
-        return LoadSpec(root, steps, size, portion, self.mode)
-
-    def load(self, root, *shape, **more) -> TransferData:
-        return DATASETS[self.name].load(self.spec(root, *shape, **more))
+    def load(self, root, steps=STEPS, size=SIZE, portion=None) -> TransferData:
+        return DATASETS[self.name].load(LoadSpec(root, steps, size, portion, self.mode))
 
     def split(self, data, protocol="clean"):
         words = ["--target-dataset", self.name, "--protocol", protocol]
@@ -62,8 +56,7 @@ class Case(NamedTuple):
 
 def reference(events, case: Case, steps: int, size: int | None):
     """Frames by tonic and torch."""
-    columns = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
-    events = np.array([tuple(int(e[c]) for c in "xytp") for e in events], columns)
+    events = events.astype([(column, int) for column in "xytp"])
     sensor = case.sensor
     if sensor is None:
         events["x"] -= events["x"].min()
@@ -91,29 +84,24 @@ def offset_events(k: int) -> np.ndarray:
 
 # N-Caltech101: an image without recording (accordion 1) and a recording without image (dolphin 4).
 OFFSET = [offset_events(k) for k in range(19)]
-CALTECH = {
-    ncaltech101.CLASSES.index(c): n
-    for c, n in (("Faces_easy", 2), ("accordion", 2), ("dolphin", 10))
-}
-every = [(c, k) for c, n in CALTECH.items() for k in range(1, n + 1)]
-shown, recorded = (
-    [f for f in every if ncaltech101.CLASSES[f[0]] + str(f[1]) != lost]
-    for lost in ("dolphin4", "accordion1")
+CALTECH = {"Faces_easy": 2, "accordion": 2, "dolphin": 10}
+PICTURES = [(name, k) for name, n in CALTECH.items() for k in range(1, n + 1)]
+SHOWN, RECORDED = (
+    [(ncaltech101.CLASSES.index(name), k) for name, k in PICTURES if (name, k) != lost]
+    for lost in (("dolphin", 4), ("accordion", 1))
 )
 
 
 def write_caltech(root: Path) -> None:
-    counts = [CALTECH.get(c, 0) for c in range(101)]
-    standin_ncaltech101.write_tree(root, OFFSET, counts)
+    standins.write_ncaltech101(root, OFFSET, CALTECH)
     (root / ncaltech101.RECORDINGS / "accordion" / "image_0001.bin").unlink()
     (root / ncaltech101.IMAGES / "dolphin" / "image_0004.jpg").unlink()
 
 
 NCALTECH = Case(
-    "NCALTECH101", ncaltech101, write_caltech,
-    ("NCALTECH101/Caltech101", "caltech101/101_ObjectCategories"), recorded,
-    [f"{ncaltech101.CLASSES[c]}/image_{k:04d}.bin" for c, k in recorded],
-    [c for c, _ in shown], [shown.index(f) if f in shown else NO_TWIN for f in recorded],
+    "NCALTECH101", ncaltech101, write_caltech, (ncaltech101.RECORDINGS, ncaltech101.IMAGES),
+    RECORDED, [f"{ncaltech101.CLASSES[c]}/image_{k:04d}.bin" for c, k in RECORDED],
+    [c for c, _ in SHOWN], [SHOWN.index(f) if f in SHOWN else NO_TWIN for f in RECORDED],
     list(range(12)), list(range(12)), lambda c, k: OFFSET[(c + k - 1) % 19], None,
 )  # fmt: skip
 
@@ -141,8 +129,7 @@ NMNIST = Case(
 # first five train and two test, of five two and one, of four two and one.
 CEP_LABELS = [3, 0, 3, 19, 3, 0, 3, 3, 19, 3, 0, 3, 0, 3, 19, 3, 0, 3, 19]
 CEPDVS = Case(
-    "CEP-DVS", cepdvs, lambda root: standin_cepdvs.write_tree(root, OFFSET,
-    labels=CEP_LABELS),
+    "CEP-DVS", cepdvs, lambda root: standins.write_cepdvs(root, OFFSET, CEP_LABELS),
     ("CEP-DVS/data/MAT/img", "CEP-DVS/data/img"), [(c, k) for k, c in enumerate(CEP_LABELS)],
     [f"data/MAT/img/{k}.mat" for k in range(19)], CEP_LABELS, list(range(19)), list(range(9)),
     list(range(9)), lambda c, k: OFFSET[k], None,
@@ -150,49 +137,40 @@ CEPDVS = Case(
 
 # CIFAR10-DVS: five recordings of each class, the last one tests.
 MOVING = [random_events(150, seed=k, sensor_size=(128, 128)) for k in range(3)]
-FIVE = [(c, k) for c in range(10) for k in range(5)]
 CIFAR = Case(
-    "CIFAR10-DVS", cifar10dvs,
-    lambda root: standin_cifar10dvs.write_tree(root, MOVING, per_class=5, images_per_batch=20),
-    ("CIFAR10DVS", "cifar-10-batches-py"), FIVE,
+    "CIFAR10-DVS", cifar10dvs, lambda root: standins.write_cifar10dvs(root, MOVING, 5, 20),
+    ("CIFAR10DVS", "cifar-10-batches-py"), [(c, k) for c in range(10) for k in range(5)],
     [f"{n}/cifar10_{n}_{k}.aedat4" for n in cifar10dvs.CLASSES for k in range(5)],
-    [c % 10 for c in range(120)][::-1], [NO_TWIN] * 50, [i for i, (_, k) in enumerate(FIVE) if k <
-    4], list(range(120)), lambda c, k: MOVING[(c + k) % 3], (128, 128),
+    [c % 10 for c in range(120)][::-1], [NO_TWIN] * 50, [i for i in range(50) if i % 5 < 4],
+    list(range(120)), lambda c, k: MOVING[(c + k) % 3], (128, 128),
 )  # fmt: skip
 
-# N-Omniglot: two alphabets of two characters, one of three; file 0001 is character01 of the first.
-FEW = {
-    "CHARACTERS": {"background": 4, "evaluation": 3},
-    "ALPHABETS": {"background": 2, "evaluation": 1},
-}
-STROKES = random_events(6000, seed=5, sensor_size=standin_nomniglot.SENSOR, end_us=2_000_000)
+# N-Omniglot: two alphabets of two characters, one of three; in the order in which they are written,
+# and, of each class, the place in it.
+STROKES = random_events(6000, seed=5, sensor_size=nomniglot.SENSOR_SIZE, end_us=2_000_000)
 for axis in "xy":
     STROKES[axis] -= STROKES[axis] % 12  # so that pixels see more than one
-CHARACTERS = [("background", f"Background_0{a}", n) for a in (0, 1) for n in (1, 2)]
+CHARACTERS = [("background", f"Background_0{a}", n) for n in (1, 2) for a in (0, 1)]
 CHARACTERS += [("evaluation", "Evaluation_00", n) for n in (1, 2, 3)]
-WRITTEN = [1, 3, 2, 4, 5, 6, 7]  # the number in the files' names, by class
+PLACES = {name: CHARACTERS.index(name) + 1 for name in sorted(CHARACTERS)}
+FEW = {"background": 4, "evaluation": 3}
 DRAWN = [(c, d) for c in range(7) for d in range(1, 21)]
 
 
 def drawing(c: int, d: int) -> np.ndarray:
-    start, end = standin_nomniglot.drawing_times(STROKES)[d - 1]
-    events = standin_nomniglot.mirrored(STROKES, WRITTEN[c] % 4)
+    start, end = standins.drawing_times(STROKES)[d - 1]
+    events = standins.mirrored(STROKES, [*PLACES.values()][c])
     return events[(start <= events["t"]) & (events["t"] < end)]
 
 
-def write_nomniglot(root: Path) -> None:
-    before, standin_nomniglot.ALPHABETS = standin_nomniglot.ALPHABETS, FEW["ALPHABETS"]
-    standin_nomniglot.write_tree(root, STROKES, 4, 3)
-    standin_nomniglot.ALPHABETS = before
-
-
 NOMNIGLOT = Case(
-    "N-OMNIGLOT", nomniglot, write_nomniglot,
+    "N-OMNIGLOT", nomniglot,
+    lambda root: standins.write_nomniglot(root, STROKES, CHARACTERS),
     ("NOmniglot/dvs_background", "omniglot-py/images_background"), DRAWN,
-    [f"{p}/{a}/character{n:02d}/{WRITTEN[c]:04d}_{d:02d}" for c, (p, a, n) in enumerate(CHARACTERS)
-    for d in range(1, 21)], [c for c, _ in DRAWN], list(range(140)), [i for i, (_, d) in
-    enumerate(DRAWN) if d <= 15], [i for i, (_, d) in enumerate(DRAWN) if d <= 15], drawing, (346,
-    260), "frequency", (4, 254, 54, 304),
+    [f"{part}/{alphabet}/character{n:02d}/{place:04d}_{d:02d}"
+     for (part, alphabet, n), place in PLACES.items() for d in range(1, 21)],
+    [c for c, _ in DRAWN], list(range(140)), [i for i in range(140) if i % 20 < 15],
+    [i for i in range(140) if i % 20 < 15], drawing, (346, 260), "frequency", (4, 254, 54, 304),
 )  # fmt: skip
 
 CASES = {case.name: case for case in (NMNIST, NCALTECH, CEPDVS, CIFAR, NOMNIGLOT)}

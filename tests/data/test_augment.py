@@ -9,19 +9,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import rotate
 
-from tmkt_braincog.data.augment import AUGMENTATIONS, MAX_ANGLE, NDA, PADDING, augment_events
-
-CENTRE = 0.5  # the draw of a zero shift and of a zero angle
-NO_FLIP = 0.9
-
-
-def events(B=4, T=3, H=11, W=9):
-    g = torch.Generator().manual_seed(0)
-    return torch.randint(0, 200, (B, T, 2, H, W), generator=g).float()
-
-
-def draws(*rows):
-    return np.array(rows, dtype=float)
+from tmkt_braincog.data import augment
+from tmkt_braincog.data.augment import AUGMENTATIONS, NDA, augment_events
+from tmkt_braincog.data.pairs import TSMDataset
 
 
 def rotated(image, degrees):
@@ -80,55 +70,75 @@ def test_a_batch_equals_its_samples_one_by_one_bit_for_bit(kind, size):
     n = 20 if size[0] > 48 else 200
     u = np.concatenate([edges, np.random.default_rng(size).random((n, 4))])
     # Each pixel tells where it came from.
-    pixels = torch.arange(1.0, 2 * size[0] * size[1] + 1).view(1, 1, 2, *size)
+    pixels = torch.arange(1.0, 4 * size[0] * size[1] + 1).view(1, 2, 2, *size)
     x = pixels.expand(len(u), -1, -1, -1, -1)
-    out = augment_events(x, u, kind)
+    before, out = x[:1].clone(), augment_events(x, u, kind)
     assert out.dtype == torch.float32 and torch.equal(out, one_by_one(x, u, kind))
+    assert torch.equal(x[:1], before)
 
 
 def test_kinds():
     assert AUGMENTATIONS == ("none", "crop", "dvs-da", "nda", "nda-wide", "eventmix")
-    assert (PADDING, MAX_ANGLE) == (4, 15.0)
+    assert (augment.PADDING, augment.MAX_ANGLE) == (4, 15.0)
     assert NDA == {"nda": (3, 15, 15), "nda-wide": (5, 30, 30)}  # as published, by data set
-
-
-def test_every_shift_from_minus_4_to_4_is_reached():
-    u = [(i + 0.5) / 9 for i in range(9)]
-    grid = draws(*((a, b, 0, 0) for a in u for b in u), (0, 1 - 2**-53, 0, 0))
-    x = torch.zeros(82, 1, 2, 11, 11)
-    x[..., 5, 5] = 1
-    places = augment_events(x, grid, "crop")[:, 0, 0].flatten(1).argmax(1)
-    found = [(5 - int(p) // 11, 5 - int(p) % 11) for p in places]
-    assert found[:81] == [(dy, dx) for dy in range(-4, 5) for dx in range(-4, 5)]
-    assert found[81] == (-4, 4)
-
-
-def test_flip_mirrors_the_columns_of_half_of_the_samples_after_the_crop():
-    x = events()
-    u = draws(*((CENTRE, CENTRE, flip, 0.5) for flip in (0.0, 0.499, 0.5, 0.999)))
-    out = augment_events(x, u, "dvs-da")
-    assert torch.equal(out[:2], x[:2].flip(-1)) and torch.equal(out[2:], x[2:])
-    assert torch.equal(augment_events(x, u, "crop"), x)  # no flip and no shift: the identity
-    out = augment_events(x[:1], draws((CENTRE, 0.99, 0.0, 0.5)), "dvs-da")
-    assert torch.equal(out[0], F.pad(x[0, ..., 4:], (0, 4)).flip(-1))
-    assert torch.equal(x, events())  # the input is left alone
 
 
 @pytest.mark.parametrize("angle_draw", [0.0, 0.13, 0.37, 0.71, 0.999])
 @pytest.mark.parametrize("size", [(11, 11), (16, 12)])
 def test_rotation_against_a_slow_reference(angle_draw, size):
-    x = events(1, 3, *size)
-    out = augment_events(x, draws((CENTRE, CENTRE, NO_FLIP, angle_draw)), "dvs-da")
+    x = torch.randint(0, 200, (1, 3, 2, *size)).float()
+    u = np.array([[0.5, 0.5, 0.9, angle_draw]])  # no shift and no flip
+    out = augment_events(x, u, "dvs-da")
     turned = [rotated(image, 30 * angle_draw - 15) for image in x[0].flatten(0, 1)]
     assert torch.equal(out[0].flatten(0, 1), torch.stack(turned))
 
 
-@pytest.mark.parametrize("kind", ["crop", "dvs-da"])
-def test_all_steps_and_both_polarities_move_alike_and_samples_apart(kind):
-    x = events(B=1, T=1)[:, :, :1].expand(6, 5, 2, 11, 9).contiguous()
-    u = np.random.default_rng(2).random((6, 4))
-    out = augment_events(x, u, kind)
-    for b in range(6):
-        assert all(torch.equal(out[b, t, p], out[b, 0, 0]) for t in range(5) for p in range(2))
-        assert torch.equal(augment_events(x[b : b + 1], u[b : b + 1], kind)[0], out[b])
-    assert len({tuple(out[b].flatten().tolist()) for b in range(6)}) == 6
+# EventMix: the mask against sums of Gaussians place by place
+
+
+def density(draws, place, shape):
+    """The mixture at (t, row, column)."""
+    total = 0.0
+    for weight, *numbers in draws[3:].reshape(4, 7)[: 2 + int(3 * draws[2])]:
+        exponent = 0.0
+        for x, size, mean, spread in zip(place, shape, numbers[:3], numbers[3:], strict=True):
+            exponent += ((x - int(mean * size)) / (max(spread, 0.1) * size / 2)) ** 2 / 2
+        total += weight * math.exp(-exponent)
+    return total
+
+
+def test_the_mask_is_where_a_mixture_of_gaussians_is_largest():
+    shape, draws = (3, 6, 5), np.random.default_rng(0).random((8, augment.EVENTMIX_DRAWS))
+    draws[0, 1], draws[1, 1] = 0, 1 - 2**-53
+    found = augment.eventmix_mask(draws, shape, torch.device("cpu"))
+    places = list(itertools.product(*map(range, shape)))
+    for row, of_row in zip(draws, found, strict=True):
+        values = np.array([density(row, place, shape) for place in places])
+        least = np.sort(values)[int(row[1] * len(values))]
+        clear = abs(values - least) > 1e-5  # float32 may order the others otherwise
+        assert clear.sum() > 80
+        assert np.array_equal(of_row.flatten().numpy()[clear], (values > least)[clear])
+    assert found[0].sum() > 80 and not found[1].any()
+
+
+def test_a_part_of_a_recording_is_that_of_another_of_its_class():
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    frames = torch.arange(1.0, 6).view(5, 1, 1, 1, 1).expand(5, 4, 2, 8, 8)
+    images = torch.zeros(2, 8, 8)
+    plain, augmented = (
+        TSMDataset(frames, labels, images, torch.tensor([0, 1]), seed=3, augment=kind)
+        for kind in ("none", "eventmix")
+    )
+    seen = set()
+    for epoch in range(20):
+        plain.set_epoch(epoch)
+        augmented.set_epoch(epoch)
+        batch, mixed = plain[[0, 1, 2, 3, 4]], augmented[[0, 1, 2, 3, 4]]
+        assert torch.equal(mixed.draws, batch.draws) and torch.equal(mixed.image, batch.image)
+        assert torch.equal(mixed.static, batch.static) and torch.equal(mixed.label, batch.label)
+        for i, events in enumerate(mixed.events):
+            parts = set(events.unique().int().tolist())
+            assert len(parts) < 3 and (labels[[p - 1 for p in parts]] == labels[i]).all()
+            assert torch.equal(events[:, 0], events[:, 1])
+            seen |= {(i + 1, part) for part in parts}
+    assert seen == {*itertools.product((1, 2, 3), repeat=2), *itertools.product((4, 5), repeat=2)}

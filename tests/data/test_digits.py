@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from tmkt_braincog.data import DATASETS, LoadSpec, cache, camera, digits, emulated
 from tmkt_braincog.data.camera import EventCamera
-from tmkt_braincog.data.digits import digit_images, enlarge_thrice
+from tmkt_braincog.data.digits import digit_images
 from tmkt_braincog.data.emulator import emulate, fire, position
 from tmkt_braincog.errors import UserError
 
@@ -35,17 +35,6 @@ def test_images_are_centred_and_full_range():
     # The centre of each 3 x 3 block is the source pixel itself.
     centres = images[:, 3:26:3, 3:26:3].astype(float)
     assert np.abs(centres - load_digits().images * 255 / 16).max() <= 0.5
-
-
-def test_enlargement_is_bilinear():
-    images = np.random.default_rng(0).integers(0, 17, (3, 8, 8))
-    reference = torch.nn.functional.interpolate(
-        torch.from_numpy(images)[None].double(),
-        scale_factor=3,
-        mode="bilinear",
-        align_corners=False,
-    )[0]
-    np.testing.assert_allclose(enlarge_thrice(images), 9 * reference.numpy(), atol=1e-9)
 
 
 def test_scene_moves_along_a_triangle():
@@ -150,7 +139,7 @@ def test_split_with_an_empty_side(portion):
         (EventCamera, "__init__", lambda self, real=EventCamera.__init__: real(self, dark=0.2)),
         (camera, "_ZOOM", 1e-5),
         (camera, "EMULATOR_VERSION", 0),
-        (digits, "enlarge_thrice", lambda images, real=enlarge_thrice: 8 * real(images) // 9),
+        (digits, "digit_images", lambda real=digit_images: (real()[0] // 2, real()[1])),
     ],
 )
 def test_the_cache_depends_on_the_images_and_on_every_number_of_the_camera(
@@ -163,7 +152,7 @@ def test_the_cache_depends_on_the_images_and_on_every_number_of_the_camera(
 
     monkeypatch.setattr(emulated, "cached", record)
     for _ in range(2):
-        emulated.emulated_frames(digit_images()[0], 5, EventCamera(), "ndigits")
+        emulated.emulated_frames(digits.digit_images()[0], 5, EventCamera(), "ndigits")
         monkeypatch.setattr(owner, name, value)
     assert len(set(asked)) == 2
 

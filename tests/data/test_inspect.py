@@ -10,7 +10,7 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 from sets import offset_events
-from standin_ncaltech101 import write_tree
+from standins import write_ncaltech101
 from writers import random_events, write_bin, write_mnist_idx, write_nmnist_tree
 
 from tests.program import run_data
@@ -253,7 +253,7 @@ def test_a_set_of_several_sensor_sizes_with_a_part_of_its_recordings(tmp_path, c
     """Ten dolphins, ten accordions and four yin_yangs; one dolphin has no image of its own."""
     path, counts = tmp_path / "out.pdf", {"dolphin": 10, "accordion": 10, "yin_yang": 4}
     events = [offset_events(k) for k in range(10)]
-    write_tree(tmp_path, events, [counts.get(name, 0) for name in ncaltech101.CLASSES])
+    write_ncaltech101(tmp_path, events, counts)
     (tmp_path / "caltech101/101_ObjectCategories/dolphin/image_0003.jpg").unlink()
     words = ("--data-root", tmp_path, "--event-size", 12, "--step", 2, "--train-portion", 0.5)
     status, out, _ = run(capsys, "inspect", "NCALTECH101", *words, "--output", path)

@@ -6,9 +6,10 @@ import torch
 from scipy import stats
 from torch.utils.data import DataLoader
 
-from tmkt_braincog.data import NO_TWIN, Pair, TSMDataset
+from tmkt_braincog.data import DATASETS, NO_TWIN, LoadSpec, Pair, TSMDataset
 from tmkt_braincog.data.augment import augment_events
 from tmkt_braincog.data.frames import resize_frames
+from tmkt_braincog.data.resident import to_device
 from tmkt_braincog.errors import UserError
 
 R, S, T, N, SIZE = 24, 40, 4, 3, 6
@@ -106,32 +107,18 @@ def test_an_item_is_the_row_of_a_batch_in_any_order():
         data[-R - 1]
 
 
-def test_chance_comes_from_seed_epoch_and_item_alone():
-    data, twin = dataset(seed=3, augment="crop"), dataset(seed=3, augment="crop")
-    data.set_epoch(2)
-    first = data[range(R)]
-    np.random.seed(0), torch.manual_seed(1)
-    twin.set_epoch(5), twin[range(R)], twin.set_epoch(2)
-    assert_equal(twin[range(R)], first)
-    later = data[range(R, 2 * R)]  # past the end: the same recordings with other draws
-    data.set_epoch(3)
-    other_seed, swapped = dataset(seed=4, augment="crop"), dataset(seed=2, augment="crop")
-    other_seed.set_epoch(2), swapped.set_epoch(3)
-    for other in (data[range(R)], other_seed[range(R)], swapped[range(R)], later):
-        assert torch.equal(other.label, first.label) and torch.equal(other.index, first.index)
-        assert not (other.draws == first.draws).any()
-        assert (partners(other) == partners(first)).sum() < R / 2
-        assert not torch.equal(other.events, first.events)
+@pytest.mark.parametrize("seed, epoch", [(9, 4), (4, 9)])
+def test_chance_comes_from_seed_epoch_and_item_alone(seed, epoch):
+    """T walk draws, one for the partner, four for the augmentation, from one generator per item.
 
-
-def test_the_augmentation_draws_are_not_those_of_walk_or_partner():
-    """T walk draws, one for the partner, four for the augmentation, from one generator per item."""
-    data = dataset(seed=9, augment="dvs-da")
-    data.set_epoch(4)
+    Past the end are the same recordings with other draws; what was asked before changes nothing.
+    """
+    data = dataset(seed=seed, augment="dvs-da")
+    data.set_epoch(epoch + 1), data[range(R)], data.set_epoch(epoch)
     items = [6, 30]
     pair = data[items]
     for row, i in enumerate(items):
-        u = np.random.default_rng((9, 4, i)).random(T + 5)
+        u = np.random.default_rng((seed, epoch, i)).random(T + 5)
         assert pair.draws[row].tolist() == u[:T].tolist()
         pool = np.flatnonzero(IMAGE_LABELS.eq(LABELS[i % R]))
         assert partners(pair)[row] == pool[int(u[T] * len(pool))]
@@ -223,6 +210,20 @@ def test_nothing_is_read_back_from_the_device(augment, pairing, size):
     pair = data[range(R)]
     assert all(t.is_meta for t in pair)
     assert pair.events.shape == (R, T, 2, size, size) and pair.static.shape == (R, 2, size, size)
+
+
+@pytest.mark.parametrize(
+    "kind, spare, moves", [("cpu", 9, 0), ("cuda", 1.01, 1), ("cuda", 0.99, 0)]
+)
+def test_what_fits_moves_to_the_device(monkeypatch, kind, spare, moves):
+    data, device, asked = DATASETS["ndigits"].load(LoadSpec(steps=2)), torch.device(kind, 0), []
+    needed = data.frames.nbytes + data.images.nbytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (spare * needed / 0.4, 1 << 40))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: asked.append(device) or self)
+    placed = to_device(data, device)
+    assert asked == [device] * 2 * moves
+    assert placed.labels is data.labels and placed.names is data.names
+    assert moves or placed is data
 
 
 @pytest.mark.gpu

@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from standin_ncaltech101 import write_tree
+from standins import write_ncaltech101
 from tonic.io import read_mnist_file
 from writers import random_events
 
 from tmkt_braincog.cli import main
 from tmkt_braincog.data import DATASETS, LoadSpec, make_split
 from tmkt_braincog.data.camera import EventCamera
-from tmkt_braincog.data.ecaltech101 import target_camera
 from tmkt_braincog.data.emulator import emulate
 from tmkt_braincog.data.encodings.saccade import source_camera
 from tmkt_braincog.data.events import columns
 from tmkt_braincog.data.frames import to_frames
 from tmkt_braincog.data.images import read_image
-from tmkt_braincog.data.ncaltech101 import CLASSES, IMAGES, RECORDINGS
+from tmkt_braincog.data.ncaltech101 import CLASSES, IMAGES, RECORDINGS, emulated_camera
 from tmkt_braincog.options import parse, resolve
 from tmkt_braincog.teacher import teacher_input, views
 
@@ -25,7 +24,7 @@ from tmkt_braincog.teacher import teacher_input, views
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("photographs")
     counts = {"dolphin": 10, "ant": 20}
-    write_tree(root, [random_events(50)], [counts.get(name, 0) for name in CLASSES])
+    write_ncaltech101(root, [random_events(50)], counts)
     return root
 
 
@@ -42,7 +41,7 @@ def test_every_photograph_has_its_own_recording(root):
     large = torch.from_numpy(read_image(path, 40)).expand(3, 40, 40) / 255
     seen = teacher_input(views(data, "static", 40), np.array([29]), 40)
     assert torch.equal(seen[0], large)
-    events = emulate(image[None], [29], target_camera(32))[0]
+    events = emulate(image[None], [29], emulated_camera(32))[0]
     assert data.statistics["n_events"][29] == len(events)
     expected = to_frames(columns(events), 4, (32, 32))
     np.testing.assert_array_equal(data.frames[29].numpy(), expected)
@@ -58,7 +57,7 @@ def test_its_splits_hold_out_the_images_of_test_recordings(root):
 
 
 def test_target_and_source_camera_differ():
-    target, source = target_camera(48), source_camera(48, 48, ["flip=true"])
+    target, source = emulated_camera(48), source_camera(48, 48, ["flip=true"])
     for name in ("corners", "moving", "threshold", "mismatch", "dark", "refractory_us", "noise_hz"):
         assert getattr(target, name) != getattr(source, name)
 

@@ -11,7 +11,7 @@ import zstd
 from aedat4_writer import description, event_packet, header, packet, prefixed, vector, write_aedat4
 from dv import AedatFile
 from scipy.io import savemat
-from standin_cepdvs import columns, mat_bytes
+from standins import mat_bytes, mat_columns
 from tonic.io import read_aedat4 as tonic_read_aedat4
 from tonic.io import read_mnist_file
 from writers import TIMER_MARK, random_events, real_recordings, structured, write_bin
@@ -116,7 +116,7 @@ def test_sorting_is_stable_and_counted_and_leaves_what_is_sorted():
 def mat(variables=None, **changes):
     options = {k: changes.pop(k) for k in ("do_compression", "oned_as") if k in changes}
     file = io.BytesIO()
-    savemat(file, columns(EVENTS) | changes if variables is None else variables, **options)
+    savemat(file, mat_columns(EVENTS) | changes if variables is None else variables, **options)
     return file.getvalue()
 
 
@@ -135,7 +135,7 @@ def read_mat_bytes(path, content):
 )  # fmt: skip
 def test_mat_types_shapes_compression_and_polarity_codes(tmp_path, types, compress):
     path = tmp_path / "17.mat"
-    pairs = zip(columns(EVENTS).items(), types, strict=True)
+    pairs = zip(mat_columns(EVENTS).items(), types, strict=True)
     found = {name: column[:, 0].astype(kind) for (name, column), kind in pairs}
     others = {"a": "text", "b": np.array([[1, "x"]], object), "d": np.eye(9), "z": np.nan}
     for oned_as in ("row", "column"):
@@ -152,7 +152,7 @@ HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
 
 
 def changed(name, at, value, dtype=np.float64):
-    column = columns(EVENTS)[name].astype(dtype)
+    column = mat_columns(EVENTS)[name].astype(dtype)
     column[at] = value
     return mat(**{name: column})
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from aedat4_writer import write_aedat4
 from sets import CASES, CEP_LABELS, STROKES
-from standin_cepdvs import write_table
-from standin_nomniglot import drawing_times, times_table
+from standins import drawing_times, times_table, write_cep_table
 from writers import random_events
 
 from tmkt_braincog.data.nomniglot import read_drawings, read_times
@@ -75,7 +74,8 @@ FAULTS = {
         (move(NMNIST, "00003.bin"), r"class 1, but image 3 \(of 1\.\.7\) of MNIST.* is 4"),
         (move(NMNIST, "00008.bin"), r"image 8 \(of 1\.\.7\) .* is not there"),
         (move(NMNIST, "00000.bin"), r"image 0 \(of 1\.\.7\) .* is not there"),
-        (move(NMNIST, "2.bin"), "Both .* and .* have number 2"),
+        (move(NMNIST, "2.bin"), r"class 1, but image 2 .* is 0\."),
+        (copy(NMNIST, "7.bin"), "Both .* and .* have number 7"),
         (remove("NMNIST/Test"), r"There is no folder .*Test.*\n.*Expected:"),
         (remove("NMNIST/Test/0/00004.bin", "NMNIST/Test/1/00003.bin"), "Found 0 files like 00011"),
         (cut(MNIST, 900), "Cannot read MNIST .*Expected:"),
@@ -94,7 +94,7 @@ FAULTS = {
         (cut(f"{IMG}/7.png", 300), r"Cannot read .*data/img/7\.png"),
         (remove(TABLE), r"Cannot read .*pathFile\.csv.*\nExpected:"),
         (write(TABLE, b"\xff\xfe\x00\x9f" * 9), r"Cannot read .*pathFile\.csv"),
-        (lambda root: write_table(root / "CEP-DVS", CEP_LABELS[:18]), r"row 18 of 18 .*not there"),
+        (lambda root: write_cep_table(root, CEP_LABELS[:18]), r"row 18 of 18 .*not there"),
         (row(5, "5 img 5.png cifar100 whales"),
          r"row 5 of 19 .*'5 img 5\.png cifar100 whales', fifth word 'whales'; there, for .*5\.mat, "
          "one of aquatic_mammals, fish, .*vehicles_2 was expected"),

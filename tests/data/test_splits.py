@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tmkt_braincog.data import NO_TWIN, TransferData
-from tmkt_braincog.data.base import PublishedDraw
+from tmkt_braincog.data import NO_TWIN, Split, TransferData
 from tmkt_braincog.data.splits import directory_order, first_portion, make_split
 from tmkt_braincog.errors import UserError
 
@@ -198,7 +197,7 @@ def test_he2024_draws_as_published_where_the_data_set_says_how():
     pools = data.pools(data.static_train)
     pools[1] = pools[0][:2]  # the class is wrong
     test = np.sort(np.r_[data.test, data.train[1::2]])
-    data.published = PublishedDraw(data.train[::2], test, pools)
+    data.published = Split(data.train[::2], test, pools)
     made, clean = split(data, protocol="he2024"), split(data)
     assert np.array_equal(made.train, data.published.train) and np.array_equal(made.test, test)
     assert made.pools is pools

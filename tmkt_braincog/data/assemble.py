@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .base import LoadSpec, PublishedDraw, TransferData
+from .base import LoadSpec, TransferData
 from .images import load_images
 from .preparation import Preparation
 from .recordings import FrameSpec, load_recordings
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Images(NamedTuple):
-    """``pixels`` ``[S, h, w]`` uint8, ``labels`` ``[S]`` int64, and for photographs what reads the
-    pixels anew at another size."""
+    """``pixels`` ``[S, h, w]`` uint8, ``labels`` ``[S]`` int64; ``resized`` reads photographs anew
+    at another size."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -61,10 +61,8 @@ def assemble(
     names: Path | list[str] | None = None,
     static_train: np.ndarray | None = None,
     also: Sequence[Path] = (),
-    published: PublishedDraw | None = None,
-    remarks: Sequence[str] = (),
     read_any: Mapping[str, Any] | None = None,
-    cut_from: np.ndarray | None = None,
+    **more: Any,
 ) -> TransferData:
     """Read the recordings (from the cache where nothing has changed) and put all together.
 
@@ -75,8 +73,9 @@ def assemble(
         names: of the recordings, or the folder that their files' names are relative to (``root``).
         static_train: the images that train; None: all but the twins of the recordings that test.
         also: files that ``frames.read`` reads beside the recordings.
-        published, remarks, cut_from: see :class:`~tmkt_braincog.data.base.TransferData`.
         read_any: fields of a Preparation that reads files as ``frames.read`` does; None: none does.
+        more: ``published``, ``remarks`` and ``cut_from`` of a
+            :class:`~tmkt_braincog.data.base.TransferData`.
 
     Raises:
         UserError: files that are missing, damaged, or have events outside the sensor.
@@ -86,13 +85,15 @@ def assemble(
     mark = fingerprint(counted, labels, images)
     if static_train is None:
         static_train = np.setdiff1d(np.arange(len(images.labels)), twins[split[1]])
+    if not isinstance(names, list):
+        names = [r.path.relative_to(names or root).as_posix() for r in recordings]
     return TransferData(
         source=source,
         target=target,
         classes=tuple(classes),
         frames=torch.from_numpy(counted),
         labels=torch.from_numpy(labels),
-        names=names if isinstance(names, list) else _relative(recordings, names or root),
+        names=names,
         file_ids=np.array([r.number for r in recordings], np.int64),
         images=torch.from_numpy(images.pixels),
         image_labels=torch.from_numpy(images.labels),
@@ -102,15 +103,9 @@ def assemble(
         test=split[1],
         static_train=static_train,
         statistics=statistics,
-        published=published,
-        remarks=list(remarks),
         preparation=_preparation(frames, statistics, read_any, mark),
-        cut_from=cut_from,
+        **more,
     )
-
-
-def _relative(recordings: Sequence[File], root: Path) -> list[str]:
-    return [r.path.relative_to(root).as_posix() for r in recordings]
 
 
 def _preparation(
@@ -119,13 +114,11 @@ def _preparation(
     read_any: Mapping[str, Any] | None,
     mark: str,
 ) -> Preparation:
-    sizes = {
-        (int(w), int(h)) for w, h in zip(statistics["width"], statistics["height"], strict=True)
-    }
+    widths, heights = (np.unique(statistics[side]).tolist() for side in ("width", "height"))
     known = {f.name for f in fields(Preparation)}
     return Preparation(
         **{name: value for name, value in frames.key().items() if name in known},
-        sensor=next(iter(sizes)) if len(sizes) == 1 else None,
+        sensor=(widths[0], heights[0]) if len(widths) == len(heights) == 1 else None,
         reads=read_any is not None,
         fingerprint=mark,
         **(read_any or {}),

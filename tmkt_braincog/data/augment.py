@@ -1,9 +1,11 @@
-"""Augmentation of event frames, the same for all time-steps of a recording.
+"""Augmentation of event frames, the same for all time-steps of a recording except in ``eventmix``.
 
 The recipes of He et al. (AAAI 2024): ``crop`` shifts by up to 4 pixels (N-Caltech101), ``dvs-da``
 adds a flip and a rotation (CEP-DVS). ``nda`` is neuromorphic data augmentation (Li et al., ECCV
 2022) as for N-Caltech101, ``nda-wide`` as for CIFAR10-DVS: one of roll, rotation and shear for each
-recording, and a flip.
+recording, and a flip. ``eventmix`` (Shen et al., 2023) replaces the part of a recording where a
+mixture of Gaussians over time and space is largest by that of another recording; here that is one
+of the same class, so that the label stays.
 """
 
 import math
@@ -13,12 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .upload import upload
+from .resident import upload
 
 NDA = {"nda": (3, 15.0, 15.0), "nda-wide": (5, 30.0, 30.0)}  # most of roll, rotation and shear
 AUGMENTATIONS = ("none", "crop", "dvs-da", *NDA, "eventmix")
 PADDING = 4
 MAX_ANGLE = 15.0
+GAUSSIANS = 4  # of EventMix at most, and at least 2
+# Of EventMix: the other recording, the mask's share, how many Gaussians, and 7 for each.
+EVENTMIX_DRAWS = 3 + 7 * GAUSSIANS
 
 
 def augment_events(events: Tensor, draws: np.ndarray, kind: str) -> Tensor:
@@ -99,3 +104,33 @@ def _rotated(row: Tensor, column: Tensor, degrees: np.ndarray) -> tuple[Tensor, 
     row = (x * yx + y * yy).add_(1).mul_(H / 2).sub_(0.5).round_()
     inside = (column.clamp(0, W - 1) == column) & (row.clamp(0, H - 1) == row)
     return torch.where(inside, row, 2 * H + PADDING), column  # no shift brings those back
+
+
+def eventmix(events: Tensor, others: Tensor, draws: np.ndarray) -> Tensor:
+    """``[B, T, 2, H, W]`` with a part of each recording from the other.
+
+    Args:
+        draws: ``[B, EVENTMIX_DRAWS]`` uniform in [0, 1), on the host; the first is not used here.
+    """
+    T, _, H, W = events.shape[1:]
+    return torch.where(eventmix_mask(draws, (T, H, W), events.device)[:, :, None], others, events)
+
+
+def eventmix_mask(draws: np.ndarray, shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """``[B, T, H, W]`` bool: the places above the quantile that the second draw names.
+
+    The mask is that of BrainCog's ``GMM_mask``: each Gaussian has a weight in [0, 1), a mean at any
+    place, and along each axis a deviation of a twentieth to a half of its length.
+    """
+    n = 2 + np.floor(draws[:, 2] * (GAUSSIANS - 1))
+    weight, *places = draws[:, 3:].reshape(len(draws), GAUSSIANS, 7).transpose(2, 0, 1)
+    along = [(weight * (np.arange(GAUSSIANS) < n[:, None]))[..., None]]
+    for size, mean, spread in zip(shape, places[:3], places[3:], strict=True):
+        distance = np.arange(size) - np.floor(mean * size)[..., None]
+        deviation = np.maximum(spread, 0.1)[..., None] * size / 2
+        along.append(np.exp(-((distance / deviation) ** 2) / 2))
+    factors = [upload(x.astype(np.float32), device) for x in along]
+    density = torch.einsum("bnk,bnt,bnh,bnw->bthw", *factors)
+    rank = upload((draws[:, 1] * density[0].numel()).astype(np.int64), device)
+    least = density.flatten(1).sort(dim=1).values.gather(1, rank[:, None])
+    return density > least[..., None, None]

@@ -1,6 +1,5 @@
 """What every data set delivers: recordings, static images, and which of them belong together."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..registry import DATASETS
 from .frames import MODES
 from .preparation import Preparation
 
-__all__ = ["DATASETS", "NO_TWIN", "DataSet", "LoadSpec", "PublishedDraw", "TransferData"]
+__all__ = ["DATASETS", "NO_TWIN", "DataSet", "LoadSpec", "Split", "TransferData"]
 
 NO_TWIN = -1
 
@@ -65,17 +64,35 @@ class LoadSpec:
 
 
 @dataclass(frozen=True)
-class PublishedDraw:
-    """What the code of He et al. (2024) does with this data set, for ``--protocol he2024``.
+class Split:
+    """Who trains, validates and tests.
 
     Attributes:
-        train, test: sorted int64 indices of recordings.
+        train, test, val: sorted int64 indices of recordings.
         pools: per class, int64 indices of the images that its recordings may be paired with.
+        audit: what leaks and what was removed, in words.
     """
 
     train: np.ndarray
     test: np.ndarray
     pools: list[np.ndarray]
+    val: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    audit: str = ""
+
+    @property
+    def static(self) -> np.ndarray:
+        """Sorted indices of all images that may be drawn."""
+        return np.unique(np.concatenate(self.pools))
+
+    def held_out(self) -> dict[str, np.ndarray]:
+        """What tests and what validates, as far as there is any, by ``test`` and ``val``."""
+        return {part: r for part in ("test", "val") if len(r := getattr(self, part))}
+
+    def record(self, data: "TransferData") -> dict[str, str | bool | list[str]]:
+        """The audit and the recordings' names per part, as kept with a run."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        names = {part: [data.names[i] for i in members] for part, members in parts.items()}
+        return {"audit": self.audit, "emulated": data.emulated, "remarks": data.remarks, **names}
 
 
 @dataclass
@@ -98,7 +115,7 @@ class TransferData:
         train, test: int64 indices of recordings, the data set's own split, sorted.
         static_train: int64 indices of the images that this split trains on.
         statistics: ``[R]`` int64 by name, see :class:`~tmkt_braincog.data.recordings.Recordings`.
-        published: the draw of the reference where it differs from these.
+        published: what the code of He et al. (2024) draws, where it differs from these.
         remarks: sentences about the data that every result made from them must carry.
         emulated: True where the events come from a sensor model and not from a camera.
         resized: reads the images anew, ``[S, size, size]`` uint8; None where they have one size.
@@ -122,7 +139,7 @@ class TransferData:
     test: np.ndarray
     static_train: np.ndarray
     statistics: dict[str, np.ndarray]
-    published: PublishedDraw | None = None
+    published: Split | None = None
     remarks: list[str] = field(default_factory=list)
     emulated: bool = False
     resized: Callable[[int], np.ndarray] | None = None
@@ -158,8 +175,3 @@ class DataSet:
     get: str = "by hand"
     needs: str = "see prepare"
     takes: tuple[str, ...] = ()
-
-
-def cache_root() -> Path:
-    """Folder of all that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
-    return Path(os.environ.get("TMKT_CACHE") or Path.home() / ".cache" / "tmkt_braincog")

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import replacing
-from .base import cache_root
 from .parallel import MAX_PROBLEMS, listed
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,8 @@ class Writer:
         path = self.folder / f"{name}.npy"
         path.unlink(missing_ok=True)  # the map of one of the same name stays readable
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        if hasattr(os, "posix_fallocate"):  # else writing to a full disk would kill the process
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        with open(path, "r+b") as file:  # else writing to a full disk would kill the process
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array
 
     def add(self, **arrays: np.ndarray) -> None:
@@ -117,6 +115,11 @@ def only_one(lock_file: Path, work: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def cache_root() -> Path:
+    """Folder of all that can be made again: ``$TMKT_CACHE`` or ``~/.cache/tmkt_braincog``."""
+    return Path(os.environ.get("TMKT_CACHE") or Path.home() / ".cache" / "tmkt_braincog")
 
 
 def cache_folder(name: str, key: dict[str, Any]) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from .assemble import assemble, log_found, photographs
-from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, Split, TransferData
 from .events import Events, read_mat, shift_to_origin
 from .recordings import FrameSpec
 from .splits import first_portion, portion_split
@@ -70,7 +70,7 @@ def load(spec: LoadSpec) -> TransferData:
         twins=twins,
         split=(train, test),
         static_train=np.setdiff1d(twins[train], [NO_TWIN]),
-        published=PublishedDraw(train, test, [pool[pool < len(images)] for pool in pools]),
+        published=Split(train, test, [pool[pool < len(images)] for pool in pools]),
         remarks=[f"{remark}the published split leaves out 3000 of 10000."] if unused else [],
     )
 

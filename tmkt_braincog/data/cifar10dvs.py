@@ -10,10 +10,10 @@ from PIL import Image
 
 from ..errors import UserError
 from .assemble import Images, assemble, log_found
-from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, NO_TWIN, DataSet, LoadSpec, Split, TransferData
 from .cache import Writer, cached, files_digest
 from .events import Events, read_aedat4
-from .images import IMAGES_VERSION, v_channel
+from .images import IMAGES_VERSION, of_torchvision, v_channel
 from .install import Archive, install
 from .recordings import FrameSpec
 from .splits import portion_split
@@ -63,7 +63,7 @@ def load(spec: LoadSpec) -> TransferData:
         images=images,
         twins=np.full(len(recordings), NO_TWIN, np.int64),
         split=split,
-        published=PublishedDraw(*split, [airplanes[c : c + 1] for c in range(len(CLASSES))]),
+        published=Split(*split, [airplanes[c : c + 1] for c in range(len(CLASSES))]),
         remarks=[REMARK],
     )
 
@@ -85,12 +85,9 @@ def load_cifar10(root: Path, size: int) -> Images:
         raise UserError(f"Found no {', '.join(missing)} in {folder}.\n{EXPECTED}")
 
     def build(out: Writer) -> None:
-        try:  # the files are pickles: torchvision compares their checksums before it reads them
-            parts = [CIFAR10(str(root), train=train) for train in (True, False)]
-        except Exception as error:
-            raise UserError(f"Cannot read CIFAR-10 in {folder}: {error}.\n{EXPECTED}") from error
-        pixels = np.concatenate([part.data for part in parts])  # [S, 32, 32, 3] uint8 RGB
-        out.add(labels=np.concatenate([np.array(part.targets, np.int64) for part in parts]))
+        # The files are pickles: torchvision compares their checksums before it reads them.
+        pixels, labels, _ = of_torchvision(CIFAR10, root, f"CIFAR-10 in {folder}", EXPECTED)
+        out.add(labels=labels)
         images = out.create("images", (len(pixels), size, size), np.uint8)
         for i, image in enumerate(pixels):
             images[i] = v_channel(Image.fromarray(image), size, resize_first=True)

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import UserError
 from .assemble import Images, fingerprint
-from .base import LoadSpec, PublishedDraw, TransferData
+from .base import LoadSpec, Split, TransferData
 from .cache import Writer, cached
 from .camera import EventCamera
 from .emulator import emulate
@@ -77,7 +77,7 @@ def emulated_set(
     test: np.ndarray,
     static_train: np.ndarray,
     file_ids: np.ndarray | None = None,
-    published: PublishedDraw | None = None,
+    published: Split | None = None,
     ids: np.ndarray | None = None,
 ) -> TransferData:
     """A data set whose recording k is emulated from image k, which is its twin."""

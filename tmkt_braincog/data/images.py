@@ -1,7 +1,7 @@
 """Photographs to one array of V channels, on all cores, cached."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..errors import UserError
 from .cache import Writer, cached, files_digest
 from .parallel import decode_files
 
-IMAGES_VERSION = 2
+IMAGES_VERSION = 2  # of all cached images
 MAX_PIXELS = 50_000_000  # a larger one is damaged, or none of these data sets'
 
 
@@ -67,8 +67,24 @@ def read_image(path: Path, size: int, resize_first: bool = True) -> np.ndarray:
 def v_channel(image: Image.Image, size: int, resize_first: bool) -> np.ndarray:
     """``[size, size]`` uint8 of an RGB image, see :func:`load_images`."""
     if resize_first:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    value = np.asarray(image).max(-1)
-    if resize_first:
-        return value
-    return np.array(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).max(-1)
+    value = Image.fromarray(np.asarray(image).max(-1))
+    return np.asarray(value.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def of_torchvision(
+    data_set: Callable[..., Any], root: Path, name: str, expected: str
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """uint8 pixels and int64 labels of MNIST or CIFAR10, the training set first, and its length.
+
+    Files that cannot be read are a :class:`UserError` with the ``name`` and the ``expected`` tree.
+    """
+    try:
+        parts = [data_set(str(root), train=train) for train in (True, False)]
+        if any(len(part.data) != len(part.targets) for part in parts):
+            raise ValueError("a set has not as many images as labels")
+    except Exception as error:  # torchvision checks little, and fails in many ways
+        raise UserError(f"Cannot read {name}: {error}\n{expected}") from error
+    pixels = np.concatenate([np.asarray(part.data) for part in parts])
+    labels = np.concatenate([np.asarray(part.targets, np.int64) for part in parts])
+    return pixels, labels, len(parts[0].data)

@@ -1,18 +1,17 @@
 """Data set ``nmnist``: N-MNIST recordings (Orchard et al. 2015) and the MNIST images they show."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import UserError
 from .assemble import Images, assemble, log_found
 from .base import DATASETS, DataSet, LoadSpec, TransferData
 from .events import Events, read_bin
+from .images import of_torchvision
 from .install import Archive, install
 from .recordings import FrameSpec
-from .tree import File, check_unique, find_files
+from .tree import File, find_files
 
 SENSOR_SIZE = (34, 34)  # W, H
 CLASSES = tuple("0123456789")
@@ -34,22 +33,28 @@ def load(spec: LoadSpec) -> TransferData:
     Recordings are sorted by split (Train first), digit and number, images as in MNIST, its training
     set first. Recording k of a split is of its image k - 1; a label that differs is an error.
     """
+    from torchvision.datasets import MNIST
+
     root = spec.folder("nmnist", EXPECTED, own_split=True)
-    train, test = (_find_recordings(root, split) for split in FULL_COUNTS)
-    images, n_train = read_mnist(root)
-    twins = _twins(train, images.labels[:n_train]), _twins(test, images.labels[n_train:])
-    every = np.arange(len(train) + len(test))
+    folder = root / "NMNIST"
+    train, test = (find_files(folder / s, CLASSES, "00011.bin", EXPECTED) for s in FULL_COUNTS)
+    for files, (split, full) in zip((train, test), FULL_COUNTS.items(), strict=True):
+        log_found(f"nmnist {split} recordings", files, full, len(CLASSES))
+    raw = f"MNIST in {root}/MNIST/raw"
+    pixels, labels, n_train = of_torchvision(MNIST, root, raw, EXPECTED)
+    twins = [*_twins(train, labels[:n_train]), *(n_train + _twins(test, labels[n_train:]))]
+    every = np.arange(len(twins))
     return assemble(
         "mnist",
         "nmnist",
         CLASSES,
         root=root,
         recordings=[*train, *test],
-        names=root / "NMNIST",
+        names=folder,
         frames=FrameSpec(read, spec.steps, mode=spec.mode),
         read_any={},
-        images=images,
-        twins=np.concatenate([twins[0], n_train + twins[1]]),
+        images=Images(pixels, labels),
+        twins=np.array(twins),
         split=(every[: len(train)], every[len(train) :]),
         static_train=np.arange(n_train),
     )
@@ -60,28 +65,7 @@ def read(path: Path) -> list[tuple[Events, tuple[int, int]]]:
     return [(read_bin(path), SENSOR_SIZE)]
 
 
-def _find_recordings(root: Path, split: str) -> list[File]:
-    files = find_files(root / "NMNIST" / split, CLASSES, "00011.bin", EXPECTED)
-    check_unique(sorted(files, key=lambda file: file.number))
-    log_found(f"nmnist {split} recordings", files, FULL_COUNTS[split], len(CLASSES))
-    return files
-
-
-def read_mnist(root: Path) -> tuple[Images, int]:
-    """MNIST's images ``[S, 28, 28]``, its training set first, and how many these are."""
-    from torchvision.datasets import MNIST
-
-    try:
-        parts = [MNIST(str(root), train=train) for train in (True, False)]
-        if any(len(part.data) != len(part.targets) for part in parts):
-            raise ValueError("a set has not as many images as labels")
-    except Exception as error:  # torchvision checks little, and fails in many ways
-        raise UserError(f"Cannot read MNIST in {root}/MNIST/raw: {error}\n{EXPECTED}") from error
-    pixels, labels = (torch.cat([getattr(p, name) for p in parts]) for name in ("data", "targets"))
-    return Images(pixels.numpy(), labels.long().numpy()), len(parts[0].data)
-
-
-def _twins(recordings: Sequence[File], labels: np.ndarray) -> np.ndarray:
+def _twins(recordings: list[File], labels: np.ndarray) -> np.ndarray:
     """``[R]`` int64: number k shows image k - 1 of those of its split, which have these labels."""
     for digit, number, path in recordings:
         shown = labels[number - 1] if 1 <= number <= len(labels) else "not there"

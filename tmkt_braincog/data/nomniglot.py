@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from .assemble import assemble, photographs
-from .base import DATASETS, DataSet, LoadSpec, PublishedDraw, TransferData
+from .base import DATASETS, DataSet, LoadSpec, Split, TransferData
 from .events import Events, read_aedat4
 from .install import Archive, install
 from .recordings import FrameSpec
@@ -45,17 +45,14 @@ def load(spec: LoadSpec) -> TransferData:
     the reference's ``mode`` is ``frequency``. Images are white on 255. Both parts must be complete.
     """
     root = spec.folder("N-OMNIGLOT", EXPECTED, own_split=True)
-    characters, shown = (find_characters(root, folder) for folder in (RECORDINGS, IMAGES))
-    check_complete(characters, shown)
-    paths = {name: _files(folder, "0123.aedat4", 1)[0] for name, folder in characters.items()}
-    images = [
-        File(c, 0, path)
-        for c, folder in enumerate(shown.values())
-        for path in _files(folder, "*_01.png", DRAWINGS)
-    ]
-    number = np.tile(np.arange(1, DRAWINGS + 1), len(paths))
-    split = np.flatnonzero(number <= TRAIN_DRAWINGS), np.flatnonzero(number > TRAIN_DRAWINGS)
+    recorded = _find(root, RECORDINGS, "0123.aedat4", 1)
+    shown = _find(root, IMAGES, "*_01.png", DRAWINGS)
+    _check_complete(recorded, shown)
+    paths = {name: path for name, (path,) in recorded.items()}
+    images = [File(c, 0, path) for c, files in enumerate(shown.values()) for path in files]
     drawn = [(c, name, d) for c, name in enumerate(paths) for d in range(1, DRAWINGS + 1)]
+    trains = np.array([d <= TRAIN_DRAWINGS for _, _, d in drawn])
+    split = np.flatnonzero(trains), np.flatnonzero(~trains)
     return assemble(
         "OMNIGLOT",
         "N-OMNIGLOT",
@@ -68,21 +65,25 @@ def load(spec: LoadSpec) -> TransferData:
         images=photographs(images, spec, "N-OMNIGLOT", root),
         twins=np.arange(len(images)),
         split=split,
-        published=PublishedDraw(*split, published_pools(list(paths))),
+        published=Split(*split, published_pools(list(paths))),
     )
 
 
-def find_characters(root: Path, folder: str) -> dict[str, Path]:
-    """All character folders in RECORDINGS or IMAGES by ``<part>/<alphabet>/character<NN>``."""
+Found = dict[str, list[Path]]
+
+
+def _find(root: Path, folder: str, example: str, n: int) -> Found:
+    """The n files of each character, by ``<part>/<alphabet>/character<NN>``."""
     found = {}
     for part in CHARACTERS:
         for alphabet in entries(root / folder.format(part), EXPECTED):
             for _, number, path in numbered(entries(alphabet, EXPECTED), "character01"):
-                found[f"{part}/{alphabet.name}/character{number:02d}"] = path
+                name = f"{part}/{alphabet.name}/character{number:02d}"
+                found[name] = _files(path, example, n)
     return found
 
 
-def check_complete(recorded: dict[str, Path], shown: dict[str, Path]) -> None:
+def _check_complete(recorded: Found, shown: Found) -> None:
     """Refuse all but the published characters: fewer classes would give other results."""
     if recorded.keys() != shown.keys() or len(recorded) != sum(CHARACTERS.values()):
         lacking = listed(sorted(recorded.keys() ^ shown.keys())) or "none"

@@ -1,7 +1,7 @@
 """The TSM data-set wrapper: every event recording paired with a static image of its class."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import UserError, unknown_name
-from . import eventmix
-from .augment import AUGMENTATIONS, augment_events
+from .augment import AUGMENTATIONS, EVENTMIX_DRAWS, augment_events, eventmix
 from .encodings import Encoding, Repeat
 from .frames import resize_frames
+from .resident import upload
 from .sampling import item_labels
-from .upload import upload
 
 PAIRINGS = ("class", "twin")
 
@@ -108,15 +107,12 @@ class TSMDataset(Dataset):
             raise unknown_name("pairing", pairing, PAIRINGS)
         self.frames, self.labels, self.images = frames, torch.as_tensor(labels).long(), images
         if size is None and frames.shape[-1] != frames.shape[-2]:
-            raise UserError(
-                f"Frames of {tuple(frames.shape[-2:])} pixels are not square: give size."
-            )
+            raise UserError(f"Frames of {(*frames.shape[-2:],)} pixels are not square: give size.")
         self.size = size or frames.shape[-1]
         self.seed, self.augment, self.pairing, self.epoch = seed, augment, pairing, 0
         self.encoding = encoding or Repeat(frames.shape[1])
-        self.recordings = (
-            np.arange(len(labels)) if recordings is None else np.asarray(recordings, np.int64)
-        )
+        every = range(len(labels))
+        self.recordings = np.asarray(every if recordings is None else recordings, np.int64)
         classes = np.unique(self.labels.numpy()[self.recordings]).tolist()
         if pools is None:
             of_image = np.asarray(image_labels)
@@ -169,7 +165,7 @@ class TSMDataset(Dataset):
         T, device = self.frames.shape[1], self.frames.device
         # One generator per sample: T draws of TSM, one for the image, four for the augmentation of
         # the events, as many as an encoding takes, with four for the static frames, and EventMix's.
-        more = self.encoding.draws + 4 + (eventmix.DRAWS if self.augment == "eventmix" else 0)
+        more = self.encoding.draws + 4 + (EVENTMIX_DRAWS if self.augment == "eventmix" else 0)
         keys = [(self.seed, self.epoch, i) for i in indices]
         draws = np.stack([np.random.default_rng(key).random(T + 5 + more) for key in keys])
         items = [i % len(self) for i in indices]
@@ -179,11 +175,14 @@ class TSMDataset(Dataset):
         index = upload(recordings, device)
         events = self._events(index)
         if self.augment == "eventmix" and len(self.recordings):
-            own = draws[:, -eventmix.DRAWS :]
+            own = draws[:, -EVENTMIX_DRAWS:]
             of = {c: self.recordings[self.item_labels == c] for c in np.unique(labels)}
-            others = [of[c][int(u * len(of[c]))] for c, u in zip(labels, own[:, 0], strict=True)]
-            events = eventmix.mixed(events, self._events(upload(np.array(others), device)), own)
-        images = self._partners(recordings, labels, draws[:, T])
+            others = upload(_drawn(of, labels, own[:, 0]), device)
+            events = eventmix(events, self._events(others), own)
+        if self.pairing == "twin" and self.twins is not None:
+            images = self.twins[recordings]
+        else:
+            images = _drawn(self.pools, labels, draws[:, T])
         return Pair(
             events=augment_events(events, draws[:, T + 1 : T + 5], self.augment),
             static=self._static(images, draws[:, T + 5 :]),
@@ -199,24 +198,21 @@ class TSMDataset(Dataset):
             return torch.zeros(shape, device=self.frames.device)
         return resize_frames(self.frames.index_select(0, index), self.size)
 
-    def _partners(
-        self, recordings: np.ndarray, labels: np.ndarray, draws: np.ndarray
-    ) -> np.ndarray:
-        if self.pairing == "twin" and self.twins is not None:
-            return self.twins[recordings]
-        pools = [self.pools[c] for c in labels]
-        return np.array([pool[int(u * len(pool))] for pool, u in zip(pools, draws, strict=True)])
-
     def _static(self, images: np.ndarray, draws: np.ndarray) -> Tensor:
         index = upload(images, self.images.device)
         v = self.images.index_select(0, index)
         v = v.float() / 255 if v.dtype == torch.uint8 else v.float()
-        if v.shape[-1] != self.size or v.shape[-2] != self.size:
-            v = F.interpolate(v[:, None], (self.size,) * 2, mode="bilinear", antialias=True)[
-                :, 0
-            ].clamp(0, 1)
+        if v.shape[-2:] != (self.size, self.size):
+            v = F.interpolate(v[None], (self.size,) * 2, mode="bilinear", antialias=True)[0]
+            v = v.clamp(0, 1)
         static = self.encoding(v, images, draws[:, : self.encoding.draws])
         if not self.encoding.like_events:
             return static
         own = draws[:, self.encoding.draws : self.encoding.draws + 4]
         return augment_events(static, own, self.augment)
+
+
+def _drawn(members: Any, labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """For each label one of its ``members``, by a draw in [0, 1)."""
+    of = [members[c] for c in labels]
+    return np.array([pool[int(u * len(pool))] for pool, u in zip(of, draws, strict=True)])

@@ -9,7 +9,6 @@ import faulthandler
 import os
 import resource
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -72,34 +71,32 @@ def decode_each(
 ) -> Generator[Any, None, None]:
     """As :func:`decode_files`, but of a file that cannot be used its :class:`Problem` is given."""
     unit = "file" if files and isinstance(files[0], Path) else "batch"
-    looks: dict[str, Any] = {"delay": delay, "dynamic_ncols": True, "unit": unit}
     with closing(_results(decode, files)) as results:
-        yield from tqdm(results, what, len(files), **looks)
+        yield from tqdm(results, what, len(files), delay=delay, dynamic_ncols=True, unit=unit)
 
 
 def _results(decode: Decode, files: Sequence[Path]) -> Generator[Any, None, None]:
     """Where a process crashed, all that was under way is read again, every file on its own."""
-    batches = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
-    jobs = max(1, min(n_jobs(), len(batches)))
-    ahead, done = AHEAD * jobs, 0
-    while done < len(batches):
+    todo = deque(files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE))
+    jobs = max(1, min(n_jobs(), len(todo)))
+    while todo:
+        waiting = deque[Future]()  # for the first batches to do
         with suppress(BrokenProcessPool), _pool(decode, jobs) as pool:
-            todo = deque(batches[done:])
-            waiting: deque[Future] = deque()
-            while todo or waiting:
-                while todo and len(waiting) <= ahead:
-                    waiting.append(pool.submit(_read, todo.popleft()))
-                yield from waiting.popleft().result()
-                done += 1
+            while todo:
+                while len(waiting) < min(len(todo), 1 + AHEAD * jobs):
+                    waiting.append(pool.submit(_read, todo[len(waiting)]))
+                yield from waiting[0].result()
+                waiting.popleft()
+                todo.popleft()
             return
-        for path in (path for batch in batches[done : done + ahead + 1] for path in batch):
-            yield _alone(decode, path)
-        done += ahead + 1
+        for _ in waiting or [None]:
+            for path in todo.popleft():
+                yield _alone(decode, path)
 
 
 def _alone(decode: Decode, path: Path) -> Any:
     with suppress(BrokenProcessPool), _pool(decode, 1) as pool:
-        return pool.submit(_read, [path]).result()[0]
+        return pool.submit(_read_one, path).result()
     return Problem(
         f"{path}: the process that read it crashed. It is damaged, or takes more than "
         f"{MAX_BYTES >> 30} GiB or {MAX_SECONDS} s. Get it again, or cut it into several."
@@ -128,10 +125,9 @@ def _begin(decode: Decode, parent: int) -> None:
     faulthandler.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + MAX_BYTES)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + MAX_BYTES)
     if os.getppid() != parent:
         os._exit(1)
     torch.set_num_threads(1)
@@ -163,7 +159,7 @@ def n_jobs() -> int:
     """Processes to decode with: a :class:`UserError` if ``$TMKT_JOBS`` is no positive integer."""
     text = os.environ.get(JOBS_VARIABLE, "")
     if not text:
-        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return len(os.sched_getaffinity(0))
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"{JOBS_VARIABLE}={text}: expected the number of decoding processes, >= 1.")
     return int(text)

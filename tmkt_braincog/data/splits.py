@@ -9,46 +9,14 @@ a recording that validates or tests is never trained on; ``he2024`` draws as the
 import hashlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import UserError
-from .base import NO_TWIN, TransferData
+from .base import NO_TWIN, Split, TransferData
 
 _STREAM = 2  # apart from the per-sample and the sampling streams
-
-
-@dataclass(frozen=True)
-class Split:
-    """Who trains, validates and tests.
-
-    Attributes:
-        train, val, test: sorted int64 indices of recordings.
-        pools: per class, int64 indices of the images that its recordings may be paired with.
-        audit: what leaks and what was removed, in words.
-    """
-
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
-    pools: list[np.ndarray]
-    audit: str
-
-    @property
-    def static(self) -> np.ndarray:
-        """Sorted indices of all images that may be drawn."""
-        return np.unique(np.concatenate(self.pools))
-
-    def held_out(self) -> dict[str, np.ndarray]:
-        """What tests and what validates, as far as there is any, by ``test`` and ``val``."""
-        return {part: r for part in ("test", "val") if len(r := getattr(self, part))}
-
-    def record(self, data: TransferData) -> dict[str, str | bool | list[str]]:
-        """The audit and the recordings' names per part, as kept with a run."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        names = {part: [data.names[i] for i in members] for part, members in parts.items()}
-        return {"audit": self.audit, "emulated": data.emulated, "remarks": data.remarks, **names}
 
 
 def first_portion(labels: np.ndarray, portion: float) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +81,7 @@ def make_split(data: TransferData, options: Namespace, seed: int) -> Split:
             f"No training recording is left for: {', '.join(data.classes[c] for c in missing)}. "
             "Raise --traindata-ratio or --train-portion."
         )
-    split = Split(train, val, test, _static_pools(data, options, seed, val, test), "")
+    split = Split(train, test, _static_pools(data, options, seed, val, test), val)
     return replace(split, audit=_audit(data, options.protocol, split))
 
 

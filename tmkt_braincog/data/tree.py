@@ -93,18 +93,14 @@ def numbered(paths: Sequence[Path], example: str) -> list[File]:
         if match is None:
             raise UserError(f"Found {path}; a name like {example} was expected. Rename it.")
         files.append(File(0, int(match[1]), path))
-    check_unique(files := sorted(files))
-    return files
-
-
-def check_unique(files: Sequence[File]) -> None:
-    """Raise a :class:`UserError` if two of the files, sorted by number, have the same one."""
+    files.sort()
     for one, other in pairwise(files):
         if one.number == other.number:
             raise UserError(
                 f"Both {one.path} and {other.path} have number {one.number}; every number is one "
                 "recording or image. Remove one."
             )
+    return files
 
 
 def find_twins(recordings: Sequence[File], images: Sequence[File]) -> np.ndarray:

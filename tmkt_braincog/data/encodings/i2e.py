@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UserError
-from ..upload import upload
+from ..resident import upload
 from .base import ENCODINGS, Encoding
 
 # Micro-saccades (arXiv 2511.08065): row and column in a 3 x 3 window of what is subtracted and of

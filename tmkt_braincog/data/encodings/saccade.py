@@ -10,8 +10,7 @@ from ..base import TransferData
 from ..camera import CORNERS, EventCamera
 from ..emulated import emulated_frames
 from ..frames import resize_frames
-from ..resident import on_device
-from ..upload import upload
+from ..resident import on_device, upload
 from .base import ENCODINGS, Encoding
 
 # Sensor sides that the default path fits: N-MNIST's; and that at which a photograph of 64 pixels
