@@ -19,11 +19,10 @@ import tmkt_braincog.models  # noqa: F401
 from tmkt_braincog.data import TSMDataset
 from tmkt_braincog.engine.folder import processor, write_json
 from tmkt_braincog.engine.memory import keep_freed_memory
-from tmkt_braincog.errors import UserError
+from tmkt_braincog.errors import UserError, guarded
 from tmkt_braincog.methods import TMKT
 from tmkt_braincog.mixing import Progress
 from tmkt_braincog.models import TransferModel
-from tmkt_braincog.terminal import guarded
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,11 @@ from types import SimpleNamespace
 from tmkt_braincog import jobs
 from tmkt_braincog.cli import main
 
+SMALL = (
+    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --eval-interval 1 "
+    "--step 4 --no-tensorboard"
+)
+
 
 def command(first, words) -> int:
     return main([*first.split(), *words])

@@ -11,9 +11,8 @@ from scipy import stats
 
 from tmkt_braincog import table_plan
 from tmkt_braincog.comparison import write_csv
-from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.jobs import Job
-from tmkt_braincog.options import without
+from tmkt_braincog.options import save_yaml, without
 from tmkt_braincog.table_plan import Planned
 from tmkt_braincog.tables import load_table
 
@@ -54,7 +53,7 @@ def write_results(runs: list[Planned], top1) -> dict[str, np.ndarray]:
         seen.setdefault(run.row, []).append(shown.setdefault(place, last))
         if place.exists():  # another row is this run
             continue
-        claim(folder, run.job.options)
+        save_yaml(run.job.options, folder / "config.yaml")
         row = dict(method=run.method, seed=run.seed, protocol=run.job.options.protocol)
         row |= dict(epoch_best=1, top1_last=last, top1_best=best, train_s=10.0, peak_mib=5.0)
         made.setdefault(folder, []).append(row)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmkt_braincog.errors import UserError
+from tmkt_braincog.errors import UserError, guarded
 from tmkt_braincog.models import Transfer_VGG_SNN
-from tmkt_braincog.terminal import guarded
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 TINY = ["--batch", "2", "--steps", "2", "--size", "16", "--repeat", "1", "--json"]

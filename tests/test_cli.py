@@ -8,14 +8,10 @@ import yaml
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.conftest import COMPARISON
-from tests.program import run_train
+from tests.program import SMALL, run_train
 from tmkt_braincog.engine import build
 from tmkt_braincog.options import parse, resolve
 
-SMALL = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --step 4 "
-    "--no-tensorboard"
-)
 PUBLISHED = (
     "--model Transfer_VGG_SNN --node-type LIFNode --source-dataset CALTECH101 --target-dataset "
     "NCALTECH101 --step 10 --batch-size 120 --act-fun QGateGrad --device 0 --seed 42 --num-classes "
@@ -145,6 +141,7 @@ BAD = """\
 --sched cosin | cosine
 --opt adamx | --opt
 --device cuda:x | --device
+--device cuda:99 | GPU(s), counted from 0
 --seed 1 1 | twice
 --shots 2 --val-portion 0.1 | --val-portion
 --traindata-ratio 0 | No training recording
@@ -221,6 +218,9 @@ def test_an_output_that_holds_something_else_is_refused(capsys, comparison, tmp_
     (tmp_path / "thesis.tex").write_text("irreplaceable")
     assert run_train([*SMALL.split(), "--output", str(tmp_path)]) == 2
     assert "other files" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("- 1")
+    assert run_train([*SMALL.split(), "--output", str(tmp_path)]) == 2
+    assert "expected lines of 'option: value'" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(tmp_path, capsys, monkeypatch):

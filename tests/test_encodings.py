@@ -12,7 +12,7 @@ from tmkt_braincog.data.encodings.i2e import MOVEMENTS, i2e
 from tmkt_braincog.data.encodings.saccade import source_camera
 from tmkt_braincog.data.events import to_bin
 from tmkt_braincog.engine.compare import compare
-from tmkt_braincog.engine.predictions import read_predictions
+from tmkt_braincog.engine.folder import read_predictions
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.features import pairs_of
 from tmkt_braincog.methods import build_method
@@ -177,7 +177,7 @@ def test_fine_tuning_sees_images_and_then_recordings(monkeypatch):
 def test_zero_shots_end_to_end(tmp_path):
     words = [*FINETUNE.split(), "--shots", "0", "--epochs", "2", "--source-encoding", "i2e"]
     options, _ = resolve(parse([*words, "--output", str(tmp_path / "run"), "--no-tensorboard"]))
-    rows = compare(options, say=lambda line: None)
+    rows = compare(options)
     predictions = read_predictions(tmp_path / "run" / "runs" / "finetune-seed42")
     assert set(predictions["part"]) == {"val", "test"} and set(predictions.columns) == {
         "part", "recording", "label", "event",
@@ -192,7 +192,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saccade")
     words = "--method tmkt --shots 2 --epoch-size 16 --batch-size 8 --step 4 --warmup-epochs 0"
     words += f" --epochs 1 --source-encoding saccade --no-tensorboard --output {folder}/run"
-    compare(resolve(parse(words.split()))[0], say=lambda line: None)
+    compare(resolve(parse(words.split()))[0])
     return folder / "run" / "runs" / "tmkt-seed42"
 
 

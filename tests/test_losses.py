@@ -6,6 +6,7 @@ from itertools import permutations, product
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck
 
 from tmkt_braincog.errors import UserError
@@ -166,6 +167,19 @@ def test_constant_features_give_zero_and_finite_gradients(value):
 def test_too_few_samples(n, m, debiased, message):
     with pytest.raises(UserError, match=message):
         linear_cka(normal(n, D), normal(m, D), debiased)
+
+
+def test_cka_takes_large_values_any_batch_and_needs_no_synchronisation():
+    for batch in (2, 3, 7):
+        x = 1e6 * torch.randn(4, batch, 50) + 1e7
+        assert torch.isfinite(linear_cka(x, x.flip(-1))).all()
+    # Fake tensors have no values: reading one, as a check or a branch does, raises.
+    with FakeTensorMode():
+        x = torch.randn(4, 8, 50, requires_grad=True)
+        with pytest.raises(Exception, match=r"item|local_scalar"):
+            bool(x.sum() > 0)
+        linear_cka(x, x * 2).sum().backward()
+        assert x.grad.shape == x.shape
 
 
 def test_cka_runs_in_float32_under_autocast():

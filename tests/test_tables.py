@@ -27,9 +27,9 @@ from tests.table_runs import (
     write_results,
 )
 from tmkt_braincog import jobs, table_plan, table_write
-from tmkt_braincog.engine.compare import claim
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import build_method
+from tmkt_braincog.options import save_yaml
 from tmkt_braincog.tables import SWEEP, TABLES, Row, Table, listed, load_table
 from tmkt_braincog.teacher import Teacher, save_teacher
 
@@ -421,7 +421,7 @@ def test_a_table_of_ones_own_end_to_end_and_a_job_that_fails(tmp_path, capsys, m
     job = table_plan.plan(load_table("own.yaml"), folder, ["-c", RECIPE, *SMALL], [1])[1].job
     checkpoint = job.folder / "runs/tmkt-seed1/last.pt"
     checkpoint.parent.mkdir(parents=True)
-    claim(job.folder, job.options)
+    save_yaml(job.options, job.folder / "config.yaml")
     checkpoint.write_bytes(b"damaged")
     assert run_table(words) == 2
     seen = capsys.readouterr().err

@@ -280,7 +280,7 @@ def test_every_method_trains_two_epochs_and_is_opened_again(teachers, tmp_path):
     assert set(state["teachers"]) == {"events"} and len(state["teachers"]["events"]) == 64
     run.teachers = {"events": "0" * 64}
     with pytest.raises(UserError, match="has changed since the run was stopped"):
-        run.fit()
+        run.fit(run.signal)
 
 
 def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp_path, monkeypatch):

@@ -4,17 +4,15 @@ import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from math import inf
-from typing import TypeVar
-
-N = TypeVar("N", int, float)
+from typing import Any
 
 UNITS_US = {"us": 1, "ms": 1000, "s": 1_000_000}
 
 
-def _number(name: str, kind: type[N], fits: Callable[[N], bool], what: str) -> Callable[[str], N]:
+def _number(name: str, kind: Any, fits: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
     """A type of numbers for a parser; argparse calls it by its name where the text is no number."""
 
-    def read(text: str) -> N:
+    def read(text: str) -> Any:
         value = kind(text)
         if not fits(value):
             raise ArgumentTypeError(f"expected {what}, seen {text}")

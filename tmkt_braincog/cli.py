@@ -4,8 +4,7 @@ import os
 import sys
 from importlib import import_module
 
-from .errors import unknown_name
-from .terminal import guarded
+from .errors import guarded, unknown_name
 from .version import VERSION
 
 # A thread of OpenMP that waits for work soon gives its core to others; by default it holds it for

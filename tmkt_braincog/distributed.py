@@ -42,18 +42,13 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Number of this process, 0 to N - 1."""
+    """Number of this process, 0 to N - 1; the first one writes and speaks."""
     return dist.get_rank() if dist.is_initialized() else 0
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes and speaks."""
-    return rank() == 0
 
 
 def say(line: str) -> None:
     """Print in the process that speaks."""
-    if is_main():
+    if rank() == 0:
         print(line)
 
 
@@ -62,24 +57,23 @@ def share(items: list[T]) -> list[T]:
     return items[rank() :: count()]
 
 
-def from_main(value: Any) -> Any:
-    """``value`` of the main process, in all; waits for it."""
-    if count() == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    return box[0]
+def joined(value: Any) -> list[Any]:
+    """The values of all processes, in their order; waits for them."""
+    values = [value] * count()
+    if count() > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def on_main(function: Callable[[], T]) -> T:
     """Run ``function`` in the main process; its result, UserError or OSError is that of all."""
     value = problem = None
-    if is_main():
+    if rank() == 0:
         try:
             value = function()
         except (UserError, OSError) as error:
             problem = error
-    value, problem = from_main((value, problem))
+    value, problem = joined((value, problem))[0]
     if problem is not None:
         raise problem
     return value
@@ -95,24 +89,6 @@ def main_first(function: Callable[[], T]) -> T:
 def mean(x: Tensor) -> Tensor:
     """Mean of ``x`` over the processes, without gradient."""
     return x if count() == 1 else _Sum.apply(x.detach()) / count()
-
-
-def smallest(x: int | Tensor) -> int:
-    """The smallest of all processes' integers; waits for the device."""
-    if count() == 1:
-        return int(x)
-    x = torch.as_tensor(x).clone()
-    dist.all_reduce(x, dist.ReduceOp.MIN)
-    return int(x)
-
-
-def joined(items: list[Any]) -> list[Any]:
-    """The items of all processes."""
-    if count() == 1:
-        return items
-    parts: list[Any] = [None] * count()
-    dist.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def gather_batch(x: Tensor, dim: int) -> Tensor:

@@ -1,7 +1,13 @@
-"""The exceptions that mean "the input is at fault, not the program" and "stopped, as was asked"."""
+"""What ends the program though it is not at fault, bad input or a signal, and how it says so."""
 
 import difflib
-from collections.abc import Iterable
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -26,3 +32,41 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(by_lower[c]) for c in close)}?" if close else ""
     return UserError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """``run()`` and its exit status; 2 with one message for bad input, 128 + N after signal N."""
+    number = int(os.environ.get("RANK") or 0)  # under torchrun every process would say the same
+    level = logging.ERROR if number else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    logging.getLogger("tmkt_braincog").setLevel(logging.ERROR if number else logging.INFO)
+    try:
+        status = run()
+        sys.stdout.flush()  # here, where a reader that is gone can be met
+        return status
+    except BrokenPipeError:  # its reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (UserError, OSError) as error:
+        file = "" if isinstance(error, UserError) else "a file could not be read or written: "
+        _tell(f"error: {file}{error}", number)
+        return 2
+    except Interrupted as stop:
+        if not number:
+            print(f"\n{stop}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        _tell("Interrupted.", number)
+        return 130
+
+
+def _tell(message: str, number: int) -> None:
+    """The message of the error in hand; with ``TMKT_DEBUG`` its traceback first."""
+    if os.environ.get("TMKT_DEBUG"):
+        traceback.print_exc()
+    if number:
+        # Where process 0 fails for the same reason, it says so, and torchrun ends this one.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(60)
+        message = f"process {number}: {message}"
+    print(message, file=sys.stderr)

@@ -16,6 +16,7 @@ import yaml
 
 from .arguments import build_parser, names_by_word
 from .errors import UserError, unknown_name
+from .files import replacing
 from .registry import DATASETS
 
 # Settings of data sets and experiments, one YAML file each.
@@ -125,7 +126,7 @@ def _words(action: argparse.Action, value: Any, where: str) -> list[str]:
 
 def resolve(given: Namespace) -> tuple[Namespace, list[str]]:
     """All options with their values, and remarks; a UserError for unknown or contradicting ones."""
-    options = Namespace(**{a.dest: a.default for a in build_parser()._actions if a.dest != "help"})
+    options = build_parser().parse_args([])
     target_name = DATASETS.canonical(getattr(given, "target_dataset", options.target_dataset))
     from .data.encodings import build_encoding  # imports torch: after the cheap check
     from .methods.names import canonical, teachers_of
@@ -198,7 +199,7 @@ def words_of(options: Namespace) -> list[str]:
     """The fewest words of ``tmkt train`` that resolve to these options, which are resolved."""
     mapping = {k: v for k, v in identity(options).items() if v is not None}
     parser = build_parser()
-    usual, plain = _by_option(parser), {a.dest: a.default for a in parser._actions}
+    usual, plain = _by_option(parser), vars(parser.parse_args([]))
     target = DATASETS[options.target_dataset]
     # The recipe of the data set gives the rest.
     plain |= vars(_recipe(target.recipe)) | {"source_dataset": target.sources[0]}
@@ -219,7 +220,8 @@ def model_text(options: Namespace) -> str:
 
 
 def save_yaml(options: Namespace, path: Path) -> None:
-    """Write the resolved options so that ``-c`` reads them back."""
+    """Write the resolved options, whole or not at all, so that ``-c`` reads them back."""
     skip = {"config", "resume", "eval", "eval_checkpoint"}
     mapping = {k: v for k, v in vars(options).items() if k not in skip and v is not None}
-    path.write_text(yaml.safe_dump(mapping, sort_keys=True))
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(mapping))

@@ -16,7 +16,7 @@ from .arguments import GENERAL_GROUPS, build_parser, group_options
 from .comparison import checked, read_csv
 from .data import TransferData, make_split
 from .engine.build import choose_device
-from .engine.checkpoint import same_run
+from .engine.checkpoint import restore, same_run
 from .engine.compare import DATA_OPTIONS, load_data, notes, run_folder, single
 from .engine.folder import ENVIRONMENT
 from .engine.train import Trainer
@@ -202,7 +202,7 @@ def reopen(
         split = make_split(data, options, options.seed[0])
         trainers.append(Trainer(options, data, split, folder, choose_device(device)[0]))
         if checkpoint is not None:
-            trainers[-1].restore(folder / checkpoint)
+            restore(trainers[-1], folder / checkpoint)
     return trainers
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from .comparison import Right, aligned_table, difference_text, p_text, summarise, texts, verdicts
-from .engine.folder import PACKAGES
-from .engine.predictions import read_predictions
+from .engine.folder import PACKAGES, read_predictions
 from .files import replacing
 from .options import model_text
 from .plots import ACCURACY, COLOURS, plot_curves, plot_rows

@@ -9,15 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.program import run_train
+from tests.program import SMALL, run_train
 from tmkt_braincog.engine import folder, train
 from tmkt_braincog.models import TransferModel
 from tmkt_braincog.options import parse, resolve
 
-SMALL = (
-    "--shots 2 --batch-size 8 --epoch-size 16 --epochs 2 --warmup-epochs 1 --eval-interval 1 "
-    "--step 4 --no-tensorboard"
-)
 COLUMNS = "method seed protocol top1_best top1_last epoch_best train_s peak_mib"
 LOGGED = {"loss", "cls_mixed", "cls_event", "alignment", "mag", "mrp", "sigma_1", "test_top1", "lr"}
 
@@ -81,37 +77,49 @@ def test_files_of_a_comparison(comparison):
     assert log.lr.tolist() == pytest.approx([1e-6, *cosine], rel=1e-6)
 
 
-@pytest.mark.parametrize("poison", ["weight", "gradient"])
+@pytest.mark.parametrize("words, by", [("", "test_top1"), ("--val-portion 0.3", "val_top1")])
+def test_best_and_last_are_both_reported_and_a_validation_set_chooses(tmp_path, words, by):
+    line = SMALL.replace("--shots 2", words).replace("--epochs 2", "--epochs 3")
+    line += f" --method event-only --seed 1 --output {tmp_path / 'o'}"
+    assert run_train(line.split()) == 0
+    log = pd.read_csv(tmp_path / "o/runs/event-only-seed1/log.csv")
+    row = pd.read_csv(tmp_path / "o/comparison.csv").iloc[0]
+    best = int(log[by].idxmax())
+    assert row.epoch_best == best
+    assert row.top1_best == pytest.approx(log.test_top1[best], abs=1e-4)
+    assert row.top1_last == pytest.approx(log.test_top1.iloc[-1], abs=1e-4)
+    split = json.loads((tmp_path / "o/runs/event-only-seed1/split.json").read_text())
+    assert bool(split["val"]) == bool(words)
+    assert not set(split["val"]) & {*split["train"], *split["test"]}
+
+
+@pytest.mark.parametrize("poison, epoch", [("weight", 1), ("gradient", 1), ("gradient", 0)])
 def test_a_gradient_that_is_not_finite_stops_the_run_at_that_step(
-    tmp_path, monkeypatch, capsys, poison
+    tmp_path, monkeypatch, capsys, poison, epoch
 ):
     """A membrane that is NaN never fires: the loss alone stays finite."""
     step, steps = train.Trainer._step, []
 
     def poisoned(self, batch, progress):
         steps.append((progress.epoch, progress.batch))
-        if steps[-1] == (1, 0) and poison == "weight":
+        if steps[-1] == (epoch, 0) and poison == "weight":
             with torch.no_grad():
                 self.model.feature[0].weight[0] = float("nan")
-        elif steps[-1] == (1, 0):
+        elif steps[-1] == (epoch, 0):
             self.model.fc1.weight.register_hook(lambda grad: grad * float("inf"))
         return step(self, batch, progress)
 
     monkeypatch.setattr(train.Trainer, "_step", poisoned)
     message = refused(tmp_path, capsys, "--clip-grad", "1")
     first = "feature.0.weight" if poison == "weight" else "fc1.weight"
-    where = f"the gradient is not finite at epoch 1, step 0 of 2, first that of model.{first}"
-    assert where in message and "digits/" in message
-    assert "The last good checkpoint is kept" in message and steps[-1] == (1, 0)
-    kept = torch.load(tmp_path / "o/runs/tmkt-seed42/last.pt", weights_only=True)
-    assert kept["position"]["epoch"] == 1
-    assert all(torch.isfinite(v).all() for v in kept["model"].values())
-
-
-def test_a_bad_first_step_names_no_checkpoint(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "gradient_norm", lambda modules: torch.tensor(float("nan")))
-    message = refused(tmp_path, capsys)
-    assert "epoch 0, step 0 of 2" in message and "checkpoint" not in message
+    where = f"the gradient is not finite at epoch {epoch}, step 0 of 2, first that of model.{first}"
+    assert where in message and "digits/" in message and steps[-1] == (epoch, 0)
+    last = tmp_path / "o/runs/tmkt-seed42/last.pt"
+    assert ("The last good checkpoint is kept" in message) == last.exists() == bool(epoch)
+    if epoch:
+        kept = torch.load(last, weights_only=True)
+        assert kept["position"]["epoch"] == 1
+        assert all(torch.isfinite(v).all() for v in kept["model"].values())
 
 
 def test_a_second_program_with_the_same_output_is_refused(tmp_path, capsys):

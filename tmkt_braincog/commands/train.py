@@ -21,5 +21,5 @@ def run(argv: list[str]) -> int:
     with distributed.processes():
         for remark in remarks:
             distributed.say(remark)
-        (evaluate_stored if stored else compare)(options, distributed.say)
+        (evaluate_stored if stored else compare)(options)
     return 0

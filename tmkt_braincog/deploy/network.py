@@ -42,7 +42,7 @@ class Network:
         options: those that it was trained with.
         reached: the row of ``log.csv`` of the epoch after which it was saved, such as ``test_top1``
             in percent; empty if that was in the middle of one.
-        about: what its checkpoint says of it, see ``tmkt_braincog.engine.about``.
+        about: what its checkpoint says of it, see ``tmkt_braincog.engine.checkpoint.about``.
     """
 
     def __init__(self, state: dict[str, Any], path: str, device: torch.device):

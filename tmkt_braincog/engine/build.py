@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import traceback
 import warnings
 from argparse import Namespace
@@ -38,32 +39,26 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     A bare number is the published way to name a GPU; without any GPU it falls back to the CPU and
     says so; ``cuda`` by name does not. Under ``torchrun`` a process takes the GPU of its number.
     """
-    has_gpu, present = torch.cuda.is_available(), torch.cuda.device_count()
-    if distributed.count() > 1 and has_gpu and name != "cpu":
-        return _own_gpu(name)
-    if name == "auto":
-        return torch.device("cuda" if has_gpu else "cpu"), ""
-    if name.isdigit() and not has_gpu:
+    present = torch.cuda.device_count()
+    if distributed.count() > 1 and present and name != "cpu":
+        return _own_gpu(name, present)
+    if name.isdigit() and not present:
         remark = f"--device {name} names a GPU, but none is visible: running on the CPU."
         return torch.device("cpu"), remark
-    if name.isdigit() and int(name) >= present:
-        raise UserError(f"--device {name}: this machine has {present} GPU(s), counted from 0.")
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError(name)
-    except RuntimeError as error:
+    usual = "cuda" if present else "cpu"
+    words = f"cuda:{name}" if name.isdigit() else usual if name == "auto" else name
+    if not re.fullmatch(r"(cpu|cuda)(:(0|[1-9][0-9]*))?", words):
         expected = "expected auto, cpu, cuda, cuda:N or the number of a GPU"
-        raise UserError(f"--device {name!r}: {expected}.") from error
-    if device.type == "cuda" and not has_gpu:
-        seen = f"no GPU is visible to torch {torch.__version__}"
-        raise UserError(f"--device {name}: {seen}. Use --device cpu.")
+        raise UserError(f"--device {name!r}: {expected}.")
+    device = torch.device(words)
+    if device.type == "cuda" and (device.index or 0) >= present:
+        seen = f"torch {torch.__version__} sees {present} GPU(s), counted from 0"
+        raise UserError(f"--device {name}: {seen}. Name one of them, or use --device cpu.")
     return device, ""
 
 
-def _own_gpu(name: str) -> tuple[torch.device, str]:
-    number, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-    if number >= present:
+def _own_gpu(name: str, present: int) -> tuple[torch.device, str]:
+    if (number := int(os.environ["LOCAL_RANK"])) >= present:
         raise UserError(
             f"torchrun started at least {number + 1} processes here, but {present} GPU(s) are "
             "visible: lower --nproc_per_node, or train with --device cpu."
@@ -78,8 +73,7 @@ def build_model(
 ) -> TransferModel:
     """The model named by ``--model``, from timm's registry, on ``device``, as the method wants it.
 
-    Raises:
-        UserError: unknown name, no transfer model, or a neuron that does not fit the model.
+    A UserError for an unknown name, no transfer model, or a neuron that does not fit the model.
     """
     if not is_model(options.model):
         raise unknown_name("--model", options.model, list_models("*ransfer_*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +16,13 @@ from ..arguments import build_parser
 from ..errors import UserError
 from ..files import replacing
 from ..options import NOT_IDENTITY, identity
-from .about import about
+from .folder import environment
 
 if TYPE_CHECKING:
     from .train import Trainer
 
 FORMAT = 1
-USED = ("identity", "about", "model", "position", "rows")  # of a trained network
+USED = ("format", "identity", "about", "model", "position", "rows")  # of a trained network
 
 
 @dataclass
@@ -66,9 +67,8 @@ def load_any(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises many types for a damaged file
-        reason = ": ".join(
-            [type(error).__name__, *str(error).strip().partition(". ")[0].splitlines()[:1]]
-        )
+        said = str(error).strip().partition(". ")[0].splitlines()[:1]
+        reason = ": ".join([type(error).__name__, *said])
         raise UserError(
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than "
             "weights. Use another one, such as best.pt beside it, or train anew, without --resume."
@@ -87,6 +87,25 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path,
         ) from error
 
 
+def about(trainer: Trainer) -> dict[str, Any]:
+    """What a network is used by without data and command line, in JSON values: classes, data, how
+    recordings become frames, and versions."""
+    data, split = trainer.data, trainer.split
+    parts = {"train": split.train, **split.held_out()}
+    how = None if data.preparation is None else json.loads(json.dumps(asdict(data.preparation)))
+    return {
+        "classes": list(data.classes),
+        "source": data.source,
+        "target": data.target,
+        "emulated": data.emulated,
+        "remarks": list(data.remarks),
+        "preparation": how,
+        "audit": split.audit,
+        "recordings": {part: len(of) for part, of in parts.items()},
+        "environment": environment(trainer.device),
+    }
+
+
 def seed_generators(seed: int) -> None:
     """Seed the global generators of PyTorch, Python and NumPy, which a model of one's own may use.
 
@@ -102,14 +121,12 @@ def random_state() -> dict[str, Any]:
     """State of the global generators, in types that ``weights_only`` reads."""
     numpy: Any = np.random.get_state()
     kind, keys, *rest = numpy
-    state = {
+    return {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "cuda": torch.cuda.get_rng_state_all(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -118,8 +135,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(words), gauss))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    for device, kept in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(kept, device)
 
 
 def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
@@ -142,12 +159,12 @@ def state_of(trainer: Trainer, sums: dict[str, Tensor]) -> dict[str, Any]:
 
 def slim(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's state without what only further training needs: about a third of its size."""
-    return {name: state[name] for name in USED if name in state} | {"format": FORMAT}
+    return {name: state[name] for name in USED}
 
 
-def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
-    """Put a new trainer where the one of this state was; a UserError for one that is another's."""
-    if "optimizer" not in state:
+def restore(trainer: Trainer, path: Path) -> None:
+    """Go on from a checkpoint of the same run; a UserError for that of another."""
+    if "optimizer" not in (state := load(path)):
         raise UserError(
             f"The checkpoint {path} holds a network alone, without what further training needs: go "
             "on with last.pt of its run, or train anew."
@@ -158,7 +175,7 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     trainer.optimizer.load_state_dict(state["optimizer"])
     if trainer.scheduler is not None:
         trainer.scheduler.load_state_dict(state["scheduler"])
-    trainer.teachers = state.get("teachers")  # not in checkpoints of older versions
+    trainer.teachers = state["teachers"]
     trainer.at = Position(**state["position"])
     trainer.sums = {k: v.to(trainer.device) for k, v in state["sums"].items()}
     trainer.log.rows = list(state["rows"])
@@ -170,7 +187,7 @@ def same_run(seen: dict[str, Any], expected: dict[str, Any], what: str) -> None:
 
     Options that are unset, or newer than the run, are not there: it was made with their defaults.
     """
-    defaults = {action.dest: action.default for action in build_parser()._actions}
+    defaults = vars(build_parser().parse_args([]))
     lines = []
     for n in sorted((seen.keys() | expected.keys()) - set(NOT_IDENTITY)):
         there, here = seen.get(n), expected.get(n)

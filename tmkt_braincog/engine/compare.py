@@ -4,25 +4,22 @@ import json
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import ExitStack
-from copy import copy
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 
 from .. import distributed
 from ..comparison import write_report
 from ..data import DATASETS, LoadSpec, Split, TransferData, make_split
 from ..data.resident import to_device
 from ..errors import UserError
-from ..files import replacing
 from ..methods import METHODS, SYSTEMS, method_class
-from ..options import identity, model_text, save_yaml
+from ..options import identity, load_recipe, model_text, save_yaml
 from ..teacher.outputs import check_teachers, load_teachers
 from .build import choose_device
-from .checkpoint import same_run
+from .checkpoint import restore, same_run
 from .folder import LEFT, owned, write_environment, write_json
 from .memory import keep_freed_memory
 from .stops import StopSignal
@@ -49,15 +46,10 @@ def load_data(options: Namespace) -> TransferData:
     return data
 
 
-def compare(options: Namespace, say=print) -> pd.DataFrame:
+def compare(options: Namespace) -> pd.DataFrame:
     """Run every method with every seed, write ``comparison.{csv,md,png}``, return the table's rows.
 
-    Args:
-        options: resolved options.
-        say: where lines for the user go.
-
-    Raises:
-        UserError: see the messages; nothing that exists is overwritten.
+    A UserError where something is wrong; nothing that exists is overwritten.
     """
     # What can be wrong is tried before the first file is written.
     device, remark = choose_device(options.device)
@@ -77,17 +69,20 @@ def compare(options: Namespace, say=print) -> pd.DataFrame:
         Trainer(single(options, name, first), data, splits[first], folder, device)
     with ExitStack() as held:
         distributed.on_main(lambda: held.enter_context(owned(folder)))
-        distributed.on_main(lambda: claim(folder, options))
+        distributed.on_main(lambda: save_yaml(options, folder / "config.yaml"))
         for line in (remark, _headline(options, data, device), *data.remarks, f"Output: {folder}"):
             if line:
-                say(line)
+                distributed.say(line)
         with StopSignal() as signal:
             for seed, split in splits.items():
-                say(f"Seed {seed}. {split.audit}")
+                distributed.say(f"Seed {seed}. {split.audit}")
                 for name in options.method:
-                    one, where = single(options, name, seed), run_folder(folder, name, seed)
-                    _run(one, data, split, where, device, signal)
-        return distributed.on_main(lambda: _report(options, data, folder, splits[first], say))
+                    where = run_folder(folder, name, seed)
+                    if not distributed.on_main((where / "result.json").exists):
+                        run = Trainer(single(options, name, seed), data, split, where, device)
+                        _begin(run)
+                        run.fit(signal)
+        return distributed.on_main(lambda: _report(options, data, folder, splits[first]))
 
 
 def _headline(options: Namespace, data: TransferData, device: torch.device) -> str:
@@ -101,7 +96,7 @@ def _headline(options: Namespace, data: TransferData, device: torch.device) -> s
     )
 
 
-def _report(options: Namespace, data: TransferData, folder: Path, split: Split, say):
+def _report(options: Namespace, data: TransferData, folder: Path, split: Split):
     """Table of all finished runs: methods as in the options, then others; by seed."""
     found = [json.loads(path.read_text()) for path in folder.glob("runs/*/result.json")]
     rank = {name: i for i, name in enumerate(dict.fromkeys([*options.method, *METHODS, *SYSTEMS]))}
@@ -110,8 +105,8 @@ def _report(options: Namespace, data: TransferData, folder: Path, split: Split, 
     selection = f"best epoch on the {'validation' if len(split.val) else 'test'} set"
     title = f"{options.target_dataset}, {model_text(options)}, T = {options.step}"
     note = " ".join(notes(data.remarks, data.emulated, distributed.count()))
-    say(f"\n{write_report(rows, folder, title, selection, note, data.emulated)}")
-    say(f"Written: {folder}/comparison.csv, .md, .png")
+    print(f"\n{write_report(rows, folder, title, selection, note, data.emulated)}")
+    print(f"Written: {folder}/comparison.csv, .md, .png")
     return rows
 
 
@@ -139,9 +134,7 @@ def check_share(batch_size: int) -> None:
 
 def single(options: Namespace, method: str, seed: int) -> Namespace:
     """The options of one run of the comparison."""
-    one = copy(options)
-    one.method, one.seed = [method], [seed]
-    return one
+    return Namespace(**vars(options) | {"method": [method], "seed": [seed]})
 
 
 def run_folder(folder: Path, method: str, seed: int) -> Path:
@@ -156,9 +149,8 @@ def check_output(options: Namespace) -> Path:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         options.output = f"results/{options.target_dataset}-{'-'.join(options.method)}-{stamp}"
     folder = Path(options.output)
-    config = folder / "config.yaml"
-    if config.exists():
-        there, here = yaml.safe_load(config.read_text()), identity(options)
+    if (config := folder / "config.yaml").exists():
+        there, here = load_recipe(str(config)), identity(options)
         both = {"method": None, "seed": None}  # more methods and seeds may join a comparison
         same_run(there | both, here | both, f"The output folder {folder}")
         if options.resume is None:
@@ -175,30 +167,13 @@ def check_output(options: Namespace) -> Path:
     return folder
 
 
-def claim(folder: Path, options: Namespace) -> None:
-    """Write ``config.yaml``, which marks the folder as this run's."""
-    with replacing(folder / "config.yaml") as temporary:
-        save_yaml(options, temporary)
-
-
-def _run(
-    options: Namespace,
-    data: TransferData,
-    split: Split,
-    folder: Path,
-    device: torch.device,
-    signal: StopSignal,
-) -> None:
-    """Train this run, or go on with it; one that is finished is left alone."""
-    there = {p.name for p in folder.iterdir()} if folder.exists() else set()
-    there = distributed.from_main(there)
-    if "result.json" in there:
-        return
-    trainer = Trainer(options, data, split, folder, device)
-    if options.resume not in (None, "auto"):
-        trainer.restore(Path(options.resume))
-    elif options.resume and "last.pt" in there:
-        trainer.restore(folder / "last.pt")
-    distributed.on_main(lambda: write_json(folder / "split.json", split.record(data), indent=0))
-    distributed.on_main(lambda: write_environment(folder, device))
-    trainer.fit(signal)
+def _begin(run: Trainer) -> None:
+    """Go on where it stopped, if that is wanted; say what it trains on, and where."""
+    resume, last = run.options.resume, run.folder / "last.pt"
+    if resume not in (None, "auto"):
+        restore(run, Path(resume))
+    elif resume and distributed.on_main(last.exists):
+        restore(run, last)
+    split = run.split.record(run.data)
+    distributed.on_main(lambda: write_json(run.folder / "split.json", split, indent=0))
+    distributed.on_main(lambda: write_environment(run.folder, run.device))

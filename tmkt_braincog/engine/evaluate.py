@@ -1,10 +1,11 @@
 """Evaluation: the event stream alone, by the event head, mean logits over time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +26,7 @@ class Metrics:
 
 
 class Predictions(NamedTuple):
-    """What a model says of the recordings of this process.
+    """What a model says of recordings; on the CPU, and in every process that of all.
 
     Attributes:
         heads: ``[n, N]`` scores of the classes: mean logits over time of the ``event`` head, by
@@ -42,21 +43,24 @@ class Predictions(NamedTuple):
     recordings: np.ndarray
 
     def metrics(self) -> Metrics:
-        """Of the event head, over all processes."""
+        """Of the event head."""
         best = self.heads["event"].topk(min(5, self.heads["event"].shape[1])).indices
         right = best == self.labels[:, None]
-        return Metrics(*_means(100.0 * right[:, 0], 100.0 * right.any(1), self.loss))
+        return Metrics(_mean(100.0 * right[:, 0]), _mean(100.0 * right.any(1)), _mean(self.loss))
 
     def top1(self, head: str) -> float:
-        """Top-1 accuracy of a head in percent, over all processes."""
-        return _means(100.0 * (self.heads[head].argmax(1) == self.labels))[0]
+        """Top-1 accuracy of a head in percent."""
+        return _mean(100.0 * (self.heads[head].argmax(1) == self.labels))
+
+    def table(self, names: Sequence[str]) -> pd.DataFrame:
+        """A row per recording: its name of these, its label, and the class by each head."""
+        said = {head: scores.argmax(1).tolist() for head, scores in self.heads.items()}
+        recordings = [names[i] for i in self.recordings]
+        return pd.DataFrame({"recording": recordings, "label": self.labels.tolist(), **said})
 
 
-def _means(*columns: Tensor) -> list[float]:
-    """Means of ``[n]`` columns over the recordings of all processes."""
-    ones = torch.ones_like(columns[0])
-    total = distributed.mean(torch.stack([column.double().sum() for column in (*columns, ones)]))
-    return (total[:-1] / total[-1]).tolist()
+def _mean(x: Tensor) -> float:
+    return (x.double().sum() / len(x)).item()
 
 
 @torch.no_grad()
@@ -97,17 +101,17 @@ def predict(
             out = model(x).event
             logits["event"].append(out.logits.mean(0))
             if static_head:
-                logits["static"].append(_static(model, out.spikes))
+                steps = [model.classify(spikes, "static") for spikes in out.spikes]
+                logits["static"].append(widen(torch.stack(steps)).mean(0))
     model.train(was_training)
-    y, heads = labels[own].to(device), {name: torch.cat(parts) for name, parts in logits.items()}
+    seen = distributed.joined((own, {head: torch.cat(of).cpu() for head, of in logits.items()}))
+    recordings = np.concatenate([part for part, _ in seen])
+    heads = {head: torch.cat([said[head] for _, said in seen]) for head in logits}
     if static_head:
         heads["both"] = (heads["event"].softmax(1) + heads["static"].softmax(1)) / 2
-    return Predictions(heads, F.cross_entropy(heads["event"], y, reduction="none"), y, own)
-
-
-def _static(model: TransferModel, spikes: Tensor) -> Tensor:
-    """Mean logits ``[B, N]`` of the static head for features ``[T, B, F]``."""
-    return widen(torch.stack([model.classify(spike, "static") for spike in spikes])).mean(0)
+    y = labels[recordings].cpu()
+    loss = F.cross_entropy(heads["event"], y, reduction="none")
+    return Predictions(heads, loss, y, recordings)
 
 
 def evaluate(model: TransferModel, *where, **how) -> Metrics:

@@ -1,4 +1,4 @@
-"""What an output folder holds beside checkpoints: its owner, each run's log and environment."""
+"""What an output folder holds beside checkpoints: its owner; a run's log, predictions, machine."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from ..version import VERSION
 
 LOCK, OWNER = ".lock", ".owner.json"
 LEFT = (LOCK, OWNER, ".config.yaml.")  # by a crash: they do not make a folder a used one
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, PREDICTIONS = "environment.json", "predictions.csv"
 PACKAGES = ("torch", "torchvision", "timm", "braincog", "tonic", "numpy", "scipy", "pandas")
 
 
@@ -30,8 +30,7 @@ PACKAGES = ("torch", "torchvision", "timm", "braincog", "tonic", "numpy", "scipy
 def owned(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is made, against other programs; a crash lets go of it.
 
-    Raises:
-        UserError: another program, named by host and process, holds it.
+    A UserError that names host and process of another program that holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, owner = FileLock(folder / LOCK), folder / OWNER
@@ -58,6 +57,24 @@ def write_json(path: Path, record: Any, indent: int = 1) -> None:
         temporary.write_text(json.dumps(record, indent=indent) + "\n")
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """What a run says of the recordings that it did not train on: part (val or test), recording,
+    label, and the class by each head; a UserError if it has said nothing."""
+    try:
+        return pd.read_csv(folder / PREDICTIONS)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Cannot read {folder / PREDICTIONS}: {error}. Every evaluation writes it: a run of an "
+            "earlier version has to be run again."
+        ) from error
+
+
 class EpochLog:
     """One row of named numbers per epoch, as ``log.csv`` and for TensorBoard.
 
@@ -72,8 +89,7 @@ class EpochLog:
     def add(self, row: dict[str, Any]) -> None:
         """Append one epoch's numbers; ``epoch`` is among them."""
         self.rows.append(row)
-        with replacing(self.folder / "log.csv") as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        write_csv(self.folder / "log.csv", pd.DataFrame(self.rows))
         if self.tensorboard and self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 

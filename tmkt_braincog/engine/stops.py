@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import distributed
 
@@ -31,7 +31,7 @@ class StopSignal:
 
     def wanted(self) -> int | None:
         """The signal that this or another process of the run has received; every one must ask."""
-        return -distributed.smallest(-(self.received or 0)) or None
+        return max(distributed.joined(self.received or 0)) or None
 
     def __exit__(self, *error: object) -> None:
         for signum, handler in self._previous.items():
@@ -63,16 +63,3 @@ class FiniteWatch:
         (step, host, arrived), self._waiting = self._waiting, None
         arrived.synchronize()
         return None if math.isfinite(host) else step
-
-
-def gradient_norm(modules: nn.Module) -> Tensor:
-    """2-norm of all gradients."""
-    return nn.utils.get_total_norm([p.grad for p in modules.parameters() if p.grad is not None])
-
-
-def first_not_finite(modules: nn.Module) -> str:
-    """Name of the first parameter with a gradient that is not finite; empty if there is none."""
-    for name, parameter in modules.named_parameters():
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
-            return name
-    return ""

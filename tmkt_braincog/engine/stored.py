@@ -19,7 +19,7 @@ from ..options import resolve
 from . import checkpoint
 from .build import NEURON_OPTIONS, build_model, choose_device
 from .compare import load_data
-from .evaluate import Metrics, evaluate
+from .evaluate import evaluate
 
 # What decides which recordings and images were trained on.
 SPLIT = (
@@ -34,17 +34,16 @@ UNKNOWN_SPLIT = (
 )
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool, list[str]]:
-    """Weights by name, the options that the file tells, whether it is our own, and remarks.
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """Weights by name, the options that the file tells, and remarks, of which our own need none.
 
-    Raises:
-        UserError: none of the three kinds of file.
+    A UserError for none of the three kinds of file.
     """
     with torch.serialization.safe_globals([Namespace]):  # timm's container holds one
         state = checkpoint.load_any(path)
     known = state if isinstance(state, dict) else {}
     if known.get("format") == checkpoint.FORMAT:
-        return known["model"], known["identity"], True, []
+        return known["model"], known["identity"], []
     said, options, weights = [UNKNOWN_SPLIT], {}, known
     if "state_dict" in known:
         average = known.get("state_dict_ema")
@@ -63,24 +62,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool, list[str]
             "with a 'state_dict', or a state dict alone."
         )
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    return weights, options, False, said
+    return weights, options, said
 
 
-def evaluate_stored(given: Namespace, say=print) -> Metrics:
-    """Accuracy of ``--eval-checkpoint`` on the test recordings; writes nothing.
+def evaluate_stored(given: Namespace) -> None:
+    """Print the accuracy of ``--eval-checkpoint`` on the test recordings; writes nothing.
 
-    Options come from the file; what the command line changes is said.
-
-    Args:
-        given: the options on the command line and of its recipe, unresolved.
-
-    Raises:
-        UserError: misfitting weights, or a change that would evaluate on what was trained on.
+    Options come from the file; what those given, unresolved, change is said. A UserError for
+    misfitting weights, or a change that would evaluate on what was trained on.
     """
     if not getattr(given, "eval_checkpoint", None):
         raise UserError("--eval needs --eval-checkpoint FILE.")
     path = local(given.eval_checkpoint)
-    weights, kept, is_own, said = read(path)
+    weights, kept, said = read(path)
+    is_own = not said
     said += _changes(given, kept, is_own, path)
     options, _ = resolve(Namespace(**{**kept, **vars(given)}))
     device, remark = choose_device(options.device)
@@ -94,9 +89,9 @@ def evaluate_stored(given: Namespace, say=print) -> Metrics:
     metrics = evaluate(model, data.frames, data.labels, split.test, device, amp=amp)
     audit = f"Seed {options.seed[0]}. {split.audit}" if is_own else ""
     for line in filter(None, (remark, *said, *data.remarks, audit)):
-        say(line)
-    say(f"{path}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, loss {metrics.loss:.4f}")
-    return metrics
+        distributed.say(line)
+    top = f"top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %"
+    distributed.say(f"{path}: {top}, loss {metrics.loss:.4f}")
 
 
 def _changes(given: Namespace, kept: dict[str, Any], is_own: bool, path: Path) -> list[str]:

@@ -1,14 +1,14 @@
 """Training one method with one seed: the loop, its checkpoints and its log."""
 
-import contextlib
 import math
 import time
 from argparse import Namespace
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from timm.utils import distribute_bn
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .. import distributed
+from ..arguments import launch_words
+from ..comparison import COLUMNS
 from ..data import Split, TransferData, TSMDataset
 from ..data.encodings import build_encoding
 from ..data.sampling import epoch_batches
@@ -23,43 +25,20 @@ from ..errors import Interrupted, UserError
 from ..methods import build_method
 from ..mixing import Progress
 from ..teacher.outputs import give_teachers, meet_teachers
-from ..terminal import launch_words
 from . import checkpoint
 from .build import build_model, build_optimizer, build_scheduler
 from .checkpoint import Position
 from .evaluate import Predictions, predict
-from .folder import EpochLog, write_json
+from .folder import PREDICTIONS, EpochLog, write_csv, write_json
 from .memory import peak_mib, reset_peak
-from .predictions import write_predictions
-from .stops import FiniteWatch, StopSignal, first_not_finite, gradient_norm
-
-
-@dataclass(frozen=True)
-class Result:
-    """One finished run; its fields are the columns of ``comparison.csv``, accuracies in percent."""
-
-    method: str
-    seed: int
-    protocol: str
-    top1_best: float
-    top1_last: float
-    epoch_best: int
-    train_s: float
-    peak_mib: float
+from .stops import FiniteWatch, StopSignal
 
 
 class Trainer:
-    """Trains, evaluates, logs and saves one run.
+    """Trains, evaluates, logs and saves one run; nothing is written before :meth:`fit`.
 
-    Args:
-        options: resolved options with one method and one seed in the lists.
-        data, split: what to train, validate and test on.
-        folder: of this run; checkpoints ``last.pt`` and ``best.pt``, ``log.csv``, ``result.json``.
-            Nothing is written before :meth:`fit`.
-        device: where the model runs.
-
-    Raises:
-        UserError: options that cannot be built or do not fit the data.
+    ``options`` are resolved, with one method and one seed in the lists. A UserError for those that
+    cannot be built or do not fit the data.
     """
 
     def __init__(
@@ -102,16 +81,14 @@ class Trainer:
         self.teachers: dict[str, str] | None = None  # checksums; None before training
         self.watch, self.signal = FiniteWatch(), StopSignal()
 
-    def fit(self, signal: StopSignal | None = None) -> Result:
-        """Train to the end.
-
-        Args:
-            signal: what is already listening for signals; one of the run's own where None.
+    def fit(self, signal: StopSignal) -> None:
+        """Train to the end, which ``result.json`` marks: a row of ``comparison.csv``.
 
         Raises:
             UserError: a gradient that is not finite, or a checkpoint that cannot be written.
             Interrupted: Ctrl-C or SIGTERM, after saving.
         """
+        self.signal = signal
         self._give_teachers()
         self.encode()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,22 +97,20 @@ class Trainer:
             total=self.options.epochs * self.steps,
             initial=self.at.epoch * self.steps + self.at.batch,
             desc=f"{self.name} seed {self.seed}",
-            disable=None if distributed.is_main() else True,  # None: where nobody looks, in a file
+            disable=True if distributed.rank() else None,  # None: where nobody looks, in a file
             dynamic_ncols=True,
             mininterval=0.5,
         )
-        with contextlib.ExitStack() as stack:
-            self.signal = signal or stack.enter_context(StopSignal())
-            stack.enter_context(bar)
+        with bar:
             while self.at.epoch < self.options.epochs:
                 self._train_epoch(bar)
                 self._end_epoch(bar)
         self.log.close()
         at, one = self.at, (self.name, self.seed, self.options.protocol)
-        best = at.best_test, at.last_test, at.best_epoch
-        result = Result(*one, *best, round(at.train_s, 3), round(at.peak_mib, 1))
-        distributed.on_main(lambda: write_json(self.folder / "result.json", asdict(result)))
-        return result
+        found = at.best_test, at.last_test, at.best_epoch
+        costs = round(at.train_s, 3), round(at.peak_mib, 1)
+        result = dict(zip(COLUMNS, (*one, *found, *costs), strict=True))
+        distributed.on_main(lambda: write_json(self.folder / "result.json", result))
 
     def encode(self) -> None:
         """Make the static frames that can be made once; before the first batch."""
@@ -188,7 +163,8 @@ class Trainer:
             losses = self.losses(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = gradient_norm(self.modules)
+        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         if (bad := self.watch.add(progress.batch, norm)) is not None:
             return bad
         if self.options.clip_grad is not None:
@@ -213,16 +189,16 @@ class Trainer:
         """A UserError where a step's gradient was not finite; it is the same in every process."""
         if bad is None:
             return
-        last, where = self.folder / "last.pt", first_not_finite(self.modules)
+        last, named = self.folder / "last.pt", self.modules.named_parameters()
+        where = [n for n, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        first = f", first that of {where[0]}" if where else ""
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
-        batch = self._batches(self.at.epoch)[bad]
         of = [self.data.names[r] for r in self.split.train] or ["an image"]
-        names = [of[i % len(of)] for i in batch]
+        names = [of[i % len(of)] for i in self._batches(self.at.epoch)[bad]]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, "
-            f"step {bad} of {self.steps}{f', first that of {where}' if where else ''}; the batch "
-            f"holds {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, "
-            "or set --clip-grad 1."
+            f"step {bad} of {self.steps}{first}; the batch holds {', '.join(names[:4])}"
+            f"{', ...' if len(names) > 4 else ''}. {kept}Lower --lr, or set --clip-grad 1."
         )
 
     def _end_epoch(self, bar: tqdm) -> None:
@@ -251,7 +227,10 @@ class Trainer:
     def _evaluate(self, epoch: int) -> dict[str, float]:
         row, score = dict[str, float](), math.nan
         found = {part: self.predict(which) for part, which in self.split.held_out().items()}
-        write_predictions(self.folder, self.data.names, found)
+        tables = {part: of.table(self.data.names) for part, of in found.items()}
+        rows = pd.concat(tables, names=["part"]).reset_index("part")
+        rows = rows.sort_values(["part", "recording"])
+        distributed.on_main(lambda: write_csv(self.folder / PREDICTIONS, rows))
         for part, of in found.items():
             row |= {f"{part}_{k}": v for k, v in asdict(of.metrics()).items()}
             row |= {f"{part}_top1_{h}": of.top1(h) for h in of.heads if h != "event"}
@@ -287,11 +266,7 @@ class Trainer:
         )
 
     def save(self, name: str) -> None:
-        """Write a checkpoint with all that :meth:`restore` needs to go on bit for bit."""
+        """Write a checkpoint with all that is needed to go on bit for bit."""
         sums = {k: distributed.mean(v).cpu() for k, v in self.sums.items()}
         path = self.folder / name
         distributed.on_main(lambda: checkpoint.save(path, checkpoint.state_of(self, sums)))
-
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of the same run; a UserError for that of another."""
-        checkpoint.restore(self, checkpoint.load(path), path)
