@@ -31,7 +31,6 @@ from tmkt_braincog.mixing import (
 # T, r_m and p in four decimals.
 PAPER = {(10, 0.3): 0.0661, (10, 0.4): 0.0955, (10, 0.5): 0.1312, (10, 0.6): 0.1763}
 PAPER |= {(10, 0.7): 0.2373, (6, 0.9): 0.6243, (12, 0.95): 0.6250}
-PMF = {"geometric": geometric_pmf, "truncated": truncated_pmf}
 
 
 def uniform(*shape, seed=0):
@@ -70,7 +69,7 @@ def test_mean_share_is_the_ratio(law, steps):
         ratio = low + x * (high - low)
         if law == "truncated" and steps == 1:
             continue  # 1 is the only share there is
-        pmf = PMF[law](solve_p(ratio, steps, law), steps)
+        pmf = LAWS[law](solve_p(ratio, steps, law), steps)
         assert len(pmf) == (steps + 1 if law == "geometric" else steps)
         assert (pmf >= 0).all() and math.fsum(pmf) == pytest.approx(1, abs=1e-12)
         assert share_of_event_frames(pmf, steps) == pytest.approx(ratio, abs=1e-12, rel=0)
@@ -100,7 +99,7 @@ def test_monte_carlo(law, steps, ratio):
     n = 100_000
     strategy = TimeStepMixup(steps, ratio, law)
     events = strategy.event_frames(uniform(n, steps, seed=2509), Progress()).numpy()
-    pmf = PMF[law](strategy.p, steps)
+    pmf = LAWS[law](strategy.p, steps)
     values = steps + 1 - np.arange(1, len(pmf) + 1)
     error = math.sqrt((pmf @ values**2 - (pmf @ values) ** 2) / n)
     assert abs(events.mean() - steps * ratio) < 3 * error

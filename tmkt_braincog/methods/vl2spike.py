@@ -14,7 +14,7 @@ from ..arguments import VL2SPIKE_TERMS as TERMS
 from ..distributed import gather_batch
 from ..losses import contrastive_loss, membrane_consistency, rate_consistency, unit, word_targets
 from ..models.exact import WideLinear
-from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, total
+from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 WIDTH = 128  # P, of the space that the network and the vision-language model share
 MOMENTUM = 0.9  # of the prototypes
@@ -35,37 +35,28 @@ class VL2Spike(Part):
     Args:
         features: F.
         terms: those of ``--vl2spike-terms``.
-        weight: of every term.
-        temperature: tau of ``image`` and ``prototype``.
-        word_temperature: tau of the names' likeness.
     """
 
     teacher_on = "vlm"
     teacher_gives = "embeddings"
-    needs_static = True
+    needs_static = compares_steps = True
     takes = ("vl2spike_terms",)
+    weight = 0.1  # of every term
+    temperature = 0.07  # tau of ``image`` and ``prototype``
+    word_temperature = 0.1  # tau of the names' likeness
     of_words: WideLinear  # W_v
     text: Tensor  # ``[N, E]``
     word: Tensor  # ``[N, N]``, the target of each class
     prototypes: Tensor  # ``[N, P]``
     seen: Tensor  # ``[N]`` bool, whether a class has a prototype
 
-    def __init__(
-        self,
-        features: int,
-        terms: Sequence[str] = TERMS,
-        weight: float = 0.1,
-        temperature: float = 0.07,
-        word_temperature: float = 0.1,
-    ):
+    def __init__(self, features: int, terms: Sequence[str] = TERMS):
         super().__init__()
-        self.terms, self.weight = terms, weight
-        self.temperature, self.word_temperature = temperature, word_temperature
+        self.terms = terms
         self.of_spikes = WideLinear(features, WIDTH, bias=False)
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "VL2Spike":
-        several_steps(options, "vl2spike")
         return cls(features, options.vl2spike_terms)
 
     def meet(self, teacher) -> None:
@@ -100,9 +91,7 @@ class VL2Spike(Part):
 
     def _prototype(self, out: TransferOutput, batch: Pair) -> Tensor:
         spikes = unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
-        of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(
-            spikes.dtype
-        )  # [B, N]
+        of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(spikes)  # [B, N]
         here = of_class.sum(dim=0) > 0
         with torch.autocast(spikes.device.type, enabled=False):
             means = of_class.mT @ spikes / of_class.sum(dim=0).clamp(min=1).unsqueeze(1)
