@@ -3,12 +3,41 @@
 import copy
 
 import torch
+from timm.models import create_model
 
+from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import kernels
 from tmkt_braincog.models.kernels import Affine, Neuron
 
 # All arithmetic of the kernels is float32 or wider.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
+
+SMALL = {
+    # 20, 10, 5, 2: a pool that drops a row
+    "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},
+    "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
+    # 34, 17, 9, 5, 3, 2: overlapping max pool, odd maps
+    "Transfer_SEWResNet18": {"width_divisor": 8, "event_size": 34},
+    "Transfer_SCNN": {"event_size": 20},
+    "Transfer_Spikformer": {"width_divisor": 8, "event_size": 16},
+}
+
+
+def small(name="Transfer_SCNN", step=3, **options):
+    torch.manual_seed(0)
+    model = create_model(name, **{"num_classes": 5, "step": step} | SMALL[name] | options)
+    if name == "Transfer_SCNN":
+        model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
+    return model
+
+
+def inputs(model, B, dtype=torch.float64):
+    """Events, and images that are replaced by them at another step in every sample."""
+    g = torch.Generator().manual_seed(0)
+    T, size = model.step, model.event_size
+    events = torch.randint(0, 4, (B, T, 2, size, size), generator=g).to(dtype)
+    static = torch.rand(B, 2, size, size, generator=g).to(dtype)
+    return events, mix(static, events, torch.arange(B) % (T + 1) + 1).frames
 
 
 def outputs(out):

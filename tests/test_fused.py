@@ -9,45 +9,17 @@ import torch
 from timm.models import create_model
 from torch import nn
 
-import tmkt_braincog.models  # noqa: F401
-from tests.executors import assert_equal, both, compare_kernels, compare_pools
+from tests.executors import SMALL, assert_equal, both, compare_kernels, compare_pools, inputs, small
 from tests.random_networks import SEEDS, assert_executors_agree, network, random_network
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
-from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import batchnorm, cpu_kernels, kernels
 from tmkt_braincog.models.blocks import layers, leaves
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.folded import Plan
 from tmkt_braincog.models.fused import pool_of, supports
 from tmkt_braincog.options import parse, resolve
-
-SMALL = {
-    # 20, 10, 5, 2: a pool that drops a row
-    "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},
-    "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
-    # 34, 17, 9, 5, 3, 2: overlapping max pool, odd maps
-    "Transfer_SEWResNet18": {"width_divisor": 8, "event_size": 34},
-    "Transfer_SCNN": {"event_size": 20},
-    "Transfer_Spikformer": {"width_divisor": 8, "event_size": 16},
-}
-
-
-def small(name="Transfer_SCNN", step=3, **options):
-    torch.manual_seed(0)
-    model = create_model(name, num_classes=5, step=step, **SMALL[name] | options)
-    if name == "Transfer_SCNN":
-        model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
-    return model
-
-
-def inputs(model, B, dtype=torch.float64):
-    g = torch.Generator().manual_seed(0)
-    T, size = model.step, model.event_size
-    events = torch.randint(0, 4, (B, T, 2, size, size), generator=g).to(dtype)
-    static = torch.rand(B, 2, size, size, generator=g).to(dtype)
-    return events, mix(static, events, torch.arange(B) % (T + 1) + 1).frames
 
 
 def assert_same(model, B=3):
