@@ -78,27 +78,26 @@ def both(model, batch, loss=weighted):
             yield str(error)[:30]
 
 
+def assert_same(found, expected, tolerance, scale=0.0, name=None):
+    """Equal to ``tolerance`` of the largest value, or of ``scale`` if that is more; one dtype."""
+    assert (found is None) == (expected is None), name
+    if found is not None:
+        assert found.dtype == expected.dtype and found.shape == expected.shape, name
+        scale = max(scale, expected.abs().max().item() if expected.numel() else 1.0)
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=tolerance * scale, msg=lambda m: f"{name}: {m}"
+        )
+
+
 def assert_equal(expected, found, tolerance, each=True):
     """To ``tolerance`` of the largest value, of each or of all."""
     if isinstance(expected, str):
         assert found == expected
         return
     assert expected.keys() == found.keys()
-    largest = {n: v.abs().max().item() for n, v in expected.items() if v.numel()}
+    scale = 1.0 if each else max(1.0, *(v.abs().max() for v in expected.values() if v.numel()))
     for name, value in expected.items():
-        scale = max(1.0, *largest.values()) if not each else max(1.0, largest.get(name, 0))
-        torch.testing.assert_close(
-            found[name], value, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-def assert_same(found, expected, tolerance):
-    """Equal to ``tolerance`` of the largest value, in the same dtype."""
-    assert (found is None) == (expected is None)
-    if found is not None:
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        scale = expected.abs().max().item() if expected.numel() else 1.0
-        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+        assert_same(found[name], value, tolerance, float(scale), name)
 
 
 def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=2.5, alpha=2.0):

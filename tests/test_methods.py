@@ -69,9 +69,9 @@ def test_event_only(out, use_tet):
         calls.append(streams)
         return TransferOutput(out.event)
 
-    losses = EventOnly(tet=use_tet)(model, BATCH)
+    losses = EventOnly(tet=use_tet, smoothing=0.05)(model, BATCH)
     assert len(calls) == 1 and len(calls[0]) == 1 and calls[0][0] is BATCH.events
-    expected = classified(out.event, tet=use_tet)
+    expected = classified(out.event, tet=use_tet, smoothing=0.05)
     check(losses, expected, {"cls_event": expected})
     assert EventOnly().least_batch == 1 and EventOnly().diagnostics() == {}
 
@@ -80,10 +80,10 @@ def test_event_only(out, use_tet):
 @pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
 @pytest.mark.parametrize("domain_weight", [0.5, 0.0, 2.0])
 def test_baseline(out, coefficients, domain_weight, use_tet):
-    options = {"coefficients": coefficients, "domain_weight": domain_weight, "threshold": 0.4}
-    method = with_theta(Baseline(T, tet=use_tet, **options))
+    form = {"tet": use_tet, "threshold": 0.4, "smoothing": 0.05}
+    method = Baseline(T, coefficients=coefficients, domain_weight=domain_weight, **form)
+    method, form = with_theta(method), form | {"lamb": 1e-3}
     sigma, rest = (ONES, ONES) if coefficients == "off" else (SIGMA, 1 - SIGMA)
-    form = {"tet": use_tet, "lamb": 1e-3, "threshold": 0.4}
     terms = {"cls_static": classified(out.static, **form)}
     terms["cls_event"] = classified(out.event, weight=rest, **form)
     expected = math.fsum(terms.values())
@@ -102,11 +102,13 @@ def test_baseline(out, coefficients, domain_weight, use_tet):
 @pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
 def test_tmkt(out, mixed, form, mag, mrp, lam, coefficients):
     options = {"lam": lam, "rda_form": form, "mag_weight": mag, "mrp_weight": mrp}
+    options["smoothing"] = 0.05
     method = with_theta(TMKT(T, FEATURES, coefficients=coefficients, **options))
     rda, spikes = form != "off", out.static.spikes
     weighted = rda and coefficients != "off"
     sigma, rest = (SIGMA, 1 - SIGMA) if weighted else (ONES, ONES)
-    terms = {"cls_mixed": classified(out.static), "cls_event": classified(out.event, weight=rest)}
+    terms = {"cls_mixed": classified(out.static, smoothing=0.05)}
+    terms["cls_event"] = classified(out.event, weight=rest, smoothing=0.05)
     expected = terms["cls_mixed"] + (lam if form == "equation" else 1) * terms["cls_event"]
     if rda:
         terms["alignment"] = misalignment(out, sigma)

@@ -15,6 +15,7 @@ from timm.models import create_model
 from torch import nn
 
 from tests import golden
+from tests.streams import options
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT
@@ -22,7 +23,6 @@ from tmkt_braincog.mixing import mix
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.networks import narrow
 from tmkt_braincog.models.spikformer import attend
-from tmkt_braincog.options import parse, resolve
 
 WIDE = ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"]
 
@@ -175,8 +175,7 @@ def test_spikformer():
 
 def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():
     def built(words):
-        words = f"--target-dataset ndigits --step 2 --executor step --model {words}"
-        return build_model(resolve(parse(words.split()))[0], num_classes=3)
+        return build_model(options(f"--step 2 --executor step --model {words}"), num_classes=3)
 
     assert built("Transfer_SEWResNet18 --width-divisor 16").num_features == 32
     assert built("Transfer_SCNN --width-divisor 1").num_features == 300
@@ -250,9 +249,9 @@ def test_neurons_of_braincog(node):
 
 
 def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
-    options = {"threshold": 0.7, "tau": 3.0, "act_fun": "AtanGrad", "mem_detach": True}
-    options |= {"dataset": "nomni", "encode_type": "direct", "layer_by_layer": False, "n_groups": 1}
-    model = small(step=4, **options)
+    given = {"threshold": 0.7, "tau": 3.0, "act_fun": "AtanGrad", "mem_detach": True}
+    given |= {"dataset": "nomni", "encode_type": "direct", "layer_by_layer": False, "n_groups": 1}
+    model = small(step=4, **given)
     node = model.node1
     assert node.threshold.item() == pytest.approx(0.7)
     assert node.tau == 3.0 and node.mem_detach and node.step == 4
@@ -262,7 +261,7 @@ def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         ({"layer_by_layer": True}, "layer_by_layer"),
         ({"temporal_flatten": True}, "temporal_flatten"),
@@ -275,9 +274,9 @@ def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
         ({"taus": 3}, "option of a transfer model 'taus'.*tau"),
     ],
 )
-def test_options_that_would_change_the_method_or_are_not_known_are_refused(options, message):
+def test_options_that_would_change_the_method_or_are_not_known_are_refused(given, message):
     with pytest.raises(UserError, match=message):
-        create_model("Transfer_SCNN", **options)
+        create_model("Transfer_SCNN", **given)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 2, 28, 28), (2, 3, 1, 28, 28), (2, 3, 28, 28)])
