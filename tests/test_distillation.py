@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from tests.streams import kl, rand, softmax
-from tmkt_braincog.losses import (
+from tmkt_braincog.losses.distillation import (
     ela_loss,
     etc_loss,
     hint_loss,

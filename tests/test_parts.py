@@ -8,7 +8,7 @@ import torch
 from tests.streams import BATCH, FEATURES, OUT, N, T, model, options, rand
 from tmkt_braincog.engine.checkpoint import same_run
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.losses import ela_loss, etc_loss, hint_loss, kd_loss, sta_loss, tks_loss
+from tmkt_braincog.losses import distillation as d
 from tmkt_braincog.methods import CKD, METHODS, PARTS, SeAl, build_method, canonical, split_name
 from tmkt_braincog.methods.names import takes
 from tmkt_braincog.mixing import Progress, SlidingReplacement
@@ -94,13 +94,13 @@ def test_ckd_adds_its_term_in_the_first_half_of_the_epochs(name, base, on, epoch
     shapes = {n: tuple(p.shape) for n, p in part.named_parameters()}
     if on == "features":
         assert shapes == {"map.weight": (N, FEATURES), "map.bias": (N,)}
-        term = hint_loss(TEACHER[BATCH.image], part.map(OUT.static.spikes.mean(0)))
+        term = d.hint_loss(TEACHER[BATCH.image], part.map(OUT.static.spikes.mean(0)))
         (gradient,) = torch.autograd.grad(joined["loss"], part.map.weight, retain_graph=True)
         (expected,) = torch.autograd.grad(term, part.map.weight, retain_graph=True)
         torch.testing.assert_close(gradient, gamma * expected, rtol=1e-9, atol=1e-15)
     else:
         assert not shapes
-        term = kd_loss(TEACHER[BATCH.image], OUT.static.logits.mean(0), 3.0)
+        term = d.kd_loss(TEACHER[BATCH.image], OUT.static.logits.mean(0), 3.0)
     assert list(joined) == [*plain, "ckd"] and joined["ckd"].item() == term.item()
     expected = plain["loss"].item() + gamma * term.item()
     assert joined["loss"].item() == pytest.approx(expected, rel=1e-9)
@@ -118,10 +118,10 @@ def test_a_part_adds_its_terms_on_the_event_stream_and_tks_takes_from_the_method
 ):
     logits, label = OUT.event.logits, BATCH.label
     every = {
-        "ela": ela_loss(TEACHER[BATCH.index], logits, label, 3.0),
-        "sta": sta_loss(logits, 3.0),
-        "etc": etc_loss(logits, 4.0),
-        "tks": tks_loss(logits, label, 3.0),
+        "ela": d.ela_loss(TEACHER[BATCH.index], logits, label, 3.0),
+        "sta": d.sta_loss(logits, 3.0),
+        "etc": d.etc_loss(logits, 4.0),
+        "tks": d.tks_loss(logits, label, 3.0),
     }
     terms = {name: every[name] for name in shares}
     mean = "--no-TET-loss" if base == "event-only" and part != "seal" else ""  # as the system

@@ -27,14 +27,7 @@ from tmkt_braincog.arguments import VL2SPIKE_TERMS as TERMS
 from tmkt_braincog.data import make_split
 from tmkt_braincog.engine.compare import load_data
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.losses import (
-    contrastive_loss,
-    membrane_consistency,
-    rate_consistency,
-    unit,
-    word_targets,
-)
-from tmkt_braincog.losses.language import SILENT
+from tmkt_braincog.losses import language as vl
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.methods.vl2spike import MOMENTUM
 from tmkt_braincog.mixing import Progress
@@ -47,13 +40,13 @@ RUN += " --epoch-size 20 --epochs 2 --warmup-epochs 0 --lr 0.1 --eval-interval 2
 
 def cosine(a, b):
     dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
-    return dot / math.sqrt((math.hypot(*a) ** 2 + SILENT) * (math.hypot(*b) ** 2 + SILENT))
+    return dot / math.sqrt((math.hypot(*a) ** 2 + vl.SILENT) * (math.hypot(*b) ** 2 + vl.SILENT))
 
 
 def test_contrastive_loss_is_a_cross_entropy_of_cosines():
     x, anchors, tau = rand(5, 7, seed=1), rand(4, 7, seed=2), 0.3
     target = rand(5, 4, seed=3).softmax(-1)
-    found = contrastive_loss(x, anchors, target, tau)
+    found = vl.contrastive_loss(x, anchors, target, tau)
     for n in range(5):
         likeness = [cosine(x[n].tolist(), a) for a in anchors.tolist()]
         expected = cross_entropy(target[n].tolist(), likeness, tau)
@@ -64,27 +57,27 @@ def test_consistency_over_time_is_zero_for_what_stands_still():
     v = rand(T, B, 6, seed=4)
     pairs = [(t, b) for t in range(1, T) for b in range(B)]
     slow = [1 - cosine(v[t, b].tolist(), v[t - 1, b].tolist()) for t, b in pairs]
-    assert membrane_consistency(v).item() == pytest.approx(math.fsum(slow) / len(slow), **EXACT)
+    assert vl.membrane_consistency(v).item() == pytest.approx(math.fsum(slow) / len(slow), **EXACT)
     slow = [(v[t] - v.mean(0)).square().mean().item() for t in range(T)]
-    assert rate_consistency(v).item() == pytest.approx(math.fsum(slow) / T, **EXACT)
+    assert vl.rate_consistency(v).item() == pytest.approx(math.fsum(slow) / T, **EXACT)
     still = 10 * v[:1].expand_as(v)
-    assert membrane_consistency(still).item() == pytest.approx(0, abs=1e-5)
-    assert rate_consistency(still).item() == pytest.approx(0, abs=1e-24)
+    assert vl.membrane_consistency(still).item() == pytest.approx(0, abs=1e-5)
+    assert vl.rate_consistency(still).item() == pytest.approx(0, abs=1e-24)
 
 
 def test_word_targets_are_the_likeness_of_names():
     text = rand(N, E, seed=5)
     expected = [softmax([cosine(a, b) for b in text.tolist()], 0.1) for a in text.tolist()]
-    torch.testing.assert_close(word_targets(text, 0.1), torch.tensor(expected, dtype=text.dtype))
+    torch.testing.assert_close(vl.word_targets(text, 0.1), torch.tensor(expected, dtype=text.dtype))
 
 
 def test_silence_has_no_direction_and_a_small_gradient():
     x = torch.zeros(T, B, 6, dtype=torch.float64, requires_grad=True)
     anchors, target = rand(B, 6, seed=8), torch.eye(B).double()
-    loss = contrastive_loss(x[0], anchors, target, 0.07).sum() + membrane_consistency(x)
+    loss = vl.contrastive_loss(x[0], anchors, target, 0.07).sum() + vl.membrane_consistency(x)
     (gradient,) = torch.autograd.grad(loss, x)
     assert 0 < gradient.norm() < 1e5 and loss.isfinite()
-    assert unit(x).norm() == 0 and unit(100 * anchors).norm(dim=-1).min() > 1 - 1e-6
+    assert vl.unit(x).norm() == 0 and vl.unit(100 * anchors).norm(dim=-1).min() > 1 - 1e-6
 
 
 TEACHER = SimpleNamespace(text=rand(N, E, seed=6), images=rand(11, E, seed=7))
@@ -109,14 +102,14 @@ def test_its_terms_join_the_baseline_and_each_can_be_left_out():
     warm = {"vl_membrane": 0.5, "vl_rate": 0.5}  # the first of the two epochs of a quarter of eight
     added = math.fsum(0.1 * warm.get(n, 1.0) * found[n].item() for n in names)
     assert found["loss"].item() == pytest.approx(plain["loss"].item() + added, rel=1e-6)
-    assert found["vl_membrane"].item() == membrane_consistency(OUT.event.tap).item()
-    assert found["vl_rate"].item() == rate_consistency(OUT.event.spikes).item()
+    assert found["vl_membrane"].item() == vl.membrane_consistency(OUT.event.tap).item()
+    assert found["vl_rate"].item() == vl.rate_consistency(OUT.event.spikes).item()
     spikes, images = part.of_spikes(OUT.static.spikes.mean(0)), TEACHER.images[BATCH.image]
     target = torch.eye(B).double()
     target[1:3, 1:3] = 0.5  # two recordings with the same image
-    rows = contrastive_loss(spikes, part.of_words(images), target, 0.07)
+    rows = vl.contrastive_loss(spikes, part.of_words(images), target, 0.07)
     assert found["vl_image"].item() == pytest.approx(rows.mean().item(), rel=1e-12)
-    words = word_targets(TEACHER.text, 0.1)[BATCH.label]
+    words = vl.word_targets(TEACHER.text, 0.1)[BATCH.label]
     log_p = OUT.event.logits.mean(0).log_softmax(-1)
     assert found["vl_word"].item() == pytest.approx(-(words * log_p).sum(-1).mean().item())
     for name in TERMS:
@@ -128,14 +121,14 @@ def test_its_terms_join_the_baseline_and_each_can_be_left_out():
 
 def test_prototypes_are_running_means_of_the_classes():
     method, part = part_of()
-    rows = unit(part.of_spikes(OUT.event.spikes.mean(0))).detach()
+    rows = vl.unit(part.of_spikes(OUT.event.spikes.mean(0))).detach()
     some = BATCH._replace(label=torch.tensor([0, 0, 0, 1, 1, 1]))  # none of class 2
     first = method(model, some, Progress(0, 8, 0, 4))["vl_prototype"]
     means = torch.stack([rows[:3].mean(0), rows[3:].mean(0)])
     torch.testing.assert_close(part.prototypes[:2], means)
     assert part.seen.tolist() == [True, True, False] and part.prototypes[2].abs().max() == 0
     names, right = part.of_words(TEACHER.text), torch.eye(N).double()
-    expected = contrastive_loss(means, names, right[:2], 0.07).mean()
+    expected = vl.contrastive_loss(means, names, right[:2], 0.07).mean()
     assert first.item() == pytest.approx(expected.item(), rel=1e-9)
     assert first.requires_grad and not part.prototypes.requires_grad
     method(model, BATCH, Progress(0, 8, 0, 4))

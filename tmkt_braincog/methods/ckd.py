@@ -5,7 +5,7 @@ from argparse import Namespace
 from torch import Tensor
 
 from ..errors import UserError
-from ..losses import hint_loss, kd_loss, phase_weight
+from ..losses.distillation import hint_loss, kd_loss, phase_weight
 from ..models.exact import WideLinear
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 

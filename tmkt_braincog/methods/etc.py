@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..losses import etc_loss
+from ..losses.distillation import etc_loss
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 

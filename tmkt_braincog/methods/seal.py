@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..losses import ela_loss, sta_loss
+from ..losses.distillation import ela_loss, sta_loss
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 

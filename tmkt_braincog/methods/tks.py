@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..losses import tks_loss
+from ..losses.distillation import tks_loss
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 

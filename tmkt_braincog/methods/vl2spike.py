@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arguments import VL2SPIKE_TERMS as TERMS
 from ..distributed import gather_batch
-from ..losses import contrastive_loss, membrane_consistency, rate_consistency, unit, word_targets
+from ..losses import language
 from ..models.exact import WideLinear
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
@@ -63,7 +63,7 @@ class VL2Spike(Part):
         n_classes, width = teacher.text.shape
         self.of_words = WideLinear(width, WIDTH, bias=False)
         self.register_buffer("text", teacher.text.clone(), persistent=False)
-        words = word_targets(self.text, self.word_temperature)
+        words = language.word_targets(self.text, self.word_temperature)
         self.register_buffer("word", words, persistent=False)
         self.register_buffer("prototypes", torch.zeros(n_classes, WIDTH))
         self.register_buffer("seen", torch.zeros(n_classes, dtype=torch.bool))
@@ -81,16 +81,16 @@ class VL2Spike(Part):
         images = self.of_words(self.teacher[which])
         spikes = self.of_spikes(gather_batch(out.static.spikes.mean(dim=0), 0))
         target = same / same.sum(dim=1, keepdim=True)
-        return contrastive_loss(spikes, images, target, self.temperature).mean()
+        return language.contrastive_loss(spikes, images, target, self.temperature).mean()
 
     def _membrane(self, out: TransferOutput, batch: Pair) -> Tensor:
-        return membrane_consistency(out.event.tap)
+        return language.membrane_consistency(out.event.tap)
 
     def _rate(self, out: TransferOutput, batch: Pair) -> Tensor:
-        return rate_consistency(out.event.spikes)
+        return language.rate_consistency(out.event.spikes)
 
     def _prototype(self, out: TransferOutput, batch: Pair) -> Tensor:
-        spikes = unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
+        spikes = language.unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
         of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(spikes)  # [B, N]
         here = of_class.sum(dim=0) > 0
         with torch.autocast(spikes.device.type, enabled=False):
@@ -101,7 +101,7 @@ class VL2Spike(Part):
             self.prototypes.copy_(moved)
             self.seen |= here
         names, right = self.of_words(self.text), torch.eye(len(self.text), device=means.device)
-        losses = contrastive_loss(current, names, right, self.temperature)
+        losses = language.contrastive_loss(current, names, right, self.temperature)
         return (losses * here).sum() / here.sum()
 
     def _run_on(self, means: Tensor) -> Tensor:
