@@ -114,21 +114,6 @@ def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, c
     assert build_model(chosen, 10).executor == "step"
 
 
-def test_norms_with_other_settings_and_layers_that_are_left_alone():
-    model = small("Transfer_VGG_SNN", event_size=16)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    norms[0].momentum = None  # cumulative averages
-    norms[1].momentum, norms[1].eps = 0.3, 1e-2
-    norms[4].register_parameter("bias", None)
-    model.feature[3].bn = nn.BatchNorm2d(norms[2].num_features, affine=False)
-    model.feature[4].bn = nn.BatchNorm2d(norms[3].num_features, track_running_stats=False)
-    assert_same(model)
-    model.feature[2] = nn.AvgPool2d(3, stride=2, padding=1)
-    model.feature[3].conv = nn.Conv2d(8, 16, 3, padding="same", padding_mode="reflect")
-    model.feature[5] = nn.MaxPool2d(2)
-    assert_same(model)
-
-
 def test_one_stream_and_an_empty_batch():
     model = small().double().eval()
     events, _ = inputs(model, 2)

@@ -14,7 +14,6 @@ from braincog.model_zoo.vgg_snn import VGG_SNN
 from timm.models import create_model
 from torch import nn
 
-from tests import golden
 from tests.streams import options
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
@@ -27,9 +26,9 @@ from tmkt_braincog.models.spikformer import attend
 WIDE = ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"]
 
 
-def frames(B, T, size, seed=0, dtype=torch.float32):
+def frames(B, T, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).to(dtype)
+    return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).float()
 
 
 def small(name="Transfer_SCNN", step=2, executor="fused", **options):
@@ -127,23 +126,20 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
     full, narrowed = (
         create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4)
     )
-    layers = dict(narrowed.named_modules())
     same = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
-    for path, layer in full.named_modules():
-        ours = layers.pop(path)
-        assert type(ours) is type(layer)
+    pairs = zip(full.named_modules(), narrowed.named_modules(), strict=True)
+    for (path, layer), (our_path, ours) in pairs:
+        assert (our_path, type(ours)) == (path, type(layer))
         if isinstance(layer, nn.Conv2d):
             first = path in ("conv1", "feature.0.conv")  # sees the two polarities
             assert ours.in_channels == (2 if first else layer.in_channels // 4)
             assert ours.out_channels == layer.out_channels // 4
             assert all(getattr(ours, k) == getattr(layer, k) for k in same)
-            if layer.kernel_size == (3, 3) and not first:
-                for conv in (layer, ours):
-                    assert conv.weight.var().item() == pytest.approx(FAN[name](conv), rel=0.1)
+            for conv in (layer, ours) if layer.kernel_size == (3, 3) and not first else ():
+                assert conv.weight.var().item() == pytest.approx(FAN[name](conv), rel=0.1)
         if isinstance(layer, nn.BatchNorm2d):
             assert ours.num_features == layer.num_features // 4
             assert (ours.eps, ours.momentum) == (layer.eps, layer.momentum)
-    assert not layers
     state = torch.get_rng_state()
     narrow(full, 1)  # draws nothing
     assert torch.equal(torch.get_rng_state(), state)
@@ -210,8 +206,7 @@ def test_scnn_against_a_slow_reference():
     assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.02)
     with torch.no_grad():
         model.fc1.weight *= 4  # as initialised the last layer hardly fires
-    static, _, _ = golden.inputs(4, 4, 28, 9, salt=1)
-    events = frames(4, 4, 28, dtype=torch.float64)
+    events, static = frames(4, 4, 28).double(), torch.rand(4, 4, 2, 28, 28).double()
     out = model(events, static)
     for stream, x in ((out.event, events), (out.static, static)):
         logits, taps = slow_scnn(model, x)
