@@ -149,9 +149,8 @@ def test_dataset_frames_twins_and_split_and_what_it_expects(examples, data_root,
     assert data.classes == CLASSES and data.frames.shape == (2 * PER_CLASS, T, 2, SIZE, SIZE)
     assert data.names[11] == "events/dog/0002.npy"
     assert (data.labels[11], data.file_ids[11]) == (1, 2)
-    events = np.load(data_root / "own" / data.names[11])
-    expected = ToFrame(sensor_size=SENSOR, n_time_bins=T)(events)
-    assert torch.equal(data.frames[11], resize_frames(torch.from_numpy(expected), SIZE))
+    binned = ToFrame(sensor_size=SENSOR, n_time_bins=T)(np.load(data_root / "own" / data.names[11]))
+    assert torch.equal(data.frames[11], resize_frames(torch.from_numpy(binned), SIZE))
     assert data.images.shape == (20, SIZE, SIZE) and data.twins.tolist() == list(range(20))
     assert data.test.tolist() == [8, 9, 18, 19]
     assert data.static_train.tolist() == [i for i in range(20) if i not in data.test]

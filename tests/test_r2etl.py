@@ -53,11 +53,14 @@ def test_the_stem_sees_its_own_stream_and_is_summed_over_time(executor):
 
 
 def test_its_loss_is_the_sum_of_two_tet_losses_and_two_alignments():
-    model, method = built().double(), build_method("r2etl", options(LINE), 256)
+    model, method = (
+        built().double(),
+        build_method("r2etl", options(f"{LINE} --smoothing 0.05"), 256),
+    )
     batch = Pair(*inputs(model, B), *BATCH[2:])
     found = method(model, batch, Progress(0, 2, 0, 4))
     out = model(batch.events, batch.static_frames())
-    tet = dict(lamb=1e-3, threshold=1.0)
+    tet = dict(lamb=1e-3, threshold=1.0, smoothing=0.05)
     parts = [classification_loss(s.logits, batch.label, **tet) for s in (out.static, out.event)]
     parts.append(1 - linear_cka(out.static.stem, out.event.stem))
     steps = [linear_cka(out.static.tap[t], out.event.tap[t]) for t in range(T)]
