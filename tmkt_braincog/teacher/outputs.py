@@ -15,7 +15,7 @@ from .. import distributed
 from ..data import Split, TransferData
 from ..data.cache import Writer, cached
 from ..errors import UserError
-from ..losses.distillation import standardise
+from ..losses import standardise
 from ..methods import Method, Part, teachers_of
 from .files import load_teacher, teacher_path
 from .kinds import WHAT, Embeddings, Teacher, trainable
