@@ -3,12 +3,41 @@
 import copy
 
 import torch
+from timm.models import create_model
 
+from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import kernels
 from tmkt_braincog.models.kernels import Affine, Neuron
 
 # All arithmetic of the kernels is float32 or wider.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-6}
+
+SMALL = {
+    # 20, 10, 5, 2: a pool that drops a row
+    "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},
+    "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
+    # 34, 17, 9, 5, 3, 2: overlapping max pool, odd maps
+    "Transfer_SEWResNet18": {"width_divisor": 8, "event_size": 34},
+    "Transfer_SCNN": {"event_size": 20},
+    "Transfer_Spikformer": {"width_divisor": 8, "event_size": 16},
+}
+
+
+def small(name="Transfer_SCNN", step=3, **options):
+    torch.manual_seed(0)
+    model = create_model(name, **{"num_classes": 5, "step": step} | SMALL[name] | options)
+    if name == "Transfer_SCNN":
+        model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
+    return model
+
+
+def inputs(model, B, dtype=torch.float64):
+    """Events, and images that are replaced by them at another step in every sample."""
+    g = torch.Generator().manual_seed(0)
+    T, size = model.step, model.event_size
+    events = torch.randint(0, 4, (B, T, 2, size, size), generator=g).to(dtype)
+    static = torch.rand(B, 2, size, size, generator=g).to(dtype)
+    return events, mix(static, events, torch.arange(B) % (T + 1) + 1).frames
 
 
 def outputs(out):
@@ -49,27 +78,26 @@ def both(model, batch, loss=weighted):
             yield str(error)[:30]
 
 
+def assert_same(found, expected, tolerance, scale=0.0, name=None):
+    """Equal to ``tolerance`` of the largest value, or of ``scale`` if that is more; one dtype."""
+    assert (found is None) == (expected is None), name
+    if found is not None:
+        assert found.dtype == expected.dtype and found.shape == expected.shape, name
+        scale = max(scale, expected.abs().max().item() if expected.numel() else 1.0)
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=tolerance * scale, msg=lambda m: f"{name}: {m}"
+        )
+
+
 def assert_equal(expected, found, tolerance, each=True):
     """To ``tolerance`` of the largest value, of each or of all."""
     if isinstance(expected, str):
         assert found == expected
         return
     assert expected.keys() == found.keys()
-    largest = {n: v.abs().max().item() for n, v in expected.items() if v.numel()}
+    scale = 1.0 if each else max(1.0, *(v.abs().max() for v in expected.values() if v.numel()))
     for name, value in expected.items():
-        scale = max(1.0, *largest.values()) if not each else max(1.0, largest.get(name, 0))
-        torch.testing.assert_close(
-            found[name], value, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-def assert_same(found, expected, tolerance):
-    """Equal to ``tolerance`` of the largest value, in the same dtype."""
-    assert (found is None) == (expected is None)
-    if found is not None:
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        scale = expected.abs().max().item() if expected.numel() else 1.0
-        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+        assert_same(found[name], value, tolerance, float(scale), name)
 
 
 def neuron_of(x, leaky=True, surrogate="QGateGrad", tau=2.5, alpha=2.0):

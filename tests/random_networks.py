@@ -107,10 +107,13 @@ class RandomNetwork(TransferModel):
             return nn.GroupNorm(1, self.channels)
         momentum = None if kind == "cumulative" else self.draw.choice([0.1, 0.4])
         options = {"affine": kind != "no affine", "track_running_stats": kind != "untracked"}
+        options["eps"] = 1e-2 if momentum == 0.4 else 1e-5
         norm = nn.BatchNorm2d(self.channels, momentum=momentum, **options)
         if norm.affine:
             nn.init.uniform_(norm.weight, 0.5, 2)
             nn.init.uniform_(norm.bias, -0.5, 0.5)
+        if kind == "untracked":
+            norm.register_parameter("bias", None)
         return norm.train(self.draw.random() > 0.1)
 
     def _pool(self) -> nn.Module:

@@ -17,6 +17,7 @@ from PIL import Image
 from tonic.transforms import ToFrame
 from writers import random_events
 
+from tests.streams import BATCH, FEATURES, OUT, options
 from tests.test_fused import assert_same
 from tmkt_braincog.data import DATASETS, LoadSpec
 from tmkt_braincog.data.frames import resize_frames
@@ -24,8 +25,6 @@ from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import METHODS, TMKT
 from tmkt_braincog.mixing import STRATEGIES, Progress
-from tmkt_braincog.models import StreamOutput, TransferOutput
-from tmkt_braincog.options import parse, resolve
 from tmkt_braincog.registry import FIGURES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -112,17 +111,15 @@ def test_the_training_logs_finite_losses_and_the_table_names_the_method(output):
 
 
 def test_method_the_penalty_is_minus_the_entropy(examples):
-    method = examples.method.TMKTPenalty(T, features=5, mag_weight=0, mrp_weight=0)
-    logits = torch.randn(T, 3, 6, dtype=torch.float64)
-    stream = StreamOutput(logits, torch.randn(T, 3, 7, dtype=torch.float64), torch.randn(T, 3, 5))
-    y = torch.tensor([0, 2, 5])
-    found = method.losses(TransferOutput(stream, stream), None, y)
-    shares = logits.softmax(-1).flatten(0, 1).tolist()
+    plain, penalised = (
+        method(T, FEATURES, mag_weight=0, mrp_weight=0).losses(OUT, None, BATCH.label)
+        for method in (TMKT, examples.method.TMKTPenalty)
+    )
+    shares = OUT.event.logits.softmax(-1).flatten(0, 1).tolist()
     slow = np.mean([sum(q * math.log(q) for q in p) for p in shares])
-    assert found["penalty"].item() == pytest.approx(slow, rel=1e-12)
-    plain = TMKT(T, features=5, mag_weight=0, mrp_weight=0)
-    least = plain.losses(TransferOutput(stream, stream), None, y)["loss"].item()
-    assert found["loss"].item() == pytest.approx(least + 0.1 * slow, rel=1e-9)
+    assert penalised["penalty"].item() == pytest.approx(slow, rel=1e-12)
+    expected = plain["loss"].item() + 0.1 * slow
+    assert penalised["loss"].item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.5])
@@ -136,8 +133,8 @@ def test_strategy_its_share_of_event_frames_rises(examples, fraction):
 
 
 def test_backbone_shapes_and_both_executors(examples):
-    words = f"--model Transfer_Small --step {T} --event-size 16"
-    model = build_model(resolve(parse(words.split()))[0], num_classes=3)
+    chosen = options(f"--model Transfer_Small --step {T} --event-size 16")
+    model = build_model(chosen, num_classes=3)
     assert model.num_features == 64 * 2 * 2 and model.executor == "fused"
     x = torch.rand(2, T, 2, 16, 16)
     out = model(x, x)
@@ -152,9 +149,8 @@ def test_dataset_frames_twins_and_split_and_what_it_expects(examples, data_root,
     assert data.classes == CLASSES and data.frames.shape == (2 * PER_CLASS, T, 2, SIZE, SIZE)
     assert data.names[11] == "events/dog/0002.npy"
     assert (data.labels[11], data.file_ids[11]) == (1, 2)
-    events = np.load(data_root / "own" / data.names[11])
-    expected = ToFrame(sensor_size=SENSOR, n_time_bins=T)(events)
-    assert torch.equal(data.frames[11], resize_frames(torch.from_numpy(expected), SIZE))
+    binned = ToFrame(sensor_size=SENSOR, n_time_bins=T)(np.load(data_root / "own" / data.names[11]))
+    assert torch.equal(data.frames[11], resize_frames(torch.from_numpy(binned), SIZE))
     assert data.images.shape == (20, SIZE, SIZE) and data.twins.tolist() == list(range(20))
     assert data.test.tolist() == [8, 9, 18, 19]
     assert data.static_train.tolist() == [i for i in range(20) if i not in data.test]

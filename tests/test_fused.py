@@ -9,45 +9,16 @@ import torch
 from timm.models import create_model
 from torch import nn
 
-import tmkt_braincog.models  # noqa: F401
-from tests.executors import assert_equal, both, compare_kernels, compare_pools
+from tests.executors import SMALL, assert_equal, both, compare_kernels, compare_pools, inputs, small
 from tests.random_networks import SEEDS, assert_executors_agree, network, random_network
+from tests.streams import options
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT, Baseline
-from tmkt_braincog.mixing import mix
 from tmkt_braincog.models import batchnorm, cpu_kernels, kernels
 from tmkt_braincog.models.blocks import layers, leaves
 from tmkt_braincog.models.check import difference
-from tmkt_braincog.models.folded import Plan
 from tmkt_braincog.models.fused import pool_of, supports
-from tmkt_braincog.options import parse, resolve
-
-SMALL = {
-    # 20, 10, 5, 2: a pool that drops a row
-    "Transfer_VGG_SNN": {"width_divisor": 16, "event_size": 20},
-    "Transfer_ResNet18": {"width_divisor": 16, "event_size": 16},
-    # 34, 17, 9, 5, 3, 2: overlapping max pool, odd maps
-    "Transfer_SEWResNet18": {"width_divisor": 8, "event_size": 34},
-    "Transfer_SCNN": {"event_size": 20},
-    "Transfer_Spikformer": {"width_divisor": 8, "event_size": 16},
-}
-
-
-def small(name="Transfer_SCNN", step=3, **options):
-    torch.manual_seed(0)
-    model = create_model(name, num_classes=5, step=step, **SMALL[name] | options)
-    if name == "Transfer_SCNN":
-        model.fc1.weight.data *= 4  # as initialised the last layer hardly fires
-    return model
-
-
-def inputs(model, B, dtype=torch.float64):
-    g = torch.Generator().manual_seed(0)
-    T, size = model.step, model.event_size
-    events = torch.randint(0, 4, (B, T, 2, size, size), generator=g).to(dtype)
-    static = torch.rand(B, 2, size, size, generator=g).to(dtype)
-    return events, mix(static, events, torch.arange(B) % (T + 1) + 1).frames
 
 
 def assert_same(model, B=3):
@@ -125,37 +96,22 @@ def test_bf16_keeps_state_and_losses_in_float32():
 
 
 def test_a_model_that_does_not_fit_runs_step_by_step_and_says_why(monkeypatch, caplog):
-    options, _ = resolve(parse(["--target-dataset", "ndigits", "--step", "2"]))
-    model = build_model(options, 10)
+    chosen = options("--step 2")
+    model = build_model(chosen, 10)
     assert model.executor == "fused" and not model.why_step_by_step()
     kind, whole = type(model), type(model).features
     monkeypatch.setattr(kind, "features", lambda self, x: whole(self, x + len(x)))  # mixes samples
     with caplog.at_level(logging.WARNING):
-        assert build_model(options, 10).executor == "step"
+        assert build_model(chosen, 10).executor == "step"
     why = "TransferSCNN runs step by step instead of fused: it has a features() of its own."
     assert why in caplog.text
     monkeypatch.setattr(kind, "features", lambda self, x: 1 / 0)
     where = r"ZeroDivisionError: division by zero \(.*test_fused\.py, line \d+\)"
     with pytest.raises(UserError, match=where):
-        build_model(options, 10)
+        build_model(chosen, 10)
     monkeypatch.undo()
-    options.executor = "step"
-    assert build_model(options, 10).executor == "step"
-
-
-def test_norms_with_other_settings_and_layers_that_are_left_alone():
-    model = small("Transfer_VGG_SNN", event_size=16)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    norms[0].momentum = None  # cumulative averages
-    norms[1].momentum, norms[1].eps = 0.3, 1e-2
-    norms[4].register_parameter("bias", None)
-    model.feature[3].bn = nn.BatchNorm2d(norms[2].num_features, affine=False)
-    model.feature[4].bn = nn.BatchNorm2d(norms[3].num_features, track_running_stats=False)
-    assert_same(model)
-    model.feature[2] = nn.AvgPool2d(3, stride=2, padding=1)
-    model.feature[3].conv = nn.Conv2d(8, 16, 3, padding="same", padding_mode="reflect")
-    model.feature[5] = nn.MaxPool2d(2)
-    assert_same(model)
+    chosen.executor = "step"
+    assert build_model(chosen, 10).executor == "step"
 
 
 def test_one_stream_and_an_empty_batch():
@@ -165,14 +121,12 @@ def test_one_stream_and_an_empty_batch():
     assert alone.static is None
     torch.testing.assert_close(alone.event.logits, expected.logits, rtol=0, atol=1e-13)
     assert model(events[:0], events[:0]).event.logits.shape == (3, 0, 5)
-    x = torch.arange(2 * 3 * 4 * 5).view(24, 5)
-    assert torch.equal(Plan(2, 3, 4).parts(x)[1][2], x[20:24])
 
 
 def test_neurons_with_state_of_their_own_are_walked():
-    nodes = {n: small(node_type=n).node1 for n in ("LIFNode", "IFNode", "PLIFNode")}
-    assert [supports(node) for node in nodes.values()] == [True, True, False]
-    node = nodes["LIFNode"]
+    nodes = [small(node_type=name).node1 for name in ("PLIFNode", "IFNode", "LIFNode")]
+    assert [supports(node) for node in nodes] == [False, True, True]
+    node = nodes[-1]
     for option in ("requires_fp", "requires_mem", "mem_detach", "sigmoid_thres"):
         setattr(node, option, True)
         assert not supports(node)
@@ -220,14 +174,14 @@ def test_random_networks_give_the_step_loops_numbers(first):
 
 def test_most_random_networks_run_fused_and_all_kinds_are_drawn():
     """What falls back is right by itself and shows nothing."""
-    networks = [network(seed) for seed in SEEDS]
-    fused = [model for model in networks if not model.why_step_by_step()]
+    whys = {model: model.why_step_by_step() for model in map(network, SEEDS)}
+    fused = [model for model, why in whys.items() if not why]
     assert len(fused) > 120
     drawn = {kind for model in fused for kind in model.drawn}
-    every = {"residual", "stack", "average", "three", "max", "overlapping", "cumulative"}
-    assert every | {"untracked"} <= drawn
+    every = "residual stack average three max overlapping cumulative untracked"
+    assert {*every.split()} <= drawn
     assert not {"twice", "in place", "mixes", "own", "hooked", "replaced"} & drawn
-    reasons = " ".join({model.why_step_by_step() for model in networks})
+    reasons = " ".join({*whys.values()})
     for words in (
         *("it has a features() of its own", "what a Twice does", "what a AddInPlace does"),
         *("what a OwnConvolution does", "what a MixesSamples does", "has hooks", "was replaced"),
@@ -280,16 +234,6 @@ def test_a_model_can_be_copied_after_a_training_step(executor):
     x = torch.ones(1, 3, 2, 20, 20)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(x).event.tap, model(x).event.tap)
-
-
-def test_hooks_see_one_step_at_a_time():
-    model, seen = small(), []
-    handle = model.fc1.register_forward_hook(lambda layer, inputs, out: seen.append(out.shape))
-    x = torch.rand(2, 3, 2, 20, 20)
-    model(x, x)
-    assert seen == [(2, 300)] * 6
-    handle.remove()
-    assert not model.why_step_by_step()
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 33, 19), (2, 3, 5000, 3), (1, 4, 2, 3000)], ids=str)

@@ -1,5 +1,8 @@
-"""The baseline's numbers, computed with its authors' own code: one forward and backward."""
+"""The baseline's numbers, computed with its authors' own code: one forward and backward.
 
+Inputs and weights come from an exact integer hash, no random generator is involved."""
+
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,10 +10,8 @@ import numpy as np
 import pytest
 import torch
 from timm.models import create_model
-from torch import Tensor
+from torch import Tensor, nn
 
-import tmkt_braincog.models  # noqa: F401
-from tests import golden
 from tmkt_braincog.losses import linear_cka
 from tmkt_braincog.losses.tet import cross_entropy_per_step, mse_per_step
 from tmkt_braincog.methods import Baseline
@@ -25,6 +26,62 @@ CASES = [
     for case in (("mini", "f64"), ("mini", "f32"), ("full", "f64"))
     if device == "cpu" or case[1] == "f64"  # a GPU rounds the factors of float32 convolutions
 ]
+
+
+def u01(name: str, n: int, salt: int = SALT) -> np.ndarray:
+    """``n`` numbers in [0, 1), float64: splitmix64 of index, the name's CRC and salt."""
+    with np.errstate(over="ignore"):
+        x = (np.arange(n, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x += np.uint64(zlib.crc32(name.encode()) * 2**20 + salt)
+        x ^= x >> np.uint64(30)
+        x *= np.uint64(0xBF58476D1CE4E5B9)
+        x ^= x >> np.uint64(27)
+        x *= np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def symmetric(name: str, shape: tuple[int, ...], salt: int = SALT) -> np.ndarray:
+    return 2 * u01(name, int(np.prod(shape)), salt).reshape(shape) - 1
+
+
+def fill(model: nn.Module, theta: nn.Parameter) -> None:
+    """Give every parameter its golden value; ``theta[t] = 1 - 0.3 t``."""
+    norms = {
+        f"{name}.{kind}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for kind in ("weight", "bias")
+    }
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            r = symmetric(name, tuple(parameter.shape))
+            if parameter.ndim > 1:
+                r = r * np.sqrt(3 / np.prod(parameter.shape[1:]))
+            elif name in norms:
+                r = (1 if name.endswith("weight") else 0.3) + 0.2 * r
+            else:
+                r = 0.1 * r
+            parameter.copy_(torch.from_numpy(r).reshape(parameter.shape))
+        theta.copy_(1 - 0.3 * torch.arange(len(theta), dtype=torch.float64))
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """Static frames and event frames ``[B, T, 2, H, W]`` float64, labels ``[B]``."""
+    b, h, w = np.meshgrid(np.arange(B), np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    v = np.round(255 * (0.5 + 0.5 * np.cos(0.37 * h + 0.23 * w * (b + 1) + b))) / 255
+    static = np.broadcast_to(v[:, None, None], (B, T, 2, SIZE, SIZE)).copy()
+    u2 = u01("events", static.size) ** 2
+    u4 = u2 * u2
+    event = np.floor(6 * u4 * u4).reshape(static.shape)
+    keep = u01("keep", event[0].size).reshape(event[0].shape) < 0.7
+    event[2] = np.where(keep, event[0], event[2])
+    static[3, ..., : 3 * SIZE // 4, :] = static[0, ..., : 3 * SIZE // 4, :]
+    static[1] = event[1]
+    labels = (3 * np.arange(B) + 1) % CLASSES
+    return torch.from_numpy(static), torch.from_numpy(event), torch.from_numpy(labels)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -42,9 +99,9 @@ def run(request):
     model.executor = executor
     method = Baseline(steps=T)
     model, method = model.to(dtype).train(), method.to(dtype)
-    golden.fill(model, method.rda.theta, SALT)
+    fill(model, method.rda.theta)
     model, method = model.to(device), method.to(device)
-    static, events, y = golden.inputs(B, T, SIZE, CLASSES, SALT)
+    static, events, y = inputs()
     static, events, y = static.to(device, dtype), events.to(device, dtype), y.to(device)
     out = model(events, static)
     losses = method.losses(out, y)
@@ -105,7 +162,7 @@ def test_gradients(run):
     names = list(run.names["grad_names"])
     assert sorted(gradients) == sorted(names)
     run.check([gradients[n].double().norm().item() for n in names], "grad_norm")
-    probes = [golden.symmetric(f"probe.{n}", (gradients[n].numel(),), SALT) for n in names]
+    probes = [symmetric(f"probe.{n}", (gradients[n].numel(),)) for n in names]
     dots = [p @ gradients[n].double().flatten().numpy() for n, p in zip(names, probes, strict=True)]
     run.check(dots, "grad_dot")
 
@@ -119,7 +176,7 @@ def test_batchnorm_statistics_take_both_streams_in_order(run):
 
 def matrices(case):
     def mat(name, n, p):
-        return torch.from_numpy(golden.symmetric(name, (n, p), 0))
+        return torch.from_numpy(symmetric(name, (n, p), 0))
 
     x, wide = mat("X", 8, 16), mat("X", 120, 64)
     return {

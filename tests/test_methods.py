@@ -8,32 +8,25 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.models import create_model
 
-import tmkt_braincog.models  # noqa: F401
+from tests.executors import inputs, small
+from tests.streams import BATCH, FEATURES, B, N, T, outputs, values
 from tmkt_braincog.data.pairs import Pair
 from tmkt_braincog.losses import classification_loss, linear_cka, mag_loss, mrp_loss
 from tmkt_braincog.methods import TMKT, Baseline, EventOnly, total
 from tmkt_braincog.mixing import FixedRatio, Progress, SlidingReplacement, TimeStepMixup, mix
-from tmkt_braincog.models import StreamOutput, TransferOutput
+from tmkt_braincog.models import TransferOutput
 
-T, B, N, D, FEATURES = 4, 6, 3, 7, 5
 EXACT = dict(rel=1e-12, abs=1e-12)
 THETA = torch.tensor([1.0, -0.5, 2.0, 0.25], dtype=torch.float64)
 SIGMA, ONES = 1 / (1 + (-THETA).exp()), torch.ones(T, dtype=torch.float64)
-Y = torch.tensor([0, 1, 2, 2, 1, 0])
-
-
-def stream(seed):
-    g = torch.Generator().manual_seed(seed)
-    shapes = ((T, B, N), (T, B, D), (T, B, FEATURES))
-    values = (torch.randn(s, generator=g, dtype=torch.float64).requires_grad_() for s in shapes)
-    return StreamOutput(*values)
+SIGMAS = {f"sigma_{t}": s for t, s in enumerate(SIGMA.tolist(), start=1)}
+Y = BATCH.label
 
 
 @pytest.fixture
 def out():
-    return TransferOutput(event=stream(1), static=stream(2))
+    return outputs()
 
 
 @pytest.fixture
@@ -48,21 +41,13 @@ def with_theta(method):
     return method
 
 
-def tet(stream, lamb=0.0, threshold=0.5, weight=ONES):
-    steps = zip(weight, stream.logits, strict=True)
-    return sum(
-        w * ((1 - lamb) * F.cross_entropy(z, Y) + lamb * (z - threshold).square().mean())
-        for w, z in steps
-    ).item() / T  # fmt: skip
+def classified(stream, **form):
+    return classification_loss(stream.logits, Y, **form).item()
 
 
 def misalignment(out, weight=ONES):
     taps = zip(weight, out.static.tap, out.event.tap, strict=True)
     return sum(w * (1 - linear_cka(m, e)) for w, m, e in taps).item() / T
-
-
-def values(losses):
-    return {name: term.item() for name, term in losses.items()}
 
 
 def check(losses, expected, terms):
@@ -78,17 +63,15 @@ def test_total_is_the_weighted_sum_in_front_of_the_plain_terms():
 
 @pytest.mark.parametrize("use_tet", [True, False])
 def test_event_only(out, use_tet):
-    samples, calls = torch.arange(B), []
-    images, draws = torch.zeros(B, 2, 1, 1), torch.zeros(B, T)
-    batch = Pair(torch.zeros(B, T, 2, 1, 1), images, Y, draws, samples, samples)
+    calls = []
 
     def model(*streams):
         calls.append(streams)
         return TransferOutput(out.event)
 
-    losses = EventOnly(tet=use_tet)(model, batch)
-    assert len(calls) == 1 and len(calls[0]) == 1 and calls[0][0] is batch.events
-    expected = tet(out.event) if use_tet else F.cross_entropy(out.event.logits.mean(0), Y).item()
+    losses = EventOnly(tet=use_tet, smoothing=0.05)(model, BATCH)
+    assert len(calls) == 1 and len(calls[0]) == 1 and calls[0][0] is BATCH.events
+    expected = classified(out.event, tet=use_tet, smoothing=0.05)
     check(losses, expected, {"cls_event": expected})
     assert EventOnly().least_batch == 1 and EventOnly().diagnostics() == {}
 
@@ -97,21 +80,19 @@ def test_event_only(out, use_tet):
 @pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
 @pytest.mark.parametrize("domain_weight", [0.5, 0.0, 2.0])
 def test_baseline(out, coefficients, domain_weight, use_tet):
-    options = {"coefficients": coefficients, "domain_weight": domain_weight, "threshold": 0.4}
-    method = with_theta(Baseline(T, tet=use_tet, **options))
+    form = {"tet": use_tet, "threshold": 0.4, "smoothing": 0.05}
+    method = Baseline(T, coefficients=coefficients, domain_weight=domain_weight, **form)
+    method, form = with_theta(method), form | {"lamb": 1e-3}
     sigma, rest = (ONES, ONES) if coefficients == "off" else (SIGMA, 1 - SIGMA)
-    names = {"cls_static": (out.static, ONES), "cls_event": (out.event, rest)}
-    terms = {n: tet(s, 1e-3, 0.4, w) for n, (s, w) in names.items()}
-    if not use_tet:
-        terms = {n: F.cross_entropy(s.logits.mean(0), Y).item() for n, (s, _) in names.items()}
+    terms = {"cls_static": classified(out.static, **form)}
+    terms["cls_event"] = classified(out.event, weight=rest, **form)
     expected = math.fsum(terms.values())
     if domain_weight:
         terms["alignment"] = misalignment(out, sigma)
         expected += domain_weight * terms["alignment"]
     check(method.losses(out, Y), expected, terms)
     assert method.least_batch == (2 if domain_weight else 1)
-    sigmas = {f"sigma_{t}": s for t, s in enumerate(SIGMA.tolist(), start=1)}
-    logged = {} if coefficients == "off" else sigmas
+    logged = {} if coefficients == "off" else SIGMAS
     assert method.diagnostics() == pytest.approx(logged, **EXACT)
 
 
@@ -121,10 +102,13 @@ def test_baseline(out, coefficients, domain_weight, use_tet):
 @pytest.mark.parametrize("coefficients", ["learned", "fixed", "off"])
 def test_tmkt(out, mixed, form, mag, mrp, lam, coefficients):
     options = {"lam": lam, "rda_form": form, "mag_weight": mag, "mrp_weight": mrp}
+    options["smoothing"] = 0.05
     method = with_theta(TMKT(T, FEATURES, coefficients=coefficients, **options))
     rda, spikes = form != "off", out.static.spikes
-    sigma, rest = (SIGMA, 1 - SIGMA) if rda and coefficients != "off" else (ONES, ONES)
-    terms = {"cls_mixed": tet(out.static), "cls_event": tet(out.event, weight=rest)}
+    weighted = rda and coefficients != "off"
+    sigma, rest = (SIGMA, 1 - SIGMA) if weighted else (ONES, ONES)
+    terms = {"cls_mixed": classified(out.static, smoothing=0.05)}
+    terms["cls_event"] = classified(out.event, weight=rest, smoothing=0.05)
     expected = terms["cls_mixed"] + (lam if form == "equation" else 1) * terms["cls_event"]
     if rda:
         terms["alignment"] = misalignment(out, sigma)
@@ -140,8 +124,7 @@ def test_tmkt(out, mixed, form, mag, mrp, lam, coefficients):
     losses = method.losses(out, mixed, Y)
     check(losses, expected, terms)
     assert method.least_batch == (2 if rda else 1)
-    names = {f"sigma_{t}" for t in range(1, T + 1)} if rda and coefficients != "off" else set()
-    assert set(method.diagnostics()) == names
+    assert method.diagnostics() == pytest.approx(SIGMAS if weighted else {}, **EXACT)
 
     losses["loss"].backward()
     trained = {n.split(".")[0] for n, p in method.named_parameters() if p.grad is not None}
@@ -162,83 +145,53 @@ def test_defaults_are_the_papers():
     assert (Baseline(10).mixing.power, Baseline(10).domain_weight) == (3, 0.5)
 
 
-def small_model(name="Transfer_SCNN", **options):
-    model = create_model(name, num_classes=N, step=T, event_size=16, **options)
-    if name == "Transfer_SCNN":
-        # At 16 pixels fc1 has 40 inputs instead of 640: louder weights, so that its neurons fire.
-        model.fc1.weight.data *= 5
-    return model
-
-
-def small_batch():
-    g = torch.Generator().manual_seed(0)
-    return Pair(
-        events=torch.poisson(torch.full((B, T, 2, 16, 16), 5.0), generator=g),
-        static=torch.rand(B, 1, 16, 16, generator=g).expand(B, 2, 16, 16),
-        label=torch.tensor([0, 1, 2, 0, 1, 2]),
-        draws=torch.rand(B, T, generator=g, dtype=torch.float64),
-        index=torch.arange(B),
-        image=torch.arange(B),
-    )
-
-
-def build(name, features):
-    """A method; fixed ratio, so that both kinds of frames surely occur."""
-    if name == "tmkt":
-        return TMKT(T, features, mixing=FixedRatio(T, 0.6))
-    return EventOnly() if name == "event-only" else Baseline(T)
+def whole(name, network="Transfer_SCNN"):
+    """A model, a method for it, with a ratio at which both kinds of frames occur, and a batch."""
+    model = small(network, step=T, num_classes=N).train()
+    events, _ = inputs(model, B, torch.float32)
+    batch = Pair(events, torch.rand(events[:, 0].shape), *BATCH[2:])
+    method = {"event-only": EventOnly(), "baseline": Baseline(T)}.get(name)
+    return model, method or TMKT(T, model.num_features, mixing=FixedRatio(T, 0.6)), batch
 
 
 @pytest.mark.parametrize("name", ["event-only", "baseline", "tmkt"])
 def test_gradients_reach_every_parameter_of_a_real_model(name):
-    model = small_model().train()
-    before = set(model.state_dict())
-    method = build(name, model.num_features)
-    losses = method(model, small_batch(), Progress(1, 2))
+    model, method, batch = whole(name)
+    before, transfers = set(model.state_dict()), name != "event-only"
+    losses = method(model, batch, Progress(1, 2))
     assert losses["loss"].ndim == 0 and all(term.isfinite() for term in losses.values())
     losses["loss"].backward()
     parameters = [*model.named_parameters(), *method.named_parameters()]
     trained = {n: p for n, p in parameters if p.requires_grad}
     assert not [n for n, p in trained.items() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert {"feature.0.weight", "fc1.weight", "fc2.weight"} <= set(trained)
-    heads = {"mag.weight", "mag.bias", "mrp.weight", "mrp.bias"} if name == "tmkt" else set()
-    assert {n for n in trained if n.startswith(("mag.", "mrp."))} == heads
-    assert ("rda.theta" in trained) == (name != "event-only")
-    if name != "event-only":
-        assert (trained["rda.theta"].grad.abs() > 0).all()
+    of_method = {"rda.theta"} if transfers else set()
+    if name == "tmkt":
+        of_method |= {"mag.weight", "mag.bias", "mrp.weight", "mrp.bias"}
+    assert set(trained) - {n for n, _ in model.named_parameters()} == of_method
+    assert not transfers or (trained["rda.theta"].grad.abs() > 0).all()
     assert set(model.state_dict()) == before  # at test time it is the same whatever trained it
-    two = small_model("Transfer_VGG_SNN", width_divisor=8).train()
-    build(name, two.num_features)(two, small_batch())["loss"].backward()
-    for head, learns in ((two.dvs_fc, True), (two.rgb_fc, name != "event-only")):
+    two, method, batch = whole(name, "Transfer_VGG_SNN")
+    method(two, batch)["loss"].backward()
+    for head, learns in ((two.dvs_fc, True), (two.rgb_fc, transfers)):
         assert (head[1].weight.grad is not None and head[1].weight.grad.any()) == learns
 
 
-def test_losses_are_those_of_the_mixed_stream_through_the_model():
-    model, batch = small_model(), small_batch()
-    method = TMKT(T, model.num_features)
+@torch.no_grad()
+def test_tmkts_losses_are_those_of_the_mixed_stream_through_the_model():
+    model, method, batch = whole("tmkt")
     mixed = method.mixing(batch)
     assert 0 < mixed.y_m.mean() < 1
-    with torch.no_grad():
-        expected = method.losses(model(batch.events, mixed.frames), mixed, batch.label)
-        assert values(method(model, batch)) == values(expected)
-        logits = model(mixed.frames).event.logits  # SCNN: one head for both streams
+    expected = method.losses(model(batch.events, mixed.frames), mixed, batch.label)
+    assert values(method(model, batch)) == values(expected)
+    logits = model(mixed.frames).event.logits  # SCNN: one head for both streams
     mixed_loss = classification_loss(logits, batch.label).item()
     assert expected["cls_mixed"].item() == pytest.approx(mixed_loss, rel=1e-6)
 
 
-def test_which_method_sees_the_static_images():
-    model, batch, same = small_model(), small_batch(), {}
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["event-only", "baseline", "tmkt"])
+def test_which_method_sees_the_static_images(name):
+    model, method, batch = whole(name)
     other = batch._replace(static=1 - batch.static, draws=1 - batch.draws)
-    for name in ("event-only", "baseline", "tmkt"):
-        method = build(name, model.num_features)
-        with torch.no_grad():
-            same[name] = values(method(model, batch)) == values(method(model, other))
-    assert same == {"event-only": True, "baseline": False, "tmkt": False}
-
-
-def test_heads_read_every_step_in_float32():
-    method, spikes = TMKT(T, FEATURES), torch.randn(T, B, FEATURES)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, ratio = method.mag(spikes), method.mrp(spikes)
-    assert logits.shape == (T, B, 2) and ratio.shape == (T, B)
-    assert torch.equal(logits, method.mag(spikes)) and torch.equal(ratio, method.mrp(spikes))
+    same = values(method(model, batch)) == values(method(model, other))
+    assert same == (name == "event-only")

@@ -14,7 +14,7 @@ from braincog.model_zoo.vgg_snn import VGG_SNN
 from timm.models import create_model
 from torch import nn
 
-from tests import golden
+from tests.streams import options
 from tmkt_braincog.engine.build import build_model
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.methods import TMKT
@@ -22,14 +22,13 @@ from tmkt_braincog.mixing import mix
 from tmkt_braincog.models.check import difference
 from tmkt_braincog.models.networks import narrow
 from tmkt_braincog.models.spikformer import attend
-from tmkt_braincog.options import parse, resolve
 
 WIDE = ["Transfer_VGG_SNN", "Transfer_ResNet18", "Transfer_SEWResNet18"]
 
 
-def frames(B, T, size, seed=0, dtype=torch.float32):
+def frames(B, T, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).to(dtype)
+    return torch.randint(0, 4, (B, T, 2, size, size), generator=generator).float()
 
 
 def small(name="Transfer_SCNN", step=2, executor="fused", **options):
@@ -127,23 +126,20 @@ def test_narrowed_networks_have_their_channels_divided_and_nothing_else_changed(
     full, narrowed = (
         create_model(name, num_classes=7, step=2, event_size=32, width_divisor=n) for n in (1, 4)
     )
-    layers = dict(narrowed.named_modules())
     same = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "bias")
-    for path, layer in full.named_modules():
-        ours = layers.pop(path)
-        assert type(ours) is type(layer)
+    pairs = zip(full.named_modules(), narrowed.named_modules(), strict=True)
+    for (path, layer), (our_path, ours) in pairs:
+        assert (our_path, type(ours)) == (path, type(layer))
         if isinstance(layer, nn.Conv2d):
             first = path in ("conv1", "feature.0.conv")  # sees the two polarities
             assert ours.in_channels == (2 if first else layer.in_channels // 4)
             assert ours.out_channels == layer.out_channels // 4
             assert all(getattr(ours, k) == getattr(layer, k) for k in same)
-            if layer.kernel_size == (3, 3) and not first:
-                for conv in (layer, ours):
-                    assert conv.weight.var().item() == pytest.approx(FAN[name](conv), rel=0.1)
+            for conv in (layer, ours) if layer.kernel_size == (3, 3) and not first else ():
+                assert conv.weight.var().item() == pytest.approx(FAN[name](conv), rel=0.1)
         if isinstance(layer, nn.BatchNorm2d):
             assert ours.num_features == layer.num_features // 4
             assert (ours.eps, ours.momentum) == (layer.eps, layer.momentum)
-    assert not layers
     state = torch.get_rng_state()
     narrow(full, 1)  # draws nothing
     assert torch.equal(torch.get_rng_state(), state)
@@ -175,8 +171,7 @@ def test_spikformer():
 
 def test_the_option_reaches_the_model_and_is_refused_where_it_cannot_be_taken():
     def built(words):
-        words = f"--target-dataset ndigits --step 2 --executor step --model {words}"
-        return build_model(resolve(parse(words.split()))[0], num_classes=3)
+        return build_model(options(f"--step 2 --executor step --model {words}"), num_classes=3)
 
     assert built("Transfer_SEWResNet18 --width-divisor 16").num_features == 32
     assert built("Transfer_SCNN --width-divisor 1").num_features == 300
@@ -211,8 +206,7 @@ def test_scnn_against_a_slow_reference():
     assert model.feature[3].weight.std().item() == pytest.approx((2 / (15 * 25)) ** 0.5, rel=0.02)
     with torch.no_grad():
         model.fc1.weight *= 4  # as initialised the last layer hardly fires
-    static, _, _ = golden.inputs(4, 4, 28, 9, salt=1)
-    events = frames(4, 4, 28, dtype=torch.float64)
+    events, static = frames(4, 4, 28).double(), torch.rand(4, 4, 2, 28, 28).double()
     out = model(events, static)
     for stream, x in ((out.event, events), (out.static, static)):
         logits, taps = slow_scnn(model, x)
@@ -250,9 +244,9 @@ def test_neurons_of_braincog(node):
 
 
 def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
-    options = {"threshold": 0.7, "tau": 3.0, "act_fun": "AtanGrad", "mem_detach": True}
-    options |= {"dataset": "nomni", "encode_type": "direct", "layer_by_layer": False, "n_groups": 1}
-    model = small(step=4, **options)
+    given = {"threshold": 0.7, "tau": 3.0, "act_fun": "AtanGrad", "mem_detach": True}
+    given |= {"dataset": "nomni", "encode_type": "direct", "layer_by_layer": False, "n_groups": 1}
+    model = small(step=4, **given)
     node = model.node1
     assert node.threshold.item() == pytest.approx(0.7)
     assert node.tau == 3.0 and node.mem_detach and node.step == 4
@@ -262,7 +256,7 @@ def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         ({"layer_by_layer": True}, "layer_by_layer"),
         ({"temporal_flatten": True}, "temporal_flatten"),
@@ -275,9 +269,9 @@ def test_options_reach_the_neurons_and_braincogs_own_arguments_are_taken():
         ({"taus": 3}, "option of a transfer model 'taus'.*tau"),
     ],
 )
-def test_options_that_would_change_the_method_or_are_not_known_are_refused(options, message):
+def test_options_that_would_change_the_method_or_are_not_known_are_refused(given, message):
     with pytest.raises(UserError, match=message):
-        create_model("Transfer_SCNN", **options)
+        create_model("Transfer_SCNN", **given)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 2, 28, 28), (2, 3, 1, 28, 28), (2, 3, 28, 28)])

@@ -12,25 +12,17 @@ from functools import partial
 
 import pytest
 import torch
-from timm.models import create_model
 from torch import nn
 
-from tests.executors import (
-    assert_equal,
-    assert_same,
-    compare_kernels,
-    compare_pools,
-    leave,
-    neuron_of,
-)
-from tmkt_braincog.methods import Baseline
+from tests import executors
+from tests.executors import assert_same, compare_pools, inputs, neuron_of, small
 from tmkt_braincog.models import folded, kernels
 from tmkt_braincog.models.fused import pool_of
 from tmkt_braincog.models.kernels import SURROGATES, Affine
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-compare = partial(compare_kernels, device=DEVICE)
+compare = partial(executors.compare_kernels, device=DEVICE)
 
 
 @pytest.fixture
@@ -130,26 +122,22 @@ def test_inputs_need_not_be_contiguous_and_the_sums_are_repeatable(triton_kernel
     [("Transfer_VGG_SNN", True), ("Transfer_SCNN", True), ("Transfer_VGG_SNN", False)],
 )
 def test_a_step_of_a_whole_model(triton_kernels, name, train, monkeypatch):
-    size = {"width_divisor": 16} if name == "Transfer_VGG_SNN" else {}
-    model = create_model(name, num_classes=5, step=2, threshold=0.4, event_size=18, **size)
-    for module in model.modules():  # so that neurons fire in evaluation mode, and behind layers
+    model = small(name, step=2, threshold=0.4, event_size=18)
+    for module in model.modules():  # so that neurons fire in evaluation mode
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.01, 0.1)
-        elif isinstance(module, nn.Linear):
-            module.weight.data *= 4
     model.to(DEVICE, torch.float64).train(train)
-    batch = torch.rand(2, 2, 2, 2, 18, 18, device=DEVICE, dtype=torch.float64) * 3
-    labels, method = torch.tensor([1, 4], device=DEVICE), Baseline(steps=2).to(batch)
+    batch = [x.to(DEVICE) for x in inputs(model, 2)]
     results = []
     for these in (triton_kernels, kernels):
         monkeypatch.setattr(folded, "kernels_for", lambda x, these=these: these)
         model.zero_grad()
-        found = leave(model, batch, lambda out: method.losses(out, labels)["loss"], steps=1)
+        found = executors.leave(model, batch, executors.weighted, steps=1)
         results.append({n: v for n, v in found.items() if not n.startswith("buffer")})
     found, expected = results
     assert expected["0 event spikes"].any()
     # Convolutions of a GPU differ between calls.
-    assert_equal(expected, found, 1e-12 if INTERPRETED else 1e-9)
+    executors.assert_equal(expected, found, 1e-12 if INTERPRETED else 1e-9)
 
 
 @pytest.mark.gpu

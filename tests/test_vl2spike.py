@@ -10,23 +10,28 @@ import timm
 import torch
 
 from tests.program import run_teacher, run_train
-from tests.test_parts import BATCH, OUT, B, N, T, losses, model, options, rand
+from tests.streams import (
+    BATCH,
+    FEATURES,
+    OUT,
+    B,
+    N,
+    T,
+    cross_entropy,
+    model,
+    options,
+    rand,
+    softmax,
+)
 from tmkt_braincog.arguments import VL2SPIKE_TERMS as TERMS
 from tmkt_braincog.data import make_split
 from tmkt_braincog.engine.compare import load_data
 from tmkt_braincog.errors import UserError
-from tmkt_braincog.losses import (
-    contrastive_loss,
-    membrane_consistency,
-    rate_consistency,
-    unit,
-    word_targets,
-)
-from tmkt_braincog.losses.language import SILENT
+from tmkt_braincog.losses import language as vl
 from tmkt_braincog.methods import build_method
 from tmkt_braincog.methods.vl2spike import MOMENTUM
 from tmkt_braincog.mixing import Progress
-from tmkt_braincog.teacher import Embeddings, load_teacher, save_teacher
+from tmkt_braincog.teacher import Embeddings, load_teacher, save_teacher, teacher_outputs
 
 E, EXACT = 8, dict(rel=1e-12)
 RUN = "--shots 4 --static-images 12 --step 4 --model Transfer_SCNN --event-size 28 --batch-size 10"
@@ -35,21 +40,16 @@ RUN += " --epoch-size 20 --epochs 2 --warmup-epochs 0 --lr 0.1 --eval-interval 2
 
 def cosine(a, b):
     dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
-    return dot / math.sqrt((math.hypot(*a) ** 2 + SILENT) * (math.hypot(*b) ** 2 + SILENT))
-
-
-def softmax(x):
-    e = [math.exp(v - max(x)) for v in x]
-    return [v / math.fsum(e) for v in e]
+    return dot / math.sqrt((math.hypot(*a) ** 2 + vl.SILENT) * (math.hypot(*b) ** 2 + vl.SILENT))
 
 
 def test_contrastive_loss_is_a_cross_entropy_of_cosines():
     x, anchors, tau = rand(5, 7, seed=1), rand(4, 7, seed=2), 0.3
     target = rand(5, 4, seed=3).softmax(-1)
-    found = contrastive_loss(x, anchors, target, tau)
+    found = vl.contrastive_loss(x, anchors, target, tau)
     for n in range(5):
-        p = softmax([cosine(x[n].tolist(), a) / tau for a in anchors.tolist()])
-        expected = -math.fsum(t * math.log(q) for t, q in zip(target[n].tolist(), p, strict=True))
+        likeness = [cosine(x[n].tolist(), a) for a in anchors.tolist()]
+        expected = cross_entropy(target[n].tolist(), likeness, tau)
         assert found[n].item() == pytest.approx(expected, **EXACT)
 
 
@@ -57,27 +57,27 @@ def test_consistency_over_time_is_zero_for_what_stands_still():
     v = rand(T, B, 6, seed=4)
     pairs = [(t, b) for t in range(1, T) for b in range(B)]
     slow = [1 - cosine(v[t, b].tolist(), v[t - 1, b].tolist()) for t, b in pairs]
-    assert membrane_consistency(v).item() == pytest.approx(math.fsum(slow) / len(slow), **EXACT)
+    assert vl.membrane_consistency(v).item() == pytest.approx(math.fsum(slow) / len(slow), **EXACT)
     slow = [(v[t] - v.mean(0)).square().mean().item() for t in range(T)]
-    assert rate_consistency(v).item() == pytest.approx(math.fsum(slow) / T, **EXACT)
+    assert vl.rate_consistency(v).item() == pytest.approx(math.fsum(slow) / T, **EXACT)
     still = 10 * v[:1].expand_as(v)
-    assert membrane_consistency(still).item() == pytest.approx(0, abs=1e-5)
-    assert rate_consistency(still).item() == pytest.approx(0, abs=1e-24)
+    assert vl.membrane_consistency(still).item() == pytest.approx(0, abs=1e-5)
+    assert vl.rate_consistency(still).item() == pytest.approx(0, abs=1e-24)
 
 
 def test_word_targets_are_the_likeness_of_names():
     text = rand(N, E, seed=5)
-    expected = [softmax([cosine(a, b) / 0.1 for b in text.tolist()]) for a in text.tolist()]
-    torch.testing.assert_close(word_targets(text, 0.1), torch.tensor(expected, dtype=text.dtype))
+    expected = [softmax([cosine(a, b) for b in text.tolist()], 0.1) for a in text.tolist()]
+    torch.testing.assert_close(vl.word_targets(text, 0.1), torch.tensor(expected, dtype=text.dtype))
 
 
 def test_silence_has_no_direction_and_a_small_gradient():
     x = torch.zeros(T, B, 6, dtype=torch.float64, requires_grad=True)
     anchors, target = rand(B, 6, seed=8), torch.eye(B).double()
-    loss = contrastive_loss(x[0], anchors, target, 0.07).sum() + membrane_consistency(x)
+    loss = vl.contrastive_loss(x[0], anchors, target, 0.07).sum() + vl.membrane_consistency(x)
     (gradient,) = torch.autograd.grad(loss, x)
     assert 0 < gradient.norm() < 1e5 and loss.isfinite()
-    assert unit(x).norm() == 0 and unit(100 * anchors).norm(dim=-1).min() > 1 - 1e-6
+    assert vl.unit(x).norm() == 0 and vl.unit(100 * anchors).norm(dim=-1).min() > 1 - 1e-6
 
 
 TEACHER = SimpleNamespace(text=rand(N, E, seed=6), images=rand(11, E, seed=7))
@@ -93,7 +93,8 @@ def part_of(line=""):
 
 
 def test_its_terms_join_the_baseline_and_each_can_be_left_out():
-    plain = losses("baseline", 1)
+    plain = build_method("baseline", options(f"--step {T}"), FEATURES).double()
+    plain = plain(model, BATCH, Progress(1, 8, 0, 4))
     method, part = part_of()
     found = method(model, BATCH, Progress(1, 8, 0, 4))
     names = [f"vl_{name}" for name in TERMS]
@@ -101,14 +102,14 @@ def test_its_terms_join_the_baseline_and_each_can_be_left_out():
     warm = {"vl_membrane": 0.5, "vl_rate": 0.5}  # the first of the two epochs of a quarter of eight
     added = math.fsum(0.1 * warm.get(n, 1.0) * found[n].item() for n in names)
     assert found["loss"].item() == pytest.approx(plain["loss"].item() + added, rel=1e-6)
-    assert found["vl_membrane"].item() == membrane_consistency(OUT.event.tap).item()
-    assert found["vl_rate"].item() == rate_consistency(OUT.event.spikes).item()
+    assert found["vl_membrane"].item() == vl.membrane_consistency(OUT.event.tap).item()
+    assert found["vl_rate"].item() == vl.rate_consistency(OUT.event.spikes).item()
     spikes, images = part.of_spikes(OUT.static.spikes.mean(0)), TEACHER.images[BATCH.image]
     target = torch.eye(B).double()
     target[1:3, 1:3] = 0.5  # two recordings with the same image
-    rows = contrastive_loss(spikes, part.of_words(images), target, 0.07)
+    rows = vl.contrastive_loss(spikes, part.of_words(images), target, 0.07)
     assert found["vl_image"].item() == pytest.approx(rows.mean().item(), rel=1e-12)
-    words = word_targets(TEACHER.text, 0.1)[BATCH.label]
+    words = vl.word_targets(TEACHER.text, 0.1)[BATCH.label]
     log_p = OUT.event.logits.mean(0).log_softmax(-1)
     assert found["vl_word"].item() == pytest.approx(-(words * log_p).sum(-1).mean().item())
     for name in TERMS:
@@ -120,14 +121,14 @@ def test_its_terms_join_the_baseline_and_each_can_be_left_out():
 
 def test_prototypes_are_running_means_of_the_classes():
     method, part = part_of()
-    rows = unit(part.of_spikes(OUT.event.spikes.mean(0))).detach()
+    rows = vl.unit(part.of_spikes(OUT.event.spikes.mean(0))).detach()
     some = BATCH._replace(label=torch.tensor([0, 0, 0, 1, 1, 1]))  # none of class 2
     first = method(model, some, Progress(0, 8, 0, 4))["vl_prototype"]
     means = torch.stack([rows[:3].mean(0), rows[3:].mean(0)])
     torch.testing.assert_close(part.prototypes[:2], means)
     assert part.seen.tolist() == [True, True, False] and part.prototypes[2].abs().max() == 0
     names, right = part.of_words(TEACHER.text), torch.eye(N).double()
-    expected = contrastive_loss(means, names, right[:2], 0.07).mean()
+    expected = vl.contrastive_loss(means, names, right[:2], 0.07).mean()
     assert first.item() == pytest.approx(expected.item(), rel=1e-9)
     assert first.requires_grad and not part.prototypes.requires_grad
     method(model, BATCH, Progress(0, 8, 0, 4))
@@ -141,16 +142,26 @@ def test_prototypes_are_running_means_of_the_classes():
     assert torch.equal(part.prototypes, before)
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """Embeddings by a classifier without weights and a text model that counts letters."""
-    path = tmp_path_factory.mktemp("embeddings") / "embeddings.pt"
+class Letters:
+    """A text model that counts letters, or says the same of all."""
+
+    def __init__(self, name, device):
+        if name not in ("letters", "deaf"):
+            raise ValueError(name)
+        self.width = 64 if name == "letters" else 1
+
+    def encode(self, texts, **_):
+        rows = [[ord(c) % self.width for c in t] for t in texts]
+        counts = [torch.bincount(torch.tensor(row), minlength=self.width) for row in rows]
+        return torch.stack(counts).float()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoders():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tmkt_braincog.teacher.encoders.import_module", lambda _: SimpleNamespace(
-            SentenceTransformer=Letters))  # fmt: skip
-        assert run_teacher([*embed(path), "--prompt", "{}"]) == 0
-        assert run_teacher(embed(path)) == 2  # it is there
-    return path
+        fake = SimpleNamespace(SentenceTransformer=Letters)
+        patch.setattr("tmkt_braincog.teacher.encoders.import_module", lambda _: fake)
+        yield
 
 
 def embed(path):
@@ -160,14 +171,13 @@ def embed(path):
     return f"{words} --text-encoder letters --teacher-checkpoint {path} {RUN}".split()
 
 
-class Letters:
-    def __init__(self, name, device):
-        if name != "letters":
-            raise ValueError(name)
-
-    def encode(self, texts, **_):
-        rows = [torch.bincount(torch.tensor([ord(c) % 64 for c in t]), minlength=64) for t in texts]
-        return torch.stack(rows).float()
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Embeddings by a classifier without weights and a text model that counts letters."""
+    path = tmp_path_factory.mktemp("embeddings") / "embeddings.pt"
+    assert run_teacher([*embed(path), "--prompt", "{}"]) == 0
+    assert run_teacher(embed(path)) == 2  # it is there
+    return path
 
 
 def test_embeddings_are_of_unit_length_and_train_a_run(file, tmp_path, capsys):
@@ -197,13 +207,9 @@ def test_embeddings_of_other_images_classes_or_kind_are_refused(file, tmp_path):
     with pytest.raises(UserError, match="event_size: there 20, here 28"):
         smaller.check(file, chosen, data, split)
     table = np.array([3, 1])
-    from tmkt_braincog.teacher import teacher_outputs
-
     rows = teacher_outputs(made, "", data, table, torch.device("cpu"), "embeddings")
-    assert (
-        torch.equal(rows[table], made.images[table])
-        and rows.isnan().any(-1).sum() == len(made.images) - 2
-    )
+    assert torch.equal(rows[table], made.images[table])
+    assert rows.isnan().any(-1).sum() == len(made.images) - 2
     save_teacher(tmp_path / "again.pt", made)
     assert torch.equal(load_teacher(tmp_path / "again.pt").text, made.text)
 
@@ -217,11 +223,10 @@ def test_embeddings_of_other_images_classes_or_kind_are_refused(file, tmp_path):
         ("--teacher convnext_tiny.fb_in22k", "needs a trained classifier of ImageNet"),
         ("--teacher-checkpoint x-{seed}.pt", "one file for all seeds"),
         ("--text-encoder nowhere", "--text-encoder nowhere cannot be loaded"),
+        ("--text-encoder deaf", "does not tell the class names '0' and '1' apart"),
     ],
 )
-def test_what_cannot_embed(more, message, tmp_path, monkeypatch, capsys):
-    fake = SimpleNamespace(SentenceTransformer=Letters)
-    monkeypatch.setattr("tmkt_braincog.teacher.encoders.import_module", lambda _: fake)
+def test_what_cannot_embed(more, message, tmp_path, capsys):
     assert run_teacher([*embed(tmp_path / "x.pt"), *more.split()]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "x.pt").exists()
 
@@ -231,17 +236,6 @@ def test_an_open_clip_model_needs_its_weights_named(tmp_path, monkeypatch, capsy
     words = f"embed --encoder ViT-B-32 --teacher-checkpoint {tmp_path / 'x.pt'} {RUN}"
     assert run_teacher(words.split()) == 2
     assert "cannot be built (no weights are named)" in capsys.readouterr().err
-
-
-def test_names_that_a_text_model_cannot_tell_apart_are_refused(tmp_path, monkeypatch, capsys):
-    class Unknown(Letters):
-        def encode(self, texts, **_):
-            return torch.ones(len(texts), 4)
-
-    fake = SimpleNamespace(SentenceTransformer=Unknown)
-    monkeypatch.setattr("tmkt_braincog.teacher.encoders.import_module", lambda _: fake)
-    assert run_teacher(embed(tmp_path / "x.pt")) == 2
-    assert "does not tell the class names '0' and '1' apart" in capsys.readouterr().err
 
 
 def test_a_run_without_embeddings_says_what_makes_them(capsys, tmp_path):

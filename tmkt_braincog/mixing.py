@@ -8,6 +8,7 @@ TMKT (arXiv 2509.12959), Eq. 7-10 and 18-19; sliding training: He et al., AAAI 2
 
 import math
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,8 +20,6 @@ from torch import Tensor
 from .data.pairs import Pair
 from .errors import UserError, unknown_name
 from .registry import Registry
-
-LAWS = ("geometric", "truncated")
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,9 @@ def truncated_pmf(p: float, steps: int) -> np.ndarray:
     return weights / weights.sum()
 
 
+LAWS = {"geometric": geometric_pmf, "truncated": truncated_pmf}
+
+
 def reachable_ratios(law: str, steps: int) -> tuple[float, float]:
     """Open interval of mixup ratios r_m that ``law`` can have as its mean at T = ``steps``."""
     return (0.0, 1.0) if law == "geometric" else (1.0 / steps, 1.0)
@@ -114,10 +116,9 @@ def solve_p(ratio: float, steps: int, law: str = "geometric") -> float:
             f"--mixup-ratio {ratio:g} cannot be reached by the {law} law at T = {steps}: "
             f"choose a ratio above {low:g} and below {high:g}."
         )
-    pmf = geometric_pmf if law == "geometric" else truncated_pmf
 
     def excess(log_q: float) -> float:
-        return expected_event_share(pmf(-math.expm1(log_q), steps), steps) - ratio
+        return expected_event_share(LAWS[law](-math.expm1(log_q), steps), steps) - ratio
 
     # q = 1 - p. The share falls as q grows from 0; conditioned, q may exceed 1.
     smallest, largest = -36.5, 700.0 if law == "truncated" else -1e-15
@@ -137,6 +138,12 @@ class Mixing(ABC):
 
     def __init__(self, steps: int):
         self.steps = steps
+
+    @classmethod
+    def from_options(cls, given: Namespace) -> "Mixing":
+        """Build from the resolved command line."""
+        own = {name: getattr(given, option) for name, option in cls.options.items()}
+        return cls(given.step, **own)
 
     @abstractmethod
     def event_frames(self, draws: Tensor, progress: Progress) -> Tensor:

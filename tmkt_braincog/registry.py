@@ -69,9 +69,6 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self._homes, *self._entries]))
 
-    def names(self) -> list[str]:
-        return sorted(self)
-
 
 # Data sets that the package brings: the module of each; and other names for them.
 _HOMES = {"ndigits": "data.digits", "nmnist": "data.nmnist", "NCALTECH101": "data.ncaltech101"}

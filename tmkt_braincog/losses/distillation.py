@@ -15,7 +15,8 @@ from torch import Tensor
 
 def kd_loss(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """``tau^2 KL(softmax(z_T / tau) || softmax(z_S / tau))``, the mean over all samples."""
-    return temperature**2 * _divergence(teacher, student, temperature)
+    log_p, log_q = ((wide(z) / temperature).log_softmax(dim=-1) for z in (teacher, student))
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 
 def hint_loss(teacher: Tensor, mapped: Tensor) -> Tensor:
@@ -113,12 +114,6 @@ def tks_loss(logits: Tensor, y: Tensor, temperature: float) -> Tensor:
     right = (z.argmax(dim=-1) == y).unsqueeze(-1)
     target = ((z * right).sum(dim=0) / temperature).softmax(dim=-1)
     return -(temperature**2) * (target * z.log_softmax(dim=-1)).sum(dim=-1).mean()
-
-
-def _divergence(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Mean of ``KL(softmax(target / tau) || softmax(logits / tau))`` over all samples."""
-    log_p, log_q = ((wide(z) / temperature).log_softmax(dim=-1) for z in (target, logits))
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 
 def wide(x: Tensor) -> Tensor:

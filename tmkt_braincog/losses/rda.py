@@ -1,6 +1,8 @@
 """Domain alignment with learned coefficients (RDA): TMKT Eq. 11-12; He et al., AAAI 2024."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +26,18 @@ class RDALoss(nn.Module):
         steps: T.
         coefficients: ``learned``; ``fixed`` (theta stays at its start); ``off`` (both weights are
             1).
-        tet, lamb, threshold, smoothing: form of the event loss L (:attr:`plain`), see
-            :func:`classification_loss`. Without TET the coefficients weight the alignment alone,
-            which learned ones then fade out: take ``fixed`` or ``off``.
+        **form: ``tet``, ``lamb``, ``threshold`` and ``smoothing`` of the event loss L
+            (:attr:`plain`), see :func:`classification_loss`. Without TET the coefficients weight
+            the alignment alone, which learned ones then fade out: take ``fixed`` or ``off``.
     """
 
-    def __init__(
-        self,
-        steps: int,
-        coefficients: str = "learned",
-        tet: bool = True,
-        lamb: float = 0.0,
-        threshold: float = 0.5,
-        smoothing: float = 0.0,
-    ):
+    def __init__(self, steps: int, coefficients: str = "learned", **form: Any):
         super().__init__()
         if coefficients not in COEFFICIENTS:
             raise unknown_name("coefficients", coefficients, COEFFICIENTS)
         self.theta = nn.Parameter(torch.ones(steps), requires_grad=coefficients == "learned")
         self.coefficients = coefficients
-        self.plain = partial(
-            classification_loss, tet=tet, lamb=lamb, threshold=threshold, smoothing=smoothing
-        )
+        self.plain: Callable[..., Tensor] = partial(classification_loss, **form)
 
     @property
     def sigma(self) -> Tensor:
@@ -62,9 +54,8 @@ class RDALoss(nn.Module):
 
     def event_classification(self, logits_e: Tensor, y: Tensor) -> Tensor:
         """Weighted classification loss of the event logits ``[T, B, N]``, a scalar."""
-        return self.plain(
-            logits_e, y, weight=None if self.coefficients == "off" else 1 - self.sigma
-        )
+        weight = None if self.coefficients == "off" else 1 - self.sigma
+        return self.plain(logits_e, y, weight=weight)
 
     def diagnostics(self) -> dict[str, float]:
         """``sigma_1`` ... ``sigma_T``, for the log; empty where the coefficients are off."""

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..data.encodings import ENCODINGS
 from ..data.pairs import Pair as Pair
-from ..errors import UserError
 from ..mixing import Progress as Progress
 from ..models.transfer import TransferModel
 from ..models.transfer import TransferOutput as TransferOutput
@@ -30,6 +29,7 @@ class Method(nn.Module):
     has_static = True  # whether a static (sliding, mixed) stream is run
     needs_images = True  # whether it sees static images, in the encoding that is chosen
     needs_events = True  # whether it cannot train without any recording
+    least_batch = 1  # the smallest that its losses are defined for
     # Options that it reads, other than those of the run, the data and the model.
     takes: tuple[str, ...] = ()
 
@@ -49,11 +49,6 @@ class Method(nn.Module):
             return set(cls.takes)
         encoding = ENCODINGS[options.source_encoding].options.values()
         return {*cls.takes, "source_encoding", *encoding}
-
-    @property
-    def least_batch(self) -> int:
-        """Smallest batch that the losses are defined for."""
-        return 1
 
     @classmethod
     @abstractmethod
@@ -98,13 +93,14 @@ class Part(nn.Module):
     teacher_gives = "logits"
     teacher: Tensor  # these outputs, one for each image or recording, set before the training
     needs_static = False  # whether it reads the static stream
+    compares_steps = False  # whether it is defined for T >= 2 only
     on_mean = False  # whether the system of its name has cross-entropy of the mean logits, not TET
     takes: tuple[str, ...] = ()  # options that it reads, as of a :class:`Method`
 
     @classmethod
-    @abstractmethod
     def from_options(cls, options: Namespace, features: int) -> "Part":
         """As of a :class:`Method`; a UserError for options that the part is not defined for."""
+        return cls()
 
     def meet(self, teacher) -> None:
         """Called before training, where it gives no logits: make what depends on the teacher."""
@@ -116,15 +112,6 @@ class Part(nn.Module):
     @abstractmethod
     def forward(self, out: TransferOutput, batch: Pair, progress: Progress) -> dict[str, Tensor]:
         """Named losses, unweighted, and ``loss``, of the streams that the method has run."""
-
-
-def several_steps(options: Namespace, part: str) -> None:
-    """A UserError for T = 1."""
-    if options.step < 2:
-        raise UserError(
-            f"--step 1 with {part}: it compares the time-steps of a recording. Take at least 2, or "
-            f"leave {part} away."
-        )
 
 
 def total(terms: dict[str, Tensor], **weights: float) -> dict[str, Tensor]:

@@ -46,17 +46,15 @@ class Baseline(Method):
         mixing: Mixing | None = None,
     ):
         super().__init__()
-        self.rda = RDALoss(steps, coefficients, tet, LAMB, threshold, smoothing)
+        form = {"tet": tet, "lamb": LAMB, "threshold": threshold, "smoothing": smoothing}
+        self.rda = RDALoss(steps, coefficients, **form)
         self.domain_weight = domain_weight
+        self.least_batch = 2 if domain_weight else 1
         self.mixing = mixing or SlidingReplacement(steps)
 
     @classmethod
     def taken(cls, options: Namespace) -> set[str]:
         return super().taken(options) - (set() if options.regularization else {"theta"})
-
-    @property
-    def least_batch(self) -> int:
-        return 2 if self.domain_weight else 1
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "Baseline":
@@ -69,7 +67,7 @@ class Baseline(Method):
             domain_weight=options.domain_loss_coefficient if align else 0.0,
             threshold=options.threshold,
             smoothing=options.smoothing,
-            mixing=SlidingReplacement(options.step, options.pow, options.sliding_training),
+            mixing=SlidingReplacement.from_options(options),
         )
 
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:

@@ -5,7 +5,7 @@ from argparse import Namespace
 from torch import Tensor
 
 from ..errors import UserError
-from ..losses import hint_loss, kd_loss, phase_weight
+from ..losses.distillation import hint_loss, kd_loss, phase_weight
 from ..models.exact import WideLinear
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
@@ -22,25 +22,18 @@ class CKD(Part):
     Args:
         features: F.
         threshold, k: e_th, the epoch in which the distillation ends, and how sudden that is.
-        temperature: tau.
         on: ``logits``, or ``features``, an ablation.
     """
 
     teacher_on = "static"
     needs_static = True
     takes = ("ckd_k", "ckd_on", "ckd_threshold")
+    temperature = 3.0  # tau
 
-    def __init__(
-        self,
-        features: int,
-        threshold: float,
-        k: float = 100.0,
-        temperature: float = 3.0,
-        on: str = "logits",
-    ):
+    def __init__(self, features: int, threshold: float, k: float = 100.0, on: str = "logits"):
         super().__init__()
         self.features, self.teacher_gives = features, on
-        self.threshold, self.k, self.temperature = threshold, k, temperature
+        self.threshold, self.k = threshold, k
         self.map: WideLinear | None = None
 
     @classmethod

@@ -9,11 +9,9 @@ from ..data.encodings import ENCODINGS
 from ..errors import UserError, unknown_name
 from .base import METHODS, PARTS, Method
 
-# Published systems and what they are made of.
-SYSTEMS = {
-    **{name: ("baseline", name) for name in ("ckd", "vl2spike")},
-    **{name: ("event-only", name) for name in ("seal", "etc", "tks")},
-}
+# Published systems: the method that the part of the same name is joined to.
+SYSTEMS = {"ckd": "baseline", "vl2spike": "baseline"}
+SYSTEMS |= {"seal": "event-only", "etc": "event-only", "tks": "event-only"}
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
@@ -22,28 +20,26 @@ def split_name(name: str) -> tuple[str, list[str]]:
     Raises:
         UserError: an unknown method or part, or a part that is there twice.
     """
-    first, *joined = name.split("+")
+    first, *parts = name.split("+")
     if first not in METHODS and first not in SYSTEMS:
         raise unknown_name(METHODS.kind, first, [*METHODS, *SYSTEMS])
-    base, *own = SYSTEMS[first] if first in SYSTEMS else (METHODS.canonical(first),)
-    for part in joined:
+    base, holds = first, ""
+    if first in SYSTEMS:
+        base, parts = SYSTEMS[first], [first, *parts]
+        holds = f" {first} is {base}+{first}."
+    for part in parts:
         if part not in PARTS:
             hint = " A method stands first, and only one." if part in METHODS else ""
             raise UserError(f"--method {name}: {unknown_name(PARTS.kind, part, PARTS)}{hint}")
-    parts = [*own, *map(PARTS.canonical, joined)]
-    for part in parts:
         if parts.count(part) > 1:
-            holds = f" {first} is {'+'.join(SYSTEMS[first])}." if first in SYSTEMS else ""
             raise UserError(f"--method {name} holds the part {part} twice.{holds} Name it once.")
     return base, sorted(parts, key=list(PARTS).index)
 
 
 def canonical(name: str) -> str:
     """The one name of a method with these parts, whichever order they were given in."""
-    base, parts = split_name(name)
-    first = name.split("+")[0]
-    own = SYSTEMS.get(first, ())
-    return "+".join([first if own else base, *(part for part in parts if part not in own)])
+    first, *_ = name.split("+")
+    return "+".join([first, *(part for part in split_name(name)[1] if part != first)])
 
 
 def method_class(name: str) -> type[Method]:
@@ -61,13 +57,18 @@ def build_method(name: str, options: Namespace, features: int) -> Method:
     if _on_mean(name):
         options = Namespace(**vars(options) | {"TET_loss": False})
     method = METHODS[base].from_options(options, features)
-    method.parts.extend(PARTS[part].from_options(options, features) for part in parts)
-    lacking = [part for part in parts if PARTS[part].needs_static and not method.has_static]
-    if lacking:
-        raise UserError(
-            f"--method {name}: {lacking[0]} works on the static stream, which {base} does not "
-            "have. Join it to another."
-        )
+    for part in parts:
+        if PARTS[part].compares_steps and options.step < 2:
+            raise UserError(
+                f"--step 1 with {part}: it compares the time-steps of a recording. Take at least "
+                f"2, or leave {part} away."
+            )
+        if PARTS[part].needs_static and not method.has_static:
+            raise UserError(
+                f"--method {name}: {part} works on the static stream, which {base} does not have. "
+                "Join it to another."
+            )
+        method.parts.append(PARTS[part].from_options(options, features))
     return method
 
 
@@ -109,7 +110,7 @@ def _taken(name: str, options: Namespace) -> set[str]:
 
 def _on_mean(name: str) -> bool:
     first = name.split("+")[0]
-    return first in SYSTEMS and PARTS[SYSTEMS[first][1]].on_mean
+    return first in SYSTEMS and PARTS[first].on_mean
 
 
 @cache

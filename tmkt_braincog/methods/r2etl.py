@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -23,25 +24,16 @@ class R2ETL(Method):
     mean over the time-steps of CKA.
 
     Args:
-        enc_weight, feat_weight: 0.5 and 0.1 as published.
-        lamb, means: of TET's MSE term, 1e-3 and 1 as published.
         smoothing: label smoothing.
     """
 
     takes = ("smoothing",)
     least_batch = 2
 
-    def __init__(
-        self,
-        enc_weight: float = 0.5,
-        feat_weight: float = 0.1,
-        lamb: float = 1e-3,
-        means: float = 1.0,
-        smoothing: float = 0.0,
-    ):
+    def __init__(self, smoothing: float = 0.0):
         super().__init__()
-        self.weights = {"enc": enc_weight, "feat": feat_weight}
-        self.lamb, self.means, self.smoothing = lamb, means, smoothing
+        # As published, with logits drawn to 1.
+        self.tet = partial(classification_loss, lamb=1e-3, threshold=1.0, smoothing=smoothing)
 
     @staticmethod
     def network(build: Callable[[], TransferModel]) -> TransferModel:
@@ -49,7 +41,7 @@ class R2ETL(Method):
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "R2ETL":
-        return cls(smoothing=options.smoothing)
+        return cls(options.smoothing)
 
     def run(self, model, batch: Pair, progress: Progress) -> tuple[TransferOutput]:
         out = model(batch.events, batch.static_frames())
@@ -61,14 +53,9 @@ class R2ETL(Method):
         stems = gather_batch(out.static.stem, 0), gather_batch(out.event.stem, 0)
         taps = gather_batch(out.static.tap, 1), gather_batch(out.event.tap, 1)
         terms = {
-            "cls_static": self._tet(out.static.logits, y),
-            "cls_event": self._tet(out.event.logits, y),
+            "cls_static": self.tet(out.static.logits, y),
+            "cls_event": self.tet(out.event.logits, y),
             "enc": 1 - linear_cka(*stems),
             "feat": 1 - linear_cka(*taps).mean(),
         }
-        return total(terms, **self.weights)
-
-    def _tet(self, logits: Tensor, y: Tensor) -> Tensor:
-        return classification_loss(
-            logits, y, lamb=self.lamb, threshold=self.means, smoothing=self.smoothing
-        )
+        return total(terms, enc=0.5, feat=0.1)

@@ -1,10 +1,8 @@
 """The part ``tks``: temporal knowledge sharing (Dong et al., 2024, arXiv 2304.06540)."""
 
-from argparse import Namespace
-
 from torch import Tensor
 
-from ..losses import tks_loss
+from ..losses.distillation import tks_loss
 from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 
@@ -14,20 +12,10 @@ class TKS(Part):
 
     The time-steps that are right teach all (:func:`tks_loss`); a falls by the epoch from 1 towards
     1 - alpha.
-
-    Args:
-        alpha, temperature: 0.7 and 3 as published.
     """
 
     on_mean = True
-
-    def __init__(self, alpha: float = 0.7, temperature: float = 3.0):
-        super().__init__()
-        self.alpha, self.temperature = alpha, temperature
-
-    @classmethod
-    def from_options(cls, options: Namespace, features: int) -> "TKS":
-        return cls()
+    alpha, temperature = 0.7, 3.0  # as published
 
     def leaves(self, progress: Progress) -> float:
         return 1 - self.alpha * progress.epoch / progress.epochs

@@ -58,6 +58,7 @@ class TMKT(Method):
             )
         self.mixing = mixing or TimeStepMixup(steps)
         self.align = rda_form != "off"
+        self.least_batch = 2 if self.align else 1
         self.rda = RDALoss(
             steps, coefficients if self.align else "off", tet=tet, smoothing=smoothing
         )
@@ -74,16 +75,12 @@ class TMKT(Method):
     def taken(cls, options: Namespace) -> set[str]:
         return super().taken(options) | set(STRATEGIES[options.mixup_strategy].options.values())
 
-    @property
-    def least_batch(self) -> int:
-        return 2 if self.align else 1
-
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "TMKT":
         return cls(
             options.step,
             features,
-            mixing=_mixing(options),
+            mixing=STRATEGIES[options.mixup_strategy].from_options(options),
             lam=options.domain_loss_coefficient,
             rda_form=options.rda_form,
             mag_weight=options.mag_weight,
@@ -112,10 +109,3 @@ class TMKT(Method):
 
     def diagnostics(self) -> dict[str, float]:
         return self.rda.diagnostics()
-
-
-def _mixing(options: Namespace) -> Mixing:
-    """The strategy named by ``--mixup-strategy`` with the options that it takes."""
-    strategy = STRATEGIES[options.mixup_strategy]
-    arguments = {name: getattr(options, option) for name, option in strategy.options.items()}
-    return strategy(options.step, **arguments)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..arguments import VL2SPIKE_TERMS as TERMS
 from ..distributed import gather_batch
-from ..losses import contrastive_loss, membrane_consistency, rate_consistency, unit, word_targets
+from ..losses import language
 from ..models.exact import WideLinear
-from .base import PARTS, Pair, Part, Progress, TransferOutput, several_steps, total
+from .base import PARTS, Pair, Part, Progress, TransferOutput, total
 
 WIDTH = 128  # P, of the space that the network and the vision-language model share
 MOMENTUM = 0.9  # of the prototypes
@@ -35,44 +35,35 @@ class VL2Spike(Part):
     Args:
         features: F.
         terms: those of ``--vl2spike-terms``.
-        weight: of every term.
-        temperature: tau of ``image`` and ``prototype``.
-        word_temperature: tau of the names' likeness.
     """
 
     teacher_on = "vlm"
     teacher_gives = "embeddings"
-    needs_static = True
+    needs_static = compares_steps = True
     takes = ("vl2spike_terms",)
+    weight = 0.1  # of every term
+    temperature = 0.07  # tau of ``image`` and ``prototype``
+    word_temperature = 0.1  # tau of the names' likeness
     of_words: WideLinear  # W_v
     text: Tensor  # ``[N, E]``
     word: Tensor  # ``[N, N]``, the target of each class
     prototypes: Tensor  # ``[N, P]``
     seen: Tensor  # ``[N]`` bool, whether a class has a prototype
 
-    def __init__(
-        self,
-        features: int,
-        terms: Sequence[str] = TERMS,
-        weight: float = 0.1,
-        temperature: float = 0.07,
-        word_temperature: float = 0.1,
-    ):
+    def __init__(self, features: int, terms: Sequence[str] = TERMS):
         super().__init__()
-        self.terms, self.weight = terms, weight
-        self.temperature, self.word_temperature = temperature, word_temperature
+        self.terms = terms
         self.of_spikes = WideLinear(features, WIDTH, bias=False)
 
     @classmethod
     def from_options(cls, options: Namespace, features: int) -> "VL2Spike":
-        several_steps(options, "vl2spike")
         return cls(features, options.vl2spike_terms)
 
     def meet(self, teacher) -> None:
         n_classes, width = teacher.text.shape
         self.of_words = WideLinear(width, WIDTH, bias=False)
         self.register_buffer("text", teacher.text.clone(), persistent=False)
-        words = word_targets(self.text, self.word_temperature)
+        words = language.word_targets(self.text, self.word_temperature)
         self.register_buffer("word", words, persistent=False)
         self.register_buffer("prototypes", torch.zeros(n_classes, WIDTH))
         self.register_buffer("seen", torch.zeros(n_classes, dtype=torch.bool))
@@ -90,19 +81,17 @@ class VL2Spike(Part):
         images = self.of_words(self.teacher[which])
         spikes = self.of_spikes(gather_batch(out.static.spikes.mean(dim=0), 0))
         target = same / same.sum(dim=1, keepdim=True)
-        return contrastive_loss(spikes, images, target, self.temperature).mean()
+        return language.contrastive_loss(spikes, images, target, self.temperature).mean()
 
     def _membrane(self, out: TransferOutput, batch: Pair) -> Tensor:
-        return membrane_consistency(out.event.tap)
+        return language.membrane_consistency(out.event.tap)
 
     def _rate(self, out: TransferOutput, batch: Pair) -> Tensor:
-        return rate_consistency(out.event.spikes)
+        return language.rate_consistency(out.event.spikes)
 
     def _prototype(self, out: TransferOutput, batch: Pair) -> Tensor:
-        spikes = unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
-        of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(
-            spikes.dtype
-        )  # [B, N]
+        spikes = language.unit(self.of_spikes(gather_batch(out.event.spikes.mean(dim=0), 0)))
+        of_class = F.one_hot(gather_batch(batch.label, 0), len(self.text)).to(spikes)  # [B, N]
         here = of_class.sum(dim=0) > 0
         with torch.autocast(spikes.device.type, enabled=False):
             means = of_class.mT @ spikes / of_class.sum(dim=0).clamp(min=1).unsqueeze(1)
@@ -112,7 +101,7 @@ class VL2Spike(Part):
             self.prototypes.copy_(moved)
             self.seen |= here
         names, right = self.of_words(self.text), torch.eye(len(self.text), device=means.device)
-        losses = contrastive_loss(current, names, right, self.temperature)
+        losses = language.contrastive_loss(current, names, right, self.temperature)
         return (losses * here).sum() / here.sum()
 
     def _run_on(self, means: Tensor) -> Tensor:

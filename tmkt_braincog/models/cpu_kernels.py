@@ -24,11 +24,6 @@ PARTS = 8  # of a stream, at most
 BLOCK = 2048  # values of one step that are worked on together
 
 
-def fits(x: Tensor) -> bool:
-    """Whether these kernels can run on ``x``."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
-
-
 def fire(x, affine, neuron, wants_membranes):
     x, rows = x.to(wide(x.dtype)), _rows(x)
     fired = torch.empty(x.shape, dtype=torch.uint8)

@@ -1,5 +1,7 @@
 """Small repairs that make BrainCog's neurons exact in every dtype."""
 
+from functools import partial
+
 import torch
 from braincog.base.node.node import BaseNode
 from braincog.base.strategy import surrogate
@@ -27,14 +29,9 @@ _EXACT = {
 _SHARP = surrogate.AtanGrad, surrogate.GateGrad, surrogate.QGateGrad
 
 
-class _ExactSurrogate:
-    """In place of a surrogate's ``act_fun``; a class, so that modules can be pickled."""
-
-    def __init__(self, kind: type):
-        self.kind = kind
-
-    def __call__(self, x: Tensor, alpha: Tensor) -> Tensor:
-        return _EXACT[self.kind].apply(*((x, alpha) if self.kind in _SHARP else (x,)))
+def _exact(kind: type, x: Tensor, alpha: Tensor) -> Tensor:
+    """What ``act_fun`` of a surrogate of this kind gives, in the dtype of ``x``."""
+    return _EXACT[kind].apply(*((x, alpha) if kind in _SHARP else (x,)))
 
 
 def widen(x: Tensor) -> Tensor:
@@ -69,4 +66,4 @@ def make_exact(model: nn.Module) -> None:
         if type(module) is nn.Linear:
             module.__class__ = WideLinear
         if type(module) in _EXACT:
-            module.act_fun = _ExactSurrogate(type(module))  # type: ignore[assignment]
+            module.act_fun = partial(_exact, type(module))  # type: ignore[assignment]

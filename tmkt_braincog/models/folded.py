@@ -47,9 +47,10 @@ def unfolded(rows: Tensor, shape: torch.Size) -> Tensor:
 
 def kernels_for(x: Tensor) -> ModuleType:
     """The module with the fastest kernels for ``x``: all have the functions of :mod:`.kernels`."""
-    if cpu_kernels.fits(x):
-        return cpu_kernels
-    return _on_gpu() if x.is_cuda else kernels
+    if x.is_cuda:
+        return _on_gpu()
+    compiled = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    return cpu_kernels if compiled else kernels
 
 
 @cache

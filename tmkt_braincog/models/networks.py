@@ -85,15 +85,20 @@ class TransferVGG(TransferModel):
 
 
 class _Residual(TransferModel):
-    """BrainCog's network ``net``, whose layers keep their names, with two linear heads."""
+    """A network of BrainCog's, whose layers keep their names, with two linear heads."""
 
+    network: Callable[..., nn.Module]
     layer_names: list[str]
+    last_norm: str  # which has as many channels as F_t
 
-    def take(self, net: nn.Module, width_divisor: int, last_norm: str) -> None:
+    def __init__(self, width_divisor: int = 1, **options):
+        super().__init__(**options)
+        shared = {"step": self.step, "dataset": POLARITIES, **self.node_options}
+        net = self.network(node_type=self.node_class, **shared)
         narrow(net, width_divisor, residual_init)
         for name in self.layer_names:
             setattr(self, name, getattr(net, name))
-        self.num_features = self.get_submodule(last_norm).num_features
+        self.num_features = self.get_submodule(self.last_norm).num_features
         self.rgb_fc = nn.Linear(self.num_features, self.num_classes)
         self.dvs_fc = nn.Linear(self.num_features, self.num_classes)
         self.finish()
@@ -109,12 +114,8 @@ class TransferResNet(_Residual):
     no membrane, and F_t. ``width_divisor`` divides all widths.
     """
 
-    layer_names = ["conv1", *STAGES, "bn1", "avgpool"]
-
-    def __init__(self, width_divisor: int = 1, **options):
-        super().__init__(**options)
-        shared = {"step": self.step, "dataset": POLARITIES, **self.node_options}
-        self.take(resnet.resnet18(node_type=self.node_class, **shared), width_divisor, "bn1")
+    network = staticmethod(resnet.resnet18)
+    layer_names, last_norm = ["conv1", *STAGES, "bn1", "avgpool"], "bn1"
 
 
 class TransferSEWResNet(_Residual):
@@ -126,13 +127,9 @@ class TransferSEWResNet(_Residual):
     the sum of spikes, averaged over the map (512). ``width_divisor`` divides all widths.
     """
 
+    network = staticmethod(partial(sew_resnet.sew_resnet18, cnf="ADD"))
     layer_names = ["conv1", "bn1", "node1", "maxpool", *STAGES, "avgpool"]
-
-    def __init__(self, width_divisor: int = 1, **options):
-        super().__init__(**options)
-        shared = {"cnf": "ADD", "step": self.step, "dataset": POLARITIES, **self.node_options}
-        net = sew_resnet.sew_resnet18(node_type=self.node_class, **shared)
-        self.take(net, width_divisor, "layer4.1.bn2")
+    last_norm = "layer4.1.bn2"
 
     @property
     def tap_node(self) -> nn.Module:
