@@ -20,7 +20,8 @@ from ..models.blocks import Branches, Parts, layers
 from ..models.transfer import TransferModel
 
 NEURONS = LIFNode, IFNode, PLIFNode
-_LEVELS = (-2.0, -0.5, 0.0, 0.5, 2.0)  # of the membrane above its threshold
+LEVELS = (-2.0, -0.5, 0.0, 0.5, 2.0)  # of the membrane above its threshold
+FOLD: dict[type, Callable] = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
 
 
 class Neuron(nn.Module):
@@ -46,7 +47,8 @@ class Neuron(nn.Module):
         v, spikes = torch.full_like(x[:1], self.rest), []
         for current in x.unflatten(0, (self.steps, -1)).unbind():
             v = v + ((current - v) / self.constant if self.leaky else current * self.constant)
-            fired = (v >= self.threshold if self.inclusive else v > self.threshold).to(x.dtype)
+            fired = v >= self.threshold if self.inclusive else v > self.threshold
+            fired = fired.type_as(x)
             v = v * (1 - fired)
             spikes.append(fired)
         return torch.cat(spikes)
@@ -123,21 +125,22 @@ def program_of(model: TransferModel) -> Program:
 
 def _sequence(parts: Parts, names: dict[nn.Module, str], steps: int) -> nn.Sequential:
     """The parts in order, under the names that they have in the model."""
-    found: dict[str, nn.Module] = {}
+    found: OrderedDict[str, nn.Module] = OrderedDict()
     for n, part in enumerate(parts):
-        last = [*found][-1:]
-        if isinstance(part, _BatchNorm) and last and type(found[last[0]]) in _FOLD:
-            _check_norm(part, names[part])
-            found[last[0]] = _FOLD[type(found[last[0]])](found[last[0]], part)
-            continue
+        before = next(reversed(found), "")
+        if isinstance(part, _BatchNorm):
+            if part.running_mean is None:
+                what = f"{names[part]} ({type(part).__name__}) keeps no running statistics"
+                what += ", so its numbers depend on the batch: it cannot be exported."
+                raise UserError(what)
+            if fold := FOLD.get(type(found.get(before))):
+                found[before] = fold(found[before], part)
+                continue
         name = names.get(part, "").replace(".", "_") if isinstance(part, nn.Module) else ""
         if not name or name in found:  # of no name, or a pool that is used again
             name += f"{type(part).__name__}{n}"
         found[name] = _plain(part, names, steps)
-    return nn.Sequential(OrderedDict(found))
-
-
-_FOLD: dict[type, Callable] = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
+    return nn.Sequential(found)
 
 
 def _plain(part: nn.Module | Branches, names: dict[nn.Module, str], steps: int) -> nn.Module:
@@ -146,18 +149,10 @@ def _plain(part: nn.Module | Branches, names: dict[nn.Module, str], steps: int) 
     if isinstance(part, BaseNode):
         return _neuron(part, names[part], steps)
     if isinstance(part, _BatchNorm):
-        _check_norm(part, names[part])
         return ScaleShift(part)
     if isinstance(part, nn.Linear):
-        part = copy.copy(part)
-        part.__class__ = nn.Linear
+        part.__class__ = nn.Linear  # of a WideLinear, which differs under autocast alone
     return part
-
-
-def _check_norm(norm: _BatchNorm, name: str) -> None:
-    if norm.running_mean is None:
-        what = f"{name} ({type(norm).__name__}) keeps no running statistics"
-        raise UserError(f"{what}, so its numbers depend on the batch: it cannot be exported.")
 
 
 @torch.no_grad()
@@ -166,11 +161,10 @@ def _neuron(node: BaseNode, name: str, steps: int) -> Neuron:
     if kind not in NEURONS:
         known = ", ".join(one.__name__ for one in NEURONS)
         raise UserError(f"{name} is a {kind.__name__}: exported are {known}, no other neurons.")
-    levels = torch.tensor(_LEVELS, dtype=torch.float64)
-    spikes = node.act_fun(levels).tolist()
+    spikes = node.act_fun(torch.tensor(LEVELS, dtype=torch.float64)).tolist()
     if spikes not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
         what = f"{name} fires by {type(node.act_fun).__name__}, which gives {spikes}"
-        raise UserError(f"{what} at {levels.tolist()} above the threshold; exported are 0 and 1.")
+        raise UserError(f"{what} at {[*LEVELS]} above the threshold; exported are 0 and 1.")
     threshold = node.threshold if kind is LIFNode else node.get_thres()
     if kind is LIFNode:
         constant = node.tau
