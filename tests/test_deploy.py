@@ -74,7 +74,9 @@ def test_the_same_probabilities_as_in_evaluation(trained):
         np.testing.assert_allclose(found.over_time.sum(1), 1)
     events = recording(0)
     events["x"] += 1
-    with pytest.raises(tmkt_braincog.errors.UserError, match="outside the 24 x 20 sensor"):
+    with pytest.raises(
+        tmkt_braincog.errors.UserError, match=r"24 x 20 sensor: .* to 24 .* 0 to 23 and 0 to 19"
+    ):
         network.predict(events)
     assert network.predict(events, (40, 40)).probabilities.sum() == pytest.approx(1)
 
@@ -112,14 +114,24 @@ def test_predict_refuses(trained, tmp_path, capsys):
     root, checkpoint = trained
     torch.save({"weights": 1}, tmp_path / "other.pt")
     state = torch.load(checkpoint, weights_only=True)
+    for option, own in (("model", "Transfer_Own"), ("method", ["own"])):
+        identity = state["identity"] | {option: own}
+        torch.save(state | {"identity": identity}, tmp_path / f"{option}.pt")
     del state["about"]
     torch.save(state, tmp_path / "old.pt")
+    (tmp_path / "torn.pt").write_bytes(checkpoint.read_bytes()[:9000])
     (tmp_path / "broken.bin").write_bytes(b"\0" * 7)
     file = root / "data/events/cup/a0.bin"
     for words, said in (
         ((checkpoint, tmp_path / "none.bin"), "There is no file"),
         ((checkpoint, tmp_path / "broken.bin"), "is of no format that is known"),
         ((tmp_path / "other.pt", file), "is not a checkpoint of this program"),
+        ((root / "data", checkpoint), "it is a folder, not best.pt or last.pt"),
+        ((file, checkpoint), "the order is CHECKPOINT FILE..."),
+        ((file.with_name("a4.npz"), checkpoint), "it is a file of another kind"),
+        ((tmp_path / "torn.pt", file), "it is damaged"),
+        ((tmp_path / "model.pt", file), "the model 'Transfer_Own', which is not known here"),
+        ((tmp_path / "method.pt", file), "the method 'own', which is not known here"),
         ((tmp_path / "old.pt", file), "does not say what its classes are"),
         ((checkpoint, file, "--output", "a.txt"), "expected a name in .csv, .json"),
         (("hf:name", file), "expected hf:user/name"),

@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
         _check_embed(own, parser)
     from ..engine.build import choose_device
     from ..engine.compare import load_data
-    from ..teacher.embed import make_embeddings
+    from ..teacher.encoders import make_embeddings
     from ..teacher.make import make_teachers
 
     make = {"train": make_teachers, "embed": make_embeddings}[command]

@@ -188,12 +188,12 @@ def run(path: Path, frames: Tensor) -> Tensor:
 def _apply(node: Any, x: Tensor, steps: int) -> Tensor:
     """A node on ``[T B, ...]``."""
     if isinstance(node, (nir.Conv2d, nir.Affine)):
-        weights = [torch.from_numpy(a).to(x.dtype) for a in (node.weight, node.bias)]
+        weight, bias = (torch.from_numpy(a).to(x.dtype) for a in (node.weight, node.bias))
         if isinstance(node, nir.Affine):
-            return F.linear(x, *weights)
+            return F.linear(x, weight, bias)
         numbers = node.stride, node.padding, node.dilation
         stride, padding, dilation = (tuple(map(int, n)) for n in numbers)
-        return F.conv2d(x, *weights, stride, padding, dilation, int(node.groups))
+        return F.conv2d(x, weight, bias, stride, padding, dilation, int(node.groups))
     if isinstance(node, nir.SumPool2d):
         kernel, stride = (tuple(map(int, n)) for n in (node.kernel_size, node.stride))
         return F.avg_pool2d(x, kernel, stride, divisor_override=1)

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from ..data import Split, TransferData, make_split
+from ..data import TransferData, make_split
 from ..errors import UserError
-from .files import load_teacher, save_teacher, teacher_path
-from .kinds import WHAT, Teacher, fingerprint, seen, trainable
+from .kinds import KINDS, Teacher, about, load_teacher, save_teacher, teacher_path, trainable
 from .network import build_teacher, teacher_input, views, weights_of
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -28,65 +27,54 @@ def make_teachers(
     """One teacher for each seed; ``own`` are its options, ``options`` decide data and split.
 
     One that is there is kept, another one refused by a UserError."""
+    recipe = {name: getattr(own, name) for name in RECIPE.split()}
+    recipe["weights"] = own.teacher_weights and str(own.teacher_weights)
+    known = {
+        **{"model": own.teacher, "on": own.on, **about(data, options, own.on)},
+        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
+    }
     for seed in options.seed:
         split = make_split(data, options, seed)
         path = teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
-        about = _about(own, options, data, split, seed)
+        trained = torch.from_numpy(trainable(split, own.on).copy())
+        known |= {"trained": trained, "recipe": {**recipe, "seed": seed}}
         rest = np.concatenate([split.val, split.test])
         if own.on == "static":
             rest = np.setdiff1d(np.arange(len(data.image_labels)), split.static)
         if is_there := path.exists():
             teacher = load_teacher(path)
-            if not isinstance(teacher, Teacher) or any(
-                not np.array_equal(getattr(teacher, k), v) for k, v in about.items()
-            ):
+            there = vars(teacher)
+            if not all(np.array_equal(there.get(n, ""), value) for n, value in known.items()):
                 raise UserError(
                     f"{path} holds another teacher (other options or training data). Choose "
                     "another --teacher-checkpoint, or move it away."
                 )
         else:
-            teacher = _Pupil(own, data, device, about["size"]).learn(about, rest, seed)
+            teacher = _Pupil(own, data, known["size"], device).learn(known, rest)
             save_teacher(path, teacher)
         print(
-            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
-            f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
+            f"{own.teacher} at {known['size']} x {known['size']}, trained on "
+            f"{len(trained)} {KINDS[own.on].what}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
             f"held out. {'Already there, kept' if is_there else 'Written'}: {path}"
         )
-
-
-def _about(
-    own: Namespace, options: Namespace, data: TransferData, split: Split, seed: int
-) -> dict[str, Any]:
-    """What there is to know of a teacher before it is trained."""
-    recipe = {name: getattr(own, name) for name in RECIPE.split()}
-    recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
-    return {
-        "model": own.teacher,
-        "on": own.on,
-        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
-        "classes": list(data.classes),
-        "seen": seen(options, own.on),
-        "fingerprint": fingerprint(data, own.on),
-        "trained": torch.from_numpy(trainable(split, own.on).copy()),
-        "recipe": recipe,
-    }
 
 
 class _Pupil:
     """A network that becomes a teacher."""
 
-    def __init__(self, own: Namespace, data: TransferData, device: torch.device, size: int):
-        self.own, self.data, self.device, self.size = own, data, device, size
+    def __init__(self, own: Namespace, data: TransferData, size: int, device: torch.device):
+        self.own, self.data, self.size, self.device = own, data, size, device
         self.seen = views(data, own.on, size)
 
-    def learn(self, about: dict[str, Any], rest: np.ndarray, seed: int) -> Teacher:
-        own, which = self.own, about["trained"].numpy()
+    def learn(self, known: dict[str, Any], rest: np.ndarray) -> Teacher:
+        """The teacher of which all but weights and accuracy, which is on ``rest``, is known."""
+        own, seed = self.own, known["recipe"]["seed"]
         torch.manual_seed(seed)
-        weights = own.pretrained, own.teacher_weights
-        self.network = build_teacher(own.teacher, len(about["classes"]), *weights).to(self.device)
-        self._fit(which, seed)
-        return Teacher(**about, accuracy=self._accuracy(rest), weights=self.network.state_dict())
+        start = own.pretrained, own.teacher_weights
+        self.network = build_teacher(own.teacher, len(known["classes"]), *start).to(self.device)
+        self._fit(known["trained"].numpy(), seed)
+        return Teacher(**known, accuracy=self._accuracy(rest), weights=self.network.state_dict())
 
     def _see(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
         """What it sees of these images or recordings, and their labels."""

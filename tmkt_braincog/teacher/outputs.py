@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from ..data import Split, TransferData
 from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
-from ..methods import Method, Part, teachers_of
-from .files import load_teacher, teacher_path
-from .kinds import WHAT, Embeddings, Teacher, trainable
+from ..methods import Method, teachers_of
+from .kinds import KINDS, Embeddings, Teacher, load_teacher, teacher_path, trainable
 from .network import penultimate, teacher_input, views
 
 OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
@@ -37,20 +37,17 @@ def load_teachers(
     found: dict[str, tuple[Path, Teacher | Embeddings]] = {}
     for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
         teacher = load_teacher(path)
-        if teacher.on in found:
-            paths = f"{found[teacher.on][0]} and {path}"
-            raise UserError(
-                f"--teacher-checkpoint: {paths} were both trained on {WHAT[teacher.on]}."
-            )
-        found[teacher.on] = path, teacher
+        if (on := teacher.on) in found:
+            both = f"{found[on][0]} and {path} were both trained on {KINDS[on].what}."
+            raise UserError(f"--teacher-checkpoint: {both}")
+        found[on] = path, teacher
     for on in sorted(needed - found.keys()):
-        made = (f"{path} was trained on {WHAT[other]}" for other, (path, _) in found.items())
-        have = "; ".join(made)
-        command = "embed" if on == "vlm" else f"train --on {on}"
+        made = [f"{path} was trained on {KINDS[t.on].what}" for path, t in found.values()]
+        have = f" ({'; '.join(made)})" if made else ""
         raise UserError(
-            f"--method {' '.join(methods)} needs a teacher trained on {WHAT[on]}"
-            f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher "
-            f"{command}` makes one, with the options of this run."
+            f"--method {' '.join(methods)} needs a teacher trained on {KINDS[on].what}{have}: give "
+            f"--teacher-checkpoint FILE. `tmkt teacher {KINDS[on].command}` makes one, with the "
+            "options of this run."
         )
     return {on: found[on] for on in needed}
 
@@ -63,14 +60,14 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
 
 def meet_teachers(method: Method, options: Namespace) -> None:
     """Show their teachers to the parts that learn more than logits: all parameters then exist."""
-    for part in _parts(method):
-        if part.teacher_on and part.teacher_gives != "logits":
+    for part in _pupils(method):
+        if part.teacher_gives != "logits":
             teachers = load_teachers(options, options.method, options.seed[0])
             part.meet(teachers[part.teacher_on][1])
 
 
-def _parts(method: Method) -> list[Part]:
-    return [part for part in method.parts if isinstance(part, Part)]
+def _pupils(method: Method) -> list[Any]:
+    return [part for part in method.parts if part.teacher_on]
 
 
 def give_teachers(
@@ -86,9 +83,8 @@ def give_teachers(
         teacher.check(path, options, data, split)
         with open(path, "rb") as file:
             checksums[on] = hashlib.file_digest(file, "sha256").hexdigest()
-        for part in (p for p in _parts(method) if p.teacher_on == on):
-            which = trainable(split, on)
-            given = (teacher, checksums[on], data, which, device, part.teacher_gives)
+        for part in (part for part in _pupils(method) if part.teacher_on == on):
+            given = (teacher, checksums[on], data, trainable(split, on), device, part.teacher_gives)
             part.teacher = distributed.main_first(partial(teacher_outputs, *given)).to(device)
     return checksums
 
