@@ -106,10 +106,16 @@ def others(trained, tmp_path_factory):
     """Folder with all that the words of the next test name."""
     root, checkpoint = trained
     folder, state = tmp_path_factory.mktemp("others"), torch.load(checkpoint, weights_only=True)
-    for option, own in (("model", "Transfer_Own"), ("method", ["own"])):
-        identity = state["identity"] | {option: own}
-        torch.save(state | {"identity": identity}, folder / f"{option}.pt")
-    torch.save({k: v for k, v in state.items() if k != "about"}, folder / "old.pt")
+    who, about = state["identity"], state["about"]
+    own_way = about["preparation"] | {"reads": False}
+    for name, other in (
+        ("model.pt", {"identity": who | {"model": "Transfer_Own"}}),
+        ("method.pt", {"identity": who | {"method": ["own"]}}),
+        ("own-way.pt", {"about": about | {"preparation": own_way}}),
+        ("unsaid.pt", {"about": about | {"preparation": None}}),
+        ("old.pt", {"about": None}),
+    ):
+        torch.save(state | other, folder / name)
     torch.save({"weights": 1}, folder / "other.pt")
     (folder / "torn.pt").write_bytes(checkpoint.read_bytes()[:9000])
     (folder / "x.csv").write_text("x,y,t,p")
@@ -132,6 +138,8 @@ def others(trained, tmp_path_factory):
         ("torn.pt cup/a0.bin", "it is damaged"),
         ("model.pt cup/a0.bin", "the model 'Transfer_Own', which is not known here"),
         ("method.pt cup/a0.bin", "the method 'own', which is not known here"),
+        ("own-way.pt cup/a0.bin", "reads files in a way of its own"),
+        ("unsaid.pt cup/a0.bin", "without TransferData.preparation"),
         ("old.pt cup/a0.bin", "does not say what its classes are"),
         ("best.pt cup/a0.bin --output a.txt", "expected a name in .csv, .json"),
         ("hf:name cup/a0.bin", "expected hf:user/name"),
@@ -143,6 +151,11 @@ def others(trained, tmp_path_factory):
 def test_predict_refuses(others, capsys, monkeypatch, words, said):
     monkeypatch.chdir(others)
     assert run_predict(*words.split()) == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["own-way.pt", "unsaid.pt"])
+def test_a_network_that_reads_no_files_is_exported(others, name):
+    assert command("export", [str(others / name), "--to", "torch"]) == 0
 
 
 def test_what_a_folder_stands_for(trained, tmp_path):
@@ -176,20 +189,6 @@ def test_events_in_the_usual_containers(network):
     ):
         with pytest.raises(UserError, match=said):
             network.predict(given)
-
-
-def test_files_that_only_training_can_read(trained, tmp_path, capsys):
-    _, checkpoint = trained
-    state = torch.load(checkpoint, weights_only=True)
-    for preparation, said in (
-        ({**state["about"]["preparation"], "reads": False}, "in a way of its own"),
-        (None, "without TransferData.preparation"),
-    ):
-        state["about"]["preparation"] = preparation
-        torch.save(state, tmp_path / "own.pt")
-        assert run_predict(tmp_path / "own.pt", trained[0] / "data/events/cup/a0.bin") == 2
-        assert said in capsys.readouterr().err
-        assert command("export", [str(tmp_path / "own.pt"), "--to", "torch", "--force"]) == 0
 
 
 def test_a_card_says_what_the_checkpoint_is(trained, capsys):
