@@ -113,7 +113,6 @@ def others(trained, tmp_path_factory):
         ("method.pt", {"identity": who | {"method": ["own"]}}),
         ("own-way.pt", {"about": about | {"preparation": own_way}}),
         ("unsaid.pt", {"about": about | {"preparation": None}}),
-        ("old.pt", {"about": None}),
     ):
         torch.save(state | other, folder / name)
     torch.save({"weights": 1}, folder / "other.pt")
@@ -140,7 +139,6 @@ def others(trained, tmp_path_factory):
         ("method.pt cup/a0.bin", "the method 'own', which is not known here"),
         ("own-way.pt cup/a0.bin", "reads files in a way of its own"),
         ("unsaid.pt cup/a0.bin", "without TransferData.preparation"),
-        ("old.pt cup/a0.bin", "does not say what its classes are"),
         ("best.pt cup/a0.bin --output a.txt", "expected a name in .csv, .json"),
         ("hf:name cup/a0.bin", "expected hf:user/name"),
         ("best.pt x.csv --output x.csv --force", "would be written over"),

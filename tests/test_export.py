@@ -194,7 +194,7 @@ def test_a_simulator_gives_the_same_spikes(models, folder, name, file, simulator
 def test_a_file_runs_in_float64_as_the_program_with_its_weights(models, tmp_path, form):
     program = program_of(models["scnn-plif"])
     form.write(program, FRAMES, tmp_path / "x", {})
-    expected = rounded(program, form.constant_of)(FRAMES[:1].double())
+    expected = rounded(program, form.tau_of)(FRAMES[:1].double())
     found = form.run(tmp_path / "x", FRAMES[:1].double())
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -217,7 +217,7 @@ def test_metadata_travels_in_the_file(folder):
         ("round", "onnx", r"feature\.1 fires by RoundGrad, which gives \[0.0, 0.0, 0.0, 1.0, 2.0"),
         ("batch", "torch", r"feature\.0\.bn \(BatchNorm2d\) keeps no running statistics"),
         ("hook", "torch", "a Conv2d has hooks"),
-        ("rest", "nir", r"feature_1 \(Neuron\) .*it starts at 0.1 and not at 0"),
+        ("rest", "onnx", r"feature\.1 has v_reset 0.1 and dt 1.0; exported are neurons from 0"),
     ],
 )
 def test_what_a_format_cannot_express_is_named(models, tmp_path, name, kind, expected):

@@ -3,7 +3,7 @@
 A format is a module ``to_<format>``: ``write(program, frames, path, texts)`` writes a program in
 float64, which may be tried with the frames, and texts that travel with it; ``run(path, frames)``
 gives a file's logits ``[B, T, N]``, in float32 or, without the rounding of sums, in float64;
-``constant_of`` is what becomes of a neuron's constant in the file.
+``tau_of`` is what becomes of a neuron's time constant in the file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _written(
     close, worst = int((apart <= LIMIT).sum()), int(apart.argmax())
     frames = frames[worst : worst + 1].double()
     exact, folded = _logits(copy.deepcopy(model).double(), frames), program(frames)
-    of_file = form.run(path, frames) - rounded(program, form.constant_of)(frames)
+    of_file = form.run(path, frames) - rounded(program, form.tau_of)(frames)
     decisive = torch.cat([folded - exact, of_file]).abs().max()
     if not decisive <= LIMIT:
         raise UserError(

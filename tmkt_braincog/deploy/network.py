@@ -49,12 +49,7 @@ class Network:
 
     def __init__(self, state: dict[str, Any], path: str, device: torch.device):
         self.path, self.device = path, device
-        self.about = state.get("about") or {}
-        if not self.about:
-            raise UserError(
-                f"{path} does not say what its classes are and how recordings become its frames: "
-                "it was trained with an older version. Train again; --eval needs the data alone."
-            )
+        self.about = state["about"]
         self.classes: tuple[str, ...] = tuple(self.about["classes"])
         self.options = o = Namespace(**state["identity"])
         at, rows = state["position"], state["rows"]
@@ -147,7 +142,7 @@ def load(path: str | Path, device: str = "cpu") -> Network:
         device: as of ``--device``.
 
     Raises:
-        UserError: no checkpoint of this program, one that does not say how recordings become
-            frames, or one of a model that a module registers which was not imported.
+        UserError: no checkpoint of this program, or one of a model or method that a module
+            registers which was not imported.
     """
     return Network(checkpoint.load(local(path)), str(path), choose_device(device)[0])

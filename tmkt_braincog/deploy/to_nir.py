@@ -31,9 +31,9 @@ class _Value(NamedTuple):
     factor: float = 1.0  # what these outputs have yet to be multiplied by
 
 
-def constant_of(constant: float) -> float:
+def tau_of(tau: float) -> float:
     """A neuron's time constant in steps, as the file's float32 gives it back."""
-    return float(np.float32(constant * DT) / np.float32(DT))
+    return float(np.float32(tau * DT) / np.float32(DT))
 
 
 def write(program: Program, frames: Tensor, path: Path, texts: Mapping[str, str]) -> None:
@@ -133,17 +133,13 @@ class _Writer:
 
     @put.register
     def _(self, layer: Neuron, name: str, value: _Value) -> _Value:
-        if layer.rest:
-            _refuse(name, layer, f"it starts at {layer.rest} and not at 0")
-        if not layer.leaky and layer.constant != 1:
-            _refuse(name, layer, f"its dt is {layer.constant}, expected 1")
         value, threshold = self.settle(value), np.float32(layer.threshold)
         if layer.inclusive:  # a neuron of NIR fires above its threshold
             threshold = np.nextafter(threshold, np.float32(-np.inf))
         values = {"r": 1.0, "v_threshold": threshold, "v_reset": 0.0}
-        values |= {"tau": layer.constant * DT, "v_leak": 0.0} if layer.leaky else {}
+        values |= {"tau": layer.tau * DT, "v_leak": 0.0} if layer.tau is not None else {}
         arrays = {k: np.full(value.shape, v, dtype=np.float32) for k, v in values.items()}
-        node = (nir.LIF if layer.leaky else nir.IF)(**arrays)
+        node = (nir.IF if layer.tau is None else nir.LIF)(**arrays)
         return self.node(name, node, value, value.shape)
 
     def settle(self, value: _Value) -> _Value:
@@ -200,7 +196,6 @@ def _apply(node: Any, x: Tensor, steps: int) -> Tensor:
     if isinstance(node, nir.Flatten):
         return x.flatten(int(node.start_dim), int(node.end_dim))
     if isinstance(node, (nir.LIF, nir.IF)):
-        leaky, threshold = isinstance(node, nir.LIF), float(node.v_threshold.flat[0])
-        constant = float(node.tau.flat[0] / np.float32(DT)) if leaky else 1.0
-        return Neuron(steps, leaky, constant, threshold)(x)
+        tau = float(node.tau.flat[0] / np.float32(DT)) if isinstance(node, nir.LIF) else None
+        return Neuron(steps, tau, float(node.v_threshold.flat[0]))(x)
     return x  # the output

@@ -17,9 +17,9 @@ from torch import Tensor
 from .plain import Program
 
 
-def constant_of(constant: float) -> float:
-    """A neuron's constant as the file's float32 gives it back."""
-    return float(np.float32(constant))
+def tau_of(tau: float) -> float:
+    """A neuron's time constant as the file's float32 gives it back."""
+    return float(np.float32(tau))
 
 
 def write(program: Program, frames: Tensor, path: Path, texts: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .plain import Program
 
-constant_of = float  # of a neuron, which the file keeps as it is
+tau_of = float  # the file keeps it as it is
 
 
 def write(program: Program, frames: Tensor, path: Path, texts: Mapping[str, str]) -> None:

@@ -10,20 +10,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.data import ImageNetInfo
 from torch import Tensor
 from torchvision.transforms import Normalize
-from tqdm import tqdm
 
 from ..data import TransferData
 from ..errors import UserError
 from .kinds import Embeddings, about, save_teacher
-from .network import build_teacher, teacher_input, views, weights_of
+from .network import build_teacher, in_batches, views, weights_of
 
 NEAREST = 5  # classes of ImageNet that make an embedding (ConSE)
-BATCH = 64
 ALIKE = 0.999  # cosine of two names that an encoder does not tell apart
 
 
@@ -109,7 +108,9 @@ def make_embeddings(
     encoder = ConSE(own, device) if own.encoder == "conse" else OpenCLIP(own.encoder, device)
     with torch.no_grad():
         text = _of_names(encoder, data.classes, own.prompt)
-        images = _of_images(encoder, data, device)
+    pixels, bar = views(data, "static", encoder.size), "embedding images"
+    every = np.arange(len(pixels))
+    images = in_batches(encoder.images, pixels, every, encoder.size, device, bar)
     nearest = (images @ text.mT).argmax(dim=-1)
     accuracy = 100 * (nearest == data.image_labels.cpu()).double().mean().item()
     found = dict[str, Any](encoder=encoder.name, accuracy=accuracy, images=images, text=text)
@@ -132,12 +133,3 @@ def _of_names(encoder: OpenCLIP | ConSE, classes: tuple[str, ...], prompt: str) 
             "--text-encoder."
         )
     return text
-
-
-def _of_images(encoder: OpenCLIP | ConSE, data: TransferData, device: torch.device) -> Tensor:
-    """``[S, E]`` of all static images, as a teacher sees them."""
-    pixels = views(data, "static", encoder.size)
-    chunks = torch.arange(len(pixels)).split(BATCH)
-    bar = tqdm(chunks, desc="embedding images", disable=None, dynamic_ncols=True)
-    inputs = (teacher_input(pixels, chunk.numpy(), encoder.size).to(device) for chunk in bar)
-    return torch.cat([encoder.images(x).float().cpu() for x in inputs])

@@ -13,10 +13,9 @@ from tqdm import tqdm
 from ..data import TransferData, make_split
 from ..errors import UserError
 from .kinds import KINDS, Teacher, about, load_teacher, save_teacher, teacher_path, trainable
-from .network import build_teacher, teacher_input, views, weights_of
+from .network import build_teacher, in_batches, teacher_input, views, weights_of
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-BATCH = 64  # of the evaluation
 # What is recorded of the command line.
 RECIPE = "teacher teacher_size teacher_epochs teacher_batch_size teacher_lr pretrained"
 
@@ -64,8 +63,9 @@ class _Pupil:
     """A network that becomes a teacher."""
 
     def __init__(self, own: Namespace, data: TransferData, size: int, device: torch.device):
-        self.own, self.data, self.size, self.device = own, data, size, device
+        self.own, self.size, self.device = own, size, device
         self.seen = views(data, own.on, size)
+        self.labels = (data.image_labels if own.on == "static" else data.labels).cpu()
 
     def learn(self, known: dict[str, Any], rest: np.ndarray) -> Teacher:
         """The teacher of which all but weights and accuracy, which is on ``rest``, is known."""
@@ -75,12 +75,6 @@ class _Pupil:
         self.network = build_teacher(own.teacher, len(known["classes"]), *start).to(self.device)
         self._fit(known["trained"].numpy(), seed)
         return Teacher(**known, accuracy=self._accuracy(rest), weights=self.network.state_dict())
-
-    def _see(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What it sees of these images or recordings, and their labels."""
-        labels = self.data.image_labels if self.own.on == "static" else self.data.labels
-        x = teacher_input(self.seen, which, self.size)
-        return x.to(self.device), labels.cpu()[which].to(self.device)
 
     def _fit(self, which: np.ndarray, seed: int) -> None:
         """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""
@@ -95,7 +89,7 @@ class _Pupil:
             for epoch in range(own.teacher_epochs):
                 total = torch.zeros((), device=self.device)
                 for batch in np.array_split(rng.permutation(which), n_batches):
-                    loss = self._loss(*self._see(batch))
+                    loss = self._loss(batch)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()
@@ -107,21 +101,20 @@ class _Pupil:
                     raise UserError(f"--teacher {own.teacher}: {problem}")
                 bar.set_postfix(epoch=epoch, loss=f"{total.item():.3f}")
 
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def _loss(self, which: np.ndarray) -> Tensor:
+        x = teacher_input(self.seen, which, self.size).to(self.device)
         try:
-            return F.cross_entropy(self.network(x), y)
+            return F.cross_entropy(self.network(x), self.labels[which].to(self.device))
         except (RuntimeError, AssertionError, ValueError) as error:  # of memory, too
             raise UserError(
                 f"--teacher {self.own.teacher} does not take {self.size} x {self.size} pixels in "
                 f"batches of {len(x)} ({error}). Change --teacher-size or --teacher-batch-size."
             ) from error
 
-    @torch.no_grad()
     def _accuracy(self, which: np.ndarray) -> float:
         """Top-1 (%) on these images or recordings; NaN where there are none."""
-        self.network.eval()
-        right = 0
-        for start in range(0, len(which), BATCH):
-            x, y = self._see(which[start : start + BATCH])
-            right += int((self.network(x).argmax(-1) == y).sum())
-        return 100 * right / len(which) if len(which) else float("nan")
+        if not len(which):
+            return float("nan")
+        given = self.seen, which, self.size, self.device, "teacher held out"
+        found = in_batches(self.network.eval(), *given).argmax(-1)
+        return 100 * int((found == self.labels[which]).sum()) / len(which)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import distributed
 from ..data import Split, TransferData
@@ -19,10 +18,9 @@ from ..errors import UserError
 from ..losses import standardise
 from ..methods import Method, teachers_of
 from .kinds import KINDS, Embeddings, Teacher, load_teacher, teacher_path, trainable
-from .network import penultimate, teacher_input, views
+from .network import BATCH, in_batches, penultimate, views
 
 OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
-BATCH = 64
 
 
 def load_teachers(
@@ -108,27 +106,23 @@ def teacher_outputs(
             are given as they are, ``[n, E]``.
     """
     if isinstance(teacher, Embeddings):
-        return _table(teacher.images[which], which, len(teacher.images))
+        return _rows_of(which, teacher.images[which], len(teacher.images))
     of = views(data, teacher.on, teacher.size)
-    chunks = np.split(which, range(BATCH, len(which), BATCH))
     inputs = hashlib.sha256(which.tobytes())
-    for chunk in chunks:
+    for chunk in np.split(which, range(BATCH, len(which), BATCH)):
         inputs.update(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy().tobytes())
     key = dict(teacher=checksum, inputs=inputs.hexdigest(), gives=gives, version=OUTPUTS_VERSION)
 
     def build(out: Writer) -> None:
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
-        bar = tqdm(chunks, desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
-        seen = (teacher_input(of, c, teacher.size).to(device) for c in bar)
-        out.add(**{gives: np.concatenate([forward(x).float().cpu().numpy() for x in seen])})
+        bar = f"teacher on {teacher.on}"
+        out.add(**{gives: in_batches(forward, of, which, teacher.size, device, bar).numpy()})
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
-    return _table(standardise(rows) if gives == "features" else rows, which, len(of))
+    return _rows_of(which, standardise(rows) if gives == "features" else rows, len(of))
 
 
-def _table(rows: Tensor, which: np.ndarray, n: int) -> Tensor:
+def _rows_of(which: np.ndarray, rows: Tensor, n: int) -> Tensor:
     """``[n, ...]`` with these rows, NaN elsewhere."""
-    table = torch.full((n, rows.shape[1]), float("nan"))
-    table[torch.from_numpy(which)] = rows
-    return table
+    return torch.full((n, rows.shape[1]), torch.nan).index_copy(0, torch.from_numpy(which), rows)
