@@ -1,6 +1,5 @@
 """Teachers: what they are, see, and must not have seen; training with them on the command line."""
 
-import csv
 import os
 import signal
 from dataclasses import replace
@@ -8,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -67,6 +67,10 @@ def split(data):
     return make_split(data, options(), 3)
 
 
+def see(data, on, which, size=32):
+    return teacher_input(views(data, on, size), np.asarray(which), size)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet10t", "resnet18.a1_in1k"])
 def test_a_name_means_timms_model_and_not_braincogs_of_the_same_name(name):
     normalise, net = build_teacher(name, 7)
@@ -94,20 +98,17 @@ def test_what_is_no_teacher(name, message):
 
 
 def test_weights_are_those_of_a_file_but_for_the_last_layer_or_cannot_be_had(monkeypatch, tmp_path):
-    published = timm.create_model("resnet10t", num_classes=1000)
-    torch.save(published.state_dict(), tmp_path / "weights.pth")
-    _, net = build_teacher("resnet10t", 10, weights=tmp_path / "weights.pth")
-    theirs, ours = published.state_dict(), net.state_dict()
-    assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if not k.startswith("fc."))
-    assert net.fc.weight.shape[0] == 10
-    renamed = {
-        f"net.{k.upper().rpartition('.')[0]}.{k.rpartition('.')[2]}": v for k, v in theirs.items()
-    }
-    torch.save(renamed, tmp_path / "renamed.pth")
-    _, again = build_teacher("resnet10t", 10, weights=tmp_path / "renamed.pth")
-    assert all(
-        torch.equal(v, ours[k]) for k, v in again.state_dict().items() if not k.startswith("fc.")
+    published = timm.create_model("resnet10t", num_classes=1000).state_dict()
+    names = [key.rpartition(".") for key in published]
+    renamed = dict(
+        zip([f"net.{a.upper()}.{b}" for a, _, b in names], published.values(), strict=True)
     )
+    for file, weights in (("weights.pth", published), ("renamed.pth", renamed)):
+        torch.save(weights, tmp_path / file)
+        _, net = build_teacher("resnet10t", 10, weights=tmp_path / file)
+        kept = {k: v for k, v in net.state_dict().items() if not k.startswith("fc.")}
+        assert all(torch.equal(v, published[k]) for k, v in kept.items())
+        assert net.fc.weight.shape[0] == 10
 
     def offline(*_, **__):
         raise OSError("no route to host\nat all")
@@ -132,14 +133,14 @@ def test_weights_of_another_implementation_give_its_outputs():
 
 
 def test_what_a_teacher_sees(data):
-    x = teacher_input(views(data, "static", 28), np.array([5, 9]), 28)
+    x = see(data, "static", [5, 9], 28)
     assert x.shape == (2, 3, 28, 28) and torch.equal(x[1, 0], data.images[9].float() / 255)
     assert torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
-    x = teacher_input(views(data, "events", 34), np.array([2, 7]), 34)
+    x = see(data, "events", [2, 7], 34)
     off, on = data.frames[7].double().mean(0)
     expected = torch.stack([off, on, off + on]) / (off + on).max()
     torch.testing.assert_close(x[1].double(), expected, rtol=1e-6, atol=1e-6)
-    small = teacher_input(views(data, "static", 16), np.array([5]), 16)
+    small = see(data, "static", [5], 16)
     assert small.shape == (1, 3, 16, 16) and 0 <= small.min() and small.max() <= 1
 
 
@@ -153,9 +154,7 @@ def test_a_teacher_knows_what_its_split_trains_on_and_nothing_else(teachers, dat
     rest = np.setdiff1d(np.arange(len(data.images)), split.static)
     network, chunks = static.network(), np.array_split(rest, 10)
     with torch.no_grad():
-        logits = torch.cat(
-            [network(teacher_input(views(data, "static", 32), c, 32)) for c in chunks]
-        )
+        logits = torch.cat([network(see(data, "static", chunk)) for chunk in chunks])
     right = (logits.argmax(-1) == data.image_labels[rest]).double().mean().item()
     assert static.accuracy == pytest.approx(100 * right)
 
@@ -173,7 +172,6 @@ def test_given_again_a_teacher_is_kept_and_another_is_not_overwritten(teachers, 
     "words, message",
     [
         ("train --seed 1 2 --teacher-checkpoint one.pt", "put {seed} into --teacher-checkpoint"),
-        ("train --teacher VGG_SNN --teacher-checkpoint one.pt", "is a spiking network"),
         ("train --teacher-epochs 0", "at least 1"),
         ("train --teecher resnet18", "unrecognized"),
         ("trian", "Unknown command 'trian'. Did you mean 'train'"),
@@ -208,9 +206,7 @@ def test_cached_features_are_those_of_the_teacher_standardised(teachers, data, s
     assert table.shape == (len(data.images), teacher.width()) and teacher.width() == 512
     assert torch.equal(torch.get_rng_state(), before)
     with torch.no_grad():
-        raw = penultimate(
-            teacher.network(), teacher_input(views(data, "static", 32), which, 32)
-        ).double()
+        raw = penultimate(teacher.network(), see(data, "static", which)).double()
     varying = raw.std(0) > 1e-3 * raw.abs().mean(0)
     assert varying.sum() > 100
     expected = ((raw - raw.mean(0)) / raw.std(0, correction=0))[:, varying]
@@ -226,7 +222,7 @@ def test_the_cache_equals_recomputation(teachers, data, split, on, monkeypatch):
     rows = torch.from_numpy(which)
     table = teacher_outputs(teacher, f"test {on}", data, which, CPU)
     with torch.no_grad():
-        again = teacher.network()(teacher_input(views(data, on, 32), which, 32))
+        again = teacher.network()(see(data, on, which))
     torch.testing.assert_close(table[rows], again, rtol=1e-4, atol=1e-5)
     others = np.setdiff1d(np.arange(len(table)), which)
     assert table[torch.from_numpy(others)].isnan().all() and len(others)
@@ -260,14 +256,11 @@ def test_every_method_trains_two_epochs_and_is_opened_again(teachers, tmp_path):
     trained = tmp_path / "out"
     words = f"{RUN} --method {' '.join(METHODS)} --output {trained} --teacher-checkpoint"
     assert run_train(f"{words} {teachers}/static.pt {teachers}/events.pt".split()) == 0
-    rows = list(csv.DictReader((trained / "comparison.csv").open()))
-    assert [row["method"] for row in rows] == list(METHODS)
+    assert pd.read_csv(trained / "comparison.csv").method.tolist() == list(METHODS)
     for name in METHODS:
-        log = list(csv.DictReader((trained / "runs" / f"{name}-seed3" / "log.csv").open()))
-        columns = COLUMNS[name].split()
-        assert len(log) == 2 and list(log[0])[2 : 2 + len(columns)] == columns
-        for row, gamma in zip(log, (1.0, 0.5), strict=True):  # e_th = 1
-            v = {k: float(row[k]) for k in columns}
+        log, columns = pd.read_csv(trained / f"runs/{name}-seed3/log.csv"), COLUMNS[name].split()
+        assert len(log) == 2 and log.columns[2 : 2 + len(columns)].tolist() == columns
+        for v, gamma in zip(log[columns].to_dict("records"), (1.0, 0.5), strict=True):  # e_th = 1
             weights = WEIGHTS | {"ckd": gamma, "cls_event": 0.5 if "tmkt" in name else 1.0}
             whole = sum(weights[k] * v[k] for k in v.keys() & weights.keys())
             assert v["loss"] == pytest.approx(whole, rel=1e-4), name
@@ -313,8 +306,7 @@ def test_a_run_on_features_goes_on_bit_for_bit_and_is_opened_again(teachers, tmp
     assert torch.equal(whole["random"]["torch"], stopped["random"]["torch"])
     folder = tmp_path / "whole" / "runs" / "ckd-seed3"
     # The map starts near 0; the features have mean 0 and variance 1 where no unit is dead.
-    log = list(csv.DictReader((folder / "log.csv").open()))
-    assert [0.1 < float(row["ckd"]) < 2 for row in log] == [True, True]
+    assert pd.read_csv(folder / "log.csv").ckd.between(0.1, 2).tolist() == [True, True]
     (run_again,) = reopen([folder])
     assert torch.equal(run_again.method.parts[0].map.bias, whole["method"]["parts.0.map.bias"])
 
@@ -343,18 +335,3 @@ def test_teachers_that_are_missing_or_wrong(teachers, tmp_path, capsys):
     said = r"one: --method tmkt.seal needs a teacher trained on recordings"
     with pytest.raises(UserError, match=said):
         check([Job.from_words("one", tmp_path / "job", words)])
-
-
-def test_teachers_of_other_classes_sizes_or_files(teachers, data, split):
-    path = teachers / "static.pt"
-    o = options(f"--method ckd --teacher-checkpoint {path}")
-    teacher = load_teacher(path)
-    teacher.check(path, o, data, split)
-    classes, seen = [*teacher.classes[:9], "ten"], {**teacher.seen, "event_size": 48}
-    for other, message in (
-        (replace(teacher, classes=classes), "has other classes: 10 [(]0, 1, 2, ...[)]"),
-        (replace(teacher, seen=seen), "event_size: there 48, here 28"),
-        (replace(teacher, fingerprint="0"), "made from other files of ndigits"),
-    ):
-        with pytest.raises(UserError, match=message):
-            other.check(path, o, data, split)

@@ -5,13 +5,14 @@ The client comes with timm; it takes the token of ``hf auth login`` or ``$HF_TOK
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from .errors import UserError
 
 CHECKPOINT = "best.pt"  # what a repository of ours holds
-NAME = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+NAME = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def local(path: str | Path) -> Path:
@@ -23,17 +24,13 @@ def local(path: str | Path) -> Path:
     """
     if not str(path).startswith("hf:"):
         return Path(path)
-    found = parsed(str(path))
+    repo, revision = parsed(str(path))
     from huggingface_hub import hf_hub_download
 
-    try:
-        how = {"revision": found["revision"], "endpoint": os.environ.get("HF_ENDPOINT")}
-        return Path(hf_hub_download(found["repo"], CHECKPOINT, **how))
-    except Exception as error:  # the client's, its transport's and the system's
-        raise UserError(
-            f"Cannot get {CHECKPOINT} of {path} from the Hugging Face Hub: {_said(error)} Check "
-            "the name and the network; a private repository needs `hf auth login`."
-        ) from error
+    hint = "Check the name and the network; a private repository needs `hf auth login`."
+    with _asking(f"Cannot get {CHECKPOINT} of {path} from the Hugging Face Hub", hint):
+        endpoint = os.environ.get("HF_ENDPOINT")
+        return Path(hf_hub_download(repo, CHECKPOINT, revision=revision, endpoint=endpoint))
 
 
 def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
@@ -43,34 +40,31 @@ def push(checkpoint: bytes, name: str, card: str, private: bool) -> str:
     Raises:
         UserError: a name of another form, or the Hub refuses.
     """
-    found = parsed(name)
+    repo, revision = parsed(name)
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    try:
+    hint = "Log in with `hf auth login` as somebody who may write there."
+    with _asking(f"Cannot push to {name}", hint):
         api = HfApi(os.environ.get("HF_ENDPOINT"))
-        url = api.create_repo(found["repo"], private=private, exist_ok=True)
+        url = api.create_repo(repo, private=private, exist_ok=True)
         files = {CHECKPOINT: checkpoint, "README.md": card.encode()}
-        api.create_commit(
-            found["repo"],
-            [CommitOperationAdd(to, f) for to, f in files.items()],
-            commit_message="Checkpoint and model card by tmkt_braincog",
-            revision=found["revision"],
-        )
-    except Exception as error:
-        raise UserError(
-            f"Cannot push to {name}: {_said(error)} Log in with `hf auth login` as somebody who "
-            "may write there."
-        ) from error
-    return str(url)
+        added = [CommitOperationAdd(to, content) for to, content in files.items()]
+        said = "Checkpoint and model card by tmkt_braincog"
+        api.create_commit(repo, added, commit_message=said, revision=revision)
+        return str(url)
 
 
-def parsed(name: str) -> dict[str, Any]:
-    """``repo`` and ``revision`` of ``hf:user/name``; a UserError for another form."""
+def parsed(name: str) -> tuple[str, str | None]:
+    """Repository and revision of ``hf:user/name``; a UserError for another form."""
     if (found := NAME.fullmatch(name)) is None:
         raise UserError(f"{name!r} names nothing on the Hugging Face Hub: expected hf:user/name.")
-    return found.groupdict()
+    return found[1], found[2]
 
 
-def _said(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}."
+@contextmanager
+def _asking(what: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the client's, its transport's and the system's
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), "no reason given")
+        raise UserError(f"{what}: {type(error).__name__}: {reason}. {hint}") from error

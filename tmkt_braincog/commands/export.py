@@ -50,7 +50,6 @@ def run(argv: list[str]) -> int:
     if path.is_dir() or (path.exists() and not options.force):
         raise UserError(f"{path} exists. Choose another --output, or replace it with --force.")
     from ..deploy.export import export
-    from ..deploy.formats import FORMATS
     from ..deploy.network import load
     from ..engine import checkpoint
     from ..hub import local
@@ -60,6 +59,5 @@ def run(argv: list[str]) -> int:
         checkpoint.save(path, state)
         print(f"Written: {path}")
         return 0
-    FORMATS[options.to].require()
     print(*export(load(options.checkpoint), options.to, path), sep="\n")
     return 0

@@ -70,46 +70,44 @@ def run(argv: list[str]) -> int:
         return 0
     own, rest = parser.parse_known_args(words)
     options, _ = resolve(parse(rest))
-    own.teacher_checkpoint = own.teacher_checkpoint or _file(command, own, options)
-    if command == "train" and len(options.seed) > 1 and "{seed}" not in own.teacher_checkpoint:
+    if command == "train":
+        name = f"{own.on}-{own.teacher}-{{seed}}"
+    else:
+        name = own.encoder.replace(":", "-")
+    usual = f"results/teachers/{options.target_dataset}-{name}.pt"
+    own.teacher_checkpoint = path = own.teacher_checkpoint or usual
+    if command == "train" and len(options.seed) > 1 and "{seed}" not in path:
         raise UserError(
             f"--seed names {len(options.seed)} seeds, each with a teacher: put {{seed}} into "
-            f"--teacher-checkpoint {own.teacher_checkpoint}."
+            f"--teacher-checkpoint {path}."
         )
     if command == "embed":
         _check_embed(own, parser)
     from ..engine.build import choose_device
     from ..engine.compare import load_data
-    from ..teacher.embed import make_embeddings
+    from ..teacher.encoders import make_embeddings
     from ..teacher.make import make_teachers
 
-    make = {"train": make_teachers, "embed": make_embeddings}[command]
     device, remark = choose_device(options.device)
     print(remark, end="\n" if remark else "")
+    make = make_teachers if command == "train" else make_embeddings
     make(own, options, load_data(options), device)
     return 0
 
 
 def _check_embed(own: Namespace, parser: Parser) -> None:
     """A UserError for words that change nothing or cannot be, before the data are loaded."""
-    path, idle = own.teacher_checkpoint, [n for n in OF_CONSE if own.encoder != "conse"]
-    idle = [name for name in idle if getattr(own, name) != parser.get_default(name)]
-    if idle:
+    idle = [name for name in OF_CONSE if getattr(own, name) != parser.get_default(name)]
+    if idle and own.encoder != "conse":
         words = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise UserError(f"{words}: of conse, not of --encoder {own.encoder}. Leave it away.")
+    path = own.teacher_checkpoint
     if "{seed}" in path:
         raise UserError(f"--teacher-checkpoint {path}: one file for all seeds, without {{seed}}.")
     if Path(path).exists():
         raise UserError(f"{path} exists. Choose another --teacher-checkpoint, or move it away.")
     if own.prompt.count("{}") != 1:
         raise UserError(f"--prompt {own.prompt!r}: expected one {{}} for the class name.")
-
-
-def _file(command: str, own: Namespace, options: Namespace) -> str:
-    """Where it is written to by default."""
-    if command == "embed":
-        return f"results/teachers/{options.target_dataset}-{own.encoder.replace(':', '-')}.pt"
-    return f"results/teachers/{options.target_dataset}-{own.on}-{own.teacher}-{{seed}}.pt"
 
 
 # fmt: off

@@ -167,8 +167,10 @@ def check_events(events: Events, sensor_size: tuple[int, int], name: str) -> tup
         i = int(np.argmax(outside))
         raise UserError(
             f"{name}: {int(outside.sum())} of {len(p)} events lie outside the {width} x {height} "
-            f"sensor; the first is event {i} with x={x[i]}, y={y[i]}, p={p[i]} (0 or 1 was "
-            "expected). Check that the file belongs to this data set."
+            f"sensor: seen were x from {x.min()} to {x.max()} and y from {y.min()} to {y.max()}, "
+            f"expected 0 to {width - 1} and 0 to {height - 1}; the first is event {i} with "
+            f"x={x[i]}, y={y[i]}, p={p[i]} (0 or 1 was expected). Check that the file belongs to "
+            "this data set, or give the (W, H) of the sensor that recorded it."
         )
     n_unsorted = int(np.count_nonzero(t[1:] < t[:-1]))
     if n_unsorted:

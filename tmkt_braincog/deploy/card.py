@@ -1,7 +1,6 @@
 """``tmkt report best.pt``: the model card of a checkpoint, from what it says of itself."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -52,71 +51,62 @@ def card(network: Network, path: str) -> str:
     (method,), target = o.method, about["target"]
     emulated = " (events emulated from the images)" if about["emulated"] else ""
     head = yaml.safe_dump({"library_name": "tmkt_braincog", "tags": TAGS}, sort_keys=False)
-    title = f"# {model_text(o)}, {method}, on {target}"
-    what = (
-        f"A spiking neural network for event recordings, trained with the help of static images by "
-        f"[tmkt_braincog](https://github.com/tmkt-braincog/tmkt_braincog): method `{method}`, "
-        f"{about['source']} -> {target}{emulated}."
-    )
-    rows = [*_network(network), *_data(network), *_versions(about["environment"])]
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-    command = shlex.join(["tmkt", "train", *words_of(o)])
-    sections = {
-        "": f"{what}\n\n{table}",
-        "Use": USE.format(path=path),
-        "Accuracy": _accuracy(network),
-        "Training": f"```bash\n{command}\n```\n\n{about['audit']}",
-        "Limitations": _limits(about["remarks"], about["emulated"]),
-    }
-    parts = [f"## {heading}\n\n{text}" if heading else text for heading, text in sections.items()]
-    return "\n\n".join([f"---\n{head}---", title, *(part.strip() for part in parts)]) + "\n"
-
-
-def _network(network: Network) -> list[tuple[str, str]]:
-    o, n = network.options, sum(p.numel() for p in network.model.parameters())
-    names = [name.replace("|", "&#124;") for name in network.classes[:MOST_CLASSES]]
-    rest = len(network.classes) - len(names)
-    more = f", and {rest} more" if rest else ""
-    return [
-        ("network", f"{model_text(o)}, {o.node_type}, {n:,} parameters"),
-        ("input", f"T = {o.step} frames of 2 x {o.event_size} x {o.event_size}, {o.frame_mode}s"),
-        ("classes", f"{len(network.classes)}: {', '.join(names)}{more}"),
-        ("seed, epoch", f"{o.seed[0]}, {network.reached.get('epoch', 'in the middle of one')}"),
+    table = "\n".join(f"| {name} | {value} |" for name, value in _facts(network).items())
+    limits = [
+        "One run: another seed gives another network and another accuracy.",
+        *about["remarks"],
     ]
+    if emulated:
+        limits.append("The events are emulated from images; on a camera it was not tested.")
+    parts = [
+        f"---\n{head}---",
+        f"# {model_text(o)}, {method}, on {target}",
+        "A spiking neural network for event recordings, trained with the help of static images by "
+        f"[tmkt_braincog](https://github.com/tmkt-braincog/tmkt_braincog): method `{method}`, "
+        f"{about['source']} -> {target}{emulated}.",
+        f"| | |\n|---|---|\n{table}",
+        f"## Use\n\n{USE.format(path=path)}",
+        f"## Accuracy\n\n{_accuracy(network)}",
+        f"## Training\n\n```bash\n{shlex.join(['tmkt', 'train', *words_of(o)])}\n```",
+        about["audit"],
+        "## Limitations\n\n" + "\n".join(f"- {line}" for line in limits),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _data(network: Network) -> list[tuple[str, str]]:
-    about = network.about
-    how = Preparation(**(about["preparation"] or {"steps": network.options.step}))
-    parts = ", ".join(f"{n:,} {part}" for part, n in about["recordings"].items())
+def _facts(network: Network) -> dict[str, str]:
+    o, about, n = network.options, network.about, sum(p.numel() for p in network.model.parameters())
+    names = [name.replace("|", "&#124;") for name in network.classes[:MOST_CLASSES]]
+    if rest := len(network.classes) - len(names):
+        names.append(f"and {rest} more")
+    how = Preparation(**(about["preparation"] or {"steps": o.step}))
     sensors = {f" ({end})" if end else "": size for end, size in how.sensors.items()}
     sensors = {"": how.sensor} if how.sensor else sensors
     sensor = ", ".join(f"{w} x {h}{end}" for end, (w, h) in sensors.items()) or "as the files say"
-    sensor = "each its own" if how.sensor_by == "events" else sensor
-    return [
-        ("recordings", f"{parts}; protocol `{network.options.protocol}`"),
-        ("sensor", sensor),
-        ("data fingerprint", f"`{how.fingerprint or 'none'}`"),
-    ]
-
-
-def _versions(environment: dict) -> list[tuple[str, str]]:
-    names = ("tmkt_braincog", "python", "torch", "timm", "braincog")
-    return [
-        ("versions", ", ".join(f"{name} {environment[name]}" for name in names)),
-        ("trained on", f"{environment['device']}"),
-    ]
+    parts = ", ".join(f"{n:,} {part}" for part, n in about["recordings"].items())
+    versions = ("tmkt_braincog", "python", "torch", "timm", "braincog")
+    return {
+        "network": f"{model_text(o)}, {o.node_type}, {n:,} parameters",
+        "input": f"T = {o.step} frames of 2 x {o.event_size} x {o.event_size}, {o.frame_mode}s",
+        "classes": f"{len(network.classes)}: {', '.join(names)}",
+        "seed, epoch": f"{o.seed[0]}, {network.reached.get('epoch', 'in the middle of one')}",
+        "recordings": f"{parts}; protocol `{o.protocol}`",
+        "sensor": "each its own" if how.sensor_by == "events" else sensor,
+        "data fingerprint": f"`{how.fingerprint or 'none'}`",
+        "versions": ", ".join(f"{name} {about['environment'][name]}" for name in versions),
+        "trained on": about["environment"]["device"],
+    }
 
 
 def _accuracy(network: Network) -> str:
     """Top-1 of the recordings held out, by head."""
     row = network.reached
-    parts = [part for part in ("val", "test") if f"{part}_top1" in row]
+    names = {"val": "validation", "test": "test"}
+    parts = [part for part in names if f"{part}_top1" in row]
     if not parts:
         return "Not evaluated at the moment at which it was saved."
     heads = {"event head": "top1", "static head": "top1_static", "mean of both": "top1_both"}
     held = {head: name for head, name in heads.items() if f"{parts[0]}_{name}" in row}
-    names = {"val": "validation", "test": "test"}
     lines = [f"| top-1 in percent | {' | '.join(held)} |", "|---" * (len(held) + 1) + "|"]
     for part in parts:
         values = " | ".join(f"{row[f'{part}_{name}']:.2f}" for name in held.values())
@@ -125,10 +115,3 @@ def _accuracy(network: Network) -> str:
     if "val" not in parts:
         said += " Without validation recordings the best epoch is chosen on the test ones."
     return "\n".join([*lines, "", said])
-
-
-def _limits(remarks: Sequence[str], emulated: bool) -> str:
-    said = ["One run: another seed gives another network and another accuracy.", *remarks]
-    if emulated:
-        said.append("The events are emulated from images; on a camera it was not tested.")
-    return "\n".join(f"- {line}" for line in said)

@@ -1,4 +1,10 @@
-"""A trained network as a file that runs without this package, checked before it appears."""
+"""A trained network as a file that runs without this package, checked before it appears.
+
+A format is a module ``to_<format>``: ``write(program, frames, path, texts)`` writes a program in
+float64, which may be tried with the frames, and texts that travel with it; ``run(path, frames)``
+gives a file's logits ``[B, T, N]``, in float32 or, without the rounding of sums, in float64;
+``tau_of`` is what becomes of a neuron's time constant in the file.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,9 @@ import copy
 import json
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +24,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..models.check import let_fire
 from ..models.transfer import TransferModel
-from .formats import FORMATS, Format
-from .plain import Neuron, Program, program_of, rounded
+from .plain import Neuron, program_of, rounded
 
 if TYPE_CHECKING:
     from .network import Network
@@ -36,18 +43,19 @@ def export(network: Network, kind: str, path: Path) -> list[str]:
         UserError: a missing package, a layer that cannot be expressed, or a file that does not give
             the checkpoint's logits. Nothing is written then.
     """
-    form, model = FORMATS[kind], network.model
-    form.require()
-    program, frames = program_of(model), _frames(model)
+    try:
+        form = import_module(f".to_{kind}", __package__)
+    except ImportError as error:
+        what = f"--to {kind} needs {error.name}: pip install 'tmkt-braincog[export]'"
+        raise UserError(what) from error
+    model, frames = network.model, _frames(network.model)
     texts = {"classes": json.dumps([*network.classes]), "about": json.dumps(network.about)}
     with warnings.catch_warnings(), replacing(path) as temporary:
         warnings.simplefilter("ignore")  # of torch's exporters, about themselves
-        said = _written(form, model, program, frames, temporary, texts)
-        if silent := _silent(program, frames):
-            twin = _awake(model, frames)
+        said = _written(form, kind, model, frames, temporary, texts)
+        if silent := _silent(model, frames):
             with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, "twin")
-                also = _written(form, twin, program_of(twin), frames, file, texts)
+                also = _written(form, kind, _awake(model, frames), frames, Path(folder, "x"), texts)
             some = ", ".join(silent[:3]) + (", ..." if len(silent) > 3 else "")
             said += [f"No neuron fired in {len(silent)} layers ({some}). With other thresholds:"]
             said += also
@@ -68,39 +76,34 @@ def _frames(model: TransferModel) -> Tensor:
 
 @torch.no_grad()
 def _written(
-    form: Format,
-    model: TransferModel,
-    program: Program,
-    frames: Tensor,
-    path: Path,
-    texts: dict[str, str],
+    form: ModuleType, kind: str, model: TransferModel, frames: Tensor, path: Path, texts: dict
 ) -> list[str]:
     """Write the file and run it; a UserError where it does not give the model's logits.
 
     In float32 the order of a sum can move a membrane across its threshold, and one spike is worth
     more than ``LIMIT``. Where that may be so, the recording that differs most decides in float64:
     the program against the model, and the file against the program with the file's weights."""
+    program = program_of(model)
     try:
         form.write(program, frames, path, texts)
     except UserError:
         raise
     except Exception as error:  # of any kind: a user's own layer that an exporter does not know
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"--to {form.name} failed ({what}); --debug shows where.") from error
+        raise UserError(f"--to {kind} failed ({what}); --debug shows where.") from error
     expected, found = _logits(model, frames), form.run(path, frames)
-    apart = (found - expected).abs().flatten(1).amax(1)
+    apart = (found - expected).abs().amax((1, 2))
     said = f"Largest difference from the checkpoint's logits: {apart.max():.1e}"
     if apart.max() <= LIMIT:
         return [f"{said}."]
     close, worst = int((apart <= LIMIT).sum()), int(apart.argmax())
     frames = frames[worst : worst + 1].double()
     exact, folded = _logits(copy.deepcopy(model).double(), frames), program(frames)
-    of_program, of_file = folded - exact, form.run(path, frames)
-    of_file = of_file - rounded(program, form.constant)(frames)
-    decisive = torch.cat([of_program, of_file]).abs().max()
+    of_file = form.run(path, frames) - rounded(program, form.tau_of)(frames)
+    decisive = torch.cat([folded - exact, of_file]).abs().max()
     if not decisive <= LIMIT:
         raise UserError(
-            f"--to {form.name} does not give the checkpoint's logits: the largest difference is "
+            f"--to {kind} does not give the checkpoint's logits: the largest difference is "
             f"{apart.max():.1e} in float32 and {decisive:.1e} in float64, expected at most "
             f"{LIMIT:.0e}. Nothing was written; please report this."
         )
@@ -113,7 +116,6 @@ def _written(
     ]
 
 
-@torch.no_grad()
 def _logits(model: TransferModel, frames: Tensor) -> Tensor:
     """``[B, T, N]``, by BrainCog's own loop."""
     model = copy.copy(model)
@@ -122,9 +124,9 @@ def _logits(model: TransferModel, frames: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _silent(program: Program, frames: Tensor) -> list[str]:
+def _silent(model: TransferModel, frames: Tensor) -> list[str]:
     """Names of the layers of neurons that never fire."""
-    program, fired = copy.deepcopy(program).float(), {}
+    program, fired = program_of(model).float(), {}
     for path, layer in program.body.named_modules():
         if isinstance(layer, Neuron):
             name = path.rpartition(".")[2]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from timm.models import is_model
 from torch import Tensor
 
 from ..data.columns import Raw, checked
@@ -16,6 +17,7 @@ from ..engine import checkpoint
 from ..engine.build import build_model, choose_device
 from ..errors import UserError
 from ..hub import local
+from ..methods import canonical
 from ..models import TransferModel
 
 
@@ -46,22 +48,16 @@ class Network:
     """
 
     def __init__(self, state: dict[str, Any], path: str, device: torch.device):
-        self.about = state.get("about") or {}
-        self.path = path
-        if not self.about:
-            raise UserError(
-                f"{path} does not say what its classes are and how recordings become its frames: "
-                "it was trained with an older version. Train again; --eval needs the data alone."
-            )
+        self.path, self.device = path, device
+        self.about = state["about"]
         self.classes: tuple[str, ...] = tuple(self.about["classes"])
-        self.options = Namespace(**state["identity"])
+        self.options = o = Namespace(**state["identity"])
         at, rows = state["position"], state["rows"]
         self.reached = dict(rows[-1]) if rows and not at["batch"] else {}
-        self.model: TransferModel = build_model(self.options, len(self.classes), device)
-        name = f"--model {self.options.model}"
-        checkpoint.load_weights(self.model, state["model"], Path(path), name)
+        _check_known(o, path)
+        self.model: TransferModel = build_model(o, len(self.classes), device)
+        checkpoint.load_weights(self.model, state["model"], Path(path), f"--model {o.model}")
         self.model.eval()
-        self.device = device
 
     @property
     def preparation(self) -> Preparation:
@@ -89,18 +85,26 @@ class Network:
 
         Where it was trained with windows, of a longer recording it is the mean over its windows.
         """
-        name = "the recording"
-        if isinstance(recording, (str, Path)):
-            name = str(recording)
-            events, own = self.preparation.read(Path(recording))
-        else:
-            events, own = _checked(recording), None
-        size_of = tuple(map(int, sensor)) if sensor is not None else own
-        how, size = self.preparation, self.model.event_size
-        parts = how.windows(events)
-        frames = [how.frames(part, size_of, size, name + at) for at, part in parts.items()]
-        over_time = self.over_time(torch.from_numpy(np.stack(frames))).mean(0).numpy()
+        given = tuple(map(int, sensor)) if sensor is not None else None
+        _, frames = prepared(self.preparation, self.model.event_size, recording, given)
+        stack = torch.from_numpy(np.stack([*frames.values()]))
+        over_time = self.over_time(stack).mean(0).numpy()
         return Prediction(self.classes[int(over_time[-1].argmax())], over_time[-1], over_time)
+
+
+def prepared(
+    how: Preparation, size: int, recording: Any, sensor: Sequence[int] | None = None
+) -> tuple[Sequence[int] | None, dict[str, np.ndarray]]:
+    """A recording, or its file, as a network sees it: the sensor's (W, H), None where it was taken
+    from the events; and frames ``[T, 2, size, size]`` of each window, by its mark."""
+    if isinstance(recording, (str, Path)):
+        name = str(recording)
+        events, own = how.read(Path(recording))
+        sensor = sensor or own
+    else:
+        name, events = "the recording", _checked(recording)
+    parts = how.windows(events)
+    return sensor, {at: how.frames(part, sensor, size, name + at) for at, part in parts.items()}
 
 
 def _checked(events: Any) -> Events:
@@ -114,6 +118,23 @@ def _checked(events: Any) -> Events:
         ) from error
 
 
+def _check_known(options: Namespace, path: str) -> None:
+    """A UserError for a model or a method of a user's own, before its module is imported."""
+    try:
+        canonical(options.method[0])
+        lacking = "" if is_model(options.model) else f"model {options.model!r}"
+    except UserError:
+        lacking = f"method {options.method[0]!r}"
+    if not lacking:
+        return
+    raise UserError(
+        f"{path} was trained with the {lacking}, which is not known here: it is no name of this "
+        "program's, but one that a module of yours registers. Import that module first; in Python: "
+        f"import MODULE, then tmkt_braincog.load({path!r}). On the command line, in place of tmkt: "
+        "your own program that imports it (docs/extending.md)."
+    )
+
+
 def load(path: str | Path, device: str = "cpu") -> Network:
     """The network in a checkpoint of ``tmkt train`` (``best.pt``), or ``hf:user/name`` on the Hub.
 
@@ -121,7 +142,7 @@ def load(path: str | Path, device: str = "cpu") -> Network:
         device: as of ``--device``.
 
     Raises:
-        UserError: no checkpoint of this program, or one that does not say how recordings become
-            frames.
+        UserError: no checkpoint of this program, or one of a model or method that a module
+            registers which was not imported.
     """
     return Network(checkpoint.load(local(path)), str(path), choose_device(device)[0])

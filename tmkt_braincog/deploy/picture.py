@@ -8,23 +8,25 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..inspect_picture import colours, spread
+from .network import Network
+from .predict import Answer
 
 MOST_FRAMES = 8
 MOST_CLASSES = 3  # those with a curve: the likeliest at the end
 
 
-def save(answers: Sequence, network, path: Path) -> None:
-    """Draw the answers of :func:`~tmkt_braincog.deploy.predict.answers_of`, a row each."""
+def save(answers: Sequence[Answer], network: Network, path: Path) -> None:
+    """Draw the answers, a row each."""
     plots.save(lambda: draw(answers, network), path)
 
 
-def draw(answers: Sequence, network) -> Figure:
+def draw(answers: Sequence[Answer], network: Network) -> Figure:
     T = len(answers[0].over_time)
     steps = spread(np.arange(T), MOST_FRAMES)
     width, height = 0.75 * len(steps) + 4.0, 0.6 + 1.15 * len(answers)
     title = f"{network.options.model}, {', '.join(network.options.method)}: ON blue, OFF orange"
     figure = plots.canvas(width, height, title, network.about["emulated"])
-    seen = dict.fromkeys(c for answer in answers for c in _likeliest(answer.over_time))
+    seen = dict.fromkeys(c for answer in answers for c in answer.likeliest(MOST_CLASSES))
     colour = {c: plots.COLOURS[i % len(plots.COLOURS)] for i, c in enumerate(seen)}
     ratios = [1.0] * len(steps) + [3.6]
     cells = figure.subplots(len(answers), len(steps) + 1, squeeze=False, width_ratios=ratios)
@@ -38,20 +40,16 @@ def draw(answers: Sequence, network) -> Figure:
         frames[0].set_ylabel(
             name[-18:], rotation=0, ha="right", va="center", size=7, parse_math=False
         )
-        _curves(curve, answer.over_time, network.classes, colour)
+        _curves(curve, answer, network.classes, colour)
     cells[-1][-1].set_xlabel("time-steps seen", size=8)
     return figure
 
 
-def _likeliest(over_time: np.ndarray) -> list[int]:
-    return np.argsort(-over_time[-1], kind="stable")[:MOST_CLASSES].tolist()
-
-
-def _curves(axes, over_time: np.ndarray, classes: Sequence[str], colour: dict[int, str]) -> None:
-    t = np.arange(1, len(over_time) + 1)
-    for c in _likeliest(over_time):
-        label = f"{classes[c].replace('_', ' ')} {over_time[-1][c]:.2f}"
-        axes.plot(t, over_time[:, c], color=colour[c], marker="o", ms=2.5, label=label)
+def _curves(axes, answer: Answer, classes: Sequence[str], colour: dict[int, str]) -> None:
+    t = np.arange(1, len(answer.over_time) + 1)
+    for c in answer.likeliest(MOST_CLASSES):
+        label = f"{classes[c].replace('_', ' ')} {answer.over_time[-1][c]:.2f}"
+        axes.plot(t, answer.over_time[:, c], color=colour[c], marker="o", ms=2.5, label=label)
     axes.set(ylim=(-0.03, 1.03), xlim=(0.7, len(t) + 0.3), yticks=[0, 0.5, 1])
     axes.set_ylabel("probability", size=7)
     axes.tick_params(labelsize=7)

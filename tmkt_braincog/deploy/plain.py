@@ -20,35 +20,27 @@ from ..models.blocks import Branches, Parts, layers
 from ..models.transfer import TransferModel
 
 NEURONS = LIFNode, IFNode, PLIFNode
-_LEVELS = (-2.0, -0.5, 0.0, 0.5, 2.0)  # of the membrane above its threshold
+LEVELS = (-2.0, -0.5, 0.0, 0.5, 2.0)  # of the membrane above its threshold
+FOLD: dict[type, Callable] = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
 
 
 class Neuron(nn.Module):
-    """A neuron over T, from rest, reset to 0: currents ``[T B, ...]`` -> spikes, 0 or 1.
+    """A neuron over T, from rest at 0 and reset to it: currents ``[T B, ...]`` -> spikes, 0 or 1.
 
-    Leaky: ``v += (x - v) / constant``; otherwise ``v += x * constant``. It fires where ``v`` is
+    With ``tau`` it leaks, ``v += (x - v) / tau``; without, ``v += x``. It fires where ``v`` is
     above the threshold, or with ``inclusive`` also where it is just there."""
 
-    def __init__(
-        self,
-        steps: int,
-        leaky: bool,
-        constant: float,
-        threshold: float,
-        rest: float = 0.0,
-        inclusive: bool = False,
-    ):
+    def __init__(self, steps: int, tau: float | None, threshold: float, inclusive: bool = False):
         super().__init__()
-        self.steps, self.leaky, self.constant = steps, leaky, constant
-        self.threshold, self.rest, self.inclusive = threshold, rest, inclusive
+        self.steps, self.tau, self.threshold, self.inclusive = steps, tau, threshold, inclusive
 
     def forward(self, x: Tensor) -> Tensor:
-        v, spikes = torch.full_like(x[:1], self.rest), []
+        v, spikes = torch.zeros_like(x[:1]), []
         for current in x.unflatten(0, (self.steps, -1)).unbind():
-            v = v + ((current - v) / self.constant if self.leaky else current * self.constant)
-            fired = (v >= self.threshold if self.inclusive else v > self.threshold).to(x.dtype)
-            v = v * (1 - fired)
-            spikes.append(fired)
+            v = v + (current if self.tau is None else (current - v) / self.tau)
+            fired = v >= self.threshold if self.inclusive else v > self.threshold
+            spikes.append(fired.type_as(x))
+            v = v * (1 - spikes[-1])
         return torch.cat(spikes)
 
 
@@ -95,13 +87,12 @@ class Program(nn.Module):
         return logits.unflatten(0, (self.steps, -1)).transpose(0, 1)
 
 
-def rounded(program: Program, constant: Callable[[float], float]) -> Program:
-    """A copy with weights rounded to float32, and the constants of neurons by ``constant``; still
-    in float64."""
+def rounded(program: Program, tau: Callable[[float], float]) -> Program:
+    """A copy with weights rounded to float32, and the tau of neurons by ``tau``; in float64."""
     program = copy.deepcopy(program).float().double()
     for layer in program.modules():
-        if isinstance(layer, Neuron):
-            layer.constant = constant(layer.constant)
+        if isinstance(layer, Neuron) and layer.tau is not None:
+            layer.tau = tau(layer.tau)
     return program
 
 
@@ -123,21 +114,22 @@ def program_of(model: TransferModel) -> Program:
 
 def _sequence(parts: Parts, names: dict[nn.Module, str], steps: int) -> nn.Sequential:
     """The parts in order, under the names that they have in the model."""
-    found: dict[str, nn.Module] = {}
+    found: OrderedDict[str, nn.Module] = OrderedDict()
     for n, part in enumerate(parts):
-        last = [*found][-1:]
-        if isinstance(part, _BatchNorm) and last and type(found[last[0]]) in _FOLD:
-            _check_norm(part, names[part])
-            found[last[0]] = _FOLD[type(found[last[0]])](found[last[0]], part)
-            continue
+        before = next(reversed(found), "")
+        if isinstance(part, _BatchNorm):
+            if part.running_mean is None:
+                what = f"{names[part]} ({type(part).__name__}) keeps no running statistics"
+                what += ", so its numbers depend on the batch: it cannot be exported."
+                raise UserError(what)
+            if fold := FOLD.get(type(found.get(before))):
+                found[before] = fold(found[before], part)
+                continue
         name = names.get(part, "").replace(".", "_") if isinstance(part, nn.Module) else ""
         if not name or name in found:  # of no name, or a pool that is used again
             name += f"{type(part).__name__}{n}"
         found[name] = _plain(part, names, steps)
-    return nn.Sequential(OrderedDict(found))
-
-
-_FOLD: dict[type, Callable] = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
+    return nn.Sequential(found)
 
 
 def _plain(part: nn.Module | Branches, names: dict[nn.Module, str], steps: int) -> nn.Module:
@@ -146,18 +138,10 @@ def _plain(part: nn.Module | Branches, names: dict[nn.Module, str], steps: int) 
     if isinstance(part, BaseNode):
         return _neuron(part, names[part], steps)
     if isinstance(part, _BatchNorm):
-        _check_norm(part, names[part])
         return ScaleShift(part)
     if isinstance(part, nn.Linear):
-        part = copy.copy(part)
-        part.__class__ = nn.Linear
+        part.__class__ = nn.Linear  # of a WideLinear, which differs under autocast alone
     return part
-
-
-def _check_norm(norm: _BatchNorm, name: str) -> None:
-    if norm.running_mean is None:
-        what = f"{name} ({type(norm).__name__}) keeps no running statistics"
-        raise UserError(f"{what}, so its numbers depend on the batch: it cannot be exported.")
 
 
 @torch.no_grad()
@@ -166,17 +150,15 @@ def _neuron(node: BaseNode, name: str, steps: int) -> Neuron:
     if kind not in NEURONS:
         known = ", ".join(one.__name__ for one in NEURONS)
         raise UserError(f"{name} is a {kind.__name__}: exported are {known}, no other neurons.")
-    levels = torch.tensor(_LEVELS, dtype=torch.float64)
-    spikes = node.act_fun(levels).tolist()
+    spikes = node.act_fun(torch.tensor(LEVELS, dtype=torch.float64)).tolist()
     if spikes not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
         what = f"{name} fires by {type(node.act_fun).__name__}, which gives {spikes}"
-        raise UserError(f"{what} at {levels.tolist()} above the threshold; exported are 0 and 1.")
+        raise UserError(f"{what} at {[*LEVELS]} above the threshold; exported are 0 and 1.")
+    if node.v_reset or (kind is IFNode and node.dt != 1):
+        what = f"{name} has v_reset {node.v_reset} and dt {node.dt}"
+        raise UserError(f"{what}; exported are neurons from 0, of dt 1 where they do not leak.")
     threshold = node.threshold if kind is LIFNode else node.get_thres()
-    if kind is LIFNode:
-        constant = node.tau
-    elif kind is PLIFNode:
-        constant = 1 / (node.w.sigmoid() * node.dt)
-    else:
-        constant = node.dt
-    how = kind is not IFNode, float(constant), float(threshold), float(node.v_reset)
-    return Neuron(steps, *how, inclusive=spikes[2] == 1)
+    tau = float(node.tau) if kind is LIFNode else None
+    if kind is PLIFNode:
+        tau = float(1 / (node.w.sigmoid() * node.dt))
+    return Neuron(steps, tau, float(threshold), inclusive=spikes[2] == 1)

@@ -2,12 +2,12 @@
 
 import json
 import logging
-import os
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from functools import partial
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,10 @@ import torch
 
 from ..data.folder_files import IMAGE_SUFFIXES, OTHERS
 from ..data.parallel import Problem, decode_each
-from ..data.preparation import Preparation
 from ..data.tree import natural
 from ..errors import UserError
 from ..files import PICTURES, check_output, replacing
-from .network import Network, load
+from .network import Network, load, prepared
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +36,19 @@ class Answer(NamedTuple):
     time-steps."""
 
     file: str
-    sensor: tuple[int, ...]
-    frames: np.ndarray | None
+    sensor: Sequence[int] | None
+    frames: Any
     over_time: np.ndarray
+
+    def likeliest(self, n: int) -> list[int]:
+        """The n likeliest classes at the end."""
+        return np.argsort(-self.over_time[-1], kind="stable")[:n].tolist()
+
+    @property
+    def settled(self) -> int:
+        """The time-step t, 1 .. T, from which on the likeliest class is the last one."""
+        other = np.flatnonzero(self.over_time.argmax(1) != self.over_time[-1].argmax())
+        return int(other[-1]) + 2 if len(other) else 1
 
 
 def predict(options: Namespace) -> int:
@@ -55,7 +64,7 @@ def predict(options: Namespace) -> int:
     network = load(options.checkpoint, options.device)
     problems: list[str] = []
     drawn = DRAWN if options.picture else 0
-    answers = list(answers_of(network, files, problems, drawn))
+    answers = answers_of(network, files, problems, drawn)
     if not answers:
         raise UserError("\n".join(problems))
     _warn_of_sensors(answers, network)
@@ -79,54 +88,43 @@ def predict(options: Namespace) -> int:
 
 def answers_of(
     network: Network, files: Sequence[Path], problems: list[str], drawn: int = 0
-) -> Iterator[Answer]:
+) -> list[Answer]:
     """Answers in the order of the files; what is wrong with those left out goes to ``problems``.
 
     ``drawn``: so many answers keep their frames.
     """
-    with closing(
-        decode_each(
-            partial(_frames, network.preparation, network.model.event_size),
-            files,
-            "recordings",
-            0.5,
-        )
-    ) as found:
-        pairs = zip(files, found, strict=True)
-        while some := list(islice(pairs, AT_ONCE)):
-            problems += [made for _, made in some if isinstance(made, Problem)]
-            good = [(file, *made) for file, made in some if not isinstance(made, Problem)]
-            if not good:
+    answers: list[Answer] = []
+    with closing(_recordings(network, files, problems)) as recordings:
+        while some := list(islice(recordings, AT_ONCE)):
+            stack = torch.from_numpy(np.stack([frames for *_, frames in some]))
+            for (file, sensor, frames), over_time in zip(
+                some, network.over_time(stack).numpy(), strict=True
+            ):
+                kept = frames if len(answers) < drawn else None
+                answers.append(Answer(file, sensor, kept, over_time))
+    return answers
+
+
+def _recordings(network: Network, files: Sequence[Path], problems: list[str]) -> Generator:
+    """Name, sensor and frames of every window."""
+    decode = partial(prepared, network.preparation, network.model.event_size)
+    with closing(decode_each(decode, files, "recordings", 0.5)) as found:
+        for file, made in zip(files, found, strict=True):
+            if isinstance(made, Problem):
+                problems.append(made)
                 continue
-            stack = np.concatenate([frames for *_, frames in good])
-            probabilities = np.concatenate(
-                [network.over_time(part).numpy() for part in torch.from_numpy(stack).split(AT_ONCE)]
-            )
-            names = [(f"{file}{mark}", sensor) for file, sensor, marks, _ in good for mark in marks]
-            for (name, sensor), frames, over_time in zip(names, stack, probabilities, strict=True):
-                drawn -= 1
-                yield Answer(name, sensor, frames if drawn >= 0 else None, over_time)
-
-
-def _frames(
-    preparation: Preparation, size: int, path: Path
-) -> tuple[tuple[int, ...], list[str], np.ndarray]:
-    """The sensor's (W, H), empty where it was taken from the events; the marks of the recording's
-    windows and their frames ``[n, T, 2, size, size]``."""
-    events, sensor = preparation.read(path)
-    parts = preparation.windows(events)
-    frames = [preparation.frames(part, sensor, size, f"{path}{at}") for at, part in parts.items()]
-    return tuple(sensor or ()), [*parts], np.stack(frames)
+            sensor, windows = made
+            yield from ((f"{file}{mark}", sensor, frames) for mark, frames in windows.items())
 
 
 def _warn_of_sensors(answers: Sequence[Answer], network: Network) -> None:
     usual = tuple(network.preparation.sensor or ())
-    others = [a for a in answers if usual and a.sensor and a.sensor != usual]
+    others = [a for a in answers if usual and a.sensor and tuple(a.sensor) != usual]
     if others:
         log.warning(
             "%d of %d recordings are not of the %d x %d sensor that was trained with, such as %s "
             "(%d x %d): their frames are resized, and what is seen has another size in pixels.",
-            *(len(others), len(answers), *usual, others[0].file, *others[0].sensor),
+            *(len(others), len(answers), *usual, others[0].file, *(others[0].sensor or ())),
         )
 
 
@@ -137,11 +135,12 @@ def _files(given: Sequence[Path], written: Collection[Path]) -> list[Path]:
         UserError: none, one that is not there, or one that would be ``written`` over.
     """
     found: list[Path] = []
+    no_recording = OTHERS | IMAGE_SUFFIXES
     for path in given:
-        if path.is_dir():
-            below = [p for p in _below(path) if p.suffix.lower() not in OTHERS | IMAGE_SUFFIXES]
-            below = [p for p in below if p.resolve() not in written]
-            found += sorted(below, key=lambda p: natural(p.as_posix()))
+        if path.is_dir():  # without what is hidden
+            names = sorted(glob("**/*", root_dir=path, recursive=True), key=natural)
+            below = [path / n for n in names if Path(n).suffix.lower() not in no_recording]
+            found += [p for p in below if not p.is_dir() and p.resolve() not in written]
         elif not path.exists():
             raise UserError(f"There is no file {path}.")
         elif path.resolve() in written:
@@ -153,25 +152,14 @@ def _files(given: Sequence[Path], written: Collection[Path]) -> list[Path]:
     return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(where, name) for name in names if not name.startswith("."))
-
-
-def settled(over_time: np.ndarray) -> int:
-    """The time-step t, 1 .. T, from which on the likeliest class of ``[T, N]`` is the last one."""
-    other = np.flatnonzero(over_time.argmax(1) != over_time[-1].argmax())
-    return int(other[-1]) + 2 if len(other) else 1
-
-
 def _table(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     rows = []
     for answer in answers[:SHOWN]:
-        first, *rest = np.argsort(-answer.over_time[-1], kind="stable")[:2]
-        row = {"file": answer.file, **_likely(answer, int(first), classes, "class", "p")}
-        row |= _likely(answer, int(rest[0]), classes, "next", "p ") if rest else {}
-        rows.append(row | {"settled at t": settled(answer.over_time)})
+        row: dict[str, Any] = {"file": answer.file}
+        heads = ("class", "p"), ("next", "p ")
+        for c, (name, share) in zip(answer.likeliest(2), heads, strict=False):
+            row |= {name: classes[c], share: f"{answer.over_time[-1][c]:.3f}"}
+        rows.append(row | {"settled at t": answer.settled})
     said = [pd.DataFrame(rows).to_string(index=False)]
     if len(answers) > SHOWN:
         said.append(f"... and {len(answers) - SHOWN:,} more.")
@@ -185,34 +173,25 @@ def _table(answers: Sequence[Answer], classes: Sequence[str]) -> str:
     return "\n".join(said)
 
 
-def _likely(
-    answer: Answer, c: int, classes: Sequence[str], name: str, share: str
-) -> dict[str, str]:
-    return {name: classes[c], share: f"{answer.over_time[-1][c]:.3f}"}
-
-
 def _text(answers: Sequence[Answer], network: Network, options: Namespace) -> str:
     """The content of ``--output``: CSV, a row per file or per file and step; JSON, all of it."""
+    values = np.concatenate([answer.over_time for answer in answers])
+    steps = [(a.file, t) for a in answers for t in range(1, len(a.over_time) + 1)]
+    rows = pd.DataFrame(steps, columns=["file", "t"])
+    rows["class"] = np.array(network.classes, dtype=object)[values.argmax(1)]
+    rows = rows.join(pd.DataFrame(values, columns=[f"p({c})" for c in network.classes]))
+    last = rows[rows.t == rows.t.max()]
     if options.output.suffix.lower() == ".csv":
-        rows = [row for a in answers for row in _rows(a, network.classes, options.over_time)]
-        return pd.DataFrame(rows).to_csv(index=False)
-    of = {"checkpoint": network.path, "classes": network.classes}
+        return (rows if options.over_time else last).to_csv(index=False)
     files = [
         {
-            "file": a.file,
-            "class": network.classes[a.over_time[-1].argmax()],
-            "settled": settled(a.over_time),
-            "probabilities": a.over_time[-1].tolist(),
-            "over_time": a.over_time.tolist(),
+            "file": answer.file,
+            "class": name,
+            "settled": answer.settled,
+            "probabilities": answer.over_time[-1].tolist(),
+            "over_time": answer.over_time.tolist(),
         }
-        for a in answers
+        for answer, name in zip(answers, last["class"], strict=True)
     ]
-    return json.dumps({**of, "files": files}, indent=1) + "\n"
-
-
-def _rows(answer: Answer, classes: Sequence[str], over_time: bool) -> Iterator[dict[str, Any]]:
-    T = len(answer.over_time)
-    for t in range(1, T + 1) if over_time else [T]:
-        values = answer.over_time[t - 1]
-        row = {"file": answer.file, "t": t, "class": classes[values.argmax()]}
-        yield row | {f"p({c})": v for c, v in zip(classes, values.tolist(), strict=True)}
+    whole = {"checkpoint": network.path, "classes": network.classes, "files": files}
+    return json.dumps(whole, indent=1) + "\n"

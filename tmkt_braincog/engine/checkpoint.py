@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,28 @@ def load_any(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch raises many types for a damaged file
+        if kind := _other_kind(path):
+            raise UserError(
+                f"The checkpoint {path} cannot be read: it is {kind}, not best.pt or last.pt of a "
+                "run. With recordings the order is CHECKPOINT FILE...: tmkt predict best.pt FILE."
+            ) from error
         said = str(error).strip().partition(". ")[0].splitlines()[:1]
         reason = ": ".join([type(error).__name__, *said])
         raise UserError(
             f"The checkpoint {path} cannot be read ({reason}): it is damaged, or holds more than "
             "weights. Use another one, such as best.pt beside it, or train anew, without --resume."
         ) from error
+
+
+def _other_kind(path: Path) -> str:
+    """What a file is that :func:`torch.save` did not write; empty for what is left of one."""
+    if path.is_dir():
+        return "a folder"
+    begins = b""
+    with suppress(OSError), path.open("rb") as file:
+        begins = file.read(400)
+    ours = not begins or b"/data.pkl" in begins or begins.startswith(b"\x80\x02")  # now; long ago
+    return "" if ours else "a file of another kind"
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path, name: str) -> None:

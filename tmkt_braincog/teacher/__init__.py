@@ -1,10 +1,10 @@
 """Teachers: ``tmkt teacher`` makes them, the parts of methods learn from them."""
 
-from .files import load_teacher as load_teacher
-from .files import save_teacher as save_teacher
-from .files import teacher_path as teacher_path
 from .kinds import Embeddings as Embeddings
 from .kinds import Teacher as Teacher
+from .kinds import load_teacher as load_teacher
+from .kinds import save_teacher as save_teacher
+from .kinds import teacher_path as teacher_path
 from .network import build_teacher as build_teacher
 from .network import teacher_input as teacher_input
 from .network import views as views

@@ -1,39 +1,32 @@
-"""Encoders of images and words into one space: open_clip's, or a classifier and a text model."""
+"""Embeddings of a data set's images and class names in one space, written once: by open_clip, or
+by a classifier and a text model.
 
-from abc import ABC, abstractmethod
+An encoder turns ``images`` ``[n, 3, size, size]`` in [0, 1], and ``texts``, which stay on the CPU,
+into rows of length 1 in one space, ``[n, E]``."""
+
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.data import ImageNetInfo
 from torch import Tensor
 from torchvision.transforms import Normalize
 
+from ..data import TransferData
 from ..errors import UserError
-from .network import build_teacher, weights_of
+from .kinds import Embeddings, about, save_teacher
+from .network import build_teacher, in_batches, views, weights_of
 
 NEAREST = 5  # classes of ImageNet that make an embedding (ConSE)
+ALIKE = 0.999  # cosine of two names that an encoder does not tell apart
 
 
-class Encoder(ABC):
-    """Images ``[n, 3, size, size]`` in [0, 1], and texts, to rows of length 1 in one space."""
-
-    name: str
-    size: int
-
-    @abstractmethod
-    def images(self, x: Tensor) -> Tensor:
-        """``[n, E]``."""
-
-    @abstractmethod
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """``[len(texts), E]``, on the CPU."""
-
-
-class OpenCLIP(Encoder):
+class OpenCLIP:
     """``MODEL:WEIGHTS`` of open_clip, WEIGHTS being one of its tags or a file."""
 
     def __init__(self, name: str, device: torch.device):
@@ -61,7 +54,7 @@ class OpenCLIP(Encoder):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1).cpu()
 
 
-class ConSE(Encoder):
+class ConSE:
     """The five likeliest classes of ImageNet, their names' embeddings weighted by probability.
 
     Norouzi et al., ICLR 2014. It is not CLIP: a classifier that never saw the words, and a sentence
@@ -86,8 +79,8 @@ class ConSE(Encoder):
                 f"--text-encoder {own.text_encoder} cannot be loaded ({type(error).__name__}). "
                 "Expected a sentence model of Hugging Face by name, or its folder."
             ) from error
-        about = ImageNetInfo()
-        words = map(about.label_name_to_description, map(about.index_to_label_name, range(1000)))
+        names = ImageNetInfo()
+        words = map(names.label_name_to_description, map(names.index_to_label_name, range(1000)))
         self.of_classes = self.texts([str(each).split(",")[0] for each in words]).to(device)
         self.name = f"conse ({own.teacher}, {own.text_encoder})"
 
@@ -105,3 +98,38 @@ def _need(module: str, package: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UserError(f"This needs {module}: pip install '{package}'.") from error
+
+
+def make_embeddings(
+    own: Namespace, options: Namespace, data: TransferData, device: torch.device
+) -> None:
+    """Write them to ``--teacher-checkpoint``."""
+    path = Path(own.teacher_checkpoint)
+    encoder = ConSE(own, device) if own.encoder == "conse" else OpenCLIP(own.encoder, device)
+    with torch.no_grad():
+        text = _of_names(encoder, data.classes, own.prompt)
+    pixels, bar = views(data, "static", encoder.size), "embedding images"
+    every = np.arange(len(pixels))
+    images = in_batches(encoder.images, pixels, every, encoder.size, device, bar)
+    nearest = (images @ text.mT).argmax(dim=-1)
+    accuracy = 100 * (nearest == data.image_labels.cpu()).double().mean().item()
+    found = dict[str, Any](encoder=encoder.name, accuracy=accuracy, images=images, text=text)
+    save_teacher(path, Embeddings(**found, **about(data, options, "vlm")))
+    print(
+        f"{encoder.name}: {len(images)} images and {len(text)} class names in {images.shape[1]} "
+        f"dimensions; the nearest name is right for {accuracy:.2f} % of the images. Written: {path}"
+    )
+
+
+def _of_names(encoder: OpenCLIP | ConSE, classes: tuple[str, ...], prompt: str) -> Tensor:
+    """``[N, E]``; a UserError for names that the encoder does not tell apart."""
+    text = encoder.texts([prompt.format(name.replace("_", " ").lower()) for name in classes])
+    likeness = (text @ text.mT).fill_diagonal_(-1)
+    if likeness.max() > ALIKE:
+        a, b = divmod(int(likeness.argmax()), len(classes))
+        raise UserError(
+            f"{encoder.name} does not tell the class names {classes[a]!r} and {classes[b]!r} "
+            "apart: it lacks their language, or they are no words. Choose another --encoder or "
+            "--text-encoder."
+        )
+    return text

@@ -1,10 +1,11 @@
-"""What a run can learn from beside its data: a teacher, or a vision-language model's embeddings."""
+"""What a run can learn from beside its data, each a file: a teacher, or embeddings by a
+vision-language model."""
 
 import hashlib
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,29 +13,66 @@ from torch import Tensor, nn
 
 from ..data import Split, TransferData
 from ..errors import UserError
+from ..files import replacing
 from .network import build_teacher, penultimate
 
-# The options that decide what it sees of the data, and what messages call that.
-SEEN = {
-    "static": ("target_dataset", "event_size"),
-    "vlm": ("target_dataset", "event_size"),
-    "events": ("target_dataset", "event_size", "step", "frame_mode"),
+
+class Kind(NamedTuple):
+    what: str  # it learned from, in messages
+    command: str  # of ``tmkt teacher`` that makes one
+    seen: tuple[str, ...]  # the options that decide what it sees of the data
+
+
+_SEEN = ("target_dataset", "event_size")
+KINDS = {
+    "static": Kind("static images", "train --on static", _SEEN),
+    "events": Kind("recordings", "train --on events", (*_SEEN, "step", "frame_mode")),
+    "vlm": Kind("images and class names", "embed", _SEEN),
 }
-WHAT = {"static": "static images", "events": "recordings", "vlm": "images and class names"}
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A trained teacher."""
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What teachers and embeddings have in common."""
 
-    model: str  # timm's name
-    on: str  # ``static`` or ``events``
-    size: int  # side in pixels of its input
+    on: str  # what it learned from, a key of KINDS
     classes: list[str]  # names, in the order of its outputs
     seen: dict[str, Any]  # options that decide what it sees, by name
     fingerprint: str  # of all images, or of the names of all recordings
     trained: Tensor  # sorted int64 indices of the images or recordings that it was trained on
     accuracy: float  # top-1 (%) on the others, NaN where there are none
+
+    def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
+        """A UserError for one of other data, or that knows what a run must not train on."""
+        kind, here = KINDS[self.on], about(data, options, self.on)
+        pairs = ((name, self.seen[name], value) for name, value in here["seen"].items())
+        other = [f"{name}: there {a!r}, here {b!r}" for name, a, b in pairs if a != b]
+        leaked = np.setdiff1d(self.trained.numpy(), trainable(split, self.on))
+        if self.classes != here["classes"]:
+            why = f"has other classes: {_few(self.classes)}; here {_few(here['classes'])}"
+        elif other:
+            why = f"saw other data ({'; '.join(other)})"
+        elif self.fingerprint != here["fingerprint"]:
+            why = f"was made from other files of {options.target_dataset}"
+        elif len(leaked):
+            why = (
+                f"was trained on {len(leaked)} {kind.what} (of {len(self.trained)}) that this "
+                "run may not train on, such as images of held-out recordings: they would "
+                "leak; {seed} in --teacher-checkpoint names one per seed"
+            )
+        else:
+            return
+        what, make = ("file of embeddings", "Make") if self.on == "vlm" else ("teacher", "Train")
+        command = f"tmkt teacher {kind.command}, with its options"
+        raise UserError(f"The {what} {path} {why}. {make} one for this run: {command}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher(Learned):
+    """A teacher, trained on ``static`` images or on ``events``."""
+
+    model: str  # timm's name
+    size: int  # side in pixels of its input
     recipe: dict[str, Any]  # how it was trained
     weights: dict[str, Tensor]  # its state
 
@@ -50,64 +88,35 @@ class Teacher:
         """D of its penultimate features."""
         return penultimate(self.network(), torch.zeros(1, 3, self.size, self.size)).shape[1]
 
-    def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
-        """A UserError for a teacher of other data, or that knows what a run must not train on."""
-        leaked = np.setdiff1d(self.trained.numpy(), trainable(split, self.on))
-        why = _why_other(self, options, data)
-        if not why and len(leaked):
-            why = (
-                f"was trained on {len(leaked)} {WHAT[self.on]} (of {len(self.trained)}) that this "
-                "run may not train on, such as images of held-out recordings: they would "
-                "leak; {seed} in --teacher-checkpoint names one per seed"
-            )
-        if why:
-            raise UserError(
-                f"The teacher {path} {why}. Train one for this run: tmkt teacher train --on "
-                f"{self.on}, with its options."
-            )
 
+@dataclass(frozen=True, kw_only=True)
+class Embeddings(Learned):
+    """What a vision-language model makes of a data set's images and of its classes' names; the
+    accuracy is that of the nearest name, over all images."""
 
-@dataclass(frozen=True)
-class Embeddings:
-    """What a vision-language model makes of a data set's images and of its classes' names."""
-
+    on: str = "vlm"
+    trained: Tensor = field(default_factory=lambda: torch.empty(0))
     encoder: str  # which model
-    classes: list[str]
-    seen: dict[str, Any]  # as of a :class:`Teacher`
-    fingerprint: str
-    accuracy: float  # top-1 (%) of the nearest class name, over all images
     images: Tensor  # ``[S, E]`` float32 of length 1
     text: Tensor  # ``[N, E]`` likewise
-    on: ClassVar[str] = "vlm"
-
-    def check(self, path: Path, options: Namespace, data: TransferData, split: Split) -> None:
-        """A UserError for embeddings of other images or classes."""
-        if why := _why_other(self, options, data):
-            raise UserError(
-                f"The file of embeddings {path} {why}. Make one for this run: tmkt teacher embed, "
-                "with its options."
-            )
 
 
-def _why_other(teacher: Teacher | Embeddings, options: Namespace, data: TransferData) -> str:
-    """In which way a teacher's data are not these; empty where they are."""
-    here = seen(options, teacher.on)
-    other = [
-        f"{n}: there {teacher.seen[n]!r}, here {v!r}"
-        for n, v in here.items()
-        if teacher.seen[n] != v
-    ]
-    if teacher.classes != list(data.classes):
-        return f"has other classes: {_few(teacher.classes)}; here {_few(data.classes)}"
-    if other:
-        return f"saw other data ({'; '.join(other)})"
-    if teacher.fingerprint != fingerprint(data, teacher.on):
-        return f"was made from other files of {options.target_dataset}"
-    return ""
+FORMATS = {"teacher-1": Teacher, "embeddings-1": Embeddings}
 
 
-def _few(names) -> str:
-    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+def about(data: TransferData, options: Namespace, on: str) -> dict[str, Any]:
+    """The ``classes``, ``seen`` and ``fingerprint`` of what learns from these data.
+
+    The fingerprint is SHA-256 of all images, or of the names of all recordings, with the labels."""
+    if on != "events":
+        content, labels = data.images.cpu().numpy().tobytes(), data.image_labels
+    else:
+        content, labels = "\n".join(data.names).encode(), data.labels
+    return {
+        "classes": list(data.classes),
+        "seen": {name: getattr(options, name) for name in KINDS[on].seen},
+        "fingerprint": hashlib.sha256(content + labels.cpu().numpy().tobytes()).hexdigest(),
+    }
 
 
 def trainable(split: Split, on: str) -> np.ndarray:
@@ -115,15 +124,42 @@ def trainable(split: Split, on: str) -> np.ndarray:
     return split.train if on == "events" else split.static
 
 
-def seen(options: Namespace, on: str) -> dict[str, Any]:
-    """The options that decide what a teacher sees."""
-    return {name: getattr(options, name) for name in SEEN[on]}
+def _few(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def fingerprint(data: TransferData, on: str) -> str:
-    """SHA-256 of all images, or of the names of all recordings, with the labels."""
-    if on != "events":
-        content, labels = data.images.cpu().numpy().tobytes(), data.image_labels
-    else:
-        content, labels = "\n".join(data.names).encode(), data.labels
-    return hashlib.sha256(content + labels.cpu().numpy().tobytes()).hexdigest()
+def teacher_path(text: str, seed: int) -> Path:
+    """The file that ``text`` names for a run of this seed: ``{seed}`` stands for it."""
+    return Path(text.replace("{seed}", str(seed)))
+
+
+def save_teacher(path: Path, teacher: Teacher | Embeddings) -> None:
+    """Write atomically."""
+    name = next(name for name, kind in FORMATS.items() if isinstance(teacher, kind))
+    try:
+        with replacing(path) as temporary:
+            torch.save({"format": name, **vars(teacher)}, temporary)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"Cannot write the teacher {path}: {error}.") from error
+
+
+def load_teacher(path: Path) -> Teacher | Embeddings:
+    """Read one, with ``weights_only``; its tensors stay on the disk until they are used.
+
+    Raises:
+        UserError: missing, damaged, or neither.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"There is no teacher checkpoint {path}. Make one: tmkt teacher train (for vl2spike: "
+            f"embed) --teacher-checkpoint {path}, with the options of this run."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        kind = FORMATS[state.pop("format")]
+    except Exception as error:  # torch raises many types for a damaged file
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged or not a teacher "
+            "checkpoint, as `tmkt teacher` writes it."
+        ) from error
+    return kind(**state)

@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from ..data import Split, TransferData, make_split
+from ..data import TransferData, make_split
 from ..errors import UserError
-from .files import load_teacher, save_teacher, teacher_path
-from .kinds import WHAT, Teacher, fingerprint, seen, trainable
-from .network import build_teacher, teacher_input, views, weights_of
+from .kinds import KINDS, Teacher, about, load_teacher, save_teacher, teacher_path, trainable
+from .network import build_teacher, in_batches, teacher_input, views, weights_of
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-BATCH = 64  # of the evaluation
 # What is recorded of the command line.
 RECIPE = "teacher teacher_size teacher_epochs teacher_batch_size teacher_lr pretrained"
 
@@ -28,71 +26,55 @@ def make_teachers(
     """One teacher for each seed; ``own`` are its options, ``options`` decide data and split.
 
     One that is there is kept, another one refused by a UserError."""
+    recipe = {name: getattr(own, name) for name in RECIPE.split()}
+    recipe["weights"] = own.teacher_weights and str(own.teacher_weights)
+    known = {
+        **{"model": own.teacher, "on": own.on, **about(data, options, own.on)},
+        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
+    }
     for seed in options.seed:
         split = make_split(data, options, seed)
         path = teacher_path(own.teacher_checkpoint, seed)
         print(f"Seed {seed}. {split.audit}")
-        about = _about(own, options, data, split, seed)
+        trained = torch.from_numpy(trainable(split, own.on).copy())
+        known |= {"trained": trained, "recipe": {**recipe, "seed": seed}}
         rest = np.concatenate([split.val, split.test])
         if own.on == "static":
             rest = np.setdiff1d(np.arange(len(data.image_labels)), split.static)
         if is_there := path.exists():
             teacher = load_teacher(path)
-            if not isinstance(teacher, Teacher) or any(
-                not np.array_equal(getattr(teacher, k), v) for k, v in about.items()
-            ):
+            there = vars(teacher)
+            if not all(np.array_equal(there.get(n, ""), value) for n, value in known.items()):
                 raise UserError(
                     f"{path} holds another teacher (other options or training data). Choose "
                     "another --teacher-checkpoint, or move it away."
                 )
         else:
-            teacher = _Pupil(own, data, device, about["size"]).learn(about, rest, seed)
+            teacher = _Pupil(own, data, known["size"], device).learn(known, rest)
             save_teacher(path, teacher)
         print(
-            f"{teacher.model} at {teacher.size} x {teacher.size}, trained on "
-            f"{len(teacher.trained)} {WHAT[own.on]}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
+            f"{own.teacher} at {known['size']} x {known['size']}, trained on "
+            f"{len(trained)} {KINDS[own.on].what}: top-1 {teacher.accuracy:.2f} % on {len(rest)} "
             f"held out. {'Already there, kept' if is_there else 'Written'}: {path}"
         )
-
-
-def _about(
-    own: Namespace, options: Namespace, data: TransferData, split: Split, seed: int
-) -> dict[str, Any]:
-    """What there is to know of a teacher before it is trained."""
-    recipe = {name: getattr(own, name) for name in RECIPE.split()}
-    recipe |= {"weights": own.teacher_weights and str(own.teacher_weights), "seed": seed}
-    return {
-        "model": own.teacher,
-        "on": own.on,
-        "size": own.teacher_size or weights_of(own.teacher).input_size[-1],
-        "classes": list(data.classes),
-        "seen": seen(options, own.on),
-        "fingerprint": fingerprint(data, own.on),
-        "trained": torch.from_numpy(trainable(split, own.on).copy()),
-        "recipe": recipe,
-    }
 
 
 class _Pupil:
     """A network that becomes a teacher."""
 
-    def __init__(self, own: Namespace, data: TransferData, device: torch.device, size: int):
-        self.own, self.data, self.device, self.size = own, data, device, size
+    def __init__(self, own: Namespace, data: TransferData, size: int, device: torch.device):
+        self.own, self.size, self.device = own, size, device
         self.seen = views(data, own.on, size)
+        self.labels = (data.image_labels if own.on == "static" else data.labels).cpu()
 
-    def learn(self, about: dict[str, Any], rest: np.ndarray, seed: int) -> Teacher:
-        own, which = self.own, about["trained"].numpy()
+    def learn(self, known: dict[str, Any], rest: np.ndarray) -> Teacher:
+        """The teacher of which all but weights and accuracy, which is on ``rest``, is known."""
+        own, seed = self.own, known["recipe"]["seed"]
         torch.manual_seed(seed)
-        weights = own.pretrained, own.teacher_weights
-        self.network = build_teacher(own.teacher, len(about["classes"]), *weights).to(self.device)
-        self._fit(which, seed)
-        return Teacher(**about, accuracy=self._accuracy(rest), weights=self.network.state_dict())
-
-    def _see(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What it sees of these images or recordings, and their labels."""
-        labels = self.data.image_labels if self.own.on == "static" else self.data.labels
-        x = teacher_input(self.seen, which, self.size)
-        return x.to(self.device), labels.cpu()[which].to(self.device)
+        start = own.pretrained, own.teacher_weights
+        self.network = build_teacher(own.teacher, len(known["classes"]), *start).to(self.device)
+        self._fit(known["trained"].numpy(), seed)
+        return Teacher(**known, accuracy=self._accuracy(rest), weights=self.network.state_dict())
 
     def _fit(self, which: np.ndarray, seed: int) -> None:
         """Cross-entropy with AdamW; the learning rate rises to ``--teacher-lr`` and falls to 0."""
@@ -107,7 +89,7 @@ class _Pupil:
             for epoch in range(own.teacher_epochs):
                 total = torch.zeros((), device=self.device)
                 for batch in np.array_split(rng.permutation(which), n_batches):
-                    loss = self._loss(*self._see(batch))
+                    loss = self._loss(batch)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()
@@ -119,21 +101,20 @@ class _Pupil:
                     raise UserError(f"--teacher {own.teacher}: {problem}")
                 bar.set_postfix(epoch=epoch, loss=f"{total.item():.3f}")
 
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def _loss(self, which: np.ndarray) -> Tensor:
+        x = teacher_input(self.seen, which, self.size).to(self.device)
         try:
-            return F.cross_entropy(self.network(x), y)
+            return F.cross_entropy(self.network(x), self.labels[which].to(self.device))
         except (RuntimeError, AssertionError, ValueError) as error:  # of memory, too
             raise UserError(
                 f"--teacher {self.own.teacher} does not take {self.size} x {self.size} pixels in "
                 f"batches of {len(x)} ({error}). Change --teacher-size or --teacher-batch-size."
             ) from error
 
-    @torch.no_grad()
     def _accuracy(self, which: np.ndarray) -> float:
         """Top-1 (%) on these images or recordings; NaN where there are none."""
-        self.network.eval()
-        right = 0
-        for start in range(0, len(which), BATCH):
-            x, y = self._see(which[start : start + BATCH])
-            right += int((self.network(x).argmax(-1) == y).sum())
-        return 100 * right / len(which) if len(which) else float("nan")
+        if not len(which):
+            return float("nan")
+        given = self.seen, which, self.size, self.device, "teacher held out"
+        found = in_batches(self.network.eval(), *given).argmax(-1)
+        return 100 * int((found == self.labels[which]).sum()) / len(which)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import torch.nn.functional as F
 from timm import models as timm_models
 from torch import Tensor, nn
 from torchvision.transforms import Normalize
+from tqdm import tqdm
 
 from ..data import TransferData
 from ..errors import UserError
 
 log = logging.getLogger(__name__)
+
+BATCH = 64
 
 
 def build_teacher(
@@ -130,3 +134,15 @@ def teacher_input(seen: Tensor, which: np.ndarray, size: int) -> Tensor:
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
     # Depthwise convolutions are faster so.
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def in_batches(
+    forward: Callable, seen: Tensor, which: np.ndarray, size: int, device: torch.device, what: str
+) -> Tensor:
+    """``forward`` of what a teacher sees of ``which`` of these views, float32 on the CPU; ``what``
+    is the text of the bar."""
+    chunks = np.split(which, range(BATCH, len(which), BATCH))
+    bar = tqdm(chunks, desc=what, disable=None, dynamic_ncols=True)
+    inputs = (teacher_input(seen, chunk, size).to(device) for chunk in bar)
+    return torch.cat([forward(x).float().cpu() for x in inputs])

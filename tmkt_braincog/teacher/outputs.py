@@ -5,24 +5,22 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import distributed
 from ..data import Split, TransferData
 from ..data.cache import Writer, cached
 from ..errors import UserError
 from ..losses import standardise
-from ..methods import Method, Part, teachers_of
-from .files import load_teacher, teacher_path
-from .kinds import WHAT, Embeddings, Teacher, trainable
-from .network import penultimate, teacher_input, views
+from ..methods import Method, teachers_of
+from .kinds import KINDS, Embeddings, Teacher, load_teacher, teacher_path, trainable
+from .network import BATCH, in_batches, penultimate, views
 
 OUTPUTS_VERSION = 2  # raise it when a teacher sees something else of the same data
-BATCH = 64
 
 
 def load_teachers(
@@ -37,20 +35,17 @@ def load_teachers(
     found: dict[str, tuple[Path, Teacher | Embeddings]] = {}
     for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
         teacher = load_teacher(path)
-        if teacher.on in found:
-            paths = f"{found[teacher.on][0]} and {path}"
-            raise UserError(
-                f"--teacher-checkpoint: {paths} were both trained on {WHAT[teacher.on]}."
-            )
-        found[teacher.on] = path, teacher
+        if (on := teacher.on) in found:
+            both = f"{found[on][0]} and {path} were both trained on {KINDS[on].what}."
+            raise UserError(f"--teacher-checkpoint: {both}")
+        found[on] = path, teacher
     for on in sorted(needed - found.keys()):
-        made = (f"{path} was trained on {WHAT[other]}" for other, (path, _) in found.items())
-        have = "; ".join(made)
-        command = "embed" if on == "vlm" else f"train --on {on}"
+        made = [f"{path} was trained on {KINDS[t.on].what}" for path, t in found.values()]
+        have = f" ({'; '.join(made)})" if made else ""
         raise UserError(
-            f"--method {' '.join(methods)} needs a teacher trained on {WHAT[on]}"
-            f"{f' ({have})' * bool(have)}: give --teacher-checkpoint FILE. `tmkt teacher "
-            f"{command}` makes one, with the options of this run."
+            f"--method {' '.join(methods)} needs a teacher trained on {KINDS[on].what}{have}: give "
+            f"--teacher-checkpoint FILE. `tmkt teacher {KINDS[on].command}` makes one, with the "
+            "options of this run."
         )
     return {on: found[on] for on in needed}
 
@@ -63,14 +58,14 @@ def check_teachers(options: Namespace, data: TransferData, split: Split, seed: i
 
 def meet_teachers(method: Method, options: Namespace) -> None:
     """Show their teachers to the parts that learn more than logits: all parameters then exist."""
-    for part in _parts(method):
-        if part.teacher_on and part.teacher_gives != "logits":
+    for part in _pupils(method):
+        if part.teacher_gives != "logits":
             teachers = load_teachers(options, options.method, options.seed[0])
             part.meet(teachers[part.teacher_on][1])
 
 
-def _parts(method: Method) -> list[Part]:
-    return [part for part in method.parts if isinstance(part, Part)]
+def _pupils(method: Method) -> list[Any]:
+    return [part for part in method.parts if part.teacher_on]
 
 
 def give_teachers(
@@ -86,9 +81,8 @@ def give_teachers(
         teacher.check(path, options, data, split)
         with open(path, "rb") as file:
             checksums[on] = hashlib.file_digest(file, "sha256").hexdigest()
-        for part in (p for p in _parts(method) if p.teacher_on == on):
-            which = trainable(split, on)
-            given = (teacher, checksums[on], data, which, device, part.teacher_gives)
+        for part in (part for part in _pupils(method) if part.teacher_on == on):
+            given = (teacher, checksums[on], data, trainable(split, on), device, part.teacher_gives)
             part.teacher = distributed.main_first(partial(teacher_outputs, *given)).to(device)
     return checksums
 
@@ -112,27 +106,23 @@ def teacher_outputs(
             are given as they are, ``[n, E]``.
     """
     if isinstance(teacher, Embeddings):
-        return _table(teacher.images[which], which, len(teacher.images))
+        return _rows_of(which, teacher.images[which], len(teacher.images))
     of = views(data, teacher.on, teacher.size)
-    chunks = np.split(which, range(BATCH, len(which), BATCH))
     inputs = hashlib.sha256(which.tobytes())
-    for chunk in chunks:
+    for chunk in np.split(which, range(BATCH, len(which), BATCH)):
         inputs.update(of[torch.from_numpy(chunk).to(of.device)].cpu().numpy().tobytes())
     key = dict(teacher=checksum, inputs=inputs.hexdigest(), gives=gives, version=OUTPUTS_VERSION)
 
     def build(out: Writer) -> None:
         network = teacher.network().to(device)
         forward = network if gives == "logits" else partial(penultimate, network)
-        bar = tqdm(chunks, desc=f"teacher on {teacher.on}", disable=None, dynamic_ncols=True)
-        seen = (teacher_input(of, c, teacher.size).to(device) for c in bar)
-        out.add(**{gives: np.concatenate([forward(x).float().cpu().numpy() for x in seen])})
+        bar = f"teacher on {teacher.on}"
+        out.add(**{gives: in_batches(forward, of, which, teacher.size, device, bar).numpy()})
 
     rows = torch.from_numpy(cached(f"teacher-{gives}", key, build)[gives])
-    return _table(standardise(rows) if gives == "features" else rows, which, len(of))
+    return _rows_of(which, standardise(rows) if gives == "features" else rows, len(of))
 
 
-def _table(rows: Tensor, which: np.ndarray, n: int) -> Tensor:
+def _rows_of(which: np.ndarray, rows: Tensor, n: int) -> Tensor:
     """``[n, ...]`` with these rows, NaN elsewhere."""
-    table = torch.full((n, rows.shape[1]), float("nan"))
-    table[torch.from_numpy(which)] = rows
-    return table
+    return torch.full((n, rows.shape[1]), torch.nan).index_copy(0, torch.from_numpy(which), rows)

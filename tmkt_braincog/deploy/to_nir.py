@@ -6,10 +6,12 @@ no batch and no time; a step is ``DT`` seconds, as snnTorch takes it, and ``tau`
 
 import operator
 from collections.abc import Mapping
+from functools import singledispatchmethod
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import nir
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,19 +31,17 @@ class _Value(NamedTuple):
     factor: float = 1.0  # what these outputs have yet to be multiplied by
 
 
-def constant_of(constant: float) -> float:
+def tau_of(tau: float) -> float:
     """A neuron's time constant in steps, as the file's float32 gives it back."""
-    return float(np.float32(constant * DT) / np.float32(DT))
+    return float(np.float32(tau * DT) / np.float32(DT))
 
 
 def write(program: Program, frames: Tensor, path: Path, texts: Mapping[str, str]) -> None:
-    """Write the graph of ``program`` for frames ``[B, T, 2, H, W]``, with ``texts`` and ``dt``.
+    """Write the graph of ``program``, with ``texts``, ``dt`` and ``steps``.
 
     Raises:
         UserError: a layer that no node of NIR expresses, by name.
     """
-    import nir
-
     writer, shape = _Writer(), frames.shape[2:]
     writer.nodes["input"] = nir.Input(np.array(shape))
     value = writer.settle(writer.sequence(program.body, _Value(("input",), shape)))
@@ -66,34 +66,32 @@ class _Writer:
 
     def sequence(self, layers: nn.Sequential, value: _Value) -> _Value:
         for name, layer in layers.named_children():
-            if isinstance(layer, Join):
-                value = self.join(name, layer, self.settle(value))
-            elif isinstance(layer, (nn.AvgPool2d, nn.AdaptiveAvgPool2d)):
-                value = self.pool(name, layer, value)
-            elif isinstance(layer, Neuron):
-                value = self.neuron(name, layer, self.settle(value))
-            elif isinstance(layer, nn.Flatten):
-                value = self.flatten(name, layer, value)
-            elif isinstance(layer, (nn.Conv2d, nn.Linear, ScaleShift)):
-                value = self.weights(name, layer, value)
-            elif not isinstance(layer, (nn.Identity, nn.modules.dropout._DropoutNd)):
-                _refuse(name, layer, "NIR has no node for it")
+            value = self.put(layer, name, value)
         return value
 
-    def join(self, name: str, layer: Join, value: _Value) -> _Value:
+    @singledispatchmethod
+    def put(self, layer: nn.Module, name: str, value: _Value) -> _Value:
+        """Of each kind of layer that has nodes; by its kind."""
+        if not isinstance(layer, (nn.Identity, nn.modules.dropout._DropoutNd)):
+            _refuse(name, layer, "NIR has no node for it")
+        return value
+
+    @put.register
+    def _(self, layer: Join, name: str, value: _Value) -> _Value:
+        ways: Any = layer.ways
         if layer.join is not operator.add:
-            first = next(n for n, _ in layer.ways[0].named_children())  # type: ignore[operator]
+            first = next(n for n, _ in ways[0].named_children())
             how = getattr(layer.join, "__name__", layer.join)
             _refuse(first, layer, f"from here on branches are joined by {how}, and NIR only adds")
-        ends = [self.settle(self.sequence(way, value)) for way in layer.ways]  # type: ignore
+        value = self.settle(value)
+        ends = [self.settle(self.sequence(way, value)) for way in ways]
         sources = [source for end in ends for source in end.sources]
         if len({*sources}) < len(sources):
             _refuse(name, layer, "it adds a value to itself, and NIR has one edge of a kind")
         return _Value(tuple(sources), ends[0].shape)
 
-    def weights(self, name: str, layer: nn.Module, value: _Value) -> _Value:
-        import nir
-
+    @put.register
+    def _(self, layer: nn.Conv2d | nn.Linear | ScaleShift, name: str, value: _Value) -> _Value:
         weight, bias, how = _affine(layer, len(value.shape))
         if isinstance(layer, nn.Linear) and len(value.shape) != 1:
             _refuse(name, layer, f"its input has {len(value.shape)} dimensions, expected 1")
@@ -101,22 +99,21 @@ class _Writer:
             _refuse(name, layer, "its padding is no number of zeros")
         if how["groups"] not in (None, 1):
             _refuse(name, layer, f"it has {how['groups']} groups, which no reader of NIR takes")
-        arrays = {"weight": _single(weight * value.factor), "bias": _single(bias)}
+        arrays = {"weight": (weight * value.factor).float().numpy(), "bias": bias.float().numpy()}
         if len(value.shape) == 1:
             return self.node(name, nir.Affine(**arrays), value, [len(weight)])
         node = nir.Conv2d(input_shape=value.shape[1:], **arrays, **how)
         return self.node(name, node, value, node.output_type["output"])
 
-    def pool(self, name: str, layer: Any, value: _Value) -> _Value:
-        import nir
-
+    @put.register
+    def _(self, layer: nn.AvgPool2d | nn.AdaptiveAvgPool2d, name: str, value: _Value) -> _Value:
         sides, zeros = np.array(value.shape[1:]), np.zeros(2, dtype=np.int64)
         if isinstance(layer, nn.AdaptiveAvgPool2d):
-            out = np.array(_pair(layer.output_size))
+            out = np.broadcast_to(np.array(layer.output_size), 2)
             plain = None not in out and not any(sides % out)
             kernel = stride = sides // out if plain else sides
         else:
-            kernel, stride = np.array(_pair(layer.kernel_size)), np.array(_pair(layer.stride))
+            kernel, stride = (np.broadcast_to(n, 2) for n in (layer.kernel_size, layer.stride))
             plain = not (np.any(layer.padding) or layer.ceil_mode or layer.divisor_override)
         if not plain:
             _refuse(name, layer, "its windows are not all whole and of one size")
@@ -124,9 +121,8 @@ class _Writer:
         node = nir.SumPool2d(kernel_size=kernel, stride=stride, padding=zeros)
         return self.node(name, node, value, shape, value.factor / int(kernel.prod()))
 
-    def flatten(self, name: str, layer: nn.Flatten, value: _Value) -> _Value:
-        import nir
-
+    @put.register
+    def _(self, layer: nn.Flatten, name: str, value: _Value) -> _Value:
         if (layer.start_dim, layer.end_dim) != (1, -1):
             _refuse(name, layer, "it keeps dimensions")
         if len(value.shape) == 1:
@@ -135,29 +131,23 @@ class _Writer:
         node = nir.Flatten(np.array(value.shape), start_dim=-len(value.shape), end_dim=-1)
         return self.node(name, node, value, [value.shape.numel()], value.factor)
 
-    def neuron(self, name: str, layer: Neuron, value: _Value) -> _Value:
-        import nir
-
-        if layer.rest:
-            _refuse(name, layer, f"it starts at {layer.rest} and not at 0")
-        if not layer.leaky and layer.constant != 1:
-            _refuse(name, layer, f"its dt is {layer.constant}, expected 1")
-        threshold = np.float32(layer.threshold)
+    @put.register
+    def _(self, layer: Neuron, name: str, value: _Value) -> _Value:
+        value, threshold = self.settle(value), np.float32(layer.threshold)
         if layer.inclusive:  # a neuron of NIR fires above its threshold
             threshold = np.nextafter(threshold, np.float32(-np.inf))
         values = {"r": 1.0, "v_threshold": threshold, "v_reset": 0.0}
-        values |= {"tau": layer.constant * DT, "v_leak": 0.0} if layer.leaky else {}
+        values |= {"tau": layer.tau * DT, "v_leak": 0.0} if layer.tau is not None else {}
         arrays = {k: np.full(value.shape, v, dtype=np.float32) for k, v in values.items()}
-        node = (nir.LIF if layer.leaky else nir.IF)(**arrays)
+        node = (nir.IF if layer.tau is None else nir.LIF)(**arrays)
         return self.node(name, node, value, value.shape)
 
     def settle(self, value: _Value) -> _Value:
         """The value with its factor multiplied in, where no weights follow that could take it."""
         if value.factor == 1:
             return value
-        norm = nn.BatchNorm2d if len(value.shape) == 3 else nn.BatchNorm1d
-        one = ScaleShift(norm(value.shape[0], eps=0.0).double().eval())
-        return self.weights("scale", one, value)
+        one = ScaleShift(nn.BatchNorm1d(value.shape[0], eps=0.0).double().eval())
+        return self.put(one, "scale", value)
 
 
 def _affine(layer: Any, ndim: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -171,14 +161,6 @@ def _affine(layer: Any, ndim: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
     return layer.weight, bias, {word: getattr(layer, word, None) for word in words}
 
 
-def _pair(n: Any) -> tuple:
-    return n if isinstance(n, tuple) else (n, n)
-
-
-def _single(x: Tensor) -> np.ndarray:
-    return x.detach().float().numpy()
-
-
 def _refuse(name: str, layer: nn.Module, why: str) -> NoReturn:
     kind = "" if isinstance(layer, Join) else f" ({type(layer).__name__})"
     raise UserError(f"{name}{kind} cannot be written to NIR: {why}. --to torch and onnx can.")
@@ -187,8 +169,6 @@ def _refuse(name: str, layer: nn.Module, why: str) -> NoReturn:
 def run(path: Path, frames: Tensor) -> Tensor:
     """Simulate a file of :func:`write`: frames ``[B, T, 2, H, W]`` -> logits ``[B, T, N]``, in the
     dtype of the frames."""
-    import nir
-
     graph, steps = nir.read(str(path)), frames.shape[1]
     before: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, name in graph.edges:
@@ -203,22 +183,19 @@ def run(path: Path, frames: Tensor) -> Tensor:
 
 def _apply(node: Any, x: Tensor, steps: int) -> Tensor:
     """A node on ``[T B, ...]``."""
-    kind = type(node).__name__
-    if kind == "Conv2d":
+    if isinstance(node, (nir.Conv2d, nir.Affine)):
         weight, bias = (torch.from_numpy(a).to(x.dtype) for a in (node.weight, node.bias))
-        stride, padding, dilation = (
-            tuple(map(int, n)) for n in (node.stride, node.padding, node.dilation)
-        )
+        if isinstance(node, nir.Affine):
+            return F.linear(x, weight, bias)
+        numbers = node.stride, node.padding, node.dilation
+        stride, padding, dilation = (tuple(map(int, n)) for n in numbers)
         return F.conv2d(x, weight, bias, stride, padding, dilation, int(node.groups))
-    if kind == "Affine":
-        return F.linear(x, *(torch.from_numpy(a).to(x.dtype) for a in (node.weight, node.bias)))
-    if kind == "SumPool2d":
+    if isinstance(node, nir.SumPool2d):
         kernel, stride = (tuple(map(int, n)) for n in (node.kernel_size, node.stride))
         return F.avg_pool2d(x, kernel, stride, divisor_override=1)
-    if kind == "Flatten":
+    if isinstance(node, nir.Flatten):
         return x.flatten(int(node.start_dim), int(node.end_dim))
-    if kind in ("LIF", "IF"):
-        constant = float(node.tau.flat[0] / np.float32(DT)) if kind == "LIF" else 1.0
-        threshold = float(node.v_threshold.flat[0])
-        return Neuron(steps, kind == "LIF", constant, threshold)(x)
+    if isinstance(node, (nir.LIF, nir.IF)):
+        tau = float(node.tau.flat[0] / np.float32(DT)) if isinstance(node, nir.LIF) else None
+        return Neuron(steps, tau, float(node.v_threshold.flat[0]))(x)
     return x  # the output
