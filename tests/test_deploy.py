@@ -1,11 +1,15 @@
 """Trained networks in use: predictions, model cards, the Hugging Face Hub."""
 
+import base64
+import hashlib
 import json
 import re
 import shlex
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from unittest.mock import create_autospec
+from typing import ClassVar
 
 import huggingface_hub
 import numpy as np
@@ -229,45 +233,89 @@ def test_words_of_options_resolve_to_them(name):
     assert identity(again) == identity(options)
 
 
+COMMIT = "1" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The calls of the Hub's client that ``tmkt`` makes: files by repository, in memory."""
+
+    repositories: ClassVar[dict[str, dict[str, bytes]]] = {}
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        *_, owner, name, what, _ = f"///{self.path}".split("/")
+        if self.path.endswith("/repos/create"):
+            asked = json.loads(body)
+            assert asked.get("private") or asked["visibility"] == "private"  # newer, older clients
+            self.repositories[f"user/{asked['name']}"] = {}
+            return self.answer({"url": f"http://{self.headers['Host']}/user/{asked['name']}"})
+        if self.path.endswith("/validate-yaml"):
+            return self.answer({"errors": [], "warnings": []})
+        if what == "preupload":
+            files = [f["path"] for f in json.loads(body)["files"]]
+            return self.answer(
+                {
+                    "files": [
+                        {"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files
+                    ]
+                }
+            )
+        lines = [json.loads(line) for line in body.splitlines()]
+        for value in (line["value"] for line in lines if line["key"] == "file"):
+            content = base64.b64decode(value["content"])
+            self.repositories[f"{owner}/{name}"][value["path"]] = content
+        url = f"http://{self.headers['Host']}/{owner}/{name}/commit/{COMMIT}"
+        self.answer({"commitUrl": url, "commitOid": COMMIT})
+
+    def do_GET(self):
+        owner, name, _, _, file = self.path[1:].split("/")
+        found = self.repositories.get(f"{owner}/{name}", {}).get(file)
+        self.answer(found if found is not None else {}, 404 if found is None else 200)
+
+    do_HEAD = do_GET
+
+    def answer(self, what, status=200):
+        body = what if isinstance(what, bytes) else json.dumps(what).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", hashlib.sha256(body).hexdigest())
+        self.send_header("X-Repo-Commit", COMMIT)
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Files by name and repository, put and got by calls as the Hub's client takes them."""
-    files = {}
-
-    def commit(repo, added, **_):
-        for one in added:
-            with one.as_file() as file:
-                files[repo, one.path_in_repo] = file.read()
-
-    def download(repo, name, **_):
-        if (repo, name) not in files:
-            raise OSError("404: there is none")
-        (tmp_path / name).write_bytes(files[repo, name])
-        return str(tmp_path / name)
-
-    api = create_autospec(huggingface_hub.HfApi)
-    api.return_value.create_commit.side_effect = commit
-    monkeypatch.setattr(huggingface_hub, "HfApi", api)
-    get = create_autospec(huggingface_hub.hf_hub_download, side_effect=download)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", get)
-    return files, api.return_value.create_repo
+    """The Hub of this test: the stand-in, and an empty cache."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    yield Hub.repositories
+    server.shutdown()
 
 
 def test_push_and_pull(hub, trained, tmp_path, capsys):
     root, checkpoint = trained
-    files, create = hub
     assert command("push", [str(checkpoint), "hf:user/it", "--private"]) == 0
-    create.assert_called_once_with("user/it", private=True, exist_ok=True)
-    assert len(files["user/it", "best.pt"]) < 0.4 * len(checkpoint.read_bytes())
-    assert b"tmkt predict hf:user/it RECORDING..." in files["user/it", "README.md"]
+    assert len(hub["user/it"]["best.pt"]) < 0.4 * len(checkpoint.read_bytes())
+    assert b"tmkt predict hf:user/it RECORDING..." in hub["user/it"]["README.md"]
     said = []
     for name in (checkpoint, "hf:user/it"):
         capsys.readouterr()
         assert run_predict(name, root / "data/events/cup/a0.bin") == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
+    (found,) = tmp_path.rglob("best.pt")
     words = [*WORDS.split(), "--data-root", str(root / "data"), "--output", str(tmp_path / "run")]
-    assert run_train([*words, "--resume", str(tmp_path / "best.pt")]) == 2
+    assert run_train([*words, "--resume", str(found)]) == 2
     assert "holds a network alone" in capsys.readouterr().err
     assert run_predict("hf:user/other", root / "data/events/cup/a0.bin") == 2
     assert "Cannot get best.pt of hf:user/other" in capsys.readouterr().err
