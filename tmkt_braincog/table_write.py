@@ -16,7 +16,7 @@ from .engine.predictions import read_predictions
 from .files import replacing
 from .jobs import Job
 from .options import model_text
-from .plots import ACCURACY, COLOURS, plot_curves, plot_rows, plot_shots
+from .plots import COLOURS, SHOTS, plot_curves, plot_rows
 from .runs import runs_of
 from .stats import Right, difference_text, p_text, summarise, texts, verdicts
 from .table_plan import Run, jobs_of
@@ -240,10 +240,7 @@ def _draw(
     models = {model_text(run.job.options) for run in runs}
     about = [fact["dataset"], *(models if len(models) == 1 else ())]
     title, emulated = f"{table.title}: {', '.join(about)}", fact["emulated"]
-    logs: dict[str, list[pd.DataFrame]] = {}
-    for run in runs if frame["method"].nunique() <= len(COLOURS) else ():
-        log = _log(run)[["epoch", "test_top1"]].dropna()
-        logs.setdefault(run.row, []).append(log.rename(columns={"test_top1": "top1"}))
+    curves = frame["method"].nunique() <= len(COLOURS)
     along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else ()
     if len(along) > 1 or table.curve:
         draw = partial(_line, table, frame, title)
@@ -258,16 +255,18 @@ def _draw(
         draw = partial(plot_rows, shown, summary, to, title=whole)
     for suffix in ("png", "pdf"):
         draw(path=output / f"{table.name}.{suffix}", emulated=emulated)
-        if logs:
+        if curves:
+            logs = pd.concat([_log(run).assign(method=run.row, seed=run.seed) for run in runs])
             path = output / f"{table.name}_curves.{suffix}"
-            plot_curves(logs, path, title=title, emulated=emulated)
-    return [f"{table.name}.png", *([f"{table.name}_curves.png"] if logs else [])]
+            plot_curves(logs, path, y="test_top1", title=title, emulated=emulated)
+    return [f"{table.name}.png", *([f"{table.name}_curves.png"] if curves else [])]
 
 
 def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: bool) -> None:
     """The last top-1 against the number that the rows vary; rows without it are level lines."""
     option = (table.curve or table.axis or {})["option"]
     x, rows = (table.curve or {}).get("label", option), {row.name: row for row in table.run_rows()}
+    x = SHOTS if option == "shots" else x
     numbers = [row.options[option] for row in rows.values() if option in row.options]
     points = []
     for name, seed, top1 in frame[["method", "seed", "top1_last"]].itertuples(index=False):
@@ -277,11 +276,4 @@ def _line(table: Table, frame: pd.DataFrame, title: str, path: Path, emulated: b
             at = [row.options[option]]
         points += [(line, seed, value, top1) for value in at]
     df = pd.DataFrame(points, columns=["method", "seed", x, "top1"])
-    if option == "shots":
-        plot_shots(df, path, title, emulated)
-        return
-    lines = {
-        str(line): [part[[x, "top1"]] for _, part in of_line.groupby("seed")]
-        for line, of_line in df.groupby("method", sort=False)
-    }
-    plot_curves(lines, path, x=x, ylabel=ACCURACY, title=title, emulated=emulated)
+    plot_curves(df, path, x, title=title, emulated=emulated, logx=option == "shots")

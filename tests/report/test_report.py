@@ -119,11 +119,11 @@ def make_runs(output: Path, methods=METHODS, seeds=(1, 2), **more) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn():
-    """Instead of pictures of curves what is in them: by column, the logs of every label."""
+    """Instead of pictures of curves what is in them: by column, its rows."""
     calls = {}
 
-    def plot(runs, path, y, ylabel, emulated):
-        calls[y] = runs
+    def plot(df, path, y, ylabel, emulated):
+        calls[y] = df
         Image.new("RGB", (4, 3)).save(path)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -206,14 +206,19 @@ def test_tables_pictures_and_files_that_lie_there(page):
 
 
 def test_curves_hold_the_logs(place, page, drawn):
+    runs = place / "results" / "three" / "runs"
     for y in ("loss", "cls_event", "cls_static", "mag", "test_top1"):
-        assert set(drawn[y]) == {m for m in METHODS if y in ("loss", "test_top1", *LOSSES[m])}
-        for label, logs in drawn[y].items():
+        assert set(drawn[y]["method"]) == {
+            m for m in METHODS if y in (*LOSSES[m], "loss", "test_top1")
+        }
+        for method, of_method in drawn[y].groupby("method"):
+            logs = [of_run for _, of_run in of_method.groupby("seed")]
             for seed, log in enumerate(logs, start=1):
-                run = place / "results" / "three" / "runs" / f"{label}-seed{seed}"
-                assert log.equals(pd.read_csv(run / "log.csv")[["epoch", y]])
-    assert set(drawn["sigma"]) == {"baseline", "tmkt"} and len(drawn["sigma"]["tmkt"]) == 2
-    assert list(drawn["sigma"]["tmkt"][1]["sigma"]) == [2, 0.5, 0.25]
+                kept = pd.read_csv(runs / f"{method}-seed{seed}" / "log.csv")
+                assert log[["epoch", y]].equals(kept[["epoch", y]])
+    sigma = drawn["sigma"].set_index("method")["sigma"]
+    assert set(sigma.index) == {"baseline", "tmkt"}
+    assert list(sigma["tmkt"]) == [1.0, 0.5, 0.25, 2.0, 0.5, 0.25]
     assert not {"lr", "train_s", "epoch", "sigma_1"} & set(drawn)
 
 
