@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from braincog.base.node.node import BaseNode
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -32,6 +31,7 @@ HEAT = ListedColormap(colormaps["turbo"](np.linspace(0.08, 0.9, 256)), name="hea
 OPACITY = 0.7  # of a map over its picture
 PERCENTILE = 99  # of the events per pixel: drawn as white; the fullest would darken the rest
 KINDS = {"event": "events", "static": "image"}
+TINY = torch.finfo(torch.float32).tiny
 
 
 class Inputs(NamedTuple):
@@ -44,12 +44,11 @@ class Inputs(NamedTuple):
 
 class Explained(NamedTuple):
     """Maps ``[B, T, H, W]`` >= 0, not scaled; mean logits ``[B, N]``; ``[H, W]`` bool, the pixels
-    that the maps say something about; the head that decided. On the CPU."""
+    that the maps say something about. On the CPU."""
 
     maps: Tensor
     logits: Tensor
     covered: Tensor
-    head: str
 
 
 @FIGURES.register("gradcam")
@@ -65,23 +64,15 @@ def draw(request: Request) -> list[Path]:
     ``gradcam_steps`` shows the first recording step by step; ``gradcam.csv`` has the predictions
     and their confidence.
     """
-    inputs = choose(request)
-    kinds = {run: {kind: explain(run, inputs, kind) for kind in KINDS} for run in request.runs}
-    table, seen = request.table(lambda run: numbers(run, inputs, kinds[run])), list(kinds.values())
-    labels, T = inputs.labels.tolist(), request.runs[0].options.step
-    names, steps = [request.runs[0].data.classes[c] for c in labels], range(1, T + 1)
-    summed = {kind: scaled(x.sum((1, 2)), (1, 2)) for kind, x in inputs.streams.items()}
-    frames = {kind: scaled(x[0].sum(1), (0, 1, 2)) for kind, x in inputs.streams.items()}
-
-    def mean(one: Explained) -> Tensor:
-        return scaled(one.maps.mean(1), (1, 2))
-
-    def first(one: Explained) -> Tensor:
-        return scaled(one.maps[0], (0, 1, 2))
-
+    inputs, run = choose(request), request.runs[0]
+    seen = {run: explain(run, inputs) for run in request.runs}
+    table = request.table(lambda run: numbers(run, inputs, seen[run]))
+    names = [run.data.classes[label] for label in inputs.labels]
+    steps = [f"t = {t}" for t in range(1, run.options.step + 1)]
+    every = list(seen.values())
     pictures = {
-        "gradcam": lambda: _figure(request, names, summed, seen, mean, labels),
-        "gradcam_steps": lambda: _figure(request, [f"t = {t}" for t in steps], frames, seen, first),
+        "gradcam": lambda: _figure(request, names, by_recording, inputs, every),
+        "gradcam_steps": lambda: _figure(request, steps, of_the_first, inputs, every),
     }
     about = (
         "Maps of the true class over its input; below each the predicted class, red if wrong. The "
@@ -92,7 +83,7 @@ def draw(request: Request) -> list[Path]:
 
 def choose(request: Request) -> Inputs:
     """One test recording for each of up to five classes, and its static image."""
-    run, rng = request.runs[0], np.random.default_rng(request.seed)
+    run, rng = request.runs[0], np.random.default_rng(0)
     test, labels = request.common_test(), run.data.labels.numpy()
     classes = rng.permutation(np.unique(labels[test]))[: min(CLASSES, request.samples)]
     chosen = np.array([rng.choice(test[labels[test] == c]) for c in np.sort(classes)])
@@ -104,9 +95,16 @@ def choose(request: Request) -> Inputs:
     return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
 
 
-def explain(run: Trainer, inputs: Inputs, kind: str) -> Explained:
-    head = "event" if isinstance(run.method, EventOnly) else kind
-    return class_maps(run.model, inputs.streams[kind].to(run.device), inputs.labels, head)
+def head_of(run: Trainer, kind: str) -> str:
+    return "event" if isinstance(run.method, EventOnly) else kind
+
+
+def explain(run: Trainer, inputs: Inputs) -> dict[str, Explained]:
+    """:func:`class_maps` of the inputs of every kind."""
+    return {
+        kind: class_maps(run.model, x.to(run.device), inputs.labels, head_of(run, kind))
+        for kind, x in inputs.streams.items()
+    }
 
 
 def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> Explained:
@@ -133,7 +131,7 @@ def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> E
     weights = positive.nan_to_num().sum((-2, -1), keepdim=True)
     maps = (weights * a).sum(2).clamp(min=0).cpu()
     covered = enlarged(torch.ones(1, 1, 1, 1), x.shape[-1], margin)[0, 0] > 0
-    return Explained(enlarged(maps, x.shape[-1], margin), logits.detach().cpu(), covered, head)
+    return Explained(enlarged(maps, x.shape[-1], margin), logits.detach().cpu(), covered)
 
 
 def enlarged(maps: Tensor, size: int, margin: float) -> Tensor:
@@ -166,11 +164,8 @@ def find_target(model: TransferModel) -> tuple[nn.Module, float]:
         behind.append(module)
 
     handles = [module.register_forward_hook(note) for module in model.modules()]
-    model.reset()
-    x = next(model.parameters()).new_zeros(1, 2, model.event_size, model.event_size)
-    for block in model.stem_of("event"):
-        x = block(x)
-    model.features(x)
+    x = next(model.parameters()).new_zeros(1, 1, 2, model.event_size, model.event_size)
+    model.run_stream(x, "event")
     model.reset()
     for handle in handles:
         handle.remove()
@@ -190,44 +185,49 @@ def numbers(run: Trainer, inputs: Inputs, kinds: dict[str, Explained]) -> pd.Dat
     for kind, seen in kinds.items():
         confidence, predicted = seen.logits.softmax(1).max(1)
         columns = {"seed": run.seed, "recording": [run.data.names[i] for i in inputs.recordings]}
-        columns |= {"input": kind, "head": seen.head, "class": names[inputs.labels]}
+        columns |= {"input": kind, "head": head_of(run, kind), "class": names[inputs.labels]}
         columns |= {"predicted": names[predicted], "confidence": confidence}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables)
 
 
-def scaled(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Over their largest value along these dimensions; zeros stay."""
-    largest = maps.amax(dims, keepdim=True)
-    return maps / torch.where(largest > 0, largest, 1)
+def by_recording(maps: Tensor) -> Tensor:
+    """``[B, T, H, W]`` >= 0: the mean over time of each, over its largest value; zeros stay."""
+    mean = maps.mean(1)
+    return mean / mean.amax((1, 2), keepdim=True).clamp(min=TINY)
+
+
+def of_the_first(maps: Tensor) -> Tensor:
+    """``[B, T, H, W]`` >= 0: the time-steps of the first, over their largest value."""
+    return maps[0] / maps[0].max().clamp(min=TINY)
 
 
 def _figure(
     request: Request,
     names: Sequence[str],
-    pictures: dict[str, Tensor],
+    rows: Callable[[Tensor], Tensor],
+    inputs: Inputs,
     seen: Sequence[dict[str, Explained]],
-    maps: Callable[[Explained], Tensor],
-    labels: Sequence[int] = (),
 ) -> Figure:
     """A row per name; events and maps to the left, the static image and maps to the right.
 
-    ``pictures`` by kind, and ``maps``: ``[rows, H, W]`` in 0..1; ``labels``: to say predictions.
+    ``rows``: what they show of ``[B, T, H, W]``; each recording's with the run's predictions.
     """
-    n, classes = 1 + len(seen), request.runs[0].data.classes
-    figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if labels else 0.85) * len(names))
+    n, classes, said = 1 + len(seen), request.runs[0].data.classes, rows is by_recording
+    figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if said else 0.85) * len(names))
     panels = figure.subplots(len(names), 2 * n, squeeze=False)
     for kind, block in zip(KINDS, np.split(panels, 2, axis=1), strict=True):
-        shown = pictures[kind].cpu().numpy()
+        shown = rows(inputs.streams[kind].sum(2)).cpu().numpy()
         white = np.percentile(shown[shown > 0], PERCENTILE) if shown.any() else 1
         grey = np.repeat(np.clip(shown / white, 0, 1)[..., None], 3, axis=-1)
         _column(block[:, 0], KINDS[kind], grey)
-        for column, name, one in zip(block.T[1:], request.names, seen, strict=True):
-            opacity = OPACITY * one[kind].covered.numpy()[..., None]
-            heat = HEAT(maps(one[kind]).numpy())[..., :3]
+        for column, name, of_run in zip(block.T[1:], request.names, seen, strict=True):
+            one = of_run[kind]
+            opacity = OPACITY * one.covered.numpy()[..., None]
+            heat = HEAT(rows(one.maps).numpy())[..., :3]
             _column(column, name, (1 - opacity) * grey + opacity * heat)
-            for axes, logits, label in zip(column, one[kind].logits, labels, strict=False):
-                _say(axes, logits, label, classes)
+            if said:
+                _say(column, one.logits.softmax(1), inputs.labels, classes)
     for name, axes in zip(names, panels[:, 0], strict=True):
         text = textwrap.fill(name.replace("_", " "), 14)
         axes.set_ylabel(text, rotation=0, ha="right", va="center", parse_math=False)
@@ -243,10 +243,10 @@ def _column(column: np.ndarray, heading: str, images: np.ndarray) -> None:
     column[0].set_title(textwrap.fill(heading, 14), size=8)
 
 
-def _say(axes: Axes, logits: Tensor, label: int, classes: Sequence[str]) -> None:
+def _say(column: np.ndarray, sure: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
     """Predicted class and confidence, in red where wrong."""
-    sure, predicted = logits.softmax(0).max(0)
-    name = classes[int(predicted)].replace("_", " ")
-    text = textwrap.fill(f"{name}, {100 * sure:.0f}\N{NO-BREAK SPACE}%", 14)
-    colour = COLOURS[2] if predicted == label else COLOURS[1]
-    axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)
+    for axes, of_class, label in zip(column, sure, labels, strict=True):
+        name = classes[int(of_class.argmax())].replace("_", " ")
+        text = textwrap.fill(f"{name}, {100 * of_class.max():.0f}\N{NO-BREAK SPACE}%", 14)
+        colour = COLOURS[2] if of_class.argmax() == label else COLOURS[1]
+        axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)

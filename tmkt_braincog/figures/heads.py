@@ -19,9 +19,7 @@ from torch import Tensor
 
 from ..data import Pair
 from ..data.encodings import Repeat
-from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
-from ..errors import UserError
 from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
 from ..plots import COLOURS, GREY, key, lines, looks
 from .base import FIGURES, Request
@@ -35,6 +33,12 @@ WANTED = {
 }
 
 
+def having(request: Request, part: str) -> Request:
+    """Of the runs those whose method has this part: ``mag``, ``mrp`` or ``mixing``."""
+    none = f"These runs have {WANTED[part]} (seen: {{}})."
+    return request.only(lambda run: getattr(run.method, part, None) is not None, none)
+
+
 @FIGURES.register("mag")
 def mag(request: Request) -> list[Path]:
     """Accuracy of the MAG head at every time-step of held-out mixed sequences."""
@@ -46,10 +50,10 @@ def mag(request: Request) -> list[Path]:
 
 def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns t from 1, sequences, and in percent accuracy and majority."""
-    method: Any = run.method
+    mag_head = cast(Any, run.method).mag
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
+        return mag_head(spikes).argmax(-1).transpose(0, 1), mixed.y_s
 
     said, true = through_training(run, request, look)
     share = true.double().mean(0)
@@ -150,22 +154,20 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
 
     Draws follow from seed, epoch and index: frames of one pixel do.
     """
-    o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
+    o, pairs = run.options, copy(run.pairs)
     pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
     pairs.size, pairs.augment, pairs.encoding = 1, "none", Repeat(o.step)
-    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
+    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(pairs)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
         pairs.set_epoch(epoch)
-        batches = epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, run.seed, epoch)
-        for i, batch in enumerate(batches):
-            yield pairs[batch].draws, Progress(epoch, o.epochs, i, len(batches))
+        for i, batch in enumerate(run._batches(epoch)):
+            yield pairs[batch].draws, Progress(epoch, o.epochs, i, run.steps)
 
 
 def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
     n, last = len(request.names), int(table["t_star"].max())
     figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9, "t*", "share of samples")
-    for axes, name in zip(panel, request.names, strict=True):
-        one = table[table["run"] == name]
+    for axes, (name, one) in zip(panel, table.groupby("run", sort=False), strict=True):
         share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
         axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
         axes.plot(one["t_star"], one["law"], "k_", markersize=9, label="law of TSM")
@@ -174,14 +176,6 @@ def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
         axes.set_xticks([*ticks, last], [*map(str, ticks), "none"])
     figure.legend(*panel[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
-
-
-def having(request: Request, part: str) -> Request:
-    """Of the runs those whose method has this part: ``mag``, ``mrp`` or ``mixing``."""
-    found = request.only(lambda run: getattr(run.method, part, None) is not None)
-    if not found.runs:
-        raise UserError(f"These runs have {WANTED[part]} (seen: {', '.join(request.names)}).")
-    return found
 
 
 def through_training(
