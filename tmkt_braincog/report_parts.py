@@ -113,10 +113,16 @@ def html_table(rows: pd.DataFrame) -> Markup | str:
     return "" if rows.empty else Markup(html)
 
 
+def values(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Of every option that decides results its values, in the order of the runs that take it."""
+    table = pd.DataFrame([run.settings for run in runs])
+    return {str(name): list(table[name].dropna().unique()) for name in table}
+
+
 def varied(runs: Sequence[Run]) -> list[str]:
     """Names of the options, other than method and seed, in which runs that take them differ."""
-    seen = Counter(name for name, _ in {pair for run in runs for pair in run.settings.items()})
-    return sorted(name for name, n in seen.items() if n > 1 and name not in ("method", "seed"))
+    several = (name for name, seen in values(runs).items() if len(seen) > 1)
+    return sorted(name for name in several if name not in ("method", "seed"))
 
 
 def in_words(run: Run, names: Sequence[str]) -> list[str]:
@@ -213,13 +219,9 @@ def settings(runs: Sequence[Run]) -> pd.DataFrame:
     with suppress(UserError):  # a data set that is not registered here
         words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
         defaults = identity(resolve(parse(words))[0])
-    rows, names = [], {name for run in runs for name in run.settings}
-
-    def values(name: str) -> list[str]:
-        return list(dict.fromkeys(r.settings[name] for r in runs if name in r.settings))
-
-    for name in sorted(names, key=lambda name: (len(values(name)) == 1, name)):
+    rows = []
+    for name, seen in sorted(values(runs).items(), key=lambda one: (len(one[1]) == 1, one[0])):
         default = value_text(defaults.get(name))
-        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(values(name))}
-        rows.append(shown | {"default": "" if values(name) == [default] else default})
+        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(seen)}
+        rows.append(shown | {"default": "" if seen == [default] else default})
     return pd.DataFrame(rows)

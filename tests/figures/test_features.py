@@ -10,7 +10,7 @@ import torch
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.base import Request
-from tmkt_braincog.figures.features import collect, event_logits, held_out_pairs, paired_taps
+from tmkt_braincog.figures.features import event_logits, held_out_pairs, paired_taps
 
 
 def test_pairs_are_test_recordings_with_different_images_of_their_class(runs, tmp_path):
@@ -72,22 +72,6 @@ def test_logits_and_taps_are_those_of_every_pair_alone(runs, tmp_path, monkeypat
     run.model(pairs[range(8)].events).event.logits.sum().backward()
     assert run.model.fc2.weight.grad.abs().sum() > 0
     run.model.zero_grad()
-
-
-def test_modes_are_restored_also_after_an_error(runs, tmp_path):
-    run, seen = runs[2], []
-
-    def look(batch):
-        seen.append((run.model.training, run.method.training, torch.is_inference_mode_enabled()))
-        raise KeyError
-
-    run.model.train()
-    run.method.eval()
-    with pytest.raises(KeyError):
-        collect(run, held_out_pairs(run, Request(runs, tmp_path, samples=3)), look)
-    assert seen == [(False, False, True)]
-    assert run.model.training and run.model.node1.training and not run.method.training
-    run.method.train()
 
 
 @pytest.mark.parametrize(

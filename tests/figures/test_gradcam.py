@@ -116,7 +116,7 @@ class Spot(TransferModel):
 def test_a_map_lies_where_its_input_is():
     model, x = Spot(num_classes=2, step=2, event_size=20), torch.zeros(1, 2, 2, 20, 20)
     x[0, 0, 0, 5, 13] = x[0, 1, 0, 9, 3] = 4
-    maps, _, covered = gradcam.class_maps(model, x, torch.tensor([0]), "event")
+    maps, _, covered, _ = gradcam.class_maps(model, x, torch.tensor([0]), "event")
     assert [divmod(int(m.argmax()), 20) for m in maps[0]] == [(5, 13), (9, 3)]
     assert (maps[0] > 0).sum((1, 2)).tolist() == [1, 1]
     assert torch.equal(covered, F.pad(torch.ones(16, 16, dtype=torch.bool), (2, 2, 2, 2)))

@@ -44,7 +44,6 @@ def test_points_are_evaluations_of_moved_weights(runs, small_grid):
     run, recordings = runs[1], runs[1].split.test[:40]
     own = copy.deepcopy(run.model.state_dict())
     points, summary = landscape.look_around(run, recordings)
-    assert run.model.training
     assert all(torch.equal(value, own[name]) for name, value in run.model.state_dict().items())
     loss = points.pivot(index="alpha", columns="beta", values="loss").to_numpy()
     assert len(np.unique(loss)) > 20

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.program import run_report, run_train
+from tests.program import run_report
 from tmkt_braincog import report_parts
 from tmkt_braincog.comparison import COLUMNS, read_csv, summarise, write_csv
 from tmkt_braincog.errors import UserError
@@ -366,15 +366,12 @@ def test_run_folders_of_a_seed(place):
         all_seeds(place)
 
 
-def test_a_real_run_with_real_curves(tmp_path, monkeypatch):
+def test_real_runs_with_real_curves(comparison, tmp_path, monkeypatch):
     monkeypatch.setattr(report_parts, "plot_curves", plot_curves)
     monkeypatch.setattr(report_parts, "NO_LOSSES", "")  # each picture takes a second
-    words = "--model Transfer_SCNN --step 4 --event-size 28 --shots 2 --epochs 1 --epoch-size 20"
-    words += f" --warmup-epochs 0 --batch-size 20 --no-tensorboard --output {tmp_path}/run"
-    assert run_train(words.split()) == 0
-    page = report_of(tmp_path / "run", output=tmp_path / "out")
-    check_over_seeds(page, read_csv(tmp_path / "run" / "comparison.csv"))
-    ((run,), problems) = find_runs(tmp_path / "run")
+    page = report_of(comparison, output=tmp_path)
+    check_over_seeds(page, read_csv(comparison / "comparison.csv"))
+    ((run, *_), problems) = find_runs(comparison)
     assert page.warnings == problems == [] and run.emulated is run.split["emulated"] is True
     assert run.environments and "Audit: 0 images" in page.text
     assert {"top-1, test (%)", "sigma(theta_t), mean over t"} <= set(page.captions())

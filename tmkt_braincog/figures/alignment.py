@@ -114,10 +114,10 @@ def _draw_theta(request: Request, table: pd.DataFrame) -> Figure:
 
 @FIGURES.register("tsne")
 def tsne(request: Request) -> list[Path]:
-    """t-SNE of event and static features, by class and by modality, and alignment in numbers.
+    """t-SNE of event and static features, by class and by modality, and :func:`alignment`.
 
     The features are the taps, averaged over time-steps as the logits are, of both modalities in one
-    embedding per run. ``tsne-numbers.csv`` is :func:`alignment` of the features.
+    embedding per run.
     """
     taps = {run: paired_taps(run, request, FOLDS) for run in request.runs}
     points = request.table(lambda run: _embedded(run, taps[run]))
@@ -181,18 +181,20 @@ def _draw_tsne(request: Request, points: pd.DataFrame, numbers: pd.DataFrame) ->
     names = points.sort_values("class")["class_name"].unique()
     palette = sns.color_palette("tab10" if len(names) <= NAMED else "turbo", len(names))
     colour = dict(zip(names, palette, strict=True))
-    marks = {modality: look["marker"] for modality, look in LOOKS.items()}
-    hues = {"class_name": colour, "modality": {m: look["color"] for m, look in LOOKS.items()}}
-    for column, (_, row) in zip(grid.T, numbers.iterrows(), strict=True):
+    for (top, below), (_, row) in zip(grid.T, numbers.iterrows(), strict=True):
         of_run = points[points["run"] == row["run"]]
-        look = {"x": "x", "y": "y", "style": "modality", "markers": marks, "s": 9, "linewidth": 0}
-        for axes, (hue, its) in zip(column, hues.items(), strict=True):
-            sns.scatterplot(of_run, ax=axes, hue=hue, palette=its, legend=False, **look)
-            bare(axes)
-            axes.set_ylabel(f"by {hue.removesuffix('_name')}" if axes in grid[:, 0] else "")
+        for modality, look in LOOKS.items():
+            one = of_run[of_run["modality"] == modality]
+            dots = {"marker": look["marker"], "s": 9, "linewidths": 0}
+            top.scatter(one["x"], one["y"], c=one["class_name"].map(colour), **dots)
+            below.scatter(one["x"], one["y"], color=look["color"], **dots)
         told, nearest = f"{row['modality_accuracy']:.0f} %", f"{row['nearest_static']:.0f} %"
-        column[0].set(title=row["run"], xlabel=f"nearest image of own class: {nearest}")
-        column[1].set_xlabel(f"modality told: {told}")
+        top.set(title=row["run"], xlabel=f"nearest image of own class: {nearest}")
+        below.set_xlabel(f"modality told: {told}")
+    for axes in grid.flat:
+        bare(axes)
+    grid[0, 0].set_ylabel("by class")
+    grid[1, 0].set_ylabel("by modality")
     # squares, since the colours of modalities are among those of classes
     square = {"marker": "s", "linestyle": ""}
     of_class = {name: square | {"color": colour[name]} for name in names if len(names) <= NAMED}

@@ -60,18 +60,14 @@ def collect(
 ) -> tuple[Tensor, ...]:
     """``look(batch)``, tensors ``[B, ...]``, for all pairs: tensors ``[R, ...]`` in host memory.
 
-    On the run's device, in its precision, in evaluation mode; the mode is restored.
+    On the run's device, in its precision, in evaluation mode, in which both modules are left.
     """
-    modes, seen = [(module, module.training) for module in (run.model, run.method)], []
-    try:
-        run.modules.eval()
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
-            for start in range(0, len(pairs), BATCH):
-                batch = pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device)
-                seen.append([value.cpu() for value in look(batch)])
-    finally:
-        for module, mode in modes:
-            module.train(mode)
+    run.modules.eval()
+    seen = []
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device)
+            seen.append([value.cpu() for value in look(batch)])
     return tuple(map(torch.cat, zip(*seen, strict=True)))
 
 

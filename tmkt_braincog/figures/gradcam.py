@@ -44,11 +44,12 @@ class Inputs(NamedTuple):
 
 class Explained(NamedTuple):
     """Maps ``[B, T, H, W]`` >= 0, not scaled; mean logits ``[B, N]``; ``[H, W]`` bool, the pixels
-    that the maps say something about. On the CPU."""
+    that the maps say something about; the head that decided. On the CPU."""
 
     maps: Tensor
     logits: Tensor
     covered: Tensor
+    head: str
 
 
 @FIGURES.register("gradcam")
@@ -56,13 +57,10 @@ def draw(request: Request) -> list[Path]:
     """Grad-CAM++ on events and on static images, the runs beside each other.
 
     Of up to five classes one test recording each, and for every run the map of the true class, the
-    mean over time of one map per time-step (Chattopadhyay et al., WACV 2018). The static image is
-    the recording's twin, or where there is none a training image of its class; it goes through the
-    static head, which ``event-only`` has never trained: there through the event head. Convolutions
-    without padding leave a margin without a map.
-
-    ``gradcam_steps`` shows the first recording step by step; ``gradcam.csv`` has the predictions
-    and their confidence.
+    mean over time of one map per time-step (Chattopadhyay et al., WACV 2018); ``gradcam_steps``
+    shows the first recording step by step. The static image is the recording's twin, or where there
+    is none a training image of its class; it goes through the static head, which ``event-only`` has
+    never trained: there through the event head.
     """
     inputs, run = choose(request), request.runs[0]
     seen = {run: explain(run, inputs) for run in request.runs}
@@ -95,16 +93,13 @@ def choose(request: Request) -> Inputs:
     return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
 
 
-def head_of(run: Trainer, kind: str) -> str:
-    return "event" if isinstance(run.method, EventOnly) else kind
-
-
 def explain(run: Trainer, inputs: Inputs) -> dict[str, Explained]:
-    """:func:`class_maps` of the inputs of every kind."""
-    return {
-        kind: class_maps(run.model, x.to(run.device), inputs.labels, head_of(run, kind))
-        for kind, x in inputs.streams.items()
-    }
+    """:func:`class_maps` of the inputs of every kind, by the head for it."""
+    found = {}
+    for kind, x in inputs.streams.items():
+        head = "event" if isinstance(run.method, EventOnly) else kind
+        found[kind] = class_maps(run.model, x.to(run.device), inputs.labels, head)
+    return found
 
 
 def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> Explained:
@@ -112,11 +107,7 @@ def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> E
 
     Every time-step of the target layer counts as a layer of its own, so that the gradient at a step
     holds what the step does to all later ones, and its channels' weights are its own (Eq. 19).
-
-    Args:
-        x: ``[B, T, 2, H, W]``, on the model's device.
-        classes: ``[B]`` int64, whose logits are explained.
-        head: ``event`` or ``static``.
+    ``x``: ``[B, T, 2, H, W]``, on the model's device; ``classes``: ``[B]`` int64, those explained.
     """
     model = copied(model).eval()
     layer, margin = find_target(model)
@@ -131,7 +122,7 @@ def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> E
     weights = positive.nan_to_num().sum((-2, -1), keepdim=True)
     maps = (weights * a).sum(2).clamp(min=0).cpu()
     covered = enlarged(torch.ones(1, 1, 1, 1), x.shape[-1], margin)[0, 0] > 0
-    return Explained(enlarged(maps, x.shape[-1], margin), logits.detach().cpu(), covered)
+    return Explained(enlarged(maps, x.shape[-1], margin), logits.detach().cpu(), covered, head)
 
 
 def enlarged(maps: Tensor, size: int, margin: float) -> Tensor:
@@ -185,7 +176,7 @@ def numbers(run: Trainer, inputs: Inputs, kinds: dict[str, Explained]) -> pd.Dat
     for kind, seen in kinds.items():
         confidence, predicted = seen.logits.softmax(1).max(1)
         columns = {"seed": run.seed, "recording": [run.data.names[i] for i in inputs.recordings]}
-        columns |= {"input": kind, "head": head_of(run, kind), "class": names[inputs.labels]}
+        columns |= {"input": kind, "head": seen.head, "class": names[inputs.labels]}
         columns |= {"predicted": names[predicted], "confidence": confidence}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables)

@@ -5,7 +5,6 @@ class. Schedules that move with training are taken at points spread evenly over 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,6 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..data import Pair
-from ..data.encodings import Repeat
 from ..engine.train import Trainer
 from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
 from ..plots import COLOURS, GREY, key, lines, looks
@@ -84,8 +82,7 @@ def mrp(request: Request) -> list[Path]:
     """
     request = having(request, "mrp")
     table = request.table(lambda run: mrp_of(run, request))
-    error = pd.DataFrame([errors(part) for _, part in table.groupby("run", sort=False)])
-    error.insert(0, "run", request.names)
+    error = table.groupby("run", sort=False)[["true", "predicted"]].apply(errors).reset_index()
     draw, tables = lambda: _draw_mrp(request, table, error), {"mrp": table, "mrp-error": error}
     about = f"{request.counted}; MAE: mean absolute error, and that of always saying the median."
     return request.publish("mrp", draw, tables, about)
@@ -104,11 +101,11 @@ def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def errors(table: pd.DataFrame) -> dict[str, float]:
+def errors(table: pd.DataFrame) -> pd.Series:
     """Number of sequences, mean absolute error, and that of the best constant, the median ratio."""
-    true = table["true"]
-    mae, of_median = (table["predicted"] - true).abs(), (true.median() - true).abs()
-    return {"sequences": len(table), "mae": mae.mean(), "mae_median": of_median.mean()}
+    true, predicted = table["true"], table["predicted"]
+    mae, of_median = (predicted - true).abs().mean(), (true.median() - true).abs().mean()
+    return pd.Series({"sequences": len(table), "mae": mae, "mae_median": of_median})
 
 
 def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
@@ -150,18 +147,14 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs.
-
-    Draws follow from seed, epoch and index: frames of one pixel do.
-    """
-    o, pairs = run.options, copy(run.pairs)
-    pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
-    pairs.size, pairs.augment, pairs.encoding = 1, "none", Repeat(o.step)
-    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(pairs)) // MOST_DRAWS))
+    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs."""
+    o = run.options
+    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(run.pairs)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
-        pairs.set_epoch(epoch)
-        for i, batch in enumerate(run._batches(epoch)):
-            yield pairs[batch].draws, Progress(epoch, o.epochs, i, run.steps)
+        for n, batch in enumerate(run._batches(epoch)):
+            keys = [(run.seed, epoch, i) for i in batch]  # as of TSMDataset
+            draws = np.stack([np.random.default_rng(key).random(o.step) for key in keys])
+            yield torch.from_numpy(draws), Progress(epoch, o.epochs, n, run.steps)
 
 
 def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:

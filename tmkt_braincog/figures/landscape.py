@@ -1,11 +1,13 @@
 """The loss around trained weights (Figure 4 of TMKT), as Li et al. (NeurIPS 2018) draw it."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -28,15 +30,13 @@ DIRECTIONS = 16  # over which the rise is averaged
 
 @FIGURES.register("landscape")
 def draw(request: Request) -> list[Path]:
-    """Loss around the trained weights in two random directions, contours and a section.
+    """Contours of the loss around the trained weights, and a section.
 
-    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, where d is Gaussian, the same for all
-    runs, and then scaled filter by filter, d <- d / ||d|| * ||theta||. Everything of fewer than two
-    dimensions stays. The loss is the cross-entropy of the mean logits of the event stream on up to
-    200 test recordings, in evaluation mode: BatchNorm's statistics are not measured again.
-
-    ``landscape_summary.csv``: loss of the weights; its rise at distance 0.5, mean and std over 16
-    more directions.
+    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, d being Gaussian, the same for all
+    runs, and then scaled filter by filter, d <- d / ||d|| * ||theta||. The loss is the
+    cross-entropy of the mean logits of the event stream on up to 200 test recordings, in evaluation
+    mode: BatchNorm's statistics are not measured again. ``landscape_summary.csv``: loss of the
+    weights; its rise at distance 0.5, mean and std over 16 more directions.
     """
     chosen = np.random.default_rng(0).permutation(request.common_test())
     recordings = np.sort(chosen[: min(RECORDINGS, request.samples)])
@@ -47,11 +47,6 @@ def draw(request: Request) -> list[Path]:
     n = len(recordings)
     about = f"Cross-entropy on {n} test recordings; rise at 0.5 ± std over directions."
     return request.publish("landscape", lambda: _figure(request, points, summary), tables, about)
-
-
-def axis() -> np.ndarray:
-    """The values of alpha, and of beta."""
-    return np.linspace(-1.0, 1.0, GRID)
 
 
 def look_around(run: Trainer, recordings: np.ndarray) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -68,7 +63,8 @@ def look_around(run: Trainer, recordings: np.ndarray) -> tuple[pd.DataFrame, dic
 
     generator = torch.Generator().manual_seed(0)
     first, second, *others = (random_direction(run.model, generator) for _ in range(2 + DIRECTIONS))
-    points = pd.DataFrame([(a, b) for a in axis() for b in axis()], columns=["alpha", "beta"])
+    axis = np.linspace(-1.0, 1.0, GRID)
+    points = pd.DataFrame(product(axis, axis), columns=["alpha", "beta"])
     moves = tqdm(points.to_numpy(), f"landscape, {run.name}", dynamic_ncols=True, mininterval=0.5)
     points[["loss", "top1"]] = [measure(a * first + b * second) for a, b in moves]
     loss, top1 = measure(0)
@@ -98,10 +94,10 @@ def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Fi
     own = looks(request.names)
     for axes, (_, row) in zip(panel, summary.iterrows(), strict=False):
         of_run = points[points["run"] == row["run"]]
-        loss = of_run.pivot(index="beta", columns="alpha", values="loss").to_numpy()
+        loss = of_run.pivot(index="beta", columns="alpha", values="loss")
         _contours(axes, loss, norm)
         axes.set_title(f"{row['run']}\nrise {row['rise']:.2f} ± {row['rise_std']:.2f}")
-        panel[-1].plot(axis(), loss[GRID // 2], markersize=3, **own[row["run"]])
+        panel[-1].plot(loss.columns, loss.iloc[len(loss) // 2], markersize=3, **own[row["run"]])
     panel[-1].set(title="section, β = 0", ylabel="")
     bar = figure.colorbar(ScalarMappable(norm), ax=panel, shrink=0.7, aspect=30, format="%.3g")
     bar.set_ticks(list(np.geomspace(norm.vmin, norm.vmax, 6)))
@@ -111,11 +107,11 @@ def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Fi
     return figure
 
 
-def _contours(axes, loss: np.ndarray, norm: Any) -> None:
-    levels = np.geomspace(norm.vmin, norm.vmax, 12)
-    axes.pcolormesh(axis(), axis(), loss, norm=norm, shading="gouraud", rasterized=True)
+def _contours(axes: Axes, loss: pd.DataFrame, norm: Any) -> None:
+    levels, at = np.geomspace(norm.vmin, norm.vmax, 12), (loss.columns, loss.index)
+    axes.pcolormesh(*at, loss, norm=norm, shading="gouraud", rasterized=True)
     ink = ["white" if norm(level) < 0.6 else "black" for level in levels]
-    drawn = axes.contour(axis(), axis(), loss, levels, colors=ink, linewidths=0.6)
+    drawn = axes.contour(*at, loss, levels, colors=ink, linewidths=0.6)
     axes.clabel(drawn, fmt="%.3g", fontsize=6)
     axes.plot(0, 0, "+", color="white", markersize=7)
     axes.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
