@@ -133,14 +133,14 @@ class Request:
             "pictures": [f"{one}.png" for one in pictures],
             "command": self.command.replace("{}", name, 1),
         }
-        texts = {f"{stem}.json": json.dumps(fact, indent=1, ensure_ascii=False) + "\n"}
-        for file, rows in tables.items():
-            texts[f"{file}.csv"] = rows.to_csv(index=False, float_format="%.8g")
+        style: Any = {"index": False, "float_format": "%.8g"}
+        texts = {f"{file}.csv": rows.to_csv(**style) for file, rows in tables.items()}
         if said is not None:
             cells: Any = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
             body = "".join(f"| {' | '.join(row)} |\n" for row in cells)
             emulated = " Events are emulated." * self.runs[0].data.emulated
             texts[f"{stem}.md"] = f"{self.title}. {fact['caption']}{emulated}\n\n{body}"
+        texts[f"{stem}.json"] = json.dumps(fact, indent=1, ensure_ascii=False) + "\n"
         written = [self.folder / f"{one}{end}" for one in pictures for end in (".png", ".pdf")]
         for path in written:
             plots.save(pictures[path.stem], path)
