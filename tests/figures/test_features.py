@@ -83,10 +83,9 @@ def test_logits_and_taps_are_those_of_every_pair_alone(runs, tmp_path, monkeypat
     ],
 )
 def test_names_that_tell_runs_apart(tmp_path, runs, expected):
-    folders = [tmp_path / out / "runs" / f"{name}-seed{seed}" for name, seed, out in runs]
     opened = [
-        SimpleNamespace(name=name, seed=seed, folder=folder)
-        for (name, seed, _), folder in zip(runs, folders, strict=True)
+        SimpleNamespace(name=name, seed=seed, folder=tmp_path / output / "runs" / name)
+        for name, seed, output in runs
     ]
     assert Request(opened, tmp_path).names == expected
 
