@@ -48,10 +48,10 @@ RELATIVE = ("variance", "noise_to_signal")  # also given over TSM's
 def gradient_variance(request: Request) -> list[Path]:
     """Variance of the gradient for each mixing strategy, at the initial and the last weights."""
     first, o = request.runs[0], request.runs[0].options
+    tables: dict[tuple[str, int], pd.DataFrame] = {}
     for run in request.runs:
         own, other = ({n: getattr(r.options, n) for n in LOSS_OPTIONS} for r in (run, first))
         same_run(own, other, f"{run.folder}, compared with {first.folder},")
-    tables: dict[tuple[str, int], pd.DataFrame] = {}
     for run in request.runs:
         same = type(run.model) is type(first.model)
         for weights in ("initial" if same else f"{run.name}, initial", f"{run.name}, last"):
