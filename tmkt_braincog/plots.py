@@ -258,16 +258,15 @@ def plot_curves(
 def _by_encoding(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """By encoding the names that belong there, and what they are called there; one group, without a
     name, where there are fewer than two or names that do not fit."""
-    parted = {name: name.partition(", ") for name in names}
-    ends = dict.fromkeys(end for _, _, end in parted.values() if end)
+    parted = {name: name.partition(", ")[::2] for name in names}  # what comes first, the encoding
+    ends = dict.fromkeys(end for _, end in parted.values() if end)
     found = {
-        one: {name: first for name, (first, _, end) in parted.items() if end in ("", one)}
+        one: {name: first for name, (first, end) in parted.items() if end in ("", one)}
         for one in ends
     }
     fit = len(ends) > 1 and set(ends) <= set(ENCODINGS)
-    if fit and all(len(set(of.values())) == len(of) for of in found.values()):
-        return found
-    return {"": {name: name for name in parted}}
+    apart = all(len(set(of.values())) == len(of) for of in found.values())
+    return found if fit and apart else {"": {name: name for name in parted}}
 
 
 def _of_error(top1: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..data import NO_TWIN
+from ..data import NO_TWIN, Pair
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..methods.event_only import EventOnly
@@ -32,14 +32,6 @@ OPACITY = 0.7  # of a map over its picture
 PERCENTILE = 99  # of the events per pixel: drawn as white; the fullest would darken the rest
 KINDS = {"event": "events", "static": "image"}
 TINY = torch.finfo(torch.float32).tiny
-
-
-class Inputs(NamedTuple):
-    """Test recordings ``[B]``, one per class; by kind ``[B, T, 2, H, W]``: counts, or an image."""
-
-    recordings: np.ndarray
-    labels: Tensor
-    streams: dict[str, Tensor]
 
 
 class Explained(NamedTuple):
@@ -62,15 +54,15 @@ def draw(request: Request) -> list[Path]:
     is none a training image of its class; it goes through the static head, which ``event-only`` has
     never trained: there through the event head.
     """
-    inputs, run = choose(request), request.runs[0]
-    seen = {run: explain(run, inputs) for run in request.runs}
-    table = request.table(lambda run: numbers(run, inputs, seen[run]))
-    names = [run.data.classes[label] for label in inputs.labels]
+    batch, run = choose(request), request.runs[0]
+    seen = {run: explain(run, batch) for run in request.runs}
+    table = request.table(lambda run: numbers(run, batch, seen[run]))
+    names = [run.data.classes[label] for label in batch.label]
     steps = [f"t = {t}" for t in range(1, run.options.step + 1)]
     every = list(seen.values())
     pictures = {
-        "gradcam": lambda: _figure(request, names, by_recording, inputs, every),
-        "gradcam_steps": lambda: _figure(request, steps, of_the_first, inputs, every),
+        "gradcam": lambda: _figure(request, names, by_recording, batch, every),
+        "gradcam_steps": lambda: _figure(request, steps, of_the_first, batch, every),
     }
     about = (
         "Maps of the true class over its input; below each the predicted class, red if wrong. The "
@@ -79,8 +71,8 @@ def draw(request: Request) -> list[Path]:
     return request.publish("gradcam", pictures, table, about)
 
 
-def choose(request: Request) -> Inputs:
-    """One test recording for each of up to five classes, and its static image."""
+def choose(request: Request) -> Pair:
+    """One test recording for each of up to five classes, with its static image; on the CPU."""
     run, rng = request.runs[0], np.random.default_rng(0)
     test, labels = request.common_test(), run.data.labels.numpy()
     classes = rng.permutation(np.unique(labels[test]))[: min(CLASSES, request.samples)]
@@ -88,17 +80,20 @@ def choose(request: Request) -> Inputs:
     images, pools = run.data.twins[chosen].copy(), run.data.pools(run.split.static)
     for i in np.flatnonzero(images == NO_TWIN):
         images[i] = rng.choice(pools[labels[chosen[i]]])
-    batch = pairs_of(run, chosen, images)[range(len(chosen))]
-    static = batch.static_frames()
-    return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
+    return pairs_of(run, chosen, images)[range(len(chosen))].to(torch.device("cpu"))
 
 
-def explain(run: Trainer, inputs: Inputs) -> dict[str, Explained]:
-    """:func:`class_maps` of the inputs of every kind, by the head for it."""
+def streams(batch: Pair) -> dict[str, Tensor]:
+    """By kind ``[B, T, 2, H, W]``."""
+    return {"event": batch.events, "static": batch.static_frames()}
+
+
+def explain(run: Trainer, batch: Pair) -> dict[str, Explained]:
+    """:func:`class_maps` of both kinds, by the head for it."""
     found = {}
-    for kind, x in inputs.streams.items():
+    for kind, x in streams(batch).items():
         head = "event" if isinstance(run.method, EventOnly) else kind
-        found[kind] = class_maps(run.model, x.to(run.device), inputs.labels, head)
+        found[kind] = class_maps(run.model, x.to(run.device), batch.label, head)
     return found
 
 
@@ -170,13 +165,13 @@ def find_target(model: TransferModel) -> tuple[nn.Module, float]:
     return (neurons or behind)[-1], margin
 
 
-def numbers(run: Trainer, inputs: Inputs, kinds: dict[str, Explained]) -> pd.DataFrame:
+def numbers(run: Trainer, batch: Pair, kinds: dict[str, Explained]) -> pd.DataFrame:
     """What the run takes the inputs for, one row per kind and recording."""
     names, tables = np.array(run.data.classes), []
     for kind, seen in kinds.items():
         confidence, predicted = seen.logits.softmax(1).max(1)
-        columns = {"seed": run.seed, "recording": [run.data.names[i] for i in inputs.recordings]}
-        columns |= {"input": kind, "head": seen.head, "class": names[inputs.labels]}
+        columns = {"seed": run.seed, "recording": [run.data.names[i] for i in batch.index]}
+        columns |= {"input": kind, "head": seen.head, "class": names[batch.label]}
         columns |= {"predicted": names[predicted], "confidence": confidence}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables)
@@ -197,7 +192,7 @@ def _figure(
     request: Request,
     names: Sequence[str],
     rows: Callable[[Tensor], Tensor],
-    inputs: Inputs,
+    batch: Pair,
     seen: Sequence[dict[str, Explained]],
 ) -> Figure:
     """A row per name; events and maps to the left, the static image and maps to the right.
@@ -208,7 +203,7 @@ def _figure(
     figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if said else 0.85) * len(names))
     panels = figure.subplots(len(names), 2 * n, squeeze=False)
     for kind, block in zip(KINDS, np.split(panels, 2, axis=1), strict=True):
-        shown = rows(inputs.streams[kind].sum(2)).cpu().numpy()
+        shown = rows(streams(batch)[kind].sum(2)).numpy()
         white = np.percentile(shown[shown > 0], PERCENTILE) if shown.any() else 1
         grey = np.repeat(np.clip(shown / white, 0, 1)[..., None], 3, axis=-1)
         _column(block[:, 0], KINDS[kind], grey)
@@ -218,7 +213,7 @@ def _figure(
             heat = HEAT(rows(one.maps).numpy())[..., :3]
             _column(column, name, (1 - opacity) * grey + opacity * heat)
             if said:
-                _say(column, one.logits.softmax(1), inputs.labels, classes)
+                _say(column, one.logits.softmax(1), batch.label, classes)
     for name, axes in zip(names, panels[:, 0], strict=True):
         text = textwrap.fill(name.replace("_", " "), 14)
         axes.set_ylabel(text, rotation=0, ha="right", va="center", parse_math=False)
