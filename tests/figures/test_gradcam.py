@@ -158,7 +158,6 @@ def test_figure(runs, draw, tmp_path):
         run.model.eval()
         with torch.no_grad():
             out = run.model(batch.events, batch.static_frames().contiguous())
-        run.model.train()
         for kind, rows in table[table["run"] == run.name].groupby("input"):
             head = "event" if run.name == "event-only" else kind
             assert set(rows["head"]) == {head}

@@ -90,7 +90,6 @@ def slow_heads(run, request):
         true.append([int(t < first) for t in range(T)])
         ratio.append(run.method.mrp(spikes).mean().item())
         share.append(first / T)
-    run.model.train()
     return map(np.array, (said, true, ratio, share))
 
 
