@@ -21,20 +21,20 @@ LONG = "a change with a long name, number"
 
 def results(methods=METHODS, seeds=3):
     rows = [
-        {"method": m, "seed": s, "top1_best": 70 + 2 * i + s, "top1_last": 69 + 2 * i + s / 2}
+        {"method": m, "seed": s, "top1_best": 70 + 2 * i + s, "top1_last": 69 + 2 * i + s**i / 2}
         for i, m in enumerate(methods)
         for s in range(seeds)
     ]
     return pd.DataFrame(rows).assign(protocol="clean", epoch_best=1, train_s=1.0, peak_mib=0.0)
 
 
-def uneven(methods, seeds=3):
-    df = results(methods, seeds)
-    return df.assign(top1_last=df["top1_last"] + np.random.default_rng(0).random(len(df)))
+def log(method, epochs, shift=0.0, seed=1):
+    top1 = np.linspace(10, 80, epochs) + shift
+    return pd.DataFrame({"method": method, "seed": seed, "epoch": range(epochs), "top1": top1})
 
 
-def log(epochs, shift=0.0):
-    return pd.DataFrame({"epoch": range(epochs), "top1": np.linspace(10, 80, epochs) + shift})
+def two(method, epochs):
+    return [log(method, epochs, -1.0), log(method, epochs, 1.0, seed=2)]
 
 
 @pytest.fixture
@@ -93,25 +93,25 @@ def test_comparison_shows_every_seed_and_mean_with_std(drawn, methods, seeds):
 
 
 def test_curves_are_mean_and_std_where_all_seeds_are(drawn):
-    runs = {"baseline": [log(5, -1.0), log(5, 1.0).head(3)], "tmkt": [log(30)]}
-    plots.plot_curves(runs, "c.png")
+    first, second = two("baseline", 5)
+    plots.plot_curves(pd.concat([first, second.head(3), log("tmkt", 30)]), "c.png")
     axes = drawn[0].axes[0]
     first, second = axes.lines
     assert first.get_xdata().tolist() == [0, 1, 2]
-    assert first.get_ydata().tolist() == pytest.approx(log(5)["top1"].head(3).tolist())
+    assert first.get_ydata().tolist() == pytest.approx([10, 27.5, 45])
     assert [first.get_color(), second.get_color()] == [plots.COLOURS[1], plots.COLOURS[2]]
     band = axes.collections[0].get_paths()[0].vertices
     assert np.ptp(band[band[:, 0] == 1][:, 1]) == pytest.approx(2 * 2**0.5)
     assert axes.get_ylabel() == plots.ACCURACY and axes.get_xlabel() == "epoch"
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert labels == ["baseline (2 seeds)", "tmkt (1 seed)"]
-    plots.plot_curves({"tmkt": [log(1)]}, "c.png")  # one seed, one epoch: visible
+    plots.plot_curves(log("tmkt", 1), "c.png")  # one seed, one epoch: visible
     assert drawn[1].axes[0].lines[0].get_marker() == "D"
 
 
 def test_encodings_have_a_panel_each_in_which_other_methods_stand_too(drawn):
     names = ["event-only", "tmkt, repeat", "tmkt, saccade", "baseline, saccade"]
-    plots.plot_curves({name: [log(3), log(3, 1.0)] for name in names}, "c.png")
+    plots.plot_curves(pd.concat([one for name in names for one in two(name, 3)]), "c.png")
     left, right = drawn[0].axes
     assert [axes.get_title() for axes in (left, right)] == ["repeat", "saccade"]
     assert [len(axes.lines) for axes in (left, right)] == [2, 3]
@@ -122,18 +122,17 @@ def test_encodings_have_a_panel_each_in_which_other_methods_stand_too(drawn):
     assert near[1] - near[0] == pytest.approx(near[2] - near[1])
 
 
-@pytest.mark.parametrize("logs", [[], [log(3).head(1), log(3).tail(1)]])
-def test_no_epoch_in_common(logs, tmp_path):
+def test_no_epoch_in_common(tmp_path):
+    first, second = two("tmkt", 3)
     with pytest.raises(UserError, match="'tmkt' share no epoch"):
-        plots.plot_curves({"tmkt": logs}, tmp_path / "c.png")
+        plots.plot_curves(pd.concat([first.head(1), second.tail(1)]), tmp_path / "c.png")
     assert os.listdir(tmp_path) == []
 
 
 def test_shots_axis_is_logarithmic_and_labelled_by_the_shots(drawn):
     shots = [results().assign(shots=k, top1=30.0 + k) for k in (1, 5, 20)]
     table = pd.concat(shots).assign(top1=lambda df: df["top1"] + df["seed"])
-    runs = {name: [of for _, of in its.groupby("seed")] for name, its in table.groupby("method")}
-    plots.plot_curves(runs, "s.png", "shots", logx=True)
+    plots.plot_curves(table, "s.png", "shots", logx=True)
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "5", "20"]
@@ -144,7 +143,7 @@ def test_shots_axis_is_logarithmic_and_labelled_by_the_shots(drawn):
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_rows_show_seeds_means_and_differences(drawn, seeds):
     names = ["none", "TSM", f"{LONG} 3", "tmkt"]
-    df = uneven(names, seeds)
+    df = results(names, seeds)
     summary = summarise(df, "none")
     plots.plot_rows(df, summary, dict.fromkeys(names, "none"), "rows.png", "A title")
     left, right = drawn[0].axes
@@ -159,7 +158,7 @@ def test_rows_show_seeds_means_and_differences(drawn, seeds):
 
 def test_groups_of_rows_have_a_reference_each(drawn):
     groups = {"a 1": "a 1", "a 2": "a 1", "b 1": "b 2", "b 2": "b 2"}
-    df = uneven(list(groups))
+    df = results(list(groups))
     own = [summarise(df, to).set_index("method").loc[[name]] for name, to in groups.items()]
     plots.plot_rows(df, pd.concat(own).reset_index(), groups, "rows.png")
     left, right = drawn[0].axes
@@ -173,7 +172,7 @@ def test_groups_of_rows_have_a_reference_each(drawn):
 
 
 def test_a_legend_with_long_names_stays_inside(drawn):
-    plots.plot_curves({f"{LONG} {i}": [log(5, i)] for i in range(7)}, "c.png")
+    plots.plot_curves(pd.concat([log(f"{LONG} {i}", 5, i) for i in range(7)]), "c.png")
     drawn[0].draw_without_rendering()
     box = drawn[0].legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= drawn[0].bbox.x1
@@ -196,7 +195,7 @@ def test_formats(suffix, magic, tmp_path):
 
 
 def test_unknown_suffix(tmp_path):
-    with pytest.raises(UserError, match=r"expected a name in \.png, \.pdf or \.svg"):
+    with pytest.raises(UserError, match=r"expected a name in \.png, \.pdf, \.svg"):
         plots.plot_comparison(results(), tmp_path / "c.gif")
     assert os.listdir(tmp_path) == []
 

@@ -22,12 +22,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .errors import UserError
-from .files import replacing
+from .files import PICTURES, check_output, replacing
 
 DPI = 200
 ACCURACY = "top-1 accuracy (%)"
 GREY = "0.35"
 SIZES = "small: seeds; large: mean ± std"
+SHOTS = "shots (training samples per class)"
 FEW = 20  # points of a line, up to which each has its marker
 
 # Okabe and Ito's colours, without the yellow that vanishes on white paper.
@@ -82,14 +83,11 @@ def _look(i: int) -> Look:
 
 def save(draw: Callable[[], Figure], path: Name) -> None:
     """Draw and save under our own style, which hides a user's matplotlibrc."""
-    fmt = Path(path).suffix.lower().lstrip(".")
-    if fmt not in ("png", "pdf", "svg"):
-        what = f"Cannot write a figure to {str(path)!r}"
-        raise UserError(f"{what}: expected a name in .png, .pdf or .svg.")
+    check_output(Path(path), PICTURES, force=True)
     # the backend is the caller's business
     ours = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     with matplotlib.rc_context(ours | STYLE), replacing(path) as temporary:
-        draw().savefig(temporary, format=fmt, dpi=DPI)
+        draw().savefig(temporary, format=Path(path).suffix[1:].lower(), dpi=DPI)
 
 
 def canvas(width: float, height: float, title: str = "", emulated: bool = False) -> Figure:
@@ -206,34 +204,41 @@ def plot_rows(
 
 
 def plot_curves(
-    runs: Mapping[str, Sequence[pd.DataFrame]],
+    df: pd.DataFrame,
     path: Name,
     x: str = "epoch",
     y: str = "top1",
-    ylabel: str | None = None,
+    ylabel: str = ACCURACY,
     title: str = "",
     emulated: bool = False,
     logx: bool = False,
 ) -> None:
-    """Mean of `y` with std over seeds against `x`, a line per method, up to its shortest run's end.
+    """Mean of `y` with std over seeds against `x`, a line per method, where all its seeds have it.
 
     Methods with several encodings (``tmkt, saccade``) have a panel for each, in which those without
     one stand too, and accuracies by the logarithm of the error.
 
-    ``runs``: by method one log per seed, each with columns `x` and `y`; ``logx``: a logarithmic
-    axis, its ticks at the `x` of the data.
+    ``df``: columns method, seed, `x` and `y`; ``logx``: a logarithmic axis, its ticks at the `x` of
+    the data.
     """
-    table = pd.concat([common(method, logs, x, y) for method, logs in runs.items()])
-    panels = _by_encoding(runs)
+    seeds = df.groupby("method")["seed"].nunique().to_dict()
+    table = df.dropna(subset=[x, y])
+    table = table[table.groupby(["method", x])[y].transform("size") == table["method"].map(seeds)]
+    names = list(df["method"].unique())
+    for method in names:
+        if method not in table["method"].values:
+            what = f"The runs of method {method!r} share no {x}"
+            raise UserError(f"{what}: compare what is logged alike.")
+    panels = _by_encoding(names)
 
     def draw() -> Figure:
         figure = canvas(5.0 if len(panels) == 1 else 7.0, 3.4, title, emulated)
         every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         found, ticks, n = dict[str, Look](), sorted(table[x].unique()), dict[str, int]()
-        for axes, (encoding, names) in zip(every, panels.items(), strict=True):
-            shown = table[table["method"].isin(names)].replace({"method": names})
+        for axes, (encoding, shorts) in zip(every, panels.items(), strict=True):
+            shown = table[table["method"].isin(shorts)].replace({"method": shorts})
             found |= lines(axes, shown, x, y, "method")
-            n |= {short: len(runs[name]) for name, short in names.items()}
+            n |= {short: seeds[name] for name, short in shorts.items()}
             if logx:
                 axes.set_xscale("log")
                 axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -242,10 +247,10 @@ def plot_curves(
                 axes.set_title(encoding)
                 axes.set_yscale("function", functions=(_of_error, _from_error))
                 axes.set_yticks([0, 50, 80, 90, 95, 98, 99])
-            axes.set(xlabel=x, ylabel=ylabel or (ACCURACY if y == "top1" else y))
+            axes.set(xlabel=x, ylabel=ylabel)
             axes.label_outer()
-        seeds = {name: f"{name} ({s} seed{'s' * (s > 1)})" for name, s in n.items()}
-        key(figure, {seeds[name]: look for name, look in found.items()})
+        said = {name: f"{name} ({s} seed{'s' * (s > 1)})" for name, s in n.items()}
+        key(figure, {said[name]: look for name, look in found.items()})
         return figure
 
     save(draw, path)
@@ -254,16 +259,15 @@ def plot_curves(
 def _by_encoding(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """By encoding the names that belong there, and what they are called there; one group, without a
     name, where there are fewer than two or names that do not fit."""
-    parted = {name: name.partition(", ") for name in names}
-    ends = dict.fromkeys(end for _, _, end in parted.values() if end)
+    parted = {name: name.partition(", ")[::2] for name in names}  # what comes first, the encoding
+    ends = dict.fromkeys(end for _, end in parted.values() if end)
     found = {
-        one: {name: first for name, (first, _, end) in parted.items() if end in ("", one)}
+        one: {name: first for name, (first, end) in parted.items() if end in ("", one)}
         for one in ends
     }
     fit = len(ends) > 1 and set(ends) <= set(ENCODINGS)
-    if fit and all(len(set(of.values())) == len(of) for of in found.values()):
-        return found
-    return {"": {name: name for name in parted}}
+    apart = all(len(set(of.values())) == len(of) for of in found.values())
+    return found if fit and apart else {"": {name: name for name in parted}}
 
 
 def _of_error(top1: np.ndarray) -> np.ndarray:
@@ -272,14 +276,3 @@ def _of_error(top1: np.ndarray) -> np.ndarray:
 
 def _from_error(value: np.ndarray) -> np.ndarray:
     return 100 - 10.0**-value
-
-
-def common(method: str, logs: Sequence[pd.DataFrame], x: str, y: str) -> pd.DataFrame:
-    """Columns `x`, `y`, method: the rows of all logs at the `x` that each of them has reached."""
-    table = pd.concat(logs)[[x, y]].dropna() if logs else pd.DataFrame(columns=[x, y])
-    table = table[table.groupby(x)[y].transform("size") == len(logs)]
-    if table.empty:
-        raise UserError(
-            f"The runs of method {method!r} share no {x}: compare what is logged alike."
-        )
-    return table.assign(method=method)

@@ -93,8 +93,8 @@ SHOWS = {
     "energy": "Spike rates, synaptic operations and energy of one inference, over all seeds.",
     "gradient-variance": "Variance of the gradient by mixing strategy, before and after training.",
 }
-_TOGETHER = dict.fromkeys(("mag", "mrp", "t-star"), "heads")
-_TOGETHER |= dict.fromkeys(("cka", "theta", "accuracy-over-time"), "time_steps")
+_TOGETHER = dict.fromkeys(("confusion", "accuracy-over-time", "mag", "mrp", "t-star"), "heads")
+_TOGETHER |= dict.fromkeys(("cka", "theta", "tsne"), "alignment")
 # ``draw(request) -> paths written`` (PNG and PDF, and a CSV of the numbers); a UserError where the
 # runs do not allow it.
 FIGURES: Registry[Callable[[Request], list[Path]]] = Registry(

@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from . import report_parts as parts
 from .errors import UserError
 from .files import replacing
-from .report_parts import Block
+from .report_parts import Facts
 from .runs import Run, find_runs
 from .version import VERSION
 
@@ -23,8 +23,6 @@ SHADED = "Mean over seeds, shaded: standard deviation."
 # Shown in another form: always, and where there are runs.
 OWN = {"config.yaml", "report.html"}
 COMPARISON = {"comparison.csv", "comparison.md", "comparison.png"}
-
-Section = dict[str, Any]  # title, protocols, warnings, notices, parts (heading: blocks), commands
 
 
 def write(options: argparse.Namespace) -> str:
@@ -63,8 +61,8 @@ def shown(path: Path) -> str:
     return whole.relative_to(here).as_posix() if whole.is_relative_to(here) else str(path)
 
 
-def make_section(folder: Path) -> Section:
-    """Read a folder and draw its curves.
+def make_section(folder: Path) -> Facts:
+    """What the page shows of a folder, whose curves are drawn; ``parts``: HTML by heading.
 
     Raises:
         UserError: no such folder, or nothing in it that a report could show.
@@ -72,42 +70,34 @@ def make_section(folder: Path) -> Section:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}. Give an output folder, as results/NAME.")
     runs, problems = find_runs(folder)
-    found = parts.look_into(folder, OWN | COMPARISON if runs else OWN)
-    summary = Block()
-    try:
-        summary = parts.over_seeds(runs)
-    except UserError as error:  # they follow different protocols
-        problems.append(f"Over seeds: {error}")
-    drawn = list(parts.curves(runs, problems))
-    tables = {
-        "Runs": parts.one_by_one(runs),
-        "Split and its audit": parts.audits(runs),
-        "Settings": parts.settings(runs),
-        "Environment of the runs": parts.environments(runs),
-    }
+    summary, drawn = parts.over_seeds(runs, problems), parts.curves(runs, problems)
+    hidden = OWN | COMPARISON if runs else OWN
+    texts, pictures, facts, left = parts.look_into(folder, hidden, problems)
     blocks = {
-        "Results": [summary, *found.blocks],
-        "Curves": [Block(text=SHADED, pictures=drawn)] if drawn else [],
-        "Figures": [Block(pictures=found.pictures)],
-        **{title: [Block(text=parts.html_table(rows))] for title, rows in tables.items()},
+        "Results": summary + texts,
+        "Curves": Markup("<div>{}</div>\n").format(SHADED) + drawn if drawn else "",
+        "Figures": pictures,
+        "Runs": parts.html_table(parts.one_by_one(runs)),
+        "Split and its audit": parts.html_table(parts.audits(runs)),
+        "Settings": parts.html_table(parts.settings(runs)),
+        "Environment of the runs": parts.html_table(parts.environments(runs)),
     }
-    blocks = {heading: [block for block in some if any(block)] for heading, some in blocks.items()}
-    blocks = {heading: some for heading, some in blocks.items() if some}
-    warnings = [*_unfinished(folder, runs), *problems, *found.problems]
+    blocks = {heading: html for heading, html in blocks.items() if html}
+    warnings = [*_unfinished(folder, runs), *problems]
     if not blocks and not warnings:
         raise UserError(
             f"{folder} holds nothing to report. Expected config.yaml and runs/ of tmkt train, "
             "jobs/ of a sweep, or tables and pictures (.md, .png)."
         )
-    emulated = any(run.emulated for run in runs) or any(f.get("emulated") for f in found.facts)
-    protocols = [run.options.protocol for run in runs] or [f.get("protocol") for f in found.facts]
+    emulated = any(run.emulated for run in runs) or any(fact.get("emulated") for fact in facts)
+    protocols = [run.options.protocol for run in runs] or [fact.get("protocol") for fact in facts]
     return {
         "title": shown(folder),
         "protocols": ", ".join(dict.fromkeys(filter(None, protocols))),
         "warnings": warnings,
-        "notices": list(_notices(folder, runs, found.left, emulated)),
+        "notices": list(_notices(folder, runs, left, emulated)),
         "parts": blocks,
-        "commands": list(_commands(folder, runs, found.facts)),
+        "commands": list(_commands(folder, runs, facts)),
     }
 
 
@@ -120,9 +110,7 @@ def _unfinished(folder: Path, runs: Sequence[Run]) -> Iterator[str]:
         yield f"Go on with: tmkt train -c {shlex.quote(config)} --resume"
 
 
-def _notices(
-    folder: Path, runs: Sequence[Run], left: Sequence[str], emulated: bool
-) -> Iterator[str]:
+def _notices(folder: Path, runs: Sequence[Run], left: list[str], emulated: bool) -> Iterator[str]:
     if emulated:
         yield "Events are emulated from the images."
     if not runs:
@@ -135,7 +123,7 @@ def _notices(
         yield f"Files not shown: {', '.join(sorted(left))}."
 
 
-def _commands(folder: Path, runs: Sequence[Run], facts: Sequence[Section]) -> Iterator[str]:
+def _commands(folder: Path, runs: Sequence[Run], facts: Sequence[Facts]) -> Iterator[str]:
     """Command lines for the working directory of the report: tables and figures, then all runs."""
     yield from dict.fromkeys(str(fact["command"]) for fact in facts if fact.get("command"))
     for output in dict.fromkeys(run.output for run in runs):

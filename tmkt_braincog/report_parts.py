@@ -4,12 +4,11 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from markdown_it import MarkdownIt
@@ -28,46 +27,30 @@ MOST_LINES = 7  # in a picture of curves: more colours could not be told apart
 REFERENCE = "baseline"
 AXES = {"test_top1": "top-1, test (%)", "val_top1": "top-1, validation (%)"}
 AXES |= {"loss": "loss (weighted sum)", "sigma": "sigma(theta_t), mean over t"}
-NO_LOSSES = ("epoch", "lr", "train_s", "test_", "val_", "sigma")
+NO_LOSSES = ("epoch", "lr", "train_s", "test_", "val_", "sigma", "method", "seed")
 RESULTS = ("top1_best", "epoch_best", "top1_last", "train_s", "peak_mib")
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 MARKDOWN.disable(["link", "image", "autolink", "reference"])  # they stay as written
+PICTURE = Markup(
+    '<figure class="{}">\n<img src="data:image/png;base64,{}" alt="{}" />'
+    "<figcaption>{}</figcaption></figure>\n"
+)
+TEXT = Markup("<h4>{}</h4>\n<div>{}</div>\n")
+
+Facts = dict[str, Any]
 
 
-class Picture(NamedTuple):
-    """A PNG as a data URI; a wide one needs the whole width of a page."""
-
-    uri: str
-    caption: str
-    wide: bool
-
-
-class Block(NamedTuple):
-    """A piece of a page; what is given of it stands in this order."""
-
-    title: str = ""
-    text: str | Markup = ""
-    pictures: Sequence[Picture] = ()
-
-
-@dataclass
-class Found:
-    """What lies in a folder: ``facts`` of the JSON files, ``left`` what is not shown."""
-
-    blocks: list[Block] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    facts: list[dict[str, Any]] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-def look_into(folder: Path, hidden: Container[str]) -> Found:
+def look_into(
+    folder: Path, hidden: Container[str], problems: list[str]
+) -> tuple[Markup, Markup, list[Facts], list[str]]:
     """The Markdown and the PNGs of a folder and its ``figures/``, but for the hidden names.
 
-    What has no Markdown or JSON of its own belongs to what its name begins with, as table1_curves
-    to table1. Other kinds of files of a name that is shown hold the same.
+    Gives the texts with their pictures, other pictures, what the JSON files say, and what is not
+    shown. What has no Markdown or JSON of its own belongs to what its name begins with, as
+    table1_curves to table1. Other kinds of files of a name that is shown hold the same.
     """
-    found, files = Found(), dict[Path, dict[str, Path]]()
+    texts, others, facts, left = Markup(""), Markup(""), list[Facts](), list[str]()
+    files: dict[Path, dict[str, Path]] = {}
     for path in [*sorted(folder.glob("[!.]*")), *sorted(folder.glob("figures/[!.]*"))]:
         if path.is_file() and path.name not in hidden:
             files.setdefault(path.with_suffix(""), {})[path.suffix] = path
@@ -77,33 +60,32 @@ def look_into(folder: Path, hidden: Container[str]) -> Found:
         more = [other for other in files if str(other).startswith(begin) and other not in first]
         its = files.pop(stem, {})  # shown already with another
         pngs = [some[".png"] for some in (its, *map(files.pop, more)) if ".png" in some]
-        fact = _fact(its, found)
-        about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
-        about = "" if ".md" in its else about  # there it is part of the text
-        pictures = list(_pictures(pngs, about, found.problems))
-        if ".md" in its:
+        if fact := _fact(its, problems):
+            facts.append(fact)
+        if ".md" in its:  # what the fact says is part of it
             text = safe_html(its[".md"].read_text(errors="replace"))
-            found.blocks.append(Block(its[".md"].name, text, pictures))
-        found.pictures += pictures if ".md" not in its else []
-        found.left += [] if pngs or ".md" in its else [path.name for path in its.values()]
-    return found
+            texts += TEXT.format(its[".md"].name, text) + pictures(pngs, "", problems)
+            continue
+        about = ". ".join(str(fact[key]) for key in ("title", "caption") if fact.get(key))
+        others += pictures(pngs, about, problems)
+        left += [] if pngs else [path.name for path in its.values()]
+    return texts, others, facts, left
 
 
-def _fact(its: dict[str, Path], found: Found) -> dict[str, Any]:
+def _fact(its: dict[str, Path], problems: list[str]) -> Facts:
     """What the JSON of ``tmkt table`` or ``tmkt figure`` says; nothing of any other."""
     try:
         fact = json.loads(its[".json"].read_text()) if ".json" in its else {}
     except (OSError, ValueError) as error:
-        found.problems.append(f"{its['.json']} cannot be read ({error}): left out.")
+        problems.append(f"{its['.json']} cannot be read ({error}): left out.")
         return {}
-    if not isinstance(fact, dict) or fact.get("kind") not in ("table", "figure"):
-        return {}
-    found.facts.append(fact)
-    return fact
+    ours = isinstance(fact, dict) and fact.get("kind") in ("table", "figure")
+    return fact if ours else {}
 
 
-def _pictures(paths: Sequence[Path], about: str, problems: list[str]) -> Iterator[Picture]:
+def pictures(paths: Sequence[Path], about: str, problems: list[str]) -> Markup:
     """PNGs that decode; without words what the figure of that name shows, or the name in words."""
+    found = Markup("")
     for path in paths:
         words = f"{re.sub('[-_]', ' ', path.stem).capitalize()}."
         words = about or (caption(path.stem) if path.stem in FIGURES else words)
@@ -116,7 +98,8 @@ def _pictures(paths: Sequence[Path], about: str, problems: list[str]) -> Iterato
             problems.append(f"{path} cannot be shown: it is no whole PNG ({error}).")
             continue
         data = base64.b64encode(path.read_bytes()).decode()
-        yield Picture(f"data:image/png;base64,{data}", words, wide)
+        found += PICTURE.format("wide" if wide else "", data, words, words)
+    return found
 
 
 def safe_html(text: str) -> Markup:
@@ -130,10 +113,16 @@ def html_table(rows: pd.DataFrame) -> Markup | str:
     return "" if rows.empty else Markup(html)
 
 
+def values(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Of every option that decides results its values, in the order of the runs that take it."""
+    table = pd.DataFrame([run.settings for run in runs])
+    return {str(name): list(table[name].dropna().unique()) for name in table}
+
+
 def varied(runs: Sequence[Run]) -> list[str]:
     """Names of the options, other than method and seed, in which runs that take them differ."""
-    seen = Counter(name for name, _ in {pair for run in runs for pair in run.settings.items()})
-    return sorted(name for name, n in seen.items() if n > 1 and name not in ("method", "seed"))
+    several = (name for name, seen in values(runs).items() if len(seen) > 1)
+    return sorted(name for name in several if name not in ("method", "seed"))
 
 
 def in_words(run: Run, names: Sequence[str]) -> list[str]:
@@ -146,48 +135,51 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [", ".join([run.method, *in_words(run, names)]) for run in runs]
 
 
-def over_seeds(runs: Sequence[Run]) -> Block:
+def over_seeds(runs: Sequence[Run], problems: list[str]) -> Markup:
     """Means over seeds with paired differences to the baseline, if there is one, and not several.
 
-    Raises:
-        UserError: rows that cannot be compared, such as those of two protocols.
+    Nothing of rows that cannot be compared, such as those of two protocols.
     """
     of = list(zip(runs, labels(runs), strict=True))
     rows = [run.result | {"method": label} for run, label in of if run.result]
-    if not rows:
-        return Block()
     references = {label for run, label in of if run.method == REFERENCE}
     reference = references.pop() if len(references) == 1 else REFERENCE
-    summary = summarise(pd.DataFrame(rows), reference)
+    if not rows:
+        return Markup("")
+    try:
+        summary = summarise(pd.DataFrame(rows), reference)
+    except UserError as error:
+        problems.append(f"Over seeds: {error}")
+        return Markup("")
     note = " ".join(dict.fromkeys(line for run in runs for line in run.notes))
     part = "validation" if any(run.split.get("val") for run in runs) else "test"
     best = f"best epoch on the {part} set"
     said = legend(summary, str(rows[0]["protocol"]), best, note, reference)
-    return Block("Over seeds", safe_html(to_markdown(summary, said)))
+    return TEXT.format("Over seeds", safe_html(to_markdown(summary, said)))
 
 
-def curves(runs: Sequence[Run], problems: list[str]) -> Iterator[Picture]:
-    """Accuracy, losses and the mean of the learned coefficients over the epochs."""
-    logs: dict[str, list[pd.DataFrame]] = {}
-    for run, label in zip(runs, labels(runs), strict=True):
-        sigma = run.log.filter(regex=r"^sigma_\d+$").mean(axis=1)
-        logs.setdefault(label, []).append(run.log.assign(sigma=sigma))
-    columns = dict.fromkeys(str(name) for some in logs.values() for log in some for name in log)
-    losses = [name for name in columns if not name.startswith(NO_LOSSES)]
+def curves(runs: Sequence[Run], problems: list[str]) -> Markup:
+    """Accuracy, losses and the mean of the learned coefficients over the epochs, drawn."""
+    named = enumerate(zip(runs, labels(runs), strict=True))
+    logs = [run.log.assign(method=label, seed=i) for i, (run, label) in named if len(run.log)]
+    if not logs:
+        return Markup("")
+    log, drawn = pd.concat(logs), Markup("")
+    log["sigma"] = log.filter(regex=r"^sigma_\d+$").mean(axis=1)
+    losses = [name for name in map(str, log) if not name.startswith(NO_LOSSES)]
     for y in ("test_top1", "val_top1", *losses, "sigma"):
-        held: dict[str, list[pd.DataFrame]] = {}
-        for label, some in logs.items():
-            if has := [log[["epoch", y]].dropna() for log in some if y in log and log[y].count()]:
-                held[label] = has
-        for start in range(0, len(held), MOST_LINES):
-            part = {name: held[name] for name in [*held][start : start + MOST_LINES]}
+        held = log.dropna(subset=["epoch", y]) if y in log else log[:0]
+        names = list(held["method"].unique())
+        for start in range(0, len(names), MOST_LINES):
+            part = held[held["method"].isin(names[start : start + MOST_LINES])]
             with TemporaryDirectory() as folder:
                 path, about = Path(folder) / "curves.png", AXES.get(y, y)
                 try:
                     plot_curves(part, path, y=y, ylabel=about, emulated=runs[0].emulated)
-                    yield from _pictures([path], about, problems)
+                    drawn += pictures([path], about, problems)
                 except UserError as error:
                     problems.append(f"{y} is not drawn: {error}")
+    return drawn
 
 
 def one_by_one(runs: Sequence[Run]) -> pd.DataFrame:
@@ -227,13 +219,9 @@ def settings(runs: Sequence[Run]) -> pd.DataFrame:
     with suppress(UserError):  # a data set that is not registered here
         words = ["--target-dataset", runs[0].options.target_dataset] if runs else []
         defaults = identity(resolve(parse(words))[0])
-    rows, names = [], {name for run in runs for name in run.settings}
-
-    def values(name: str) -> list[str]:
-        return list(dict.fromkeys(r.settings[name] for r in runs if name in r.settings))
-
-    for name in sorted(names, key=lambda name: (len(values(name)) == 1, name)):
+    rows = []
+    for name, seen in sorted(values(runs).items(), key=lambda one: (len(one[1]) == 1, one[0])):
         default = value_text(defaults.get(name))
-        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(values(name))}
-        rows.append(shown | {"default": "" if values(name) == [default] else default})
+        shown = {"option": f"--{name.replace('_', '-')}", "value": ", ".join(seen)}
+        rows.append(shown | {"default": "" if seen == [default] else default})
     return pd.DataFrame(rows)

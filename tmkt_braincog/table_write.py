@@ -13,7 +13,7 @@ from .comparison import Right, aligned_table, difference_text, p_text, summarise
 from .engine.folder import PACKAGES, read_predictions
 from .files import replacing
 from .options import model_text
-from .plots import ACCURACY, COLOURS, plot_curves, plot_rows
+from .plots import COLOURS, SHOTS, plot_curves, plot_rows
 from .runs import Run, runs_of
 from .table_plan import Planned, jobs_of
 from .tables import SWEEP, Table
@@ -28,7 +28,6 @@ ALSO = {
 }
 T_TEST = "paired over seeds, 95 % t-interval; p: two-sided paired t-test"
 BOOTSTRAP = "paired, 95 % interval and p by a bootstrap over seeds and recordings (10,000 draws)"
-SHOTS = "shots (training samples per class)"
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$", "<": "$<$", ">": "$>$"}
 TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 ESCAPED = str.maketrans(TEX)
@@ -260,10 +259,8 @@ def _draw(
         draw = partial(plot_rows, frame, summary, to, title=whole)
     pictures = {table.name: draw}
     if len(summary) <= len(COLOURS):
-        logs: dict[str, list[pd.DataFrame]] = {}
-        for (row, _), run in kept.items():
-            logs.setdefault(row, []).append(run.log)
-        curves = partial(plot_curves, logs, y="test_top1", ylabel=ACCURACY, title=title)
+        logs = pd.concat([run.log.assign(method=row, seed=s) for (row, s), run in kept.items()])
+        curves = partial(plot_curves, logs, y="test_top1", title=title)
         pictures[f"{table.name}_curves"] = curves
     for name, picture in pictures.items():
         for suffix in ("png", "pdf"):
@@ -271,8 +268,8 @@ def _draw(
     return [f"{name}.png" for name in pictures]
 
 
-def _lines(table: Table, frame: pd.DataFrame) -> tuple[dict[str, list[pd.DataFrame]], str]:
-    """By line and seed the last top-1 against the number that the rows vary, and its name.
+def _lines(table: Table, frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The last top-1 by line and seed against the number that the rows vary, and its name.
 
     Rows without it are level lines.
     """
@@ -286,8 +283,4 @@ def _lines(table: Table, frame: pd.DataFrame) -> tuple[dict[str, list[pd.DataFra
             line = row.labels.get("method", table.curve.get("name", name))
             at = [row.options[option]]
         points += [(line, seed, value, top1) for value in at]
-    lines: dict[str, list[pd.DataFrame]] = {}
-    df = pd.DataFrame(points, columns=["line", "seed", x, "top1"])
-    for (line, _), part in df.groupby(["line", "seed"], sort=False):
-        lines.setdefault(str(line), []).append(part)
-    return lines, x
+    return pd.DataFrame(points, columns=["method", "seed", x, "top1"]), x

@@ -11,7 +11,7 @@ from tests.program import run_figure
 from tmkt_braincog.data.frames import resize_frames
 from tmkt_braincog.errors import UserError
 from tmkt_braincog.figures.energy import measure, totals
-from tmkt_braincog.models.networks import TransferResNet, TransferSCNN, TransferVGG
+from tmkt_braincog.models.networks import TransferResNet, TransferVGG
 from tmkt_braincog.models.transfer import TransferModel, membrane
 from tmkt_braincog.runs import reopen
 
@@ -123,11 +123,6 @@ def test_vgg_has_the_macs_of_its_formula():
     ]
     assert rows.macs.sum() == pytest.approx(1.36e9, rel=0.01)  # docs/performance.md
     assert rows.operation.dropna().tolist() == ["MAC"] + ["AC"] * 8
-
-
-def test_scnn_input_behind_a_pool_has_the_rate_of_the_neurons_before_it():
-    rows = by_layer(TransferSCNN(step=4, event_size=28), recordings(2, 4, 28))
-    assert rows.loc["feature.3", "input_mean"] == pytest.approx(rows.loc["feature.1", "spike_rate"])
 
 
 def test_layers_with_real_inputs_multiply():

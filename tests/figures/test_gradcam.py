@@ -133,20 +133,19 @@ def test_a_model_without_feature_maps_is_refused():
 
 def test_inputs_are_test_recordings_with_their_twins_or_training_images(runs, tmp_path):
     run, data = runs[0], runs[0].data
-    inputs = gradcam.choose(Request(runs, tmp_path, seed=5))
-    assert np.isin(inputs.recordings, run.split.test).all()
-    assert len(set(inputs.labels.tolist())) == gradcam.CLASSES == len(inputs.recordings)
-    assert torch.equal(inputs.labels, data.labels[inputs.recordings])
-    again, other = (gradcam.choose(Request(runs, tmp_path, seed=s)) for s in (5, 6))
-    assert again.recordings.tolist() == inputs.recordings.tolist() != other.recordings.tolist()
-    images = data.images[data.twins[inputs.recordings]].float() / 255
+    batch, again = (gradcam.choose(Request(runs, tmp_path)) for _ in range(2))
+    assert np.isin(batch.index, run.split.test).all()
+    assert len(set(batch.label.tolist())) == gradcam.CLASSES == len(batch.index)
+    assert torch.equal(batch.label, data.labels[batch.index])
+    assert torch.equal(again.index, batch.index)
+    images = data.images[data.twins[batch.index]].float() / 255
     repeated = images[:, None, None].expand(-1, 4, 2, -1, -1)
-    torch.testing.assert_close(inputs.streams["static"], repeated)
+    torch.testing.assert_close(batch.static_frames(), repeated)
 
     run = copy.copy(run)
     run.data = replace(data, twins=np.full_like(data.twins, -1))
-    inputs = gradcam.choose(Request([run], tmp_path))
-    for static, label in zip(inputs.streams["static"][:, 0, 0], inputs.labels, strict=True):
+    batch = gradcam.choose(Request([run], tmp_path))
+    for static, label in zip(batch.static_frames()[:, 0, 0], batch.label, strict=True):
         pool = data.images[run.split.pools[label]].float() / 255
         assert (pool == static).all((1, 2)).any()
 
@@ -154,12 +153,11 @@ def test_inputs_are_test_recordings_with_their_twins_or_training_images(runs, tm
 def test_figure(runs, draw, tmp_path):
     table = draw("gradcam", runs, ["gradcam", "gradcam_steps"], samples=3)["gradcam"]
     assert len(table) == len(runs) * 2 * 3
-    inputs = gradcam.choose(Request(runs, tmp_path, samples=3))
+    batch = gradcam.choose(Request(runs, tmp_path, samples=3))
     for run in runs:
         run.model.eval()
         with torch.no_grad():
-            out = run.model(inputs.streams["event"], inputs.streams["static"].contiguous())
-        run.model.train()
+            out = run.model(batch.events, batch.static_frames().contiguous())
         for kind, rows in table[table["run"] == run.name].groupby("input"):
             head = "event" if run.name == "event-only" else kind
             assert set(rows["head"]) == {head}
@@ -167,4 +165,4 @@ def test_figure(runs, draw, tmp_path):
                 confidence, predicted = getattr(out, kind).logits.mean(0).softmax(1).max(1)
                 assert rows["confidence"].tolist() == pytest.approx(confidence.tolist(), rel=1e-4)
                 assert rows["predicted"].tolist() == [run.data.classes[c] for c in predicted]
-                assert rows["class"].tolist() == [run.data.classes[c] for c in inputs.labels]
+                assert rows["class"].tolist() == [run.data.classes[c] for c in batch.label]

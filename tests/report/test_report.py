@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.program import run_report, run_train
+from tests.program import run_report
 from tmkt_braincog import report_parts
 from tmkt_braincog.comparison import COLUMNS, read_csv, summarise, write_csv
 from tmkt_braincog.errors import UserError
@@ -119,11 +119,11 @@ def make_runs(output: Path, methods=METHODS, seeds=(1, 2), **more) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def drawn():
-    """Instead of pictures of curves what is in them: by column, the logs of every label."""
+    """Instead of pictures of curves what is in them: by column, its rows."""
     calls = {}
 
-    def plot(runs, path, y, ylabel, emulated):
-        calls[y] = runs
+    def plot(df, path, y, ylabel, emulated):
+        calls[y] = df
         Image.new("RGB", (4, 3)).save(path)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -206,14 +206,19 @@ def test_tables_pictures_and_files_that_lie_there(page):
 
 
 def test_curves_hold_the_logs(place, page, drawn):
+    runs = place / "results" / "three" / "runs"
     for y in ("loss", "cls_event", "cls_static", "mag", "test_top1"):
-        assert set(drawn[y]) == {m for m in METHODS if y in ("loss", "test_top1", *LOSSES[m])}
-        for label, logs in drawn[y].items():
+        assert set(drawn[y]["method"]) == {
+            m for m in METHODS if y in (*LOSSES[m], "loss", "test_top1")
+        }
+        for method, of_method in drawn[y].groupby("method"):
+            logs = [of_run for _, of_run in of_method.groupby("seed")]
             for seed, log in enumerate(logs, start=1):
-                run = place / "results" / "three" / "runs" / f"{label}-seed{seed}"
-                assert log.equals(pd.read_csv(run / "log.csv")[["epoch", y]])
-    assert set(drawn["sigma"]) == {"baseline", "tmkt"} and len(drawn["sigma"]["tmkt"]) == 2
-    assert list(drawn["sigma"]["tmkt"][1]["sigma"]) == [2, 0.5, 0.25]
+                kept = pd.read_csv(runs / f"{method}-seed{seed}" / "log.csv")
+                assert log[["epoch", y]].equals(kept[["epoch", y]])
+    sigma = drawn["sigma"].set_index("method")["sigma"]
+    assert set(sigma.index) == {"baseline", "tmkt"}
+    assert list(sigma["tmkt"]) == [1.0, 0.5, 0.25, 2.0, 0.5, 0.25]
     assert not {"lr", "train_s", "epoch", "sigma_1"} & set(drawn)
 
 
@@ -361,15 +366,12 @@ def test_run_folders_of_a_seed(place):
         all_seeds(place)
 
 
-def test_a_real_run_with_real_curves(tmp_path, monkeypatch):
+def test_real_runs_with_real_curves(comparison, tmp_path, monkeypatch):
     monkeypatch.setattr(report_parts, "plot_curves", plot_curves)
     monkeypatch.setattr(report_parts, "NO_LOSSES", "")  # each picture takes a second
-    words = "--model Transfer_SCNN --step 4 --event-size 28 --shots 2 --epochs 1 --epoch-size 20"
-    words += f" --warmup-epochs 0 --batch-size 20 --no-tensorboard --output {tmp_path}/run"
-    assert run_train(words.split()) == 0
-    page = report_of(tmp_path / "run", output=tmp_path / "out")
-    check_over_seeds(page, read_csv(tmp_path / "run" / "comparison.csv"))
-    ((run,), problems) = find_runs(tmp_path / "run")
+    page = report_of(comparison, output=tmp_path)
+    check_over_seeds(page, read_csv(comparison / "comparison.csv"))
+    ((run, *_), problems) = find_runs(comparison)
     assert page.warnings == problems == [] and run.emulated is run.split["emulated"] is True
     assert run.environments and "Audit: 0 images" in page.text
     assert {"top-1, test (%)", "sigma(theta_t), mean over t"} <= set(page.captions())

@@ -12,6 +12,16 @@ from ..errors import UserError
 from ..registry import FIGURES, caption
 
 MEASURES = ("energy", "gradient-variance")  # of all seeds; given alone
+USAGE = """\
+usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]   (tmkt figure NAME --help for its \
+options)
+
+figures:
+{figures}
+
+all: those that the runs allow, but energy and gradient-variance: give those alone.
+
+"""
 EXAMPLES = """\
 examples:
   tmkt figure all results/quickstart --output results/quickstart/figures
@@ -27,7 +37,8 @@ examples:
 def run(argv: list[str]) -> int:
     name, *words = argv or ["--help"]
     if name in ("-h", "--help"):
-        print(_help())
+        figures = "\n".join(f"  {name:20}{caption(name)}" for name in sorted(FIGURES))
+        print(USAGE.format(figures=figures) + EXAMPLES)
         return 0 if argv else 2
     every = [one for one in FIGURES if one not in MEASURES]
     chosen = every if name == "all" else [FIGURES.canonical(one) for one in name.split(",")]
@@ -39,24 +50,11 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _help() -> str:
-    usage = "usage: tmkt figure NAME[,NAME ...] RUN [RUN ...] [options]"
-    usage += "   (tmkt figure NAME --help for its options)"
-    lines = [f"  {name:20}{caption(name)}" for name in sorted(FIGURES)]
-    more = "all: those that the runs allow, but energy and gradient-variance: give those alone."
-    return "\n".join([usage, "", "figures:", *lines, "", more, "", EXAMPLES])
-
-
 def figures_parser(name: str) -> argparse.ArgumentParser:
     """Of one name, several joined by commas, or ``all``."""
-    what = "All figures that the runs allow." if name == "all" else None
-    parser = Parser(
-        prog=f"tmkt figure {name}",
-        description=what or " ".join(map(caption, name.split(","))),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    every = "All figures that the runs allow."
+    what = every if name == "all" else " ".join(map(caption, name.split(",")))
+    parser = Parser(prog=f"tmkt figure {name}", description=what, epilog=EXAMPLES)
     add, given = parser.add_argument, "(default: %(default)s)"
     runs = "output folder of a comparison, or run folders in it (DIR/runs/METHOD-seedN)"
     add("runs", nargs="+", type=Path, metavar="RUN", help=runs)

@@ -31,9 +31,7 @@ class Request:
 
     Attributes:
         runs: opened runs of one setting (:func:`~tmkt_braincog.runs.reopen`).
-        folder: where the pictures and the numbers behind them go.
         samples: most recordings to use.
-        seed: of every random choice that is not the run's own.
         batches, ratios: of ``gradient-variance``.
         command: the words that made it, ``{}`` for the figure's name.
     """
@@ -41,7 +39,6 @@ class Request:
     runs: Sequence[Trainer]
     folder: Path
     samples: int = 500
-    seed: int = 0
     batches: int = 64
     ratios: Sequence[float] = (0.2, 0.4, 0.6, 0.8)
     command: str = ""
@@ -67,9 +64,14 @@ class Request:
         total = len(self.runs[0].split.test)
         return f"{self.samples} of " * (self.samples < total) + f"{total} test recordings"
 
-    def only(self, kept: Callable[[Trainer], bool]) -> "Request":
-        """The same of some of the runs, which keep their names."""
+    def only(self, kept: Callable[[Trainer], bool], none: str) -> "Request":
+        """The same of some of the runs, which keep their names; without any a UserError.
+
+        ``none``: what it says, with ``{}`` for the names that were seen.
+        """
         runs = {name: run for name, run in zip(self.names, self.runs, strict=True) if kept(run)}
+        if not runs:
+            raise UserError(none.format(", ".join(self.names)))
         one = replace(self, runs=list(runs.values()))
         one.__dict__["names"] = list(runs)
         return one
@@ -122,11 +124,8 @@ class Request:
         stem = name if said is None else name.replace("-", "_")
         pictures = draw if isinstance(draw, Mapping) else {stem: draw}
         tables = table if isinstance(table, Mapping) else {stem: table}
-        written = [self.folder / f"{one}{end}" for one in pictures for end in (".png", ".pdf")]
-        for path in written:
-            plots.save(pictures[path.stem], path)
-        fact: dict[str, Any] = {
-            "kind": "figure" if said is None else "table",
+        fact = {
+            "kind": "figure",
             "name": name,
             "title": self.title,
             "caption": f"{caption(name)} {about}".strip(),
@@ -137,16 +136,14 @@ class Request:
         style: Any = {"index": False, "float_format": "%.8g"}
         texts = {f"{file}.csv": rows.to_csv(**style) for file, rows in tables.items()}
         if said is not None:
-            rows: Any = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
-            table_of = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-            emulated = " Events are emulated." * fact["emulated"]
-            texts[f"{stem}.md"] = f"{self.title}. {fact['caption']}{emulated}\n\n{table_of}"
-            fact["columns"] = list(said)[1:]
-            fact["rows"] = [
-                {"name": name, "values": dict(zip(fact["columns"], values, strict=True))}
-                for name, *values in rows[2:]
-            ]
+            cells: Any = [list(said), ["---"] * len(said.columns), *said.to_numpy().tolist()]
+            body = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+            emulated = " Events are emulated." * self.runs[0].data.emulated
+            texts[f"{stem}.md"] = f"{self.title}. {fact['caption']}{emulated}\n\n{body}"
         texts[f"{stem}.json"] = json.dumps(fact, indent=1, ensure_ascii=False) + "\n"
+        written = [self.folder / f"{one}{end}" for one in pictures for end in (".png", ".pdf")]
+        for path in written:
+            plots.save(pictures[path.stem], path)
         for file, text in texts.items():
             written.append(self.folder / file)
             with replacing(written[-1]) as temporary:
@@ -156,9 +153,7 @@ class Request:
 
 def untrained(run: Trainer) -> Trainer:
     """The same run with the initial weights of its seed."""
-    trainer = Trainer(run.options, run.data, run.split, run.folder, run.device)
-    trainer.model.executor = run.model.executor
-    return trainer
+    return Trainer(run.options, run.data, run.split, run.folder, run.device)
 
 
 def copied(model: Any) -> Any:

@@ -40,16 +40,15 @@ KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", BaseNode: "neuron"}
 @FIGURES.register("energy")
 def energy(request: Request) -> list[Path]:
     """Spike rates, synaptic operations and energy of one inference, over all seeds."""
-    tables, sums = [], []
+    measured = {}
     for run in request.runs:
         print(f"{run.folder} ...", file=sys.stderr)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
             layers = measure(run.model, _batches(run, request.samples))
-        who = {"run": str(run.folder), "method": run.name, "seed": run.seed}
-        tables.append(layers.assign(**who)[[*who, *layers.columns]])
-        sums.append({"method": run.name} | totals(layers))
-    layers, summary, o = pd.concat(tables), pd.DataFrame(sums), request.runs[0].options
-    methods = summary.groupby("method", sort=False)
+        measured[str(run.folder), run.name, run.seed] = layers
+    layers = pd.concat(measured, names=["run", "method", "seed"]).reset_index([0, 1, 2])
+    sums = [{"method": who[1]} | totals(of_run) for who, of_run in measured.items()]
+    summary, o = pd.DataFrame(sums), request.runs[0].options
     about = (
         f"{o.event_size} x {o.event_size}; one inference of the event stream, mean over at most "
         f"{request.samples} test recordings, mean ± standard deviation over seeds. {MAC_PJ} pJ per "
@@ -57,8 +56,10 @@ def energy(request: Request) -> list[Path]:
         "MACs x T; the first layer, and every other one that takes real numbers, counts MACs x T. "
         "ANN: the same layers, one pass. First layer by events: one AC per event and synapse."
     )
-    draw, said = partial(_draw, request, layers, summary), methods.agg(_mean_std)
+    methods = summary.groupby("method", sort=False)
+    said = methods.agg(_mean_std)
     said.insert(0, "seeds", methods.size().astype(str))
+    draw = partial(_draw, request, layers, summary)
     return request.publish("energy", draw, layers, about, said.reset_index())
 
 

@@ -1,8 +1,7 @@
 """What trained networks make of test recordings beside static images of their classes.
 
 The images are of those that the run may train on (``Split.static``: under the clean protocol no
-twin of a test recording). The pairs follow from :attr:`Request.seed` alone, so that methods with
-the same split see the same.
+twin of a test recording). Methods with the same split see the same pairs.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import NO_TWIN, Pair, TSMDataset
 from ..data.encodings import build_encoding
@@ -21,7 +20,7 @@ from .base import Request
 BATCH = 32
 
 
-def pairs_of(run: Trainer, recordings: np.ndarray, images: np.ndarray, seed: int = 0) -> TSMDataset:
+def pairs_of(run: Trainer, recordings: np.ndarray, images: np.ndarray) -> TSMDataset:
     """Each of the recordings ``[R]``, not augmented, with the image at its place in ``images``."""
     data = run.data
     twins = np.full(len(data.labels), NO_TWIN)
@@ -33,7 +32,6 @@ def pairs_of(run: Trainer, recordings: np.ndarray, images: np.ndarray, seed: int
         *(data.frames, data.labels, data.images, data.image_labels),
         recordings=recordings,
         size=run.options.event_size,
-        seed=seed,
         pools=[np.unique(images)] * len(data.classes),
         pairing="twin",
         twins=twins,
@@ -46,14 +44,14 @@ def held_out_pairs(run: Trainer, request: Request) -> TSMDataset:
 
     The images of a class differ as long as it has enough; ``twins`` holds their indices.
     """
-    rng = np.random.default_rng(request.seed)
+    rng = np.random.default_rng(0)
     recordings = rng.permutation(run.split.test)[: request.samples]
     labels, images = run.data.labels.numpy()[recordings], np.zeros(len(recordings), int)
     # by their own class: under he2024 the pools of some data sets hold images of others
     pools = run.data.pools(run.split.static)
     for c in np.unique(labels):
         images[labels == c] = np.resize(rng.permutation(pools[c]), (labels == c).sum())
-    return pairs_of(run, recordings, images, request.seed)
+    return pairs_of(run, recordings, images)
 
 
 @torch.inference_mode()
@@ -62,21 +60,14 @@ def collect(
 ) -> tuple[Tensor, ...]:
     """``look(batch)``, tensors ``[B, ...]``, for all pairs: tensors ``[R, ...]`` in host memory.
 
-    On the run's device, in its precision, in evaluation mode; the mode is restored.
+    On the run's device, in its precision, in evaluation mode, in which both modules are left.
     """
-    modules: list[nn.Module] = [run.model, run.method]
-    modes = [module.training for module in modules]
+    run.modules.eval()
     seen = []
-    try:
-        for module in modules:
-            module.eval()
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
-            for start in range(0, len(pairs), BATCH):
-                batch = pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device)
-                seen.append([value.cpu() for value in look(batch)])
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.train(mode)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.amp):
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[range(start, min(start + BATCH, len(pairs)))].to(run.device)
+            seen.append([value.cpu() for value in look(batch)])
     return tuple(map(torch.cat, zip(*seen, strict=True)))
 
 
@@ -115,7 +106,6 @@ def paired_taps(run: Trainer, request: Request, least: int = 1) -> PairedTaps:
         out = run.model(batch.events, batch.static_frames())
         return out.event.tap.transpose(0, 1), out.static.tap.transpose(0, 1), batch.label
 
+    images = np.asarray(pairs.twins)[pairs.recordings]
     event, static, label = collect(run, pairs, look)
-    return PairedTaps(
-        event, static, label, pairs.recordings, np.asarray(pairs.twins)[pairs.recordings]
-    )
+    return PairedTaps(event, static, label, pairs.recordings, images)

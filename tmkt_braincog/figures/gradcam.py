@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from braincog.base.node.node import BaseNode
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..data import NO_TWIN
+from ..data import NO_TWIN, Pair
 from ..engine.train import Trainer
 from ..errors import UserError
 from ..methods.event_only import EventOnly
@@ -32,14 +31,7 @@ HEAT = ListedColormap(colormaps["turbo"](np.linspace(0.08, 0.9, 256)), name="hea
 OPACITY = 0.7  # of a map over its picture
 PERCENTILE = 99  # of the events per pixel: drawn as white; the fullest would darken the rest
 KINDS = {"event": "events", "static": "image"}
-
-
-class Inputs(NamedTuple):
-    """Test recordings ``[B]``, one per class; by kind ``[B, T, 2, H, W]``: counts, or an image."""
-
-    recordings: np.ndarray
-    labels: Tensor
-    streams: dict[str, Tensor]
+TINY = torch.finfo(torch.float32).tiny
 
 
 class Explained(NamedTuple):
@@ -57,31 +49,20 @@ def draw(request: Request) -> list[Path]:
     """Grad-CAM++ on events and on static images, the runs beside each other.
 
     Of up to five classes one test recording each, and for every run the map of the true class, the
-    mean over time of one map per time-step (Chattopadhyay et al., WACV 2018). The static image is
-    the recording's twin, or where there is none a training image of its class; it goes through the
-    static head, which ``event-only`` has never trained: there through the event head. Convolutions
-    without padding leave a margin without a map.
-
-    ``gradcam_steps`` shows the first recording step by step; ``gradcam.csv`` has the predictions
-    and their confidence.
+    mean over time of one map per time-step (Chattopadhyay et al., WACV 2018); ``gradcam_steps``
+    shows the first recording step by step. The static image is the recording's twin, or where there
+    is none a training image of its class; it goes through the static head, which ``event-only`` has
+    never trained: there through the event head.
     """
-    inputs = choose(request)
-    kinds = {run: {kind: explain(run, inputs, kind) for kind in KINDS} for run in request.runs}
-    table, seen = request.table(lambda run: numbers(run, inputs, kinds[run])), list(kinds.values())
-    labels, T = inputs.labels.tolist(), request.runs[0].options.step
-    names, steps = [request.runs[0].data.classes[c] for c in labels], range(1, T + 1)
-    summed = {kind: scaled(x.sum((1, 2)), (1, 2)) for kind, x in inputs.streams.items()}
-    frames = {kind: scaled(x[0].sum(1), (0, 1, 2)) for kind, x in inputs.streams.items()}
-
-    def mean(one: Explained) -> Tensor:
-        return scaled(one.maps.mean(1), (1, 2))
-
-    def first(one: Explained) -> Tensor:
-        return scaled(one.maps[0], (0, 1, 2))
-
+    batch, run = choose(request), request.runs[0]
+    seen = {run: explain(run, batch) for run in request.runs}
+    table = request.table(lambda run: numbers(run, batch, seen[run]))
+    names = [run.data.classes[label] for label in batch.label]
+    steps = [f"t = {t}" for t in range(1, run.options.step + 1)]
+    every = list(seen.values())
     pictures = {
-        "gradcam": lambda: _figure(request, names, summed, seen, mean, labels),
-        "gradcam_steps": lambda: _figure(request, [f"t = {t}" for t in steps], frames, seen, first),
+        "gradcam": lambda: _figure(request, names, by_recording, batch, every),
+        "gradcam_steps": lambda: _figure(request, steps, of_the_first, batch, every),
     }
     about = (
         "Maps of the true class over its input; below each the predicted class, red if wrong. The "
@@ -90,23 +71,30 @@ def draw(request: Request) -> list[Path]:
     return request.publish("gradcam", pictures, table, about)
 
 
-def choose(request: Request) -> Inputs:
-    """One test recording for each of up to five classes, and its static image."""
-    run, rng = request.runs[0], np.random.default_rng(request.seed)
+def choose(request: Request) -> Pair:
+    """One test recording for each of up to five classes, with its static image; on the CPU."""
+    run, rng = request.runs[0], np.random.default_rng(0)
     test, labels = request.common_test(), run.data.labels.numpy()
     classes = rng.permutation(np.unique(labels[test]))[: min(CLASSES, request.samples)]
     chosen = np.array([rng.choice(test[labels[test] == c]) for c in np.sort(classes)])
     images, pools = run.data.twins[chosen].copy(), run.data.pools(run.split.static)
     for i in np.flatnonzero(images == NO_TWIN):
         images[i] = rng.choice(pools[labels[chosen[i]]])
-    batch = pairs_of(run, chosen, images)[range(len(chosen))]
-    static = batch.static_frames()
-    return Inputs(chosen, batch.label.cpu(), {"event": batch.events, "static": static})
+    return pairs_of(run, chosen, images)[range(len(chosen))].to(torch.device("cpu"))
 
 
-def explain(run: Trainer, inputs: Inputs, kind: str) -> Explained:
-    head = "event" if isinstance(run.method, EventOnly) else kind
-    return class_maps(run.model, inputs.streams[kind].to(run.device), inputs.labels, head)
+def streams(batch: Pair) -> dict[str, Tensor]:
+    """By kind ``[B, T, 2, H, W]``."""
+    return {"event": batch.events, "static": batch.static_frames()}
+
+
+def explain(run: Trainer, batch: Pair) -> dict[str, Explained]:
+    """:func:`class_maps` of both kinds, by the head for it."""
+    found = {}
+    for kind, x in streams(batch).items():
+        head = "event" if isinstance(run.method, EventOnly) else kind
+        found[kind] = class_maps(run.model, x.to(run.device), batch.label, head)
+    return found
 
 
 def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> Explained:
@@ -114,11 +102,7 @@ def class_maps(model: TransferModel, x: Tensor, classes: Tensor, head: str) -> E
 
     Every time-step of the target layer counts as a layer of its own, so that the gradient at a step
     holds what the step does to all later ones, and its channels' weights are its own (Eq. 19).
-
-    Args:
-        x: ``[B, T, 2, H, W]``, on the model's device.
-        classes: ``[B]`` int64, whose logits are explained.
-        head: ``event`` or ``static``.
+    ``x``: ``[B, T, 2, H, W]``, on the model's device; ``classes``: ``[B]`` int64, those explained.
     """
     model = copied(model).eval()
     layer, margin = find_target(model)
@@ -166,11 +150,8 @@ def find_target(model: TransferModel) -> tuple[nn.Module, float]:
         behind.append(module)
 
     handles = [module.register_forward_hook(note) for module in model.modules()]
-    model.reset()
-    x = next(model.parameters()).new_zeros(1, 2, model.event_size, model.event_size)
-    for block in model.stem_of("event"):
-        x = block(x)
-    model.features(x)
+    x = next(model.parameters()).new_zeros(1, 1, 2, model.event_size, model.event_size)
+    model.run_stream(x, "event")
     model.reset()
     for handle in handles:
         handle.remove()
@@ -184,50 +165,55 @@ def find_target(model: TransferModel) -> tuple[nn.Module, float]:
     return (neurons or behind)[-1], margin
 
 
-def numbers(run: Trainer, inputs: Inputs, kinds: dict[str, Explained]) -> pd.DataFrame:
+def numbers(run: Trainer, batch: Pair, kinds: dict[str, Explained]) -> pd.DataFrame:
     """What the run takes the inputs for, one row per kind and recording."""
     names, tables = np.array(run.data.classes), []
     for kind, seen in kinds.items():
         confidence, predicted = seen.logits.softmax(1).max(1)
-        columns = {"seed": run.seed, "recording": [run.data.names[i] for i in inputs.recordings]}
-        columns |= {"input": kind, "head": seen.head, "class": names[inputs.labels]}
+        columns = {"seed": run.seed, "recording": [run.data.names[i] for i in batch.index]}
+        columns |= {"input": kind, "head": seen.head, "class": names[batch.label]}
         columns |= {"predicted": names[predicted], "confidence": confidence}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables)
 
 
-def scaled(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Over their largest value along these dimensions; zeros stay."""
-    largest = maps.amax(dims, keepdim=True)
-    return maps / torch.where(largest > 0, largest, 1)
+def by_recording(maps: Tensor) -> Tensor:
+    """``[B, T, H, W]`` >= 0: the mean over time of each, over its largest value; zeros stay."""
+    mean = maps.mean(1)
+    return mean / mean.amax((1, 2), keepdim=True).clamp(min=TINY)
+
+
+def of_the_first(maps: Tensor) -> Tensor:
+    """``[B, T, H, W]`` >= 0: the time-steps of the first, over their largest value."""
+    return maps[0] / maps[0].max().clamp(min=TINY)
 
 
 def _figure(
     request: Request,
     names: Sequence[str],
-    pictures: dict[str, Tensor],
+    rows: Callable[[Tensor], Tensor],
+    batch: Pair,
     seen: Sequence[dict[str, Explained]],
-    maps: Callable[[Explained], Tensor],
-    labels: Sequence[int] = (),
 ) -> Figure:
     """A row per name; events and maps to the left, the static image and maps to the right.
 
-    ``pictures`` by kind, and ``maps``: ``[rows, H, W]`` in 0..1; ``labels``: to say predictions.
+    ``rows``: what they show of ``[B, T, H, W]``; each recording's with the run's predictions.
     """
-    n, classes = 1 + len(seen), request.runs[0].data.classes
-    figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if labels else 0.85) * len(names))
+    n, classes, said = 1 + len(seen), request.runs[0].data.classes, rows is by_recording
+    figure = request.canvas(0.9 + 1.7 * n, 0.6 + (1.07 if said else 0.85) * len(names))
     panels = figure.subplots(len(names), 2 * n, squeeze=False)
     for kind, block in zip(KINDS, np.split(panels, 2, axis=1), strict=True):
-        shown = pictures[kind].cpu().numpy()
+        shown = rows(streams(batch)[kind].sum(2)).numpy()
         white = np.percentile(shown[shown > 0], PERCENTILE) if shown.any() else 1
         grey = np.repeat(np.clip(shown / white, 0, 1)[..., None], 3, axis=-1)
         _column(block[:, 0], KINDS[kind], grey)
-        for column, name, one in zip(block.T[1:], request.names, seen, strict=True):
-            opacity = OPACITY * one[kind].covered.numpy()[..., None]
-            heat = HEAT(maps(one[kind]).numpy())[..., :3]
+        for column, name, of_run in zip(block.T[1:], request.names, seen, strict=True):
+            one = of_run[kind]
+            opacity = OPACITY * one.covered.numpy()[..., None]
+            heat = HEAT(rows(one.maps).numpy())[..., :3]
             _column(column, name, (1 - opacity) * grey + opacity * heat)
-            for axes, logits, label in zip(column, one[kind].logits, labels, strict=False):
-                _say(axes, logits, label, classes)
+            if said:
+                _say(column, one.logits.softmax(1), batch.label, classes)
     for name, axes in zip(names, panels[:, 0], strict=True):
         text = textwrap.fill(name.replace("_", " "), 14)
         axes.set_ylabel(text, rotation=0, ha="right", va="center", parse_math=False)
@@ -243,10 +229,10 @@ def _column(column: np.ndarray, heading: str, images: np.ndarray) -> None:
     column[0].set_title(textwrap.fill(heading, 14), size=8)
 
 
-def _say(axes: Axes, logits: Tensor, label: int, classes: Sequence[str]) -> None:
+def _say(column: np.ndarray, sure: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
     """Predicted class and confidence, in red where wrong."""
-    sure, predicted = logits.softmax(0).max(0)
-    name = classes[int(predicted)].replace("_", " ")
-    text = textwrap.fill(f"{name}, {100 * sure:.0f}\N{NO-BREAK SPACE}%", 14)
-    colour = COLOURS[2] if predicted == label else COLOURS[1]
-    axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)
+    for axes, of_class, label in zip(column, sure, labels, strict=True):
+        name = classes[int(of_class.argmax())].replace("_", " ")
+        text = textwrap.fill(f"{name}, {100 * of_class.max():.0f}\N{NO-BREAK SPACE}%", 14)
+        colour = COLOURS[2] if of_class.argmax() == label else COLOURS[1]
+        axes.set_xlabel(text, color=colour, size=6.5, labelpad=2, parse_math=False)

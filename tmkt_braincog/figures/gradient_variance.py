@@ -11,11 +11,12 @@ epoch of its own, behind the last epoch of the training. With two draws of the m
     mixing   = E |g - g'|^2 / 2                 its part that the draws of the mixing add
     signal   = |E g|^2                          noise-to-signal = variance / signal
 
-All are unbiased but the last. Intervals are those over seeds, on a log scale.
+All are unbiased but the last, and summed in float64 as the gradients come. Intervals are those over
+seeds, on a log scale.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,6 @@ from torch import Tensor
 
 from .. import mixing
 from ..data import Pair
-from ..data.sampling import epoch_batches
 from ..engine.checkpoint import same_run
 from ..engine.train import Trainer
 from ..errors import UserError
@@ -38,22 +38,20 @@ from ..mixing import Mixed, Progress
 from ..plots import key, looks
 from .base import COLUMNS, FIGURES, Request, copied, untrained
 
-LIMIT = 8 * 2**30  # most bytes that the gradients of one strategy may take
 _STREAM = 3  # keeps the second draws apart from the streams of sampling and splits
 # What the common loss takes from a run besides its general options.
 LOSS_OPTIONS = ("domain_loss_coefficient", "TET_loss", "smoothing")
 RELATIVE = ("variance", "noise_to_signal")  # also given over TSM's
-QUANTITIES = (*RELATIVE, "mixing", *(f"{name}_relative" for name in RELATIVE))
 
 
 @FIGURES.register("gradient-variance")
 def gradient_variance(request: Request) -> list[Path]:
     """Variance of the gradient for each mixing strategy, at the initial and the last weights."""
     first, o = request.runs[0], request.runs[0].options
+    tables: dict[tuple[str, int], pd.DataFrame] = {}
     for run in request.runs:
         own, other = ({n: getattr(r.options, n) for n in LOSS_OPTIONS} for r in (run, first))
         same_run(own, other, f"{run.folder}, compared with {first.folder},")
-    tables: dict[tuple[str, int], pd.DataFrame] = {}
     for run in request.runs:
         same = type(run.model) is type(first.model)
         for weights in ("initial" if same else f"{run.name}, initial", f"{run.name}, last"):
@@ -62,8 +60,6 @@ def gradient_variance(request: Request) -> list[Path]:
                 trainer = untrained(run) if weights.endswith("initial") else run
                 tables[weights, run.seed] = measure(trainer, request.ratios, request.batches)
     rows = pd.concat(tables, names=["weights", "seed"]).reset_index(level=[0, 1])
-    summary = over_seeds(rows)
-    seeds = summary["seeds"].max()
     about = (
         f"Batches of {o.batch_size}, {request.batches} of them per strategy. Gradient of L_CLSm + "
         f"{o.domain_loss_coefficient:g} L_RDA, no heads, to all weights of the model; recordings, "
@@ -73,11 +69,11 @@ def gradient_variance(request: Request) -> list[Path]:
         "from 0); relative: over TSM's at the same ratio, paired. Linear: one t* for all samples, "
         "as non-linear and fixed at that share."
     )
-    if seeds > 1:
+    parts = [part for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False)]
+    if (seeds := max(map(len, parts))) > 1:
         about += f" Geometric means over {seeds} seeds, Student's 95 % intervals."
-    said = pd.DataFrame([_cells(row) for _, row in summary.iterrows()])
-    draw = partial(_draw, request, summary)
-    return request.publish("gradient-variance", draw, rows, about, said)
+    said = pd.DataFrame(map(_cells, parts))
+    return request.publish("gradient-variance", lambda: _draw(request, rows), rows, about, said)
 
 
 class Strategy(NamedTuple):
@@ -114,37 +110,32 @@ def measure(trainer: Trainer, ratios: Sequence[float], batches: int) -> pd.DataF
 
     One row per ratio and strategy: ``ratio``, ``strategy``, ``share`` (of event frames, as drawn),
     ``progress``, ``batches``, and :func:`moments`, two of them over TSM's. A UserError for one
-    batch, ratios that cannot be had, or gradients of more than :data:`LIMIT` bytes.
+    batch and for ratios that cannot be had.
     """
     if batches < 2:
         raise UserError(f"--batches {batches}: a variance needs at least 2, better 64.")
     model, method, rows = copied(trainer.model).train(), common_loss(trainer), []
     weights = [p for p in model.parameters() if p.requires_grad]
-    width = sum(p.numel() for p in weights)
-    if batches > (most := LIMIT // (8 * width)):
-        raise UserError(
-            f"--batches {batches}: {2 * batches} gradients of {width:,} values take more than the "
-            f"{LIMIT / 2**30:.0f} GiB that may be kept at once. Give --batches {most} or fewer."
-        )
 
-    def gradient(mixed: Mixed, batch: Pair) -> Tensor:
-        loss = method.losses(model(batch.events, mixed.frames), mixed, batch.label)["loss"]
-        parts = torch.autograd.grad(loss, weights, materialize_grads=True)
-        return torch.cat([part.flatten() for part in parts]).cpu()
+    def gradients(strategy: Strategy, shares: list[float]) -> Iterator[Tensor]:
+        for pairs in _batches(trainer, batches, strategy.draws):
+            of_draws = []
+            for batch in pairs:
+                mixed = strategy.mixing(batch, progress_at(strategy.progress))
+                shares.append(1 - mixed.y_m.mean().item())
+                loss = method.losses(model(batch.events, mixed.frames), mixed, batch.label)["loss"]
+                parts = torch.autograd.grad(loss, weights, materialize_grads=True)
+                of_draws.append(torch.cat([part.flatten() for part in parts]))
+            yield torch.stack(of_draws)
 
     for ratio, wanted in [(ratio, strategies(trainer.options.step, ratio)) for ratio in ratios]:
         tsm: dict[str, float] = {}
-        for name, (mix, progress, draws) in wanted.items():
-            gradients, shares = torch.empty(draws, batches, width), []
-            for n, pairs in enumerate(_batches(trainer, batches, draws)):
-                for k, batch in enumerate(pairs):
-                    mixed = mix(batch, progress_at(progress))
-                    gradients[k, n] = gradient(mixed, batch)
-                    shares.append(1 - mixed.y_m.mean().item())
-            found = moments(gram(gradients))
+        for name, strategy in wanted.items():
+            shares: list[float] = []
+            found = moments(gradients(strategy, shares))
             tsm = tsm or found
-            row = {"ratio": ratio, "strategy": name, "share": np.mean(shares), "progress": progress}
-            row |= {"batches": batches, **found}
+            row = {"ratio": ratio, "strategy": name, "share": np.mean(shares)}
+            row |= {"progress": strategy.progress, "batches": batches, **found}
             rows.append(row | {f"{key}_relative": found[key] / tsm[key] for key in RELATIVE})
     return pd.DataFrame(rows)
 
@@ -163,97 +154,85 @@ def common_loss(trainer: Trainer) -> TMKT:
 
 def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
     """The first batch of ``count`` unseen epochs, each with ``draws`` draws of the mixing."""
-    o, labels = trainer.options, trainer.pairs.item_labels
+    first = trainer.options.epochs
     trainer.encode()
-    for epoch in range(o.epochs, o.epochs + count):
+    for epoch in range(first, first + count):
         trainer.pairs.set_epoch(epoch)
-        sampled = (labels, o.batch_size, o.epoch_size, o.sampling, trainer.seed, epoch)
-        batch = trainer.pairs[epoch_batches(*sampled)[0]].to(trainer.device)
+        batch = trainer.pairs[trainer._batches(epoch)[0]].to(trainer.device)
         again = np.random.default_rng((trainer.seed, epoch, 0, _STREAM)).random(batch.draws.shape)
         yield [batch, batch._replace(draws=torch.from_numpy(again).to(trainer.device))][:draws]
 
 
-def gram(gradients: Tensor, chunk: int = 2**16) -> np.ndarray:
-    """Inner products ``[K, N, K, N]`` in float64 of gradients ``[K, N, P]``: K draws, N batches."""
-    K, N, _ = gradients.shape
-    parts = (part.flatten(0, 1).double() for part in gradients.split(chunk, dim=2))
-    return sum(part @ part.T for part in parts).view(K, N, K, N).numpy()
-
-
-def moments(products: np.ndarray) -> dict[str, float]:
-    """``variance``, ``mixing``, ``signal``, ``noise_to_signal`` from :func:`gram`, K = 1 or 2.
+def moments(gradients: Iterable[Tensor]) -> dict[str, float]:
+    """``variance``, ``mixing``, ``signal``, ``noise_to_signal`` of N > 1 gradients ``[K, P]``, one
+    for every batch, of K = 1 or 2 draws of the mixing.
 
     The last is NaN where the signal drowns, its unbiased estimate not being positive.
     """
-    K, N = products.shape[:2]
-    within = np.einsum("knln->kl", products)  # of one batch: sum over n of <g_kn, g_ln>
-    across = np.einsum("knlm->kl", products) - within
-    signal = across.mean() / (N * (N - 1))
-    variance = np.diag(within).mean() / N - np.diag(across).mean() / (N * (N - 1))
-    of_mixing = (np.diag(within).mean() - within[0, 1]) / N if K == 2 else 0.0
+    N, of_mixing, squared_means = 0, 0.0, 0.0
+    total = squares = torch.tensor(0.0)
+    for g in (g.double() for g in gradients):
+        N, total, squares = N + 1, total + g, squares + g.square().sum(1)
+        squared_means += g.mean(0).square().sum().item()
+        of_mixing += g.var(0).sum().item() if len(g) > 1 else 0.0
+    signal = (total.mean(0).square().sum().item() - squared_means) / (N * (N - 1))
+    variance = ((squares - total.square().sum(1) / N) / (N - 1)).mean().item()
     ratio = variance / signal if signal > 0 else np.nan
-    return {"variance": variance, "mixing": of_mixing, "signal": signal, "noise_to_signal": ratio}
+    found = {"variance": variance, "mixing": of_mixing / N, "signal": signal}
+    return found | {"noise_to_signal": ratio}
 
 
-def interval_columns(name: str) -> list[str]:
-    return [name, f"{name}_low", f"{name}_high"]
+def over_seeds(values: pd.Series) -> tuple[float, float, float]:
+    """Geometric mean and Student's interval on a log scale.
 
-
-def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per ``weights``, ratio and strategy: geometric means with Student's interval.
-
-    On a log scale, paired by seed for the relative ones; no interval for one seed, for a value that
-    is not positive, and for TSM over itself.
+    No interval for one seed, for a value that is not positive, and for TSM over itself.
     """
-    out = []
-    for _, part in rows.groupby(["weights", "ratio", "strategy"], sort=False):
-        n, row = len(part), dict[Any, Any](part.iloc[0].drop("seed"))
-        row |= {"seeds": n, "share": part["share"].mean(), "signal": part["signal"].mean()}
-        for name in QUANTITIES:
-            value, factor = part[name].mean(), np.nan
-            if n > 1 and (part[name] > 0).all():
-                logs = np.log(part[name])
-                margin = stats.t.ppf(0.975, n - 1) * stats.sem(logs)
-                value, factor = np.exp(logs.mean()), np.exp(margin) if margin > 1e-12 else np.nan
-            found = (value, value / factor, value * factor)
-            row |= dict(zip(interval_columns(name), found, strict=True))
-        out.append(row)
-    return pd.DataFrame(out)
+    n = len(values)
+    if n < 2 or not (values > 0).all():
+        return values.mean(), np.nan, np.nan
+    logs = np.log(values)
+    margin = stats.t.ppf(0.975, n - 1) * stats.sem(logs)
+    value, factor = np.exp(logs.mean()), np.exp(margin) if margin > 1e-12 else np.nan
+    return value, value / factor, value * factor
 
 
-def _cells(row: pd.Series) -> dict[str, str]:
+def _cells(part: pd.DataFrame) -> dict[str, str]:
+    """A row of the table of words, from the rows of all seeds."""
+
     def number(name: str) -> str:
-        value, low, high = row[interval_columns(name)]
+        value, low, high = over_seeds(part[name])
         shown = f"{value:.3g}" + ("" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]")
         return "-" if pd.isna(value) else shown
 
+    first, variance = part.iloc[0], over_seeds(part["variance"])[0]
     return {
-        "weights": row["weights"],
-        "ratio": f"{row['ratio']:g}",
-        "strategy": row["strategy"],
-        "share": f"{row['share']:.3f}",
-        "progress": "" if pd.isna(row["progress"]) else f"{row['progress']:.2f}",
-        "variance": f"{row['variance']:.3g}",
-        "of it mixing": f"{100 * row['mixing'] / row['variance']:.1f} %",
+        "weights": first["weights"],
+        "ratio": f"{first['ratio']:g}",
+        "strategy": first["strategy"],
+        "share": f"{part['share'].mean():.3f}",
+        "progress": "" if pd.isna(first["progress"]) else f"{first['progress']:.2f}",
+        "variance": f"{variance:.3g}",
+        "of it mixing": f"{100 * over_seeds(part['mixing'])[0] / variance:.1f} %",
         "relative [95 % CI]": number("variance_relative"),
         "noise-to-signal [95 % CI]": number("noise_to_signal"),
         "its relative [95 % CI]": number("noise_to_signal_relative"),
     }
 
 
-def _draw(request: Request, summary: pd.DataFrame) -> Figure:
+def _draw(request: Request, rows: pd.DataFrame) -> Figure:
     """Variance over TSM's against the share of event frames, a panel per weights."""
-    panels, name = summary.groupby("weights", sort=False), "variance_relative"
+    panels = rows.groupby("weights", sort=False)
     x, y = "share of event frames", "variance over time-step mixup's"
     figure, panel = request.panels(len(panels), 3.0, 3.2, x, y)
-    found = looks(summary["strategy"])
-    for axes, (weights, part) in zip(panel, panels, strict=True):
-        for i, (strategy, look) in enumerate(found.items()):
-            rows = part[part["strategy"] == strategy].sort_values("ratio")
-            value, low, high = (rows[column] for column in interval_columns(name))
-            bars = [(value - low).fillna(0), (high - value).fillna(0)]
-            moved = rows["ratio"] + 0.01 * (i - 1.5)
-            axes.errorbar(moved, value, yerr=bars, markersize=4, capsize=2, **look)
-        axes.set(title=f"weights: {weights}", xticks=part["ratio"].unique())
+    found = looks(rows["strategy"])
+    for axes, (weights, of_weights) in zip(panel, panels, strict=True):
+        for i, (strategy, part) in enumerate(of_weights.groupby("strategy", sort=False)):
+            by_ratio = part.groupby("ratio")["variance_relative"]
+            ratios, seen = zip(*((ratio, over_seeds(its)) for ratio, its in by_ratio), strict=True)
+            value, low, high = np.array(seen).T
+            bars, moved = np.nan_to_num([value - low, high - value]), np.array(ratios)
+            moved += 0.01 * (i - 1.5)
+            axes.errorbar(moved, value, bars, markersize=4, capsize=2, **found[str(strategy)])
+        axes.set(title=f"weights: {weights}", xticks=of_weights["ratio"].unique())
     key(figure, found, 3.0 * min(COLUMNS, len(panel)))
     return figure

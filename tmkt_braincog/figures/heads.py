@@ -1,11 +1,12 @@
-"""What TMKT's modality-aware heads know of held-out mixed sequences, and the mixtures of training.
+"""What the heads say: of test recordings the event head, MAG and MRP of mixed sequences; and t*.
 
 Mixed sequences are made by the run's own strategy from test recordings and static images of their
 class. Schedules that move with training are taken at points spread evenly over it.
 """
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,26 +14,112 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from sklearn.metrics import confusion_matrix
+from timm.utils import accuracy
 from torch import Tensor
 
 from ..data import Pair
-from ..data.encodings import Repeat
-from ..data.sampling import epoch_batches
 from ..engine.train import Trainer
-from ..errors import UserError
 from ..mixing import Mixed, Progress, TimeStepMixup, geometric_pmf, truncated_pmf
-from ..plots import COLOURS, GREY, key, lines, looks
-from .base import FIGURES, Request
-from .features import BATCH, collect, held_out_pairs
+from ..plots import ACCURACY, COLOURS, GREY, key, lines, looks
+from .base import COLUMNS, FIGURES, Request, bare
+from .features import BATCH, collect, event_logits, held_out_pairs
 
+NUMBERED = 20  # most classes with numbers in the cells and names at the ticks
 MOST_DRAWS = 100_000  # of t*, per run
 WANTED = {
     "mag": "no MAG head: give a run of tmkt made without --no-mag",
     "mrp": "no MRP head: give a run of tmkt made without --no-mrp",
     "mixing": "no mixed stream: give a run of tmkt or baseline",
 }
+
+
+@FIGURES.register("confusion")
+def confusion(request: Request) -> list[Path]:
+    """Confusion matrix of the test recordings, as shares of every true class.
+
+    The CSV has the counts, cells of 0 left out.
+    """
+    counts = {run: counts_of(run, request) for run in request.runs}
+    classes: Any = np.array(request.runs[0].data.classes)
+
+    def cells(run: Trainer) -> pd.DataFrame:
+        true, predicted = at = np.nonzero(counts[run])
+        columns = {"true": classes[true], "predicted": classes[predicted]}
+        return pd.DataFrame(columns | {"count": counts[run][at], "share": shares(counts[run])[at]})
+
+    table, matrices = request.table(cells), list(counts.values())
+    about = f"{request.counted}; above each matrix the accuracy."
+    draw = partial(_draw_confusion, request, matrices, classes)
+    return request.publish("confusion", draw, table, about)
+
+
+def counts_of(run: Trainer, request: Request) -> np.ndarray:
+    """``[N, N]`` int64: recordings of class i that the mean logits take for class j."""
+    logits, labels = event_logits(run, request)
+    return confusion_matrix(labels, logits.mean(1).argmax(1), labels=range(logits.shape[-1]))
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Every row over its sum; NaN where a class has no recording."""
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(axis=1, keepdims=True)
+
+
+def _draw_confusion(
+    request: Request, counts: Sequence[np.ndarray], classes: Sequence[str]
+) -> Figure:
+    side, named = 3.0 if len(classes) <= 10 else 4.2, len(classes) <= NUMBERED
+    names = [c if len(c) <= 12 else f"{c[:11]}…" for c in classes] if named else []
+    height = side + 0.35 + 0.07 * max(map(len, names), default=0)
+    figure, panel = request.panels(len(counts), side, height, "predicted", "true", sharey=False)
+    # where no number says so, a root makes the few per cent visible that most confusions are
+    norm = PowerNorm(1 if named else 0.5, 0, 100)
+    for i, (axes, name, matrix) in enumerate(zip(panel, request.names, counts, strict=True)):
+        percent = 100 * shares(matrix)
+        image = axes.imshow(percent, cmap="Blues", norm=norm)
+        bare(axes)
+        axes.set_facecolor("0.85")  # shows through where a class has no recording
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), [""] * len(names) if i % COLUMNS else names, fontsize=7)
+        for row, column in np.argwhere(percent > 0) if named else ():
+            colour = "white" if percent[row, column] > 55 else "black"
+            text = f"{percent[row, column]:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
+        top1 = 100 * np.trace(matrix) / matrix.sum()
+        axes.set_title(textwrap.fill(f"{name}: {top1:.1f} %", 34))
+    figure.colorbar(image, ax=panel, label="share of the true class (%)", shrink=0.8, pad=0.01)
+    return figure
+
+
+@FIGURES.register("accuracy-over-time")
+def accuracy_over_time(request: Request) -> list[Path]:
+    """Top-1 accuracy of the logits accumulated up to each time-step."""
+    table = request.table(lambda run: accuracy_of(run, request))
+
+    def draw() -> Figure:
+        figure, (axes,) = request.panels(1, 5.0, 3.4, "time-steps seen", ACCURACY)
+        key(figure, lines(axes, table, "t", "top1"))
+        return figure
+
+    return request.publish("accuracy-over-time", draw, table, f"{request.counted}.")
+
+
+def accuracy_of(run: Trainer, request: Request) -> pd.DataFrame:
+    """Columns t from 1, top1 in percent of the mean of the logits of steps 1..t."""
+    logits, labels = event_logits(run, request)
+    steps = range(1, logits.shape[1] + 1)
+    top1 = [accuracy(logits[:, :t].mean(1), labels)[0].item() for t in steps]
+    return pd.DataFrame({"t": steps, "top1": top1})
+
+
+def having(request: Request, part: str) -> Request:
+    """Of the runs those whose method has this part: ``mag``, ``mrp`` or ``mixing``."""
+    none = f"These runs have {WANTED[part]} (seen: {{}})."
+    return request.only(lambda run: getattr(run.method, part, None) is not None, none)
 
 
 @FIGURES.register("mag")
@@ -46,10 +133,10 @@ def mag(request: Request) -> list[Path]:
 
 def mag_of(run: Trainer, request: Request) -> pd.DataFrame:
     """Columns t from 1, sequences, and in percent accuracy and majority."""
-    method: Any = run.method
+    mag_head = cast(Any, run.method).mag
 
     def look(mixed: Mixed, spikes: Tensor, batch: Pair) -> Sequence[Tensor]:
-        return method.mag(spikes).argmax(-1).transpose(0, 1), mixed.y_s
+        return mag_head(spikes).argmax(-1).transpose(0, 1), mixed.y_s
 
     said, true = through_training(run, request, look)
     share = true.double().mean(0)
@@ -80,8 +167,7 @@ def mrp(request: Request) -> list[Path]:
     """
     request = having(request, "mrp")
     table = request.table(lambda run: mrp_of(run, request))
-    error = pd.DataFrame([errors(part) for _, part in table.groupby("run", sort=False)])
-    error.insert(0, "run", request.names)
+    error = table.groupby("run", sort=False)[["true", "predicted"]].apply(errors).reset_index()
     draw, tables = lambda: _draw_mrp(request, table, error), {"mrp": table, "mrp-error": error}
     about = f"{request.counted}; MAE: mean absolute error, and that of always saying the median."
     return request.publish("mrp", draw, tables, about)
@@ -100,11 +186,11 @@ def mrp_of(run: Trainer, request: Request) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def errors(table: pd.DataFrame) -> dict[str, float]:
+def errors(table: pd.DataFrame) -> pd.Series:
     """Number of sequences, mean absolute error, and that of the best constant, the median ratio."""
-    true = table["true"]
-    mae, of_median = (table["predicted"] - true).abs(), (true.median() - true).abs()
-    return {"sequences": len(table), "mae": mae.mean(), "mae_median": of_median.mean()}
+    true, predicted = table["true"], table["predicted"]
+    mae, of_median = (predicted - true).abs().mean(), (true.median() - true).abs().mean()
+    return pd.Series({"sequences": len(table), "mae": mae, "mae_median": of_median})
 
 
 def _draw_mrp(request: Request, table: pd.DataFrame, error: pd.DataFrame) -> Figure:
@@ -146,26 +232,20 @@ def t_star_of(run: Trainer) -> pd.DataFrame:
 
 
 def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
-    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs.
-
-    Draws follow from seed, epoch and index: frames of one pixel do.
-    """
-    o, labels, pairs = run.options, run.data.labels[run.split.train].numpy(), copy(run.pairs)
-    pairs.frames, pairs.images = pairs.frames[..., :1, :1], pairs.images[..., :1, :1]
-    pairs.size, pairs.augment, pairs.encoding = 1, "none", Repeat(o.step)
-    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(labels)) // MOST_DRAWS))
+    """Uniform numbers ``[B, T]`` and progress of the training batches, thinned by epochs."""
+    o = run.options
+    every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(run.pairs)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
-        pairs.set_epoch(epoch)
-        batches = epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, run.seed, epoch)
-        for i, batch in enumerate(batches):
-            yield pairs[batch].draws, Progress(epoch, o.epochs, i, len(batches))
+        for n, batch in enumerate(run._batches(epoch)):
+            keys = [(run.seed, epoch, i) for i in batch]  # as of TSMDataset
+            draws = np.stack([np.random.default_rng(key).random(o.step) for key in keys])
+            yield torch.from_numpy(draws), Progress(epoch, o.epochs, n, run.steps)
 
 
 def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
     n, last = len(request.names), int(table["t_star"].max())
     figure, panel = request.panels(n, max(3.0, 5.0 / n), 2.9, "t*", "share of samples")
-    for axes, name in zip(panel, request.names, strict=True):
-        one = table[table["run"] == name]
+    for axes, (name, one) in zip(panel, table.groupby("run", sort=False), strict=True):
         share = (one["share"] * (last - one["t_star"])).sum() / (last - 1)
         axes.bar(one["t_star"], one["share"], width=0.7, color=COLOURS[4], label="drawn")
         axes.plot(one["t_star"], one["law"], "k_", markersize=9, label="law of TSM")
@@ -174,14 +254,6 @@ def _draw_t_star(request: Request, table: pd.DataFrame) -> Figure:
         axes.set_xticks([*ticks, last], [*map(str, ticks), "none"])
     figure.legend(*panel[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
-
-
-def having(request: Request, part: str) -> Request:
-    """Of the runs those whose method has this part: ``mag``, ``mrp`` or ``mixing``."""
-    found = request.only(lambda run: getattr(run.method, part, None) is not None)
-    if not found.runs:
-        raise UserError(f"These runs have {WANTED[part]} (seen: {', '.join(request.names)}).")
-    return found
 
 
 def through_training(

@@ -1,15 +1,18 @@
 """The loss around trained weights (Figure 4 of TMKT), as Li et al. (NeurIPS 2018) draw it."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm import tqdm
 
 from ..data.frames import resize_frames
@@ -24,26 +27,20 @@ BATCH = 64
 RADIUS = 0.5  # at which the rise of the loss is measured
 DIRECTIONS = 16  # over which the rise is averaged
 
-Direction = dict[str, Tensor]  # a tensor for every parameter that is moved, by its name
-
 
 @FIGURES.register("landscape")
 def draw(request: Request) -> list[Path]:
-    """Loss around the trained weights in two random directions, contours and a section.
+    """Contours of the loss around the trained weights, and a section.
 
-    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, where d is Gaussian, the same for all
-    runs, and then scaled filter by filter, d <- d / ||d|| * ||theta||. Everything of fewer than two
-    dimensions stays. The loss is the cross-entropy of the mean logits of the event stream on up to
-    200 test recordings, in evaluation mode: BatchNorm's statistics are not measured again.
-
-    ``landscape_summary.csv``: loss of the weights; its rise at distance 0.5, mean and std over 16
-    more directions.
+    theta + alpha d1 + beta d2 with alpha, beta from -1 to 1, d being Gaussian, the same for all
+    runs, and then scaled filter by filter, d <- d / ||d|| * ||theta||. The loss is the
+    cross-entropy of the mean logits of the event stream on up to 200 test recordings, in evaluation
+    mode: BatchNorm's statistics are not measured again. ``landscape_summary.csv``: loss of the
+    weights; its rise at distance 0.5, mean and std over 16 more directions.
     """
-    chosen = np.random.default_rng(request.seed).permutation(request.common_test())
+    chosen = np.random.default_rng(0).permutation(request.common_test())
     recordings = np.sort(chosen[: min(RECORDINGS, request.samples)])
-    total = len(request.runs) * (GRID**2 + DIRECTIONS + 1)
-    with tqdm(total=total, desc="landscape", dynamic_ncols=True, mininterval=0.5) as bar:
-        found = {run: look_around(run, recordings, request.seed, bar) for run in request.runs}
+    found = {run: look_around(run, recordings) for run in request.runs}
     points = request.table(lambda run: found[run][0])
     summary = request.table(lambda run: pd.DataFrame([{"seed": run.seed, **found[run][1]}]))
     tables = {"landscape": points, "landscape_summary": summary}
@@ -52,47 +49,42 @@ def draw(request: Request) -> list[Path]:
     return request.publish("landscape", lambda: _figure(request, points, summary), tables, about)
 
 
-def axis() -> np.ndarray:
-    """The values of alpha, and of beta."""
-    return np.linspace(-1.0, 1.0, GRID)
-
-
-def look_around(
-    run: Trainer, recordings: np.ndarray, seed: int, bar: tqdm
-) -> tuple[pd.DataFrame, dict[str, float]]:
+def look_around(run: Trainer, recordings: np.ndarray) -> tuple[pd.DataFrame, dict[str, float]]:
     """alpha, beta, loss, top1 (percent) of every point; what the weights have, and the rise."""
-    data, own, moved = run.data, dict(run.model.named_parameters()), copied(run.model)
+    data, moved, own = run.data, copied(run.model), parameters_to_vector(run.model.parameters())
     frames = resize_frames(data.frames[recordings], run.options.event_size).to(run.device)
     labels, everyone = data.labels[recordings].to(run.device), np.arange(len(recordings))
 
-    def measure(*move: tuple[float, Direction]) -> tuple[float, float]:
-        """Loss and top-1 at the weights plus the sum of ``c d``."""
-        with torch.no_grad():
-            for name, new in moved.named_parameters():
-                new.copy_(own[name] + sum(c * d[name] for c, d in move if name in d))
-        bar.update()
+    def measure(move: Tensor | float) -> tuple[float, float]:
+        """Loss and top-1 at the weights plus ``move``."""
+        vector_to_parameters(own.detach() + move, moved.parameters())
         found = evaluate(moved, frames, labels, everyone, run.device, BATCH, run.amp)
         return found.loss, found.top1
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     first, second, *others = (random_direction(run.model, generator) for _ in range(2 + DIRECTIONS))
-    points = pd.DataFrame([(a, b) for a in axis() for b in axis()], columns=["alpha", "beta"])
-    points[["loss", "top1"]] = [measure((a, first), (b, second)) for a, b in points.to_numpy()]
-    loss, top1 = measure()
-    rises = pd.Series([measure((RADIUS, other))[0] - loss for other in others])
+    axis = np.linspace(-1.0, 1.0, GRID)
+    points = pd.DataFrame(product(axis, axis), columns=["alpha", "beta"])
+    moves = tqdm(points.to_numpy(), f"landscape, {run.name}", dynamic_ncols=True, mininterval=0.5)
+    points[["loss", "top1"]] = [measure(a * first + b * second) for a, b in moves]
+    loss, top1 = measure(0)
+    rises = pd.Series([measure(RADIUS * other)[0] - loss for other in others])
     summary = {"recordings": len(recordings), "loss": loss, "top1": top1}
     return points, summary | {"rise": rises.mean(), "rise_std": rises.std()}
 
 
-def random_direction(model: nn.Module, generator: torch.Generator) -> Direction:
-    """A Gaussian direction, each filter ``weight[i]`` with the norm of the model's own filter."""
-    direction = {}
-    for name, weight in model.named_parameters():
-        if weight.ndim >= 2:
-            noise = torch.randn(weight.shape, generator=generator).to(weight)
-            own, drawn = (w.detach().flatten(1).norm(dim=1) for w in (weight, noise))
-            direction[name] = noise * (own / drawn).view(-1, *[1] * (weight.ndim - 1))
-    return direction
+def random_direction(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """``[P]`` for all parameters: Gaussian, each filter ``weight[i]`` with the norm of the model's
+    own filter; 0 for those of fewer than two dimensions."""
+    parts = []
+    for weight in model.parameters():
+        if weight.ndim < 2:
+            parts.append(torch.zeros_like(weight))
+            continue
+        noise = torch.randn(weight.shape, generator=generator).to(weight)
+        own, drawn = (w.detach().flatten(1).norm(dim=1) for w in (weight, noise))
+        parts.append(noise * (own / drawn).view(-1, *[1] * (weight.ndim - 1)))
+    return parameters_to_vector(parts).detach()
 
 
 def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Figure:
@@ -102,10 +94,10 @@ def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Fi
     own = looks(request.names)
     for axes, (_, row) in zip(panel, summary.iterrows(), strict=False):
         of_run = points[points["run"] == row["run"]]
-        loss = of_run.pivot(index="beta", columns="alpha", values="loss").to_numpy()
+        loss = of_run.pivot(index="beta", columns="alpha", values="loss")
         _contours(axes, loss, norm)
         axes.set_title(f"{row['run']}\nrise {row['rise']:.2f} ± {row['rise_std']:.2f}")
-        panel[-1].plot(axis(), loss[GRID // 2], markersize=3, **own[row["run"]])
+        panel[-1].plot(loss.columns, loss.iloc[len(loss) // 2], markersize=3, **own[row["run"]])
     panel[-1].set(title="section, β = 0", ylabel="")
     bar = figure.colorbar(ScalarMappable(norm), ax=panel, shrink=0.7, aspect=30, format="%.3g")
     bar.set_ticks(list(np.geomspace(norm.vmin, norm.vmax, 6)))
@@ -115,11 +107,11 @@ def _figure(request: Request, points: pd.DataFrame, summary: pd.DataFrame) -> Fi
     return figure
 
 
-def _contours(axes, loss: np.ndarray, norm: Any) -> None:
-    levels = np.geomspace(norm.vmin, norm.vmax, 12)
-    axes.pcolormesh(axis(), axis(), loss, norm=norm, shading="gouraud", rasterized=True)
+def _contours(axes: Axes, loss: pd.DataFrame, norm: Any) -> None:
+    levels, at = np.geomspace(norm.vmin, norm.vmax, 12), (loss.columns, loss.index)
+    axes.pcolormesh(*at, loss, norm=norm, shading="gouraud", rasterized=True)
     ink = ["white" if norm(level) < 0.6 else "black" for level in levels]
-    drawn = axes.contour(axis(), axis(), loss, levels, colors=ink, linewidths=0.6)
+    drawn = axes.contour(*at, loss, levels, colors=ink, linewidths=0.6)
     axes.clabel(drawn, fmt="%.3g", fontsize=6)
     axes.plot(0, 0, "+", color="white", markersize=7)
     axes.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
