@@ -1,5 +1,6 @@
 """The command line: defaults, YAML, published lines, and what bad input gets."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from writers import random_events, write_mnist_idx, write_nmnist_tree
 
 from tests.conftest import COMPARISON
 from tests.program import SMALL, run_train
+from tmkt_braincog.arguments import build_parser
 from tmkt_braincog.engine import build
+from tmkt_braincog.methods import METHODS, SYSTEMS
 from tmkt_braincog.options import parse, resolve
 
 PUBLISHED = (
@@ -31,6 +34,11 @@ def test_without_a_word_it_is_tmkt_on_the_built_in_data():
     expected = {"method": ["tmkt"], "target_dataset": "ndigits", "source_dataset": "digits"}
     expected |= {"model": "Transfer_SCNN", "event_size": 28, "step": 10}
     assert holds("--mixup-ratio 0.4", **expected, protocol="clean", mixup_law="geometric") == []
+
+
+def test_help_names_every_method():
+    (action,) = [a for a in build_parser()._actions if a.dest == "method"]
+    assert {*METHODS, *SYSTEMS} <= {*re.findall(r"[\w-]+", action.help)}
 
 
 def test_the_published_line_means_the_baseline_as_it_was():

@@ -134,8 +134,8 @@ OPTIONS: dict[str, list[tuple]] = {
         ("-c --config RECIPE", str, None, "option defaults: a recipe by name (ncaltech, "
          "quickstart, ...) or a FILE.yaml; the command line wins"),
         ("--method NAME", str, None, "one or several of: event-only, finetune, baseline, tmkt, "
-         "ckd, seal; + joins a part: tmkt+seal, tmkt+ckd (default: tmkt; with the baseline's own "
-         "switches: baseline)", {"nargs": "+"}),
+         "r2etl, ckd, vl2spike, seal, etc, tks; + joins one of the last five to another: tmkt+ckd, "
+         "tmkt+seal (default: tmkt; with the baseline's own switches: baseline)", {"nargs": "+"}),
         ("--seed N", natural, [42], "one or several seeds; a seed fixes weights, shots, order, "
          "partners, mixing and augmentation", {"nargs": "+"}),
         ("--output DIR", str, None, "of runs and table (default: results/<data>-<methods>-<time>)"),
