@@ -45,6 +45,7 @@ def sweep(output: Path, count=None, moment=None, signum=None) -> None:
         one_more()
         return step(self, *given)
 
+    torch.set_num_threads(1)  # OpenMP's threads do not outlive a fork
     if count is not None:
         sys.addaudithook(opened)
         train.Trainer._step = stepped
