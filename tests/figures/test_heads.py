@@ -155,7 +155,7 @@ def test_t_star_is_that_of_the_training_batches(runs, draw):
         counts = np.zeros(T + 2, int)
         for epoch in range(3):
             run.pairs.set_epoch(epoch)
-            for i, batch in enumerate(run._batches(epoch)):
+            for i, batch in enumerate(run.batches(epoch)):
                 mixed = run.method.mixing(run.pairs[batch], Progress(epoch, 3, i, run.steps))
                 np.add.at(counts, mixed.t_star.numpy(), 1)
         run.pairs.set_epoch(0)

@@ -74,7 +74,7 @@ class Trainer:
             twins=data.twins,
             encoding=self.encoding,
         )
-        self.steps = len(self._batches(0))  # per epoch
+        self.steps = len(self.batches(0))  # per epoch
         self.log = EpochLog(folder, options.tensorboard)
         self.at = Position()
         self.sums: dict[str, Tensor] = {}  # of the losses in this epoch
@@ -127,12 +127,13 @@ class Trainer:
             )
         self.teachers = given
 
-    def _batches(self, epoch: int) -> list[list[int]]:
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Indices into :attr:`pairs`, of all processes, in the order of this epoch."""
         o, labels = self.options, self.pairs.item_labels
         return epoch_batches(labels, o.batch_size, o.epoch_size, o.sampling, self.seed, epoch)
 
     def _train_epoch(self, bar: tqdm) -> None:
-        batches = self._batches(self.at.epoch)
+        batches = self.batches(self.at.epoch)
         self.pairs.set_epoch(self.at.epoch)
         self.modules.train()
         loader = DataLoader(
@@ -194,7 +195,7 @@ class Trainer:
         first = f", first that of {where[0]}" if where else ""
         kept = f"The last good checkpoint is kept ({last}). " if last.exists() else ""
         of = [self.data.names[r] for r in self.split.train] or ["an image"]
-        names = [of[i % len(of)] for i in self._batches(self.at.epoch)[bad]]
+        names = [of[i % len(of)] for i in self.batches(self.at.epoch)[bad]]
         raise UserError(
             f"{self.name}, seed {self.seed}: the gradient is not finite at epoch {self.at.epoch}, "
             f"step {bad} of {self.steps}{first}; the batch holds {', '.join(names[:4])}"

@@ -158,7 +158,7 @@ def _batches(trainer: Trainer, count: int, draws: int) -> Iterator[list[Pair]]:
     trainer.encode()
     for epoch in range(first, first + count):
         trainer.pairs.set_epoch(epoch)
-        batch = trainer.pairs[trainer._batches(epoch)[0]].to(trainer.device)
+        batch = trainer.pairs[trainer.batches(epoch)[0]].to(trainer.device)
         again = np.random.default_rng((trainer.seed, epoch, 0, _STREAM)).random(batch.draws.shape)
         yield [batch, batch._replace(draws=torch.from_numpy(again).to(trainer.device))][:draws]
 

@@ -236,7 +236,7 @@ def training_draws(run: Trainer) -> Iterator[tuple[Tensor, Progress]]:
     o = run.options
     every = min(o.epochs, -(-o.epochs * (o.epoch_size or len(run.pairs)) // MOST_DRAWS))
     for epoch in range(every // 2, o.epochs, every):
-        for n, batch in enumerate(run._batches(epoch)):
+        for n, batch in enumerate(run.batches(epoch)):
             keys = [(run.seed, epoch, i) for i in batch]  # as of TSMDataset
             draws = np.stack([np.random.default_rng(key).random(o.step) for key in keys])
             yield torch.from_numpy(draws), Progress(epoch, o.epochs, n, run.steps)
