@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -173,3 +174,18 @@ def test_gpu_says_so_without_one_and_writes_what_ran_though_a_part_fails(
     text = (tmp_path / "gpu.md").read_text()
     assert "- step_time, bf16: step 2, fused 0.5, ratio 0.25" in text
     assert "- error: RuntimeError: memory grew" in text
+
+
+def test_rerun_against_sums_by_hand(scripts):
+    import rerun
+
+    rows = [("a", 1, 90.0), ("a", 2, 92.0), ("b", 1, 50.0), ("b", 2, 60.0)]
+    first = pd.DataFrame(rows, columns=["row", "seed", "top1_last"])
+    again = first.assign(top1_last=[91.0, 91.0, 53.0, 64.0]).iloc[[1, 0, 2]]  # one run less
+    assert rerun.compared(first, again) == [
+        ["a", "2", "91.00", "91.00", "+0.00", "1.00"],
+        ["b", "1", "50.00", "53.00", "+3.00", "3.00"],
+        ["all runs", "3", "77.33", "78.33", "+1.00", "1.91"],
+    ]
+    with pytest.raises(SystemExit, match="no row and seed in common"):
+        rerun.compared(first, again.assign(row=["c", "d", "e"]))

@@ -1,0 +1,56 @@
+"""How far the same runs move when they are run again: two CSV files of one table, run by run.
+
+    python benchmarks/rerun.py FIRST.csv AGAIN.csv --output rerun.md
+
+Rows and seeds that both files have are compared. The same command gives the same bits on the same
+machine; another processor, or other libraries, round otherwise, and training amplifies that. By
+row: its mean top-1 after the last epoch in both files, the difference, and the root mean square of
+the single runs' differences, in percentage points.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from tmkt_braincog.comparison import aligned_table
+from tmkt_braincog.files import replacing
+
+RUN = ["row", "seed"]
+COLUMNS = ["row", "runs", "first", "again", "difference", "rms of single runs"]
+
+
+def compared(first: pd.DataFrame, again: pd.DataFrame) -> list[list[str]]:
+    """Cells of one line per row, and one for all runs."""
+    both = first.merge(again, on=RUN, validate="one_to_one")
+    if both.empty:
+        raise SystemExit(
+            "error: the files have no row and seed in common: give those of one table."
+        )
+    x, y = both["top1_last_x"], both["top1_last_y"]
+    both = both.assign(difference=y - x, squared=(y - x) ** 2)
+    lines = []
+    for name, part in [*both.groupby("row", sort=False), ("all runs", both)]:
+        means = part[["top1_last_x", "top1_last_y", "difference", "squared"]].mean()
+        old, new, difference, squared = means
+        numbers = [f"{old:.2f}", f"{new:.2f}", f"{difference:+.2f}", f"{squared**0.5:.2f}"]
+        lines.append([str(name), str(len(part)), *numbers])
+    return lines
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name in ("first", "again"):
+        made.add_argument(name, type=Path)
+    made.add_argument("--output", type=Path, required=True)
+    options = made.parse_args()
+    lines = compared(pd.read_csv(options.first), pd.read_csv(options.again))
+    table = "\n".join(aligned_table([COLUMNS, *lines]))
+    text = f"# The same runs again\n\n{table}\n\nPercent, and percentage points, of top-1.\n"
+    with replacing(options.output) as temporary:
+        temporary.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
