@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from writers import random_events, write_mnist_idx, write_nmnist_tree
 
@@ -239,3 +240,9 @@ def test_debug_shows_the_traceback(tmp_path, capsys, monkeypatch):
     err = capsys.readouterr().err
     assert "Traceback" in err and "UserError" in err
     assert err.rstrip().endswith("Run with --help for all options.")
+
+
+def test_gpus_of_a_driver_that_is_too_old_are_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert build.choose_device("auto") == (torch.device("cpu"), "")

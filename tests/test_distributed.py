@@ -113,7 +113,7 @@ def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     found = {case: training_step(*case) for case in CASES}
     found["evaluation"] = evaluation()
-    found["joined"] = distributed.joined(rank - 3)
+    found["joined"] = distributed.joined(rank - 3), distributed.largest(rank - 3)
     try:
         distributed.on_main(lambda: (_ for _ in ()).throw(distributed.UserError("full disk")))
     except distributed.UserError as error:
@@ -159,7 +159,7 @@ def test_evaluation_is_shared_out(two):
 
 
 def test_values_errors_and_order_of_the_main_process(two):
-    assert [found["joined"] for found in two] == [[-3, -2]] * 2
+    assert [found["joined"] for found in two] == [([-3, -2], -2)] * 2
     assert [found["error"] for found in two] == ["full disk"] * 2
     assert [found["order"] for found in two] == [[None], [True]]
 

@@ -17,7 +17,7 @@ def lines(*paths: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in paths)
 
 
-@pytest.mark.parametrize("folder, most", [(PACKAGE, 17_400), (TESTS, 14_340)])
+@pytest.mark.parametrize("folder, most", [(PACKAGE, 17_400), (TESTS, 14_365)])
 def test_lines_of_code(folder, most):
     assert lines(*folder.rglob("*.py"), *folder.rglob("*.j2")) <= most
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.table_runs import SMALL
 from tmkt_braincog import jobs
 from tmkt_braincog.engine import train
 from tmkt_braincog.engine.folder import LOCK, OWNER
+from tmkt_braincog.files import replacing
 
 WORDS = [*SMALL, "--model", "Transfer_SCNN", "--event-size", "16", "--vary", "seed=1,2"]
 WORDS += ["--method", "event-only"]
@@ -77,6 +79,18 @@ def contents(output: Path) -> dict:
         else:
             found[name] = path.read_bytes()
     return found
+
+
+def test_what_a_killed_program_left_goes_and_what_others_write_stays(tmp_path):
+    host, dead = socket.gethostname(), FORK.Process(target=int)
+    dead.start()
+    dead.join()
+    left = [f".a.{host}-{n}.tmp" for n in (dead.pid, os.getppid(), f"2-{dead.pid}")]
+    for name in left:
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {"a", *left[1:]}
 
 
 @pytest.mark.slow

@@ -91,6 +91,15 @@ def mean(x: Tensor) -> Tensor:
     return x if count() == 1 else _Sum.apply(x.detach()) / count()
 
 
+def largest(number: int) -> int:
+    """The largest number of all processes; asked for in every step, so nothing is pickled."""
+    if count() == 1:
+        return number
+    x = torch.tensor(number)
+    dist.all_reduce(x, dist.ReduceOp.MAX)
+    return int(x)
+
+
 def gather_batch(x: Tensor, dim: int) -> Tensor:
     """``x`` of all processes joined along ``dim``; its gradient is that of the summed losses."""
     if count() == 1:

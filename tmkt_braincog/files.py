@@ -33,7 +33,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}.{socket.gethostname()}-"
     for left in path.parent.glob(f"{glob.escape(prefix)}*.tmp"):
-        if not _is_alive(int(left.stem.removeprefix(prefix))):
+        number = left.stem.removeprefix(prefix)
+        if number.isdigit() and not _is_alive(int(number)):  # else of a host whose name begins so
             left.unlink(missing_ok=True)
     temporary = path.with_name(f"{prefix}{os.getpid()}.tmp")
     try:

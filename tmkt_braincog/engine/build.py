@@ -39,7 +39,8 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     A bare number is the published way to name a GPU; without any GPU it falls back to the CPU and
     says so; ``cuda`` by name does not. Under ``torchrun`` a process takes the GPU of its number.
     """
-    present = torch.cuda.device_count()
+    # A driver that is too old for this PyTorch counts its GPUs all the same.
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if distributed.count() > 1 and present and name != "cpu":
         return _own_gpu(name, present)
     if name.isdigit() and not present:

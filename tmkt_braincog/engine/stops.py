@@ -31,7 +31,7 @@ class StopSignal:
 
     def wanted(self) -> int | None:
         """The signal that this or another process of the run has received; every one must ask."""
-        return max(distributed.joined(self.received or 0)) or None
+        return distributed.largest(self.received or 0) or None
 
     def __exit__(self, *error: object) -> None:
         for signum, handler in self._previous.items():
