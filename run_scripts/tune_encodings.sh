@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The learning rates (and TMKT's r_m) of `tmkt table encodings` and `zero-shot`: bash run_scripts/tune_encodings.sh DATA
-# Two learning rates for every row, one seed that no table reports, judged on the validation recordings alone.
+# The learning rates (and TMKT's r_m) of `tmkt table encodings`, and what "ours" is in `zero-shot` and `long`:
+#   bash run_scripts/tune_encodings.sh DATA
+# The same rates for every row, one seed that no table reports, judged on the validation recordings alone.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 sweep() { python -m tmkt_braincog table sweep -c nmnist_encodings --data-root "$DATA" --seed 7 --no-tensorboard --jobs 2 --against lr=0.4 "$@"; }
 DATA="${1:?the folder of the data: bash run_scripts/tune_encodings.sh DATA}"
@@ -12,3 +13,7 @@ sweep --shots 5 --method baseline finetune --vary "$encodings" --vary "$rates" -
 sweep --shots 5 --method event-only --vary lr=0.1,0.2,0.4,0.8 --output "$out/event-only"
 sweep --shots 5 --method tmkt --mag-weight 0.1 --mrp-weight 0.1 --vary "$encodings" --mixup-ratio 0.1 --vary "$rates" \
   --output "$out/tmkt"
+ours() { sweep --shots 0 --method finetune --source-encoding saccade --lr 0.8 "$@"; }
+ours --static-images 1000 --vary epochs=120 --against epochs=120 --output "$out/ours-short"
+ours --static-images 2000 --epochs 480 --vary augment=none,crop,nda --against augment=none --output "$out/ours-augment"
+ours --static-images 2000 --camera flip=true vary=1 --vary epochs=480 --against epochs=480 --output "$out/ours-camera"
