@@ -11,6 +11,7 @@ TITLES = {
     "backbones": "Built-in digits, four backbones",
     "ecaltech101": "Emulated Caltech-101",
     "ecaltech101-1000": "Emulated Caltech-101, 1,000 steps",
+    "ecaltech101-he2024": "Emulated Caltech-101, protocol he2024",
     "readme-example": "The README's example",
     "figures": "Numbers behind the figures",
     "leakage-shots1-images50": "N-MNIST, 1 shot, 50 images per class",

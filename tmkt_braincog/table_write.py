@@ -245,8 +245,10 @@ def _draw(
     """The rows, or a line where they vary a number, and curves over epochs; names of the PNGs."""
     emulated, first = any(run.emulated for run in kept.values()), next(iter(kept.values()))
     models = {model_text(run.options) for run in kept.values()}
-    about = ", ".join([first.options.target_dataset, *(models if len(models) == 1 else ())])
-    title = f"{table.title}: {about}"
+    protocol = frame["protocol"].iloc[0]
+    about = [first.options.target_dataset, *(models if len(models) == 1 else ())]
+    about += [f"protocol {protocol}"] if protocol != "clean" else []
+    title = f"{table.title}: {', '.join(about)}"
     along = {row.options[table.axis["option"]] for row in table.run_rows()} if table.axis else set()
     if table.curve or len(along) > 1:
         lines, x = _lines(table, frame)
