@@ -17,3 +17,8 @@ ours() { sweep --shots 0 --method finetune --source-encoding saccade --lr 0.8 "$
 ours --static-images 1000 --vary epochs=120 --against epochs=120 --output "$out/ours-short"
 ours --static-images 2000 --epochs 480 --vary augment=none,crop,nda --against augment=none --output "$out/ours-augment"
 ours --static-images 2000 --camera flip=true vary=1 --vary epochs=480 --against epochs=480 --output "$out/ours-camera"
+long() { sweep --shots 5 --source-encoding saccade --static-images 2000 --epochs 240 --camera flip=true vary=1 "$@"; }
+long --method baseline --lr 0.4 --vary pow=3,inf --against pow=inf --output "$out/long-sliding"
+long --method baseline --pow inf --vary lr=0.4,0.8 --output "$out/long-rate"
+long --method baseline --pow inf --lr 0.4 --vary domain-loss=true,false --against domain-loss=true --output "$out/long-alignment"
+long --method tmkt --mixup-ratio 0.1 --mag-weight 0.1 --mrp-weight 0.1 --vary lr=0.8 --against lr=0.8 --output "$out/long-tmkt"
