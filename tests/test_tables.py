@@ -161,6 +161,17 @@ def test_the_numbers_are_those_of_sums_by_hand_in_every_file(tmp_path):
     assert one["p"] <= one["p_holm"] <= 1
 
 
+def test_a_picture_names_protocols_other_than_the_default(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(table_write, "plot_rows", lambda *_, title, **__: titles.append(title))
+    for name in ("leakage", "table2"):
+        table, runs = planned(name, tmp_path)
+        write_results(runs, scattered)
+        table_write.write(table, runs, "the command", tmp_path)
+    assert ["protocol" in title for title in titles] == [True] * 2 + [False] * 2  # .png and .pdf
+    assert "protocol clean and leak" in titles[0]
+
+
 def test_every_backbone_is_compared_with_its_own_baseline(tmp_path):
     table, runs = planned("backbones", tmp_path)
     options = {name: jobs[0].options for name, jobs in jobs_by_row(runs).items()}
