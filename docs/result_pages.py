@@ -19,6 +19,7 @@ TITLES = {
     "leakage-shots5-images500": "N-MNIST, 5 shots, 500 images per class",
     "ndigits": "Built-in digits",
     "nmnist-encodings": "N-MNIST, images as events",
+    "nmnist-encodings-shots1": "N-MNIST, images as events, 1 shot again",
     "nmnist-encodings-shots5": "N-MNIST, images as events, 5 shots again",
     "nmnist-fewshot": "N-MNIST, 5 shots",
     "nmnist_fewshot": "N-MNIST, 1 to 50 shots",

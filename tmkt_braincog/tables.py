@@ -67,7 +67,8 @@ class Table:
     def with_rows(self, rows: Sequence[Row]) -> "Table":
         """The table of other rows, with the claims and references that they allow."""
         names = [row.name for row in rows if row.options]
-        reference = self.reference if self.reference in names else names[0]
+        kept = self.reference in names or all(row.reference in names for row in rows)
+        reference = self.reference if kept else names[0]
         rows = [r if r.reference in names else replace(r, reference=None) for r in rows]
         claims = [c for c in self.claims if {c["better"], c["worse"]} <= {*names}]
         return replace(self, rows=tuple(rows), reference=reference, claims=claims)
