@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def test_a_table_of_ones_own_with_an_axis(tmp_path, capsys, monkeypatch):
     assert [claim["better"], claim["worse"]] == [f"TMKT{at}", f"baseline{at}"]
     assert wide.references()[f"TMKT{at}"] == f"baseline{at}" == wide.references()[f"baseline{at}"]
     assert wide.rows[3].labels == {"mixup-ratio": "0.5", "method": "TMKT"}
+    assert wide.with_rows(wide.rows) == replace(wide, claims=list(wide.claims))
+    assert wide.with_rows(wide.rows[1:2]).reference == wide.rows[1].name
 
 
 def test_the_rows_of_ckd_are_what_they_are_called(tmp_path):

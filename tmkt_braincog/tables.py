@@ -67,7 +67,8 @@ class Table:
     def with_rows(self, rows: Sequence[Row]) -> "Table":
         """The table of other rows, with the claims and references that they allow."""
         names = [row.name for row in rows if row.options]
-        kept = self.reference in names or all(row.reference in names for row in rows)
+        own = {row.reference for row in rows if row.options}  # of all rows where there is an axis
+        kept = self.reference in names or own <= {*names}
         reference = self.reference if kept else names[0]
         rows = [r if r.reference in names else replace(r, reference=None) for r in rows]
         claims = [c for c in self.claims if {c["better"], c["worse"]} <= {*names}]
