@@ -210,7 +210,7 @@ def test_every_row_is_compared_with_the_reference_of_the_same_shared_options(tmp
     assert swept(tmp_path, vary)[0].references()[event] == event  # two would do
     references = swept(tmp_path, vary.replace("2,3", "3"))[0].references()
     assert references[event] == base
-    references = swept(tmp_path, vary, against="lr=0.2")[0].references()
+    references = swept(tmp_path, vary, against="lr=.20")[0].references()
     for name in (event, base):
         other = name.replace("0.1", "0.2")
         assert references[name] == references[other] == other

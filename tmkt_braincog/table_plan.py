@@ -173,12 +173,15 @@ def sweep(
         if name not in runs:
             job = Job.from_words(name, output / "jobs" / name, words)
             runs[name] = Planned(row, method, seed, job)
+    names = [name for name in axes if name not in ("seed", "method")]
     column, _, value = against.partition("=")
+    if column in names:  # in the words of the rows: 3 is 3.0
+        words = words_for({column: SWITCH.get(value, value)}, "--against")
+        value = _text(parse([*fixed, *words]), column)
     seen = dict.fromkeys(f"{k}={v}" for labels in rows.values() for k, v in labels.items())
-    if against not in (*seen, "method=baseline"):
+    if f"{column}={value}" not in (*seen, "method=baseline"):
         expected = ", ".join(seen) or "the values of --vary"
         raise UserError(f"--against {against}: expected one of {expected}.")
-    names = [name for name in axes if name not in ("seed", "method")]
     made = tuple(
         Row(row, own, {}, _reference(row, rows, column, value), dict.fromkeys(names, "-") | own)
         for row, own in rows.items()
