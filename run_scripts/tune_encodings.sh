@@ -6,13 +6,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 sweep() { python -m tmkt_braincog table sweep -c nmnist_encodings --data-root "$DATA" --seed 7 --no-tensorboard --jobs 2 --against lr=0.4 "$@"; }
 DATA="${1:?the folder of the data: bash run_scripts/tune_encodings.sh DATA}"
 out="results/tuning_encodings"
-rates="lr=0.4,0.8"
+rates="lr=0.1,0.2,0.4,0.8,1.6"
 encodings="source-encoding=repeat,i2e,saccade"
-sweep --shots 0 --method finetune --vary "$encodings" --vary lr=0.1,0.2,0.4,0.8 --output "$out/zero"
+sweep --shots 0 --method finetune --vary "$encodings" --vary "$rates" --output "$out/zero"
 sweep --shots 5 --method baseline finetune --vary "$encodings" --vary "$rates" --output "$out/five"
-sweep --shots 5 --method event-only --vary lr=0.1,0.2,0.4,0.8 --output "$out/event-only"
-sweep --shots 5 --method tmkt --mag-weight 0.1 --mrp-weight 0.1 --vary "$encodings" --mixup-ratio 0.1 --vary "$rates" \
-  --output "$out/tmkt"
+sweep --shots 5 --method event-only --vary lr=0.05,0.1,0.2,0.4,0.8 --output "$out/event-only"
+tmkt() { sweep --shots 5 --method tmkt --mixup-ratio "$1" --mag-weight "$2" --mrp-weight "$2" --vary "$3" --vary "$4" --output "$out/tmkt-$1-$2-${3##*=}"; }
+tmkt 0.1 0.1 "$encodings" "$rates"
+for own in "0.4 0.1" "0.1 1" "0.4 1"; do  # TMKT's own numbers, each at the rate picked above
+  tmkt $own source-encoding=repeat lr=0.4
+  tmkt $own source-encoding=i2e,saccade lr=0.8
+done
 ours() { sweep --shots 0 --method finetune --source-encoding saccade --lr 0.8 "$@"; }
 ours --static-images 1000 --vary epochs=120 --against epochs=120 --output "$out/ours-short"
 ours --static-images 2000 --epochs 480 --vary augment=none,crop,nda --against augment=none --output "$out/ours-augment"

@@ -37,14 +37,14 @@ from tmkt_braincog.teacher import Teacher, save_teacher
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
-    """Folder of static-1.pt and events-1.pt, which a check can read: not to be trained with."""
+    """Folder of static-1-4.pt and events-1-4.pt, which a check can read: not to be trained with."""
     folder = tmp_path_factory.mktemp("teachers")
     about = dict(
         model="resnet10t", size=32, classes=["0"], seen={}, fingerprint="", accuracy=0.0, recipe={}
     )
     for on in ("static", "events"):
         teacher = Teacher(on=on, trained=torch.tensor([0]), weights={}, **about)
-        save_teacher(folder / f"{on}-1.pt", teacher)
+        save_teacher(folder / f"{on}-1-4.pt", teacher)
     return folder
 
 
@@ -223,7 +223,7 @@ OTHERS = ["NDA", "EventMixer", "TET", "TKS", "ETC", "R2ETL with TCKA"]
     ],
 )
 def test_rows_that_need_teachers(tmp_path, teachers, capsys, given, rows, said):
-    extra = [f"{teachers}/{on}-{{seed}}.pt" for on in given]
+    extra = [f"{teachers}/{on}-{{seed}}-{{shots}}.pt" for on in given]
     extra = ["--teacher-checkpoint", *extra] if given else []
     table, runs = planned("table1", tmp_path, seeds=(1,), extra=extra)
     assert [run.row for run in runs] == [*OTHERS, *rows]

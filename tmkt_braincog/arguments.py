@@ -244,8 +244,8 @@ OPTIONS: dict[str, list[tuple]] = {
     ],
     "distillation from a teacher (CKD, SeAl-KD, VL2Spike)": [
         ("--teacher-checkpoint FILE", str, None, "of `tmkt teacher train`: one trained on static "
-         "images for ckd, one on events for seal; of `tmkt teacher embed` for vl2spike; {seed} in "
-         "a name stands for the run's seed", {"nargs": "+"}),
+         "images for ckd, one on events for seal; of `tmkt teacher embed` for vl2spike; {seed} "
+         "and {shots} in a name stand for those of the run", {"nargs": "+"}),
         ("--ckd-k K", non_negative, 100.0, "how suddenly ckd ends, per epoch"),
         ("--ckd-on", ["logits", "features"], "logits", "what ckd distils: the teacher's logits, or "
          "its pooled features by a learned linear map (FitNets)"),

@@ -82,13 +82,14 @@ def leave_out(table: Table, words: Sequence[str], seed: int) -> tuple[Table, lis
     """
     if not table.optional_teachers:
         return table, []
-    given = getattr(parse(list(words)), "teacher_checkpoint", None) or ()
-    kinds = {load_teacher(teacher_path(text, seed)).on for text in given}
-    needed = {r.name: teachers_of([r.options.get("method", "tmkt")]) for r in table.run_rows()}
+    given, rows = vars(parse(list(words))), table.run_rows()
+    shots, paths = {**given, **rows[0].options}.get("shots"), given.get("teacher_checkpoint")
+    kinds = {load_teacher(teacher_path(text, seed, shots)).on for text in paths or ()}
+    needed = {r.name: teachers_of([r.options.get("method", "tmkt")]) for r in rows}
     references = table.references().values()
     lacking = [name for name, of in needed.items() if of - kinds and name not in references]
-    rows = [replace(row, options={}) if row.name in lacking else row for row in table.rows]
-    return table.with_rows(rows), lacking
+    kept = [replace(row, options={}) if row.name in lacking else row for row in table.rows]
+    return table.with_rows(kept), lacking
 
 
 def plan(table: Table, output: Path, fixed: Sequence[str], seeds: Sequence[int]) -> list[Planned]:

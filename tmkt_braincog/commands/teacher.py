@@ -138,8 +138,8 @@ def teacher_parser() -> Parser:
         help="images per step (default: 64)")
     add("--teacher-lr", type=positive, default=3e-4, metavar="RATE",
         help="largest learning rate (default: 3e-4)")
-    add("--teacher-checkpoint", metavar="FILE", help="file to write; {seed} in it stands for the "
-        "seed (default: results/teachers/<data>-<on>-<model>-{seed}.pt)")
+    add("--teacher-checkpoint", metavar="FILE", help="file to write; {seed} and {shots} in it "
+        "stand for those given (default: results/teachers/<data>-<on>-<model>-{seed}.pt)")
     return parser
 
 

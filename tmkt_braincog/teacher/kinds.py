@@ -128,9 +128,9 @@ def _few(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def teacher_path(text: str, seed: int) -> Path:
-    """The file that ``text`` names for a run of this seed: ``{seed}`` stands for it."""
-    return Path(text.replace("{seed}", str(seed)))
+def teacher_path(text: str, seed: int, shots: int | None) -> Path:
+    """The file that ``text`` names for such a run: ``{seed}`` and ``{shots}`` stand for these."""
+    return Path(text.replace("{seed}", str(seed)).replace("{shots}", str(shots)))
 
 
 def save_teacher(path: Path, teacher: Teacher | Embeddings) -> None:

@@ -34,7 +34,7 @@ def make_teachers(
     }
     for seed in options.seed:
         split = make_split(data, options, seed)
-        path = teacher_path(own.teacher_checkpoint, seed)
+        path = teacher_path(own.teacher_checkpoint, seed, options.shots)
         print(f"Seed {seed}. {split.audit}")
         trained = torch.from_numpy(trainable(split, own.on).copy())
         known |= {"trained": trained, "recipe": {**recipe, "seed": seed}}

@@ -33,8 +33,8 @@ def load_teachers(
     """
     needed = teachers_of(methods)
     found: dict[str, tuple[Path, Teacher | Embeddings]] = {}
-    for path in [teacher_path(text, seed) for text in options.teacher_checkpoint or () if needed]:
-        teacher = load_teacher(path)
+    for text in options.teacher_checkpoint or () if needed else ():
+        teacher = load_teacher(path := teacher_path(text, seed, options.shots))
         if (on := teacher.on) in found:
             both = f"{found[on][0]} and {path} were both trained on {KINDS[on].what}."
             raise UserError(f"--teacher-checkpoint: {both}")
