@@ -2,13 +2,15 @@
 
     python benchmarks/rerun.py FIRST.csv AGAIN.csv --output rerun.md
 
-Rows and seeds that both files have are compared. The same command gives the same bits on the same
+Rows and seeds that both files have are compared, without those that ``--without`` names, such as
+rows whose settings have changed. The same command gives the same bits on the same
 machine; another processor, or other libraries, round otherwise, and training amplifies that. By
 row: its mean top-1 after the last epoch in both files, the difference, and the root mean square of
 the single runs' differences, in percentage points.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +22,10 @@ RUN = ["row", "seed"]
 COLUMNS = ["row", "runs", "first", "again", "difference", "rms of single runs"]
 
 
-def compared(first: pd.DataFrame, again: pd.DataFrame) -> list[list[str]]:
-    """Cells of one line per row, and one for all runs."""
+def compared(first: pd.DataFrame, again: pd.DataFrame, without: Sequence[str]) -> list[list[str]]:
+    """Cells of one line per row, and one for all runs; rows that begin with ``without`` are not."""
     both = first.merge(again, on=RUN, validate="one_to_one")
+    both = both[~both["row"].str.startswith(tuple(without))]
     if both.empty:
         raise SystemExit(
             "error: the files have no row and seed in common: give those of one table."
@@ -43,8 +46,9 @@ def main() -> None:
     for name in ("first", "again"):
         made.add_argument(name, type=Path)
     made.add_argument("--output", type=Path, required=True)
+    made.add_argument("--without", nargs="+", default=[], metavar="ROW", help="beginnings of names")
     options = made.parse_args()
-    lines = compared(pd.read_csv(options.first), pd.read_csv(options.again))
+    lines = compared(pd.read_csv(options.first), pd.read_csv(options.again), options.without)
     table = "\n".join(aligned_table([COLUMNS, *lines]))
     text = f"# The same runs again\n\n{table}\n\nPercent, and percentage points, of top-1.\n"
     with replacing(options.output) as temporary:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The learning rates (and TMKT's r_m) of `tmkt table encodings`, and what "ours" is in `zero-shot` and `long`:
+# The learning rates (and TMKT's r_m and weights) of `tmkt table encodings`, and what "ours" is in `zero-shot` and `long`:
 #   bash run_scripts/tune_encodings.sh DATA
 # The same rates for every row, one seed that no table reports, judged on the validation recordings alone.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -11,11 +11,13 @@ encodings="source-encoding=repeat,i2e,saccade"
 sweep --shots 0 --method finetune --vary "$encodings" --vary "$rates" --output "$out/zero"
 sweep --shots 5 --method baseline finetune --vary "$encodings" --vary "$rates" --output "$out/five"
 sweep --shots 5 --method event-only --vary lr=0.05,0.1,0.2,0.4,0.8 --output "$out/event-only"
-tmkt() { sweep --shots 5 --method tmkt --mixup-ratio "$1" --mag-weight "$2" --mrp-weight "$2" --vary "$3" --vary "$4" --output "$out/tmkt-$1-$2-${3##*=}"; }
+tmkt() { sweep --shots 5 --method tmkt --mixup-ratio "$1" --mag-weight "$2" --mrp-weight "$2" --vary "$3" --vary "$4" --against "${4%%,*}" --output "$out/tmkt-$1-$2-${3##*=}"; }
 tmkt 0.1 0.1 "$encodings" "$rates"
-for own in "0.4 0.1" "0.1 1" "0.4 1"; do  # TMKT's own numbers, each at the rate picked above
+tmkt 0.1 0.1 source-encoding=saccade lr=3.2
+for own in "0.4 0.1" "0.1 1" "0.4 1"; do  # TMKT's own numbers, at its best rates
   tmkt $own source-encoding=repeat lr=0.4
-  tmkt $own source-encoding=i2e,saccade lr=0.8
+  tmkt $own source-encoding=i2e lr=0.8
+  tmkt $own source-encoding=saccade lr=0.8,1.6
 done
 ours() { sweep --shots 0 --method finetune --source-encoding saccade --lr 0.8 "$@"; }
 ours --static-images 1000 --vary epochs=120 --against epochs=120 --output "$out/ours-short"
@@ -23,6 +25,9 @@ ours --static-images 2000 --epochs 480 --vary augment=none,crop,nda --against au
 ours --static-images 2000 --camera flip=true vary=1 --vary epochs=480 --against epochs=480 --output "$out/ours-camera"
 long() { sweep --shots 5 --source-encoding saccade --static-images 2000 --epochs 240 --camera flip=true vary=1 "$@"; }
 long --method baseline --lr 0.4 --vary pow=3,inf --against pow=inf --output "$out/long-sliding"
-long --method baseline --pow inf --vary lr=0.4,0.8 --output "$out/long-rate"
+long --method baseline --pow inf --vary lr=0.4,0.8,1.6 --output "$out/long-rate"
 long --method baseline --pow inf --lr 0.4 --vary domain-loss=true,false --against domain-loss=true --output "$out/long-alignment"
-long --method tmkt --mixup-ratio 0.1 --mag-weight 0.1 --mrp-weight 0.1 --vary lr=0.8 --against lr=0.8 --output "$out/long-tmkt"
+heads="--mag-weight 0.1 --mrp-weight 0.1"
+long --method tmkt --mixup-ratio 0.1 $heads --vary lr=0.8,1.6 --against lr=0.8 --output "$out/long-tmkt"
+long --method tmkt --mixup-ratio 0.4 $heads --vary lr=0.8 --against lr=0.8 --output "$out/long-tmkt-ratio"
+sweep --shots 5 --method baseline --static-images 2000 --epochs 240 --vary lr=0.4,0.8,1.6 --output "$out/long-repeat"
