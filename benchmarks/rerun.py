@@ -3,13 +3,15 @@
     python benchmarks/rerun.py FIRST.csv AGAIN.csv --output rerun.md
 
 Rows and seeds that both files have are compared, without those that ``--without`` names, such as
-rows whose settings have changed. The same command gives the same bits on the same
-machine; another processor, or other libraries, round otherwise, and training amplifies that. By
-row: its mean top-1 after the last epoch in both files, the difference, and the root mean square of
-the single runs' differences, in percentage points.
+rows whose settings have changed. The same command gives the same bits on the same machine; another
+processor, or other libraries, round otherwise, and training amplifies that. By row: its mean top-1
+after the last epoch in both files, the difference, and the root mean square of the single runs'
+differences, in percentage points.
 """
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +52,8 @@ def main() -> None:
     options = made.parse_args()
     lines = compared(pd.read_csv(options.first), pd.read_csv(options.again), options.without)
     table = "\n".join(aligned_table([COLUMNS, *lines]))
-    text = f"# The same runs again\n\n{table}\n\nPercent, and percentage points, of top-1.\n"
+    text = f"# The same runs again\n\n{table}\n\nPercent, and percentage points, of top-1.\n\n"
+    text += f"Made by `python {shlex.join(sys.argv)}`\n"
     with replacing(options.output) as temporary:
         temporary.write_text(text)
     print(text)

@@ -221,7 +221,7 @@ def test_embeddings_of_other_images_classes_or_kind_are_refused(file, tmp_path):
         ("--prompt word", "expected one {}"),
         ("--encoder ViT-B-32", "--teacher-weights, --text-encoder: of conse"),
         ("--teacher convnext_tiny.fb_in22k", "needs a trained classifier of ImageNet"),
-        ("--teacher-checkpoint x-{seed}.pt", "one file for all seeds"),
+        ("--teacher-checkpoint x-{shots}.pt", "one for all runs"),
         ("--text-encoder nowhere", "--text-encoder nowhere cannot be loaded"),
         ("--text-encoder deaf", "does not tell the class names '0' and '1' apart"),
     ],

@@ -102,8 +102,8 @@ def _check_embed(own: Namespace, parser: Parser) -> None:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise UserError(f"{words}: of conse, not of --encoder {own.encoder}. Leave it away.")
     path = own.teacher_checkpoint
-    if "{seed}" in path:
-        raise UserError(f"--teacher-checkpoint {path}: one file for all seeds, without {{seed}}.")
+    if "{seed}" in path or "{shots}" in path:
+        raise UserError(f"--teacher-checkpoint {path}: one for all runs, no {{seed}} or {{shots}}.")
     if Path(path).exists():
         raise UserError(f"{path} exists. Choose another --teacher-checkpoint, or move it away.")
     if own.prompt.count("{}") != 1:

@@ -58,7 +58,7 @@ class Learned:
             why = (
                 f"was trained on {len(leaked)} {kind.what} (of {len(self.trained)}) that this "
                 "run may not train on, such as images of held-out recordings: they would "
-                "leak; {seed} in --teacher-checkpoint names one per seed"
+                "leak; {seed} and {shots} in --teacher-checkpoint name one per split"
             )
         else:
             return
@@ -130,7 +130,8 @@ def _few(names: list[str]) -> str:
 
 def teacher_path(text: str, seed: int, shots: int | None) -> Path:
     """The file that ``text`` names for such a run: ``{seed}`` and ``{shots}`` stand for these."""
-    return Path(text.replace("{seed}", str(seed)).replace("{shots}", str(shots)))
+    known = "all" if shots is None else str(shots)
+    return Path(text.replace("{seed}", str(seed)).replace("{shots}", known))
 
 
 def save_teacher(path: Path, teacher: Teacher | Embeddings) -> None:

@@ -33,7 +33,7 @@ def load_teachers(
     """
     needed = teachers_of(methods)
     found: dict[str, tuple[Path, Teacher | Embeddings]] = {}
-    for text in options.teacher_checkpoint or () if needed else ():
+    for text in (options.teacher_checkpoint or ()) if needed else ():
         teacher = load_teacher(path := teacher_path(text, seed, options.shots))
         if (on := teacher.on) in found:
             both = f"{found[on][0]} and {path} were both trained on {KINDS[on].what}."
