@@ -30,5 +30,8 @@ long --method baseline --pow inf --lr 0.4 --vary domain-loss=true,false --agains
 heads="--mag-weight 0.1 --mrp-weight 0.1"
 long --method tmkt --mixup-ratio 0.1 $heads --vary lr=0.8,1.6 --against lr=0.8 --output "$out/long-tmkt"
 long --method tmkt --mixup-ratio 0.4 $heads --vary lr=0.8 --against lr=0.8 --output "$out/long-tmkt-ratio"
+longer() { long --epochs "$1" --static-images "$2" --method "$3" "${@:4}" --vary lr=0.8 --against lr=0.8 --output "$out/long-$3-$1-$2"; }
+longer 480 2000 baseline --pow inf
+for size in "480 2000" "960 2000" "960 5000"; do longer $size tmkt --mixup-ratio 0.1 $heads; done
 sweep --shots 5 --method event-only --epochs 240 --vary lr=0.05,0.1,0.2,0.4,0.8,1.6,3.2 --output "$out/long-event-only"
 sweep --shots 5 --method baseline --static-images 2000 --epochs 240 --vary lr=0.4,0.8,1.6 --output "$out/long-repeat"
