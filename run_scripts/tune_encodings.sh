@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The learning rates (and TMKT's r_m and weights) of `tmkt table encodings`, and what "ours" is in `zero-shot` and `long`:
 #   bash run_scripts/tune_encodings.sh DATA
-# Five rates for every row or more, one seed that no table reports, judged on the validation recordings alone.
+# Five rates or more for every row of `encodings` (three for most of `long`), one seed that no table reports, judged on the validation recordings alone.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 sweep() { python -m tmkt_braincog table sweep -c nmnist_encodings --data-root "$DATA" --seed 7 --no-tensorboard --jobs 2 --against lr=0.4 "$@"; }
 DATA="${1:?the folder of the data: bash run_scripts/tune_encodings.sh DATA}"
