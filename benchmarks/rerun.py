@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from workload import main
 
 from tmkt_braincog.comparison import aligned_table
+from tmkt_braincog.errors import UserError
 from tmkt_braincog.files import replacing
 
 RUN = ["row", "seed"]
@@ -29,9 +31,7 @@ def compared(first: pd.DataFrame, again: pd.DataFrame, without: Sequence[str]) -
     both = first.merge(again, on=RUN, validate="one_to_one")
     both = both[~both["row"].str.startswith(tuple(without))]
     if both.empty:
-        raise SystemExit(
-            "error: the files have no row and seed in common: give those of one table."
-        )
+        raise UserError("The files have no row and seed in common: give those of one table.")
     x, y = both["top1_last_x"], both["top1_last_y"]
     both = both.assign(difference=y - x, squared=(y - x) ** 2)
     lines = []
@@ -43,21 +43,29 @@ def compared(first: pd.DataFrame, again: pd.DataFrame, without: Sequence[str]) -
     return lines
 
 
-def main() -> None:
+def runs_of(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, usecols=[*RUN, "top1_last"])
+    except ValueError as error:
+        raise UserError(f"{path} is no CSV of a table's runs: {error}") from error
+
+
+def run(argv: list[str]) -> int:
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("first", "again"):
         made.add_argument(name, type=Path)
     made.add_argument("--output", type=Path, required=True)
     made.add_argument("--without", nargs="+", default=[], metavar="ROW", help="beginnings of names")
-    options = made.parse_args()
-    lines = compared(pd.read_csv(options.first), pd.read_csv(options.again), options.without)
+    options = made.parse_args(argv)
+    lines = compared(runs_of(options.first), runs_of(options.again), options.without)
     table = "\n".join(aligned_table([COLUMNS, *lines]))
     text = f"# The same runs again\n\n{table}\n\nPercent, and percentage points, of top-1.\n\n"
     text += f"Made by `python {shlex.join(sys.argv)}`\n"
     with replacing(options.output) as temporary:
         temporary.write_text(text)
     print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

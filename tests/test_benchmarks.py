@@ -189,5 +189,5 @@ def test_rerun_against_sums_by_hand(scripts):
         ["b", "1", "50.00", "53.00", "+3.00", "3.00"],
         ["all runs", "3", "77.33", "78.33", "+1.00", "1.91"],
     ]
-    with pytest.raises(SystemExit, match="no row and seed in common"):
+    with pytest.raises(UserError, match="no row and seed in common"):
         rerun.compared(first, again.assign(row=["c", "d", "e"]), [])
